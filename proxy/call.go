@@ -1,0 +1,357 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"wxproxy/tokens"
+	"wxproxy/wechat"
+)
+
+// call is one request on its way. They are used again and again.
+type call struct {
+	p  *Proxy
+	s  *settings
+	cx *fasthttp.RequestCtx
+
+	began    time.Time
+	deadline time.Time
+	upstream time.Duration // spent with WeChat
+
+	target  target
+	caller  caller
+	plan    plan
+	headers []byte // of the caller's that WeChat gets
+	out     []byte // what is sent: request line and headers
+	id      []byte
+
+	word    string // X-Wxproxy-Token
+	errcode int
+	problem *problem
+
+	detached struct { // of a stream, which outlives its request
+		method string
+		status int
+	}
+}
+
+var calls = sync.Pool{New: func() any { return new(call) }}
+
+// The life of a call, from above to below.
+func (p *Proxy) handle(cx *fasthttp.RequestCtx) {
+	c := calls.Get().(*call)
+	*c = call{p: p, s: p.settings.Load(), cx: cx, began: time.Now(), headers: c.headers[:0], out: c.out[:0], id: c.id[:0], word: "none"}
+	c.deadline = c.began.Add(c.s.timeout)
+	p.observe.CallStarted()
+	// fasthttp does not catch panics: without this one bad call would end all.
+	defer c.end()
+	if c.problem = c.run(); c.problem != nil {
+		c.problem.write(&cx.Response)
+	}
+}
+
+func (c *call) run() *problem {
+	h := &c.cx.Request.Header
+	if h.IsConnect() {
+		return errConnect
+	}
+	var ok bool
+	if c.headers, c.caller, ok = readHeaders(c.headers, h); !ok {
+		return errHeader
+	}
+	var problem *problem
+	if c.target, problem = readTarget(h.RequestURI()); problem != nil {
+		return problem
+	}
+	if c.caller.browser {
+		return errBrowser
+	}
+	var action []byte
+	if c.s.table.ByAction(text(c.target.plain)) {
+		var unique bool
+		if action, _, unique = lookup(c.target.query, paramAction); !unique {
+			return errAction
+		}
+	}
+	if c.plan, problem = c.s.decide(c.target, c.caller, action); problem != nil {
+		return problem
+	}
+	if c.plan.endpoint.Guess {
+		c.p.log.Info("no rule is known for this path: the component's token is a guess", "path", clip(c.target.path))
+	}
+	return c.forward()
+}
+
+// forward sends the call, and sends it once more if its token is refused.
+func (c *call) forward() *problem {
+	var token tokens.Token
+	if c.plan.holder != nil {
+		var err error
+		if token, err = c.token(); err != nil {
+			return problemOf(err, string(c.plan.holder), time.Now())
+		}
+	}
+	if p := c.send(token); p != nil {
+		return p
+	}
+	code := c.look()
+	if c.plan.holder == nil || !wechat.TokenRefused(code, c.plan.kind == tokens.Component) {
+		return nil
+	}
+	return c.retry(token, code)
+}
+
+func (c *call) token() (tokens.Token, error) {
+	t, ok := c.p.tokens.Cached(text(c.plan.holder))
+	if !ok {
+		ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
+		defer cancel()
+		var err error
+		if t, err = c.p.tokens.Token(ctx, text(c.plan.holder)); err != nil {
+			return t, err
+		}
+	}
+	c.word = "miss"
+	if t.Hit {
+		c.word = "hit"
+	}
+	c.p.observe.TokenUsed(c.credential(), t.Hit)
+	return t, nil
+}
+
+// retry replaces the refused token and sends the call again, byte for byte. WeChat checks the token
+// before it does anything, so nothing has been done yet, whatever the method.
+func (c *call) retry(stale tokens.Token, code int) *problem {
+	ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
+	fresh, err := c.p.tokens.Renew(ctx, text(c.plan.holder), stale.Value)
+	cancel()
+	if err != nil {
+		c.p.observe.Retried(c.credential(), code, "no_token")
+		if errors.Is(err, tokens.ErrThrottled) {
+			return nil // the refusal goes back as it is
+		}
+		return problemOf(err, string(c.plan.holder), time.Now())
+	}
+	c.cx.Response.ResetBody() // ends a stream, too
+	if p := c.send(fresh); p != nil {
+		c.p.observe.Retried(c.credential(), code, "unreachable")
+		return p
+	}
+	c.word = "retried"
+	result := "ok"
+	if wechat.TokenRefused(c.look(), c.plan.kind == tokens.Component) {
+		result = "refused_again"
+	}
+	c.p.observe.Retried(c.credential(), code, result)
+	return nil
+}
+
+// send makes one exchange with WeChat.
+func (c *call) send(token tokens.Token) *problem {
+	req, resp := &c.cx.Request, &c.cx.Response
+	body := req.Body()
+	c.out = c.appendHead(c.out[:0], token, len(body))
+	began := time.Now()
+	err := c.s.upstream.exchange(c.out, body, req.Header.IsHead(), c.cx.Conn(), resp, c.s.timeout, c.deadline)
+	c.upstream += time.Since(began)
+	if err != nil {
+		return problemOf(err, string(c.plan.appid), time.Now())
+	}
+	resp.Header.SetNoDefaultContentType(true)
+	cleanAnswer(&resp.Header)
+	return nil
+}
+
+// look reads the errcode of the answer and counts it.
+func (c *call) look() int {
+	c.errcode = errcodeOf(&c.cx.Response)
+	if c.errcode != 0 {
+		c.p.observe.WeChatError(c.errcode)
+	}
+	return c.errcode
+}
+
+// appendHead writes the request as WeChat gets it: the caller's bytes, with our credential in
+// front of his query.
+func (c *call) appendHead(b []byte, token tokens.Token, body int) []byte {
+	h := &c.cx.Request.Header
+	b = append(b, h.Method()...)
+	b = append(b, ' ')
+	if c.plan.path != "" {
+		b = append(b, c.plan.path...)
+	} else {
+		b = append(b, c.target.path...)
+	}
+	b = c.appendQuery(b, token)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, c.s.upstream.host...)
+	b = append(b, "\r\n"...)
+	b = append(b, c.headers...)
+	// WeChat answers 412 to requests without a length, chunked ones above all.
+	if body > 0 || c.caller.sized || !h.IsGet() && !h.IsHead() && !h.IsDelete() && !h.IsOptions() {
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, int64(body), 10)
+		b = append(b, "\r\n"...)
+	}
+	return append(b, "\r\n"...)
+}
+
+func (c *call) appendQuery(b []byte, token tokens.Token) []byte {
+	start := len(b)
+	b = append(b, '?')
+	if c.plan.secret.IsEmpty() {
+		if c.plan.withAppID {
+			b = append(append(append(b, "appid="...), c.plan.appid...), '&')
+		}
+	} else {
+		b = append(append(append(b, "appid="...), c.plan.appid...), "&secret="...)
+		b = append(append(b, c.plan.secret.Reveal()...), '&')
+	}
+	if c.plan.component {
+		b = append(append(append(b, "component_appid="...), c.s.component...), '&')
+	}
+	if c.plan.holder != nil {
+		b = append(append(append(b, c.parameter()...), '='), token.Escaped...)
+		b = append(b, '&')
+	}
+	ours := len(b)
+	if c.plan.drop == 0 {
+		b = append(b, c.target.query...)
+	} else {
+		b = appendWithout(b, c.target.query, c.plan.drop)
+	}
+	// Without a query of the caller's the separator, or the question mark, is one too many; a
+	// question mark that he sent himself stays.
+	if len(b) == ours && !(ours == start+1 && c.target.query != nil) {
+		b = b[:ours-1]
+	}
+	return b
+}
+
+func (c *call) parameter() string {
+	switch {
+	case c.plan.path != "": // the twins are under /sns/
+		return wechat.ComponentAccessToken
+	case c.plan.endpoint.Parameter != "":
+		return c.plan.endpoint.Parameter
+	}
+	return wechat.AccessToken
+}
+
+// credential is the word for what goes in, for the metrics.
+func (c *call) credential() string {
+	if c.plan.holder == nil && c.plan.secret.IsEmpty() {
+		return "none"
+	}
+	return c.plan.kind.String()
+}
+
+// end reports the call; a stream is reported when it is over.
+func (c *call) end() {
+	if v := recover(); v != nil {
+		// The value is not logged: it can quote the request.
+		c.p.log.Error("BUG: a call panicked", "stack", string(debug.Stack()))
+		c.problem = errDefect
+		errDefect.write(&c.cx.Response)
+	}
+	resp := &c.cx.Response
+	c.requestID()
+	resp.Header.Set("X-Wxproxy-Token", c.word)
+	resp.Header.SetBytesV("X-Request-Id", c.id)
+	if stream, ok := resp.BodyStream().(*answerBody); ok && c.problem == nil {
+		done := *c // the original is used again
+		done.detach()
+		stream.ended = done.report
+	} else {
+		c.report()
+	}
+	c.cx, c.target, c.caller, c.plan, c.problem = nil, target{}, caller{}, plan{}, nil
+	calls.Put(c)
+}
+
+// requestID takes the caller's, if it is fit for logs, or makes one.
+func (c *call) requestID() {
+	id := c.caller.requestID
+	if n := len(id); n > 0 && n <= 128 {
+		fit := true
+		for _, ch := range id {
+			fit = fit && ch > ' ' && ch < 0x7f
+		}
+		if fit {
+			c.id = append(c.id[:0], id...)
+			return
+		}
+	}
+	const hex = "0123456789abcdef"
+	c.id = c.id[:0]
+	for n, i := rand.Uint64(), 0; i < 16; i, n = i+1, n>>4 {
+		c.id = append(c.id, hex[n&15])
+	}
+}
+
+// detach copies what report needs from the request, which will not outlive the handler.
+func (c *call) detach() {
+	c.id = append([]byte(nil), c.id...)
+	c.target.path = append([]byte(nil), c.target.path...)
+	c.plan.appid = append([]byte(nil), c.plan.appid...)
+	c.headers, c.out = nil, nil
+	c.detached.method, c.detached.status = string(c.cx.Method()), c.cx.Response.StatusCode()
+	c.cx = nil
+}
+
+func (c *call) report() {
+	took := time.Since(c.began)
+	method, status := c.detached.method, c.detached.status
+	if c.cx != nil {
+		status = c.cx.Response.StatusCode()
+	}
+	c.p.observe.CallDone("", c.credential(), status, took, c.upstream)
+	level := slog.LevelDebug
+	switch {
+	case status >= http.StatusInternalServerError:
+		level = slog.LevelWarn
+	case c.problem != nil:
+		level = slog.LevelInfo
+	}
+	if c.p.watch == nil && !c.p.log.Enabled(context.Background(), level) {
+		return
+	}
+	if c.cx != nil {
+		method = string(c.cx.Method())
+	}
+	seen := Call{RequestID: string(c.id), AppID: string(c.plan.appid), Method: clip([]byte(method)), Path: clip(c.target.path),
+		Status: status, ErrCode: c.errcode, Token: c.word, Took: took, Upstream: c.upstream}
+	if c.problem != nil {
+		seen.Error = c.problem.msg
+	}
+	if c.p.watch != nil {
+		c.p.watch(seen)
+	}
+	c.p.log.Log(context.Background(), level, "call", "id", seen.RequestID, "account", seen.AppID, "method", seen.Method, "path", seen.Path,
+		"status", seen.Status, "errcode", seen.ErrCode, "token", seen.Token, "took", seen.Took, "upstream", seen.Upstream, "error", seen.Error)
+}
+
+// clip keeps what a caller sent short and printable, for logs.
+func clip(b []byte) string {
+	const most = 200
+	if len(b) > most {
+		b = b[:most]
+	}
+	out := make([]byte, len(b))
+	for i, ch := range b {
+		if ch < ' ' || ch >= 0x7f {
+			ch = '?'
+		}
+		out[i] = ch
+	}
+	return string(out)
+}

@@ -1,0 +1,196 @@
+package proxy
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// What becomes of a header of the caller's.
+type headerRole uint8
+
+const (
+	headerPass     headerRole = iota
+	headerDrop                // hop-by-hop, identity, or a credential for wxproxy
+	headerTarget              // X-WX-APPID
+	headerID                  // X-Request-Id
+	headerEncoding            // Accept-Encoding
+	headerConn                // Connection: names further headers to drop
+	headerLength              // Content-Length: written anew
+	headerBrowser             // only web browsers send it
+)
+
+// headerRoles: names in lower case. Hop-by-hop headers concern one connection (RFC 9110,
+// 7.6.1). Identity headers tell about the inside of the caller's network, which WeChat has no need
+// to know. Credentials are meant for wxproxy, or for nobody.
+var headerRoles = map[string]headerRole{
+	"host": headerDrop, "expect": headerDrop, "content-length": headerLength, "transfer-encoding": headerDrop,
+	"connection": headerConn, "proxy-connection": headerDrop, "keep-alive": headerDrop, "te": headerDrop, "trailer": headerDrop, "upgrade": headerDrop, "http2-settings": headerDrop,
+	"authorization": headerDrop, "proxy-authorization": headerDrop, "proxy-authenticate": headerDrop, "cookie": headerDrop, "x-wxproxy-key": headerDrop, "x-wxproxy-token": headerDrop,
+	"forwarded": headerDrop, "via": headerDrop, "x-real-ip": headerDrop, "x-client-ip": headerDrop, "true-client-ip": headerDrop, "cf-connecting-ip": headerDrop,
+	"x-forwarded-for": headerDrop, "x-forwarded-host": headerDrop, "x-forwarded-proto": headerDrop, "x-forwarded-port": headerDrop, "x-forwarded-server": headerDrop,
+	"x-forwarded-prefix": headerDrop, "x-original-forwarded-for": headerDrop, "x-cluster-client-ip": headerDrop, "x-envoy-external-address": headerDrop,
+	"x-wx-appid": headerTarget, "x-request-id": headerID, "accept-encoding": headerEncoding,
+	"origin": headerBrowser, "sec-fetch-site": headerBrowser,
+}
+
+const longestHeader = len("x-original-forwarded-for")
+
+// roleOf looks a header up, whatever its case. It allocates nothing.
+func roleOf(name []byte) headerRole {
+	if len(name) > longestHeader {
+		return headerPass
+	}
+	var buf [longestHeader]byte
+	for i, ch := range name {
+		if ch >= 'A' && ch <= 'Z' {
+			ch += 'a' - 'A'
+		}
+		buf[i] = ch
+	}
+	return headerRoles[string(buf[:len(name)])]
+}
+
+// caller is what the headers of a call say to us.
+type caller struct {
+	target    []byte // X-WX-APPID
+	requestID []byte
+	conflict  bool // X-WX-APPID twice, with different values
+	browser   bool
+	sized     bool // the caller sent a Content-Length
+}
+
+// readHeaders appends to dst the headers that WeChat gets, each with its line end, as the caller spelled
+// them, and notes what is meant for us. ok is false where one holds control characters.
+func readHeaders(dst []byte, h *fasthttp.RequestHeader) (_ []byte, c caller, ok bool) {
+	var listed [][]byte // header names in Connection
+	start := len(dst)
+	for name, value := range h.All() {
+		switch roleOf(name) {
+		case headerPass:
+			if !printable(name) || !printable(value) {
+				return dst, c, false
+			}
+			dst = append(dst, name...)
+			dst = append(dst, ": "...)
+			dst = append(dst, value...)
+			dst = append(dst, "\r\n"...)
+		case headerTarget:
+			if c.target != nil && !bytes.Equal(c.target, value) {
+				c.conflict = true
+			}
+			c.target = value
+		case headerID:
+			c.requestID = value
+		case headerEncoding:
+			// Compressed answers have to be looked into, and gzip is what we can undo.
+			if acceptsGzip(value) {
+				dst = append(dst, "Accept-Encoding: gzip\r\n"...)
+			}
+		case headerConn:
+			for tok := range bytes.SplitSeq(value, []byte(",")) {
+				tok = bytes.TrimSpace(tok)
+				if len(tok) > 0 && !equalFold(tok, "close") && !equalFold(tok, "keep-alive") {
+					listed = append(listed, tok)
+				}
+			}
+		case headerLength:
+			c.sized = true
+		case headerBrowser:
+			// "none": typed into the address bar, by the person at the machine.
+			if !equalFold(value, "none") {
+				c.browser = true
+			}
+		}
+	}
+	if listed != nil {
+		dst = dropListed(dst, start, listed)
+	}
+	return dst, c, true
+}
+
+// dropListed takes the headers out that Connection names.
+func dropListed(dst []byte, start int, listed [][]byte) []byte {
+	lines := strings.SplitAfter(string(dst[start:]), "\r\n")
+	dst = dst[:start]
+next:
+	for _, line := range lines {
+		name, _, _ := strings.Cut(line, ":")
+		for _, l := range listed {
+			if equalFold(l, name) {
+				continue next
+			}
+		}
+		dst = append(dst, line...)
+	}
+	return dst
+}
+
+// acceptsGzip reads Accept-Encoding: gzip named, and not with q=0.
+func acceptsGzip(value []byte) bool {
+	for part := range strings.SplitSeq(strings.ToLower(string(value)), ",") {
+		coding, params, _ := strings.Cut(part, ";")
+		switch strings.TrimSpace(coding) {
+		case "gzip", "x-gzip", "*":
+			q := strings.TrimPrefix(strings.ReplaceAll(params, " ", ""), "q=")
+			return strings.Trim(q, "0.") != "" || q == ""
+		}
+	}
+	return false
+}
+
+// Headers of answers that concern the connection between WeChat and us only.
+var answerHops = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Transfer-Encoding", "Te", "Trailer", "Upgrade"}
+
+// cleanAnswer takes hop-by-hop headers off, and what only we may say.
+func cleanAnswer(h *fasthttp.ResponseHeader) {
+	found := false
+	for name := range h.All() {
+		switch roleOf(name) {
+		case headerConn:
+			found = true
+		case headerDrop:
+			found = true
+		}
+	}
+	if !found {
+		return
+	}
+	for tok := range bytes.SplitSeq(h.Peek("Connection"), []byte(",")) {
+		if tok = bytes.TrimSpace(tok); len(tok) > 0 && roleOf(tok) == headerPass && !equalFold(tok, "close") && !protected(tok) {
+			h.DelBytes(bytes.Clone(tok))
+		}
+	}
+	// Names are as WeChat spelled them.
+	var names []string
+	for name := range h.All() {
+		for _, hop := range answerHops {
+			if equalFold(name, hop) || equalFold(name, "X-Wxproxy-Token") {
+				names = append(names, string(name))
+			}
+		}
+	}
+	for _, n := range names {
+		h.Del(n)
+	}
+	h.ResetConnectionClose()
+}
+
+// protected headers frame or describe the body: Connection cannot take them away.
+func protected(name []byte) bool {
+	return equalFold(name, "Content-Type") || equalFold(name, "Content-Encoding") || equalFold(name, "Content-Length")
+}
+
+func printable(b []byte) bool {
+	for _, ch := range b {
+		if ch < ' ' && ch != '\t' || ch == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+func equalFold(b []byte, s string) bool {
+	return len(b) == len(s) && strings.EqualFold(string(b), s)
+}

@@ -1,0 +1,241 @@
+// Package proxy serves the callers: it takes plain WeChat requests, finds out for whom they are, puts
+// the right credential in, forwards them byte for byte, and sends a call once more when WeChat
+// says that the token has expired.
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/valyala/fasthttp"
+
+	"wxproxy/tokens"
+	"wxproxy/wechat"
+)
+
+// Tokens gives the tokens; [tokens.Broker] does.
+type Tokens interface {
+	Cached(appid string) (tokens.Token, bool)
+	Token(ctx context.Context, appid string) (tokens.Token, error)
+	Renew(ctx context.Context, appid string, stale wechat.Secret) (tokens.Token, error)
+}
+
+// Observer counts. Durations of 0 mean that WeChat was not asked.
+type Observer interface {
+	CallStarted()
+	CallDone(caller, credential string, code int, took, upstream time.Duration)
+	TokenUsed(credential string, hit bool)
+	Retried(credential string, errcode int, result string)
+	WeChatError(errcode int)
+	Redacted()
+}
+
+// Call is what can be told of a call when it is over, without telling a secret.
+type Call struct {
+	RequestID string
+	AppID     string // for whom
+	Method    string
+	Path      string // without the query
+	Status    int
+	ErrCode   int    // WeChat's, of the answer that went back
+	Token     string // hit, miss, retried, none
+	Took      time.Duration
+	Upstream  time.Duration
+	Error     string // ours, if there was one
+}
+
+// Config of a Proxy. Upstream and Tokens are needed; every other zero value is legal.
+type Config struct {
+	Component    string                   // the component's appid
+	Apps         map[string]wechat.Secret // own accounts and their app secrets
+	DefaultAppID string                   // for calls that name no account
+	Routes       []wechat.Endpoint        // before the table
+	Upstream     string                   // base URL, http or https
+	Roots        *x509.CertPool           // that vouch for Upstream; nil: the system's
+	Timeout      time.Duration            // of a call; 0: 60 s
+	MaxBody      int                      // of a request, bytes; 0: 32 MiB
+	Tokens       Tokens
+	Observer     Observer     // nil: nobody counts
+	Watch        func(Call)   // sees every call that is over; nil: nobody does
+	Log          *slog.Logger // nil: nothing is logged
+}
+
+// settings is a Config made ready.
+type settings struct {
+	component    []byte // nil: none
+	apps         map[string]wechat.Secret
+	defaultAppID []byte
+	table        *wechat.Table
+	upstream     *upstream
+	timeout      time.Duration
+	maxBody      int
+}
+
+func (s *settings) kindOf(appid []byte) tokens.Kind {
+	if _, ok := s.apps[text(appid)]; ok {
+		return tokens.App
+	}
+	return tokens.Authorizer
+}
+
+// Proxy is the listener of the callers.
+type Proxy struct {
+	settings atomic.Pointer[settings]
+	tokens   Tokens
+	observe  Observer
+	watch    func(Call)
+	log      *slog.Logger
+	server   *fasthttp.Server
+}
+
+// What the server allows its callers.
+const (
+	readTimeout = 60 * time.Second // of a whole request
+	// Longer than clients keep idle connections, so that it is they who close them and no call is
+	// sent into a closing connection.
+	idleTimeout = 3 * time.Minute
+	// Request line and headers, together.
+	headerLimit = 16 << 10
+)
+
+// New builds a proxy; Serve starts it.
+func New(c Config) (*Proxy, error) {
+	p := &Proxy{tokens: c.Tokens, observe: c.Observer, watch: c.Watch, log: c.Log}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	if p.observe == nil {
+		p.observe = nobody{}
+	}
+	if err := p.Reconfigure(c); err != nil {
+		return nil, err
+	}
+	p.server = &fasthttp.Server{
+		Handler:        p.handle,
+		ErrorHandler:   p.refuse,
+		HeaderReceived: p.limits,
+		ExpectHandler:  p.expect,
+		Logger:         quiet{p.log},
+
+		ReadTimeout:        readTimeout,
+		WriteTimeout:       readTimeout, // put off while a stream flows
+		IdleTimeout:        idleTimeout,
+		ReadBufferSize:     headerLimit,
+		MaxRequestBodySize: p.settings.Load().maxBody,
+		Concurrency:        1 << 20,
+
+		// Nothing is added to, taken from or spelled anew in what passes.
+		DisableHeaderNamesNormalizing: true,
+		DisablePreParseMultipartForm:  true,
+		NoDefaultServerHeader:         true,
+		NoDefaultDate:                 true,
+		NoDefaultContentType:          true,
+		SecureErrorLogMessage:         true,
+		CloseOnShutdown:               true,
+	}
+	return p, nil
+}
+
+// Reconfigure changes all that does not concern the listener, for calls that begin from now on.
+func (p *Proxy) Reconfigure(c Config) error {
+	up, err := newUpstream(c.Upstream, c.Roots)
+	if err != nil {
+		return err
+	}
+	s := &settings{
+		apps: c.Apps, upstream: up, timeout: c.Timeout, maxBody: c.MaxBody,
+		table: wechat.NewTable(c.Routes, wechat.Endpoints),
+	}
+	if c.Component != "" {
+		s.component = []byte(c.Component)
+	}
+	if c.DefaultAppID != "" {
+		s.defaultAppID = []byte(c.DefaultAppID)
+	}
+	if s.timeout <= 0 {
+		s.timeout = 60 * time.Second
+	}
+	if s.maxBody <= 0 {
+		s.maxBody = 32 << 20
+	}
+	if old := p.settings.Swap(s); old != nil {
+		old.upstream.close()
+	}
+	return nil
+}
+
+// Serve answers calls on ln until Shutdown. With conf the listener speaks TLS.
+func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
+	ln = lingering{ln}
+	if conf != nil {
+		ln = tls.NewListener(ln, conf)
+	}
+	return p.server.Serve(ln)
+}
+
+// Shutdown stops accepting and waits for calls under way until ctx ends.
+func (p *Proxy) Shutdown(ctx context.Context) error {
+	err := p.server.ShutdownWithContext(ctx)
+	p.settings.Load().upstream.close()
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("calls were still under way when the time for stopping was over")
+	}
+	return err
+}
+
+// limits is asked when the header of a request is in.
+func (p *Proxy) limits(*fasthttp.RequestHeader) fasthttp.RequestConfig {
+	return fasthttp.RequestConfig{MaxRequestBodySize: p.settings.Load().maxBody}
+}
+
+// expect answers Expect: 100-continue: a body over the limit need not be sent at all.
+func (p *Proxy) expect(ctx *fasthttp.RequestCtx) int {
+	if ctx.Request.Header.ContentLength() > p.settings.Load().maxBody {
+		return http.StatusRequestEntityTooLarge
+	}
+	return http.StatusContinue
+}
+
+// refuse answers what is not a request, or too large a one.
+func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
+	var timeout net.Error
+	pr := &problem{status: http.StatusBadRequest, msg: "this is not a proper HTTP request", hint: "check the client"}
+	switch {
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		pr = errTooLarge
+	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
+		pr = &problem{status: http.StatusRequestHeaderFieldsTooLarge, msg: "request line and headers are over 16 KiB", hint: "send less"}
+	case errors.As(err, &timeout) && timeout.Timeout():
+		pr = &problem{status: http.StatusRequestTimeout, msg: "the request did not come in time", hint: "send it faster"}
+	}
+	pr.write(&ctx.Response)
+	ctx.SetConnectionClose()
+	p.observe.CallStarted()
+	p.observe.CallDone("", "none", pr.status, 0, 0)
+	linger(ctx.Conn())
+}
+
+// text looks at b as a string, for the time of a look-up: whoever keeps it must clone it.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+type nobody struct{}
+
+func (nobody) CallStarted()                                               {}
+func (nobody) CallDone(string, string, int, time.Duration, time.Duration) {}
+func (nobody) TokenUsed(string, bool)                                     {}
+func (nobody) Retried(string, int, string)                                {}
+func (nobody) WeChatError(int)                                            {}
+func (nobody) Redacted()                                                  {}
+
+// quiet takes fasthttp's own messages, which can quote requests, and says only that there was one.
+type quiet struct{ log *slog.Logger }
+
+func (q quiet) Printf(format string, _ ...any) { q.log.Debug("connection trouble", "kind", format) }

@@ -1,0 +1,140 @@
+package tokens
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"wxproxy/wechat"
+)
+
+// ahead renews tokens before they end, of accounts that were used since the last renewal. An
+// account that nobody calls for costs one renewal more, and then nothing.
+type ahead struct {
+	b     *Broker
+	limit int
+
+	mu      sync.Mutex
+	queue   watchQueue
+	current map[string]*watch
+	timer   *time.Timer
+	stopped bool
+
+	slots chan struct{} // renewals at the same time
+}
+
+// watch is an entry to be looked at when it is due.
+type watch struct {
+	appid string
+	entry *entry
+	at    time.Time
+	index int
+}
+
+// aheadWorkers bounds the renewals ahead that run at the same time: 16 at 100 ms each are 160 a second,
+// enough for a million accounts in use.
+const aheadWorkers = 16
+
+func newAhead(b *Broker, limit int) *ahead {
+	a := &ahead{b: b, limit: limit, current: make(map[string]*watch), slots: make(chan struct{}, aheadWorkers)}
+	a.timer = time.AfterFunc(time.Hour, a.tick)
+	return a
+}
+
+// watch looks at e again after wait. A later watch of the same account takes the earlier one's place.
+func (a *ahead) watch(appid string, e *entry, wait time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped {
+		return
+	}
+	at := a.b.now().Add(wait)
+	if w := a.current[appid]; w != nil {
+		w.entry, w.at = e, at
+		heap.Fix(&a.queue, w.index)
+	} else {
+		if len(a.queue) >= a.limit {
+			return // renewed when the next call finds it due
+		}
+		w = &watch{appid: appid, entry: e, at: at}
+		a.current[appid] = w
+		heap.Push(&a.queue, w)
+	}
+	a.arm()
+}
+
+func (a *ahead) arm() {
+	if len(a.queue) > 0 {
+		a.timer.Reset(max(a.queue[0].at.Sub(a.b.now()), 0))
+	}
+}
+
+// tick renews what is due, as far as there are free slots.
+func (a *ahead) tick() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.b.now()
+	for !a.stopped && len(a.queue) > 0 && !a.queue[0].at.After(now) {
+		w := a.queue[0]
+		if !w.entry.used.Load() {
+			heap.Pop(&a.queue)
+			delete(a.current, w.appid)
+			continue
+		}
+		select {
+		case a.slots <- struct{}{}:
+		default:
+			return // a renewal that ends calls again
+		}
+		heap.Pop(&a.queue)
+		delete(a.current, w.appid)
+		go a.renew(w.appid, w.entry)
+	}
+	a.arm()
+}
+
+func (a *ahead) renew(appid string, e *entry) {
+	defer func() {
+		<-a.slots
+		a.tick()
+	}()
+	_, err := a.b.fly(context.WithoutCancel(a.b.life), appid, wechat.Secret{}, aged)
+	if err == nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrRevoked) || errors.Is(err, ErrUnknownAccount) {
+		return
+	}
+	// While the old token is good there is time for more tries.
+	if now := a.b.now(); now.Before(e.end) {
+		a.watch(appid, e, RetryAfter(err, now))
+	}
+}
+
+func (a *ahead) stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stopped = true
+	a.timer.Stop()
+}
+
+// watchQueue is a heap by time.
+type watchQueue []*watch
+
+func (q watchQueue) Len() int           { return len(q) }
+func (q watchQueue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
+func (q watchQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].index, q[j].index = i, j
+}
+func (q *watchQueue) Push(x any) {
+	w := x.(*watch)
+	w.index = len(*q)
+	*q = append(*q, w)
+}
+func (q *watchQueue) Pop() any {
+	old := *q
+	w := old[len(old)-1]
+	old[len(old)-1] = nil
+	*q = old[:len(old)-1]
+	return w
+}

@@ -1,0 +1,233 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"wxproxy/wechat"
+)
+
+// renew replaces the token of appid under the store's lock, unless somebody else did so while we
+// waited for it: what is loaded there is looked at again.
+func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wechat.Secret, why reason) (Token, error) {
+	var (
+		out    *account // what is good now
+		result error    // why there is nothing new, although the record was saved
+		epoch  uint64
+	)
+	err := b.store.Update(ctx, accountKey(appid), func(ctx context.Context, raw []byte) ([]byte, error) {
+		epoch = b.cache.epoch(appid)
+		acc, err := decodeAccount(raw)
+		if err != nil {
+			return nil, err
+		}
+		now := b.now()
+		switch {
+		case acc == nil && kind == Authorizer:
+			return nil, ErrUnknownAccount
+		case acc == nil:
+			acc = &account{Version: recordVersion, Kind: kind.String()}
+		case acc.Gone:
+			return nil, ErrRevoked
+		case why == aged && acc.usable(now) && now.Before(acc.due(appid, b.before)),
+			why != aged && acc.usable(now) && acc.Access != stale.Reveal():
+			out = acc // somebody was quicker
+			return Keep, nil
+		}
+		if wait := fromMillis(acc.RetryAt); now.Before(wait) {
+			result = &unavailable{reason: acc.Failure, retryAt: wait}
+			return Keep, nil
+		}
+		// The token was refused although it is good by our clock. A real expiry never waits here.
+		suspect := why == refused && acc.usable(now) && acc.Access == stale.Reveal()
+		if suspect && !acc.Storm.allows(now) {
+			return nil, ErrThrottled
+		}
+		if result = b.fetch(ctx, appid, kind, acc, stale); result != nil {
+			if errors.Is(result, errSilent) {
+				return Keep, nil
+			}
+			return encode(acc), nil
+		}
+		if suspect {
+			acc.Storm.note(now)
+		}
+		out = acc
+		return encode(acc), nil
+	})
+	switch {
+	case errors.Is(err, ErrRevoked):
+		b.cache.remove(appid)
+		return Token{}, err
+	case errors.Is(err, ErrUnknownAccount), errors.Is(err, ErrThrottled):
+		return Token{}, err
+	case err != nil:
+		if out != nil { // fetched, and lost because it could not be saved: it is not used
+			b.count(kind, "store", 0)
+		}
+		b.log.Error("the store failed during a renewal", "account", appid, "error", err)
+		return Token{}, storeFault(err)
+	case result != nil:
+		return Token{}, result
+	}
+	if out.Access == stale.Reveal() {
+		// WeChat gave the very token that it refused. Sending it again would help nobody.
+		return Token{}, ErrThrottled
+	}
+	epoch = b.cache.touch(appid)
+	return b.keep(appid, kind, out, epoch, why != aged), nil
+}
+
+// errSilent marks failures that are somebody else's and leave the record as it was.
+var errSilent = errors.New("")
+
+// fetch asks WeChat for a new token and notes in acc what came of it. The caller holds the
+// account's lock.
+func (b *Broker) fetch(ctx context.Context, appid string, kind Kind, acc *account, stale wechat.Secret) error {
+	began := b.now()
+	grant, err := b.ask(ctx, appid, kind, acc, stale)
+	now := b.now()
+	switch {
+	case err == nil:
+		acc.take(grant, now)
+		b.count(kind, "ok", now.Sub(began))
+		b.log.Info("token renewed", "account", appid, "kind", kind.String(), "token", grant.Access.Fingerprint(), "life", grant.Life)
+		return nil
+	case errors.Is(err, ErrUnavailable):
+		// The component's own trouble, noted there.
+		return fmt.Errorf("%w%w", errSilent, err)
+	case ctx.Err() != nil && b.life.Err() != nil:
+		return fmt.Errorf("%w%w", errSilent, ErrClosed) // we are stopping: nobody's failure
+	}
+	word := "unreachable"
+	if wechat.Code(err) != 0 || errors.Is(err, ErrNoTicket) || errors.Is(err, errNoRefreshToken) {
+		word = "refused"
+	}
+	acc.Failures++
+	wait := backoff(acc.Failures)
+	acc.Failure = explain(kind, err)
+	acc.RetryAt = millis(now.Add(wait))
+	b.count(kind, word, now.Sub(began))
+	b.log.Warn("no new token", "account", appid, "kind", kind.String(), "reason", acc.Failure, "failures", acc.Failures, "retry_in", wait.Round(time.Millisecond))
+	return &unavailable{reason: acc.Failure, retryAt: fromMillis(acc.RetryAt), cause: err}
+}
+
+// errNoRefreshToken: WeChat gave no refresh token at authorisation, and gives none now.
+var errNoRefreshToken = errors.New("WeChat holds no refresh token for this account")
+
+// ask is the call itself, by the kind of account.
+func (b *Broker) ask(ctx context.Context, appid string, kind Kind, acc *account, stale wechat.Secret) (wechat.Grant, error) {
+	s, client := b.secrets.Load(), b.client.Load()
+	switch kind {
+	case Component:
+		t, err := b.ticket(ctx)
+		if err != nil {
+			return wechat.Grant{}, err
+		}
+		return client.ComponentToken(ctx, appid, s.ComponentSecret, t)
+	case App:
+		g, err := client.StableToken(ctx, appid, s.Apps[appid], false)
+		if err == nil && !stale.IsEmpty() && g.Access.Equal(stale) {
+			// Refused although WeChat still thinks it current.
+			g, err = client.StableToken(ctx, appid, s.Apps[appid], true)
+		}
+		return g, err
+	}
+	var grant wechat.Grant
+	err := b.asComponent(ctx, func(component string, token wechat.Secret) error {
+		refresh := wechat.NewSecret(acc.Refresh)
+		var err error = errNoRefreshToken
+		if !refresh.IsEmpty() {
+			grant, err = client.AuthorizerToken(ctx, component, token, appid, refresh)
+		}
+		if err == nil || !refresh.IsEmpty() && !wechat.RefreshTokenRefused(wechat.Code(err)) {
+			return err
+		}
+		// Ours is gone or refused. WeChat tells the one it holds: after a re-authorisation that we
+		// were not told of, or a crash between its rotation and our saving it, they differ.
+		held, lookErr := client.RefreshToken(ctx, component, token, appid)
+		if lookErr != nil {
+			return lookErr
+		}
+		if held.IsEmpty() || held.Equal(refresh) {
+			return err
+		}
+		b.log.Info("refresh token recovered from WeChat", "account", appid)
+		acc.Refresh = held.Reveal() // kept even if the renewal fails now
+		grant, err = client.AuthorizerToken(ctx, component, token, appid, held)
+		return err
+	})
+	return grant, err
+}
+
+// asComponent calls with the component's token, and once more with a new one if that is refused. Locks
+// are always taken in this order: account, then component.
+func (b *Broker) asComponent(ctx context.Context, call func(component string, token wechat.Secret) error) error {
+	component := b.Component()
+	if component == "" {
+		return ErrUnknownAccount
+	}
+	t, err := b.Token(ctx, component)
+	if err != nil {
+		return componentTrouble(err)
+	}
+	err = call(component, t.Value)
+	if !wechat.TokenRefused(wechat.Code(err), true) {
+		return err
+	}
+	again, renewErr := b.Renew(ctx, component, t.Value)
+	if renewErr != nil {
+		return componentTrouble(renewErr)
+	}
+	return call(component, again.Value)
+}
+
+func componentTrouble(err error) error {
+	if errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return &unavailable{reason: "the component's token cannot be had: " + err.Error(), cause: err}
+}
+
+// backoff is the pause after the nth failure in a row: a second at first, a minute at most, with a
+// quarter of chance so that accounts that failed together do not come back together.
+func backoff(n int) time.Duration {
+	d := time.Second << min(n-1, 6)
+	d = min(d, time.Minute)
+	return d - time.Duration(rand.Int64N(int64(d/4)))
+}
+
+// explain puts a failure into words that tell the operator what to do.
+func explain(kind Kind, err error) string {
+	whose := "the account's token could not be renewed: "
+	if kind == Component {
+		whose = "the component's token cannot be had: "
+	}
+	hint := ""
+	switch wechat.Code(err) {
+	case wechat.CodeInvalidSecret, wechat.CodeInvalidCredential:
+		if kind != Authorizer {
+			hint = " (check the app secret)"
+		}
+	case wechat.CodeTicketExpired, wechat.CodeTicketInvalid, wechat.CodeInvalidTicket:
+		hint = " (WeChat pushes a new ticket every ten minutes: is the callback listener reached?)"
+	case 61004, 40164:
+		hint = " (register this machine's outgoing address in the component's IP list, and publish the change)"
+	case wechat.CodeRefreshTokenInvalid, wechat.CodeInvalidRefreshToken, wechat.CodeRefreshTokenExpired, wechat.CodePasswordChanged:
+		hint = " (the account has to authorise the component again)"
+	case wechat.CodeNotAuthorized:
+		hint = " (the account has withdrawn its authorisation, or never gave it)"
+	case wechat.CodeQuota:
+		hint = " (the day's quota is used up)"
+	}
+	return whose + err.Error() + hint
+}
+
+func (b *Broker) count(kind Kind, result string, took time.Duration) {
+	if b.observe != nil {
+		b.observe.Refreshed(kind.String(), result, took)
+	}
+}

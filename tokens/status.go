@@ -1,0 +1,109 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// TicketAge is how long ago the newest ticket came; false where there is none.
+func (b *Broker) TicketAge() (time.Duration, bool) {
+	ctx, cancel := context.WithTimeout(b.life, time.Second)
+	defer cancel()
+	t, err := b.loadTicket(ctx)
+	if err != nil || t == nil {
+		return 0, false
+	}
+	return b.now().Sub(fromMillis(t.Received)), true
+}
+
+// ComponentExpiry is how long the component's token will live, negative where it is over; false
+// where there is none.
+func (b *Broker) ComponentExpiry() (time.Duration, bool) {
+	ctx, cancel := context.WithTimeout(b.life, time.Second)
+	defer cancel()
+	acc, err := b.loadAccount(ctx, b.Component())
+	if err != nil || acc == nil || acc.Access == "" {
+		return 0, false
+	}
+	return fromMillis(acc.Expires).Sub(b.now()), true
+}
+
+// Evictions is how many entries were pushed out of the cache for want of room.
+func (b *Broker) Evictions() uint64 { return b.cache.evicted.Load() }
+
+// SetsDropped is how many entries the cache did not take in under load.
+func (b *Broker) SetsDropped() uint64 { return b.cache.dropped.Load() }
+
+// census counts the authorizers by state. It reads all records, so an answer serves for a while.
+type census struct {
+	mu     sync.Mutex
+	counts map[State]int
+	until  time.Time
+}
+
+// Accounts counts the authorizers by state, as of two seconds ago at most; with very many
+// accounts, as of twenty times what counting takes.
+func (b *Broker) Accounts() (active, revoked, failing int) {
+	c := &b.census
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if began := b.now(); c.counts == nil || !began.Before(c.until) {
+		ctx, cancel := context.WithTimeout(b.life, 10*time.Second)
+		defer cancel()
+		counts := map[State]int{}
+		err := b.store.List(ctx, accountPrefix, "", func(_ string, raw []byte) bool {
+			if acc, err := decodeAccount(raw); err == nil && acc.Kind == Authorizer.String() {
+				counts[acc.state()]++
+			}
+			return true
+		})
+		if err == nil {
+			took := b.now().Sub(began)
+			c.counts, c.until = counts, b.now().Add(max(censusLife, 20*took))
+		}
+	}
+	return c.counts[Active], c.counts[Revoked], c.counts[Failing]
+}
+
+const censusLife = 2 * time.Second
+
+// Ready says whether the store answers and a token of each configured kind can be had, without
+// asking WeChat: there is one, or nothing speaks against fetching one. The error has one
+// sentence for each thing that is missing.
+func (b *Broker) Ready(ctx context.Context) error {
+	if err := b.store.Ping(ctx); err != nil {
+		return fmt.Errorf("the store does not answer: %w", err)
+	}
+	s := b.secrets.Load()
+	var errs []error
+	if s.Component != "" {
+		errs = append(errs, b.readyComponent(ctx))
+	}
+	for appid := range s.Apps {
+		acc, err := b.loadAccount(ctx, appid)
+		if err == nil && acc != nil && !acc.usable(b.now()) && acc.Failures > 0 {
+			err = fmt.Errorf("own account %s: %s", appid, acc.Failure)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (b *Broker) readyComponent(ctx context.Context) error {
+	acc, err := b.loadAccount(ctx, b.Component())
+	if err != nil || acc.usable(b.now()) {
+		return err
+	}
+	if _, err := b.ticket(ctx); errors.Is(err, ErrNoTicket) {
+		return fmt.Errorf("%w: WeChat pushes one every ten minutes to the authorisation event URL (授权事件接收URL), path /component/events of the callback listener", err)
+	} else if err != nil {
+		return err
+	}
+	if acc != nil && acc.Failures > 0 {
+		return errors.New(acc.Failure)
+	}
+	return nil
+}
