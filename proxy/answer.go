@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"net/http/httputil"
 	"sync"
 	"time"
@@ -40,26 +39,15 @@ const stall = 64 << 10
 
 var peekBuffers = sync.Pool{New: func() any { b := make([]byte, 0, peekSize+1); return &b }}
 
-// read takes the body in, or as much as is held, and makes it resp's.
-func (a *answerBody) read(resp *fasthttp.Response, isHead bool) error {
-	status := resp.StatusCode()
-	n := resp.Header.ContentLength()
+// read takes in a body of n bytes (-1: chunked, -2: until the connection ends), or as much of it as is held, and
+// makes it resp's. After an error the connection is still the caller's to close.
+func (a *answerBody) read(resp *fasthttp.Response, n int) error {
 	switch {
-	case isHead || status == http.StatusNoContent || status == http.StatusNotModified || status < 200:
-		resp.SkipBody = true
-		a.finish(status != http.StatusSwitchingProtocols)
-		return nil
-	case n >= 0 && n <= peekSize:
-		if err := resp.ReadBody(a.br, peekSize); err != nil {
-			return err
-		}
-		a.finish(true)
-		return nil
 	case n >= 0:
 		a.src, a.framed = &io.LimitedReader{R: a.br, N: int64(n)}, true
-	case n == -1: // chunked
+	case n == -1:
 		a.src, a.framed = &chunkedBody{r: httputil.NewChunkedReader(a.br), br: a.br}, true
-	default: // until the connection ends
+	default:
 		a.src = a.br
 	}
 	buf := peekBuffers.Get().(*[]byte)
@@ -161,15 +149,20 @@ func (a *answerBody) finish(reusable bool) {
 // chunkedBody is a chunked body with what stands behind the last chunk: httputil leaves trailers
 // and the empty line to its caller. Trailers are dropped.
 type chunkedBody struct {
-	r  io.Reader
-	br *bufio.Reader
+	r    io.Reader
+	br   *bufio.Reader
+	over bool
 }
 
 func (c *chunkedBody) Read(p []byte) (int, error) {
+	if c.over {
+		return 0, io.EOF
+	}
 	n, err := c.r.Read(p)
 	if err != io.EOF {
 		return n, err
 	}
+	c.over = true
 	for range 64 {
 		line, lineErr := c.br.ReadSlice('\n')
 		if lineErr != nil {

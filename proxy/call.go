@@ -104,10 +104,15 @@ func (c *call) forward() *problem {
 		return p
 	}
 	code := c.look()
-	if c.plan.holder == nil || !wechat.TokenRefused(code, c.plan.kind == tokens.Component) {
-		return nil
+	if c.plan.holder != nil && wechat.TokenRefused(code, c.plan.kind == tokens.Component) {
+		if p := c.retry(token, code); p != nil {
+			return p
+		}
 	}
-	return c.retry(token, code)
+	if reveals(c.target.plain) {
+		return c.redact()
+	}
+	return nil
 }
 
 func (c *call) token() (tokens.Token, error) {
@@ -264,7 +269,7 @@ func (c *call) end() {
 		errDefect.write(&c.cx.Response)
 	}
 	resp := &c.cx.Response
-	c.requestID()
+	c.id = appendRequestID(c.id[:0], c.caller.requestID)
 	resp.Header.Set("X-Wxproxy-Token", c.word)
 	resp.Header.SetBytesV("X-Request-Id", c.id)
 	if stream, ok := resp.BodyStream().(*answerBody); ok && c.problem == nil {
@@ -278,24 +283,22 @@ func (c *call) end() {
 	calls.Put(c)
 }
 
-// requestID takes the caller's, if it is fit for logs, or makes one.
-func (c *call) requestID() {
-	id := c.caller.requestID
+// appendRequestID takes the caller's, if it is fit for logs, or makes one.
+func appendRequestID(dst, id []byte) []byte {
 	if n := len(id); n > 0 && n <= 128 {
 		fit := true
 		for _, ch := range id {
 			fit = fit && ch > ' ' && ch < 0x7f
 		}
 		if fit {
-			c.id = append(c.id[:0], id...)
-			return
+			return append(dst, id...)
 		}
 	}
 	const hex = "0123456789abcdef"
-	c.id = c.id[:0]
 	for n, i := rand.Uint64(), 0; i < 16; i, n = i+1, n>>4 {
-		c.id = append(c.id, hex[n&15])
+		dst = append(dst, hex[n&15])
 	}
+	return dst
 }
 
 // detach copies what report needs from the request, which will not outlive the handler.

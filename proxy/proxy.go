@@ -217,6 +217,8 @@ func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 		pr = &problem{status: http.StatusRequestTimeout, msg: "the request did not come in time", hint: "send it faster"}
 	}
 	pr.write(&ctx.Response)
+	ctx.Response.Header.Set("X-Wxproxy-Token", "none")
+	ctx.Response.Header.SetBytesV("X-Request-Id", appendRequestID(nil, nil))
 	ctx.SetConnectionClose()
 	p.observe.CallStarted()
 	p.observe.CallDone("", "none", pr.status, 0, 0)

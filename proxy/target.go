@@ -40,7 +40,7 @@ func readTarget(uri []byte) (t target, p *problem) {
 		t.prefix, t.path = t.path[1:19], joinSlash(t.path[19:])
 	}
 	for _, ch := range t.query {
-		if ch <= ' ' || ch == '#' || ch == 0x7f {
+		if classes[ch] == byteBad {
 			return t, errQuery
 		}
 	}
@@ -98,16 +98,17 @@ func plainPath(path []byte) ([]byte, *problem) {
 	escaped := false
 	segment := 1 // where the current one begins
 	for i, ch := range path {
-		switch {
-		case ch <= ' ' || ch == 0x7f || ch == '\\' || ch == '#' || ch == ';':
-			return nil, errPath
-		case ch == '%':
-			escaped = true
-		case ch == '/' && i > 0:
-			if i == segment || dots(path[segment:i]) {
+		switch classes[ch] {
+		case bytePlain:
+		case byteSlash:
+			if i > 0 && (i == segment || dots(path[segment:i])) {
 				return nil, errPath
 			}
 			segment = i + 1
+		case bytePercent:
+			escaped = true
+		default:
+			return nil, errPath
 		}
 	}
 	if dots(path[segment:]) {
@@ -134,6 +135,28 @@ func plainPath(path []byte) ([]byte, *problem) {
 	}
 	return plain, nil
 }
+
+// What a byte of a request target may do.
+const (
+	bytePlain     = iota
+	byteSlash     // parts segments of a path
+	bytePercent   // begins an escape
+	byteBad       // nowhere
+	byteBadInPath // only in a query
+)
+
+var classes = func() (c [256]uint8) {
+	for ch := range 256 {
+		switch {
+		case ch <= ' ' || ch == 0x7f || ch == '#':
+			c[ch] = byteBad
+		case ch == '\\' || ch == ';':
+			c[ch] = byteBadInPath
+		}
+	}
+	c['/'], c['%'] = byteSlash, bytePercent
+	return c
+}()
 
 func dots(segment []byte) bool {
 	return len(segment) == 1 && segment[0] == '.' || len(segment) == 2 && segment[0] == '.' && segment[1] == '.'

@@ -129,26 +129,53 @@ func (u *upstream) exchange(head, body []byte, isHead bool, client net.Conn, res
 		return transferError(err)
 	}
 	br := u.pool.AcquireReader(conn)
-	a := &answerBody{conn: conn, client: client, br: br, timeout: timeout}
-	if err := readHeader(br, resp); err != nil {
-		u.pool.ReleaseReader(br)
-		u.pool.CloseConn(cc)
-		return transferError(err)
-	}
-	closing := resp.Header.ConnectionClose()
-	a.done = func(reusable bool) {
-		u.pool.ReleaseReader(br)
-		if reusable && !closing {
+	if err = readHeader(br, resp); err == nil {
+		closing := resp.Header.ConnectionClose()
+		n := resp.Header.ContentLength()
+		skip := isHead || bodiless(resp.StatusCode())
+		switch {
+		case skip:
+			resp.SkipBody = true
+			closing = closing || resp.StatusCode() == http.StatusSwitchingProtocols
+		case n >= 0 && n <= peekSize: // nearly all answers
+			err = resp.ReadBody(br, peekSize)
+		default:
+			cc, closing := cc, closing // or all calls would pay for the closure
+			return u.stream(conn, client, br, resp, timeout, n, func(reusable bool) {
+				u.pool.ReleaseReader(br)
+				if reusable && !closing {
+					u.pool.ReleaseConn(cc)
+				} else {
+					u.pool.CloseConn(cc)
+				}
+			})
+		}
+		if err == nil && !closing {
+			u.pool.ReleaseReader(br)
 			u.pool.ReleaseConn(cc)
-		} else {
-			u.pool.CloseConn(cc)
+			return nil
 		}
 	}
-	if err := a.read(resp, isHead); err != nil {
-		a.finish(false)
+	u.pool.ReleaseReader(br)
+	u.pool.CloseConn(cc)
+	if err != nil {
 		return transferError(err)
 	}
 	return nil
+}
+
+// stream takes a large answer in as far as it is looked into; the rest flows when resp is written.
+func (u *upstream) stream(conn, client net.Conn, br *bufio.Reader, resp *fasthttp.Response, timeout time.Duration, n int, done func(reusable bool)) error {
+	a := &answerBody{conn: conn, client: client, br: br, timeout: timeout, done: done}
+	if err := a.read(resp, n); err != nil {
+		done(false)
+		return transferError(err)
+	}
+	return nil
+}
+
+func bodiless(status int) bool {
+	return status == http.StatusNoContent || status == http.StatusNotModified || status < 200
 }
 
 // maxInterim bounds the 1xx answers before the real one.

@@ -30,7 +30,9 @@ type Crypt struct {
 	token Secret
 	appid string
 	block cipher.Block
-	iv    []byte
+	// Half of the key. It lies behind a pointer because fmt prints a slice in full, and a
+	// pointer inside a struct as an address.
+	iv *[aes.BlockSize]byte
 }
 
 // The padding goes to multiples of 32, not of AES's 16: values 1 to 32 are legal.
@@ -38,19 +40,27 @@ const padBlock = 32
 
 // NewCrypt takes the message token, the EncodingAESKey of 43 characters and the
 // appid that stands at the end of each message: always the component's, also in
-// messages of its authorizers.
+// messages of its authorizers. None may be empty: with an empty token anybody could
+// sign, and with an empty appid anybody's message would be taken. The errors tell
+// nothing of the key but its length.
 func NewCrypt(token, encodingAESKey Secret, appid string) (*Crypt, error) {
+	switch {
+	case token.IsEmpty():
+		return nil, errors.New("the message token is empty")
+	case appid == "":
+		return nil, errors.New("the component's appid is empty")
+	}
 	// The 43rd character carries two bits that nobody uses and that WeChat's own
 	// console sets at random: the lenient decoder is the right one.
 	key, err := base64.StdEncoding.DecodeString(encodingAESKey.Reveal() + "=")
 	if err != nil || len(key) != 32 {
-		return nil, fmt.Errorf("EncodingAESKey must be 43 characters of A-Z, a-z, 0-9, and has %d", len(encodingAESKey.Reveal()))
+		return nil, fmt.Errorf("EncodingAESKey must be 43 characters of A-Z, a-z, 0-9: it has %d, or others among them", len(encodingAESKey.Reveal()))
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
 	}
-	return &Crypt{token: token, appid: appid, block: block, iv: key[:aes.BlockSize]}, nil
+	return &Crypt{token: token, appid: appid, block: block, iv: (*[aes.BlockSize]byte)(key)}, nil
 }
 
 // Signature computes msg_signature: the hexadecimal SHA-1 of the message token,
@@ -86,7 +96,7 @@ func (c *Crypt) Decrypt(encrypted string) ([]byte, error) {
 	if err != nil || len(buf) == 0 || len(buf)%aes.BlockSize != 0 {
 		return nil, ErrDecrypt
 	}
-	cipher.NewCBCDecrypter(c.block, c.iv).CryptBlocks(buf, buf)
+	cipher.NewCBCDecrypter(c.block, c.iv[:]).CryptBlocks(buf, buf)
 	pad := int(buf[len(buf)-1])
 	if pad < 1 || pad > padBlock || pad > len(buf) {
 		return nil, ErrDecrypt
@@ -121,6 +131,6 @@ func (c *Crypt) encrypt(msg []byte, random [16]byte) string {
 	buf = append(buf, c.appid...)
 	pad := padBlock - len(buf)%padBlock
 	buf = append(buf, bytes.Repeat([]byte{byte(pad)}, pad)...)
-	cipher.NewCBCEncrypter(c.block, c.iv).CryptBlocks(buf, buf)
+	cipher.NewCBCEncrypter(c.block, c.iv[:]).CryptBlocks(buf, buf)
 	return base64.StdEncoding.EncodeToString(buf)
 }

@@ -1,0 +1,40 @@
+# make test runs all that a change has to pass; make help lists the rest.
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    ?= 20s
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+
+.PHONY: help build test lint unit alloc fuzz bench demo clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+build: ## the program, as ./wxproxy
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o wxproxy ./cmd/wxproxy
+
+demo: ## the whole thing in one process, nothing to configure
+	go run ./cmd/wxproxy demo
+
+test: lint unit alloc ## all tests; installs what they need (Debian's packages)
+
+lint: ## formatting, go vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt the files above"; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+unit: ## the tests, with the race detector, in random order
+	bash .ci/tools.sh
+	go test -race -shuffle=on ./...
+
+alloc: ## the tests that count allocations, which the race detector would spoil
+	go test -run 'Alloc' ./wechat ./tokens ./proxy ./metrics
+
+fuzz: ## each fuzz target for FUZZTIME
+	bash .ci/fuzz.sh $(FUZZTIME)
+
+bench: ## the figures of the hot path
+	go test -run '^$$' -bench . -benchmem ./wechat ./tokens ./proxy ./metrics
+
+clean: ## what was built or installed here
+	rm -rf wxproxy .tools .bench

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The direction of the imports is the architecture: who may know whom.
+func TestImports(t *testing.T) {
+	own := map[string][]string{
+		"wxproxy/wechat":           {},
+		"wxproxy/metrics":          {},
+		"wxproxy/sandbox":          {"wxproxy/wechat"},
+		"wxproxy/tokens":           {"wxproxy/wechat"},
+		"wxproxy/tokens/boltstore": {"wxproxy/tokens"},
+		"wxproxy/tokens/storetest": {"wxproxy/tokens"},
+		"wxproxy/proxy":            {"wxproxy/tokens", "wxproxy/wechat"},
+		"wxproxy/callback":         {"wxproxy/tokens", "wxproxy/wechat"},
+		"wxproxy/console":          {"wxproxy/tokens", "wxproxy/wechat"},
+	}
+	only := map[string]string{ // a library → the one package that may import it
+		"github.com/prometheus/":    "wxproxy/metrics",
+		"github.com/valyala/":       "wxproxy/proxy",
+		"github.com/dgraph-io/":     "wxproxy/tokens",
+		"golang.org/x/sync/":        "wxproxy/tokens",
+		"go.etcd.io/bbolt":          "wxproxy/tokens/boltstore",
+		"github.com/pelletier/":     "wxproxy/cmd/wxproxy",
+		"testing":                   "wxproxy/tokens/storetest",
+		"net/http/httptest":         "",
+		"github.com/dustin/":        "",
+		"github.com/klauspost/":     "",
+		"google.golang.org/":        "",
+		"github.com/molecule-man/":  "",
+		"github.com/beorn7/":        "",
+		"github.com/munnerz/":       "",
+		"github.com/cespare/xxhash": "",
+	}
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "wxproxy/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		names := strings.Fields(line)
+		pkg, imports := names[0], names[1:]
+		allowed, known := own[pkg]
+		if !known && pkg != "wxproxy/cmd/wxproxy" {
+			t.Errorf("%s is new: say here whom it may know", pkg)
+		}
+		for _, i := range imports {
+			if strings.HasPrefix(i, "wxproxy/") && known && !slices.Contains(allowed, i) {
+				t.Errorf("%s imports %s", pkg, i)
+			}
+			for lib, owner := range only {
+				if (i == lib || strings.HasSuffix(lib, "/") && strings.HasPrefix(i, lib)) && pkg != owner {
+					t.Errorf("%s imports %s, which only %q may", pkg, i, owner)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,50 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestScrub(t *testing.T) {
+	f := func(in, want string) {
+		t.Helper()
+		if got, _ := scrub([]byte(in)); string(got) != want {
+			t.Errorf("scrub(%s)\n got %s\nwant %s", in, got, want)
+		}
+	}
+	f(`{"errcode":0}`, `{"errcode":0}`)
+	f(`{"list":[{"authorizer_appid":"wxa","refresh_token":"refreshtoken@@@abc","auth_time":1},{"authorizer_appid":"wxb","refresh_token" : "r2"}],"total_count":1234567890123456789}`,
+		`{"list":[{"authorizer_appid":"wxa","refresh_token":"***","auth_time":1},{"authorizer_appid":"wxb","refresh_token" : "***"}],"total_count":1234567890123456789}`)
+	f(`{"authorization_info":{"authorizer_refresh_token":"x","authorizer_access_token":"y"}}`, `{"authorization_info":{"authorizer_refresh_token":"***","authorizer_access_token":"***"}}`)
+	// the record of a call: a URL, and answers inside strings
+	f(`{"request_url":"access_token=50_Im7xxxx&a=b","response_body":"{\"component_access_token\":\"61_a-b\",\"expires_in\":7200}"}`,
+		`{"request_url":"access_token=***&a=b","response_body":"{\"component_access_token\":\"***\",\"expires_in\":7200}"}`)
+	f(`"\\\"refresh_token\\\":\\\"r@@@1\\\",\\\"b\\\":1"`, `"\\\"refresh_token\\\":\\\"***\\\",\\\"b\\\":1"`)
+	f(`{"refresh_token":"a\/b\u003dc","x":1}`, `{"refresh_token":"***","x":1}`)
+	// the word alone is no credential
+	f(`{"errmsg":"access_token expired","a":"access_token missing: none"}`, `{"errmsg":"access_token expired","a":"access_token missing: none"}`)
+	f(`{"refresh_token":""}`, `{"refresh_token":""}`)
+	f("{\"nick\":\"a\x01b\",\"refresh_token\":\"r\"}", "{\"nick\":\"a\x01b\",\"refresh_token\":\"***\"}")
+	f(`access_token`, `access_token`)
+	f(`access_token=`, `access_token=`)
+	f(`access_token=x`, `access_token=***`)
+}
+
+func FuzzScrub(f *testing.F) {
+	f.Add(`{"refresh_token":"`, `","a":1}`)
+	f.Add(`{"request_url":"https:\/\/api.weixin.qq.com\/x?access_token=`, `&y=1"}`)
+	f.Fuzz(func(t *testing.T, before, after string) {
+		const secret = "75_SecretTokenOfThePlatform-0123456789_x"
+		if strings.Contains(before, "_token") || strings.Contains(after, secret) {
+			t.Skip()
+		}
+		for _, field := range []string{`"authorizer_refresh_token":"`, `access_token=`, `\"component_access_token\":\"`} {
+			for _, close := range []string{`"`, `&`, `\"`} {
+				got, n := scrub([]byte(before + field + secret + close + after))
+				if strings.Contains(string(got), secret) || n == 0 {
+					t.Fatalf("%q + %s: still in %q", before, field, got)
+				}
+			}
+		}
+	})
+}
