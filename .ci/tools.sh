@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Brings what the tests need beside Go: a real Prometheus with promtool, unpacked into .tools/ and neither
+# installed nor started, and a C compiler for the race detector. It may be run again at any time: what is there stays.
+# WXPROXY_TOOLS names another folder than .tools; the tests read it too.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+tools=${WXPROXY_TOOLS:-$PWD/.tools}
+
+fail() { echo "tools.sh: $*" >&2; exit 1; }
+
+# apt OPERATION PACKAGE…: with the lists that are there, and once more with fresh ones.
+apt() {
+  apt-get -qq -o APT::Sandbox::User=root "$@" >"$log" 2>&1 && return
+  apt-get -qq update >>"$log" 2>&1 || true
+  apt-get -qq -o APT::Sandbox::User=root "$@" >>"$log" 2>&1
+}
+
+complete() {
+  "$1/usr/bin/prometheus" --version >/dev/null 2>&1 && "$1/usr/bin/promtool" --version >/dev/null 2>&1
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+log=$work/log
+
+if ! complete "$tools"; then
+  command -v apt-get >/dev/null && command -v dpkg >/dev/null ||
+    fail "this is no Debian: put prometheus and promtool (2.40 or later) into $tools/usr/bin by hand, and run this again"
+  (cd "$work" && apt download prometheus) ||
+    { cat "$log" >&2; fail "apt-get could not download the package 'prometheus'; is there a network, and a package list?"; }
+  dpkg -x "$work"/prometheus_*.deb "$work/root" || fail "the package 'prometheus' is damaged; run this again"
+  complete "$work/root" || fail "the package 'prometheus' does not run on this machine ($(uname -m))"
+  mkdir -p "$tools/usr/bin"
+  # Moved in whole, one by one: two runs at the same time leave one good copy.
+  for name in prometheus promtool; do
+    cp "$work/root/usr/bin/$name" "$tools/usr/bin/.$name.$$"
+    mv -f "$tools/usr/bin/.$name.$$" "$tools/usr/bin/$name"
+  done
+fi
+
+if ! command -v "$(go env CC)" >/dev/null; then
+  command -v apt-get >/dev/null || fail "go test -race needs a C compiler: install gcc"
+  [ "$(id -u)" = 0 ] || fail "go test -race needs a C compiler: run 'apt-get install gcc libc6-dev' as root"
+  DEBIAN_FRONTEND=noninteractive apt install -y --no-install-recommends gcc libc6-dev ||
+    { cat "$log" >&2; fail "apt-get could not install gcc and libc6-dev, which go test -race needs"; }
+fi
+
+"$tools/usr/bin/prometheus" --version 2>&1 | sed -n 1p
+echo "tools.sh: all there"

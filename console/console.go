@@ -1,0 +1,122 @@
+// Package console serves the operator and Prometheus: the admin listener.
+//
+// Two paths are open to everybody who reaches the listener, /healthz and /readyz, because
+// those who ask there (an orchestrator, a load balancer) have no key and no name to call us by.
+// All others ask for the key, where one is configured, and keep the operator's own browser
+// from being used against it; see guard.go. Nothing is ever redirected, and paths are compared
+// as they are: //metrics is not /metrics.
+package console
+
+import (
+	"context"
+	"crypto/sha256"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"wxproxy/wechat"
+)
+
+// Config says what the admin listener shows, and to whom. Its zero value is legal: always
+// ready, no metrics, open to everybody.
+type Config struct {
+	// Ready says what is missing for calls to be answered, nil for nothing. Its text is shown as
+	// it is, without a key, one line for each of joined errors: it must hold no secret.
+	// It has two seconds, and is never run twice at the same time. nil: always ready.
+	Ready func(ctx context.Context) error
+	// Metrics answers on /metrics; nil: nothing does.
+	Metrics http.Handler
+	// Key is asked for on everything but /healthz and /readyz; empty: none is.
+	Key wechat.Secret
+	// Log is told of panics and of refusals that hint at an attack; nil: nobody is. It never sees
+	// a key, a query or a body.
+	Log *slog.Logger
+	// Loopback says that the listener's address is one: requests for another host's name, which a
+	// browser was tricked into sending here, are then refused.
+	Loopback bool
+}
+
+// Handler answers the admin listener. It is safe for concurrent use.
+type Handler struct{ state atomic.Pointer[state] }
+
+// state is all that one request needs, so that a Reconfigure in the middle of it changes
+// nothing for it.
+type state struct {
+	ready    *readiness
+	log      *slog.Logger
+	loopback bool
+	hasKey   bool
+	key      [sha256.Size]byte
+	routes   map[string]route
+}
+
+// route is what one path answers.
+type route struct {
+	methods []string
+	open    bool // to everybody, from everywhere
+	serve   func(http.ResponseWriter, *http.Request)
+}
+
+// New makes a handler; see [NewServer] for what it runs in.
+func New(c Config) *Handler {
+	h := &Handler{}
+	h.Reconfigure(c)
+	return h
+}
+
+// Reconfigure swaps everything at once, for requests that arrive from now on.
+func (h *Handler) Reconfigure(c Config) {
+	s := &state{log: c.Log, loopback: c.Loopback, ready: &readiness{ask: c.Ready}}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if !c.Key.IsEmpty() {
+		s.hasKey, s.key = true, sha256.Sum256([]byte(c.Key.Reveal()))
+	}
+	read := []string{http.MethodGet, http.MethodHead}
+	s.routes = map[string]route{
+		"/healthz": {methods: read, open: true, serve: func(w http.ResponseWriter, _ *http.Request) {
+			reply(w, http.StatusOK, "ok")
+		}},
+		"/readyz": {methods: read, open: true, serve: s.ready.serve},
+	}
+	if c.Metrics != nil {
+		s.routes["/metrics"] = route{methods: read, serve: c.Metrics.ServeHTTP}
+	}
+	h.state.Store(s)
+}
+
+// ServeHTTP implements [http.Handler].
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s := h.state.Load()
+	out := &recorder{ResponseWriter: w}
+	defer s.survive(out, r)
+	// No answer here is for a cache, nor for guessing what else it might be.
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+
+	to, known := s.routes[r.URL.Path]
+	if !to.open && !s.admit(out, r) {
+		return
+	}
+	switch {
+	case !known:
+		// Without a list of what there is, and without the path: it may be anything.
+		reply(out, http.StatusNotFound, "not found\n")
+	case !slices.Contains(to.methods, r.Method):
+		w.Header().Set("Allow", strings.Join(to.methods, ", "))
+		reply(out, http.StatusMethodNotAllowed, "method not allowed\n")
+	default:
+		to.serve(out, r)
+	}
+}
+
+// reply sends a text. net/http leaves the body out where the method is HEAD.
+func reply(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	io.WriteString(w, text)
+}

@@ -1,0 +1,253 @@
+package console_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"wxproxy/console"
+	"wxproxy/wechat"
+)
+
+// listen serves h over TCP on the loopback until the test ends, and gives its address.
+func listen(t *testing.T, h http.Handler, log *slog.Logger) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := console.NewServer(h, log)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	t.Cleanup(func() {
+		server.Close()
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return l.Addr().String()
+}
+
+func start(t *testing.T, c console.Config) string { return listen(t, console.New(c), c.Log) }
+
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// send writes lines as they are, so that what no client would send can be sent too. Host is added
+// where lines have none.
+func send(t *testing.T, address string, lines ...string) answer {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	request := strings.Join(lines, "\r\n")
+	if !strings.Contains(request, "\r\nHost:") {
+		request += "\r\nHost: " + address
+	}
+	if _, err := io.WriteString(conn, request+"\r\nConnection: close\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	method, _, _ := strings.Cut(lines[0], " ")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		t.Fatalf("%s: %v", lines[0], err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("%s: %v", lines[0], err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(body)}
+}
+
+func get(t *testing.T, address, path string, headers ...string) answer {
+	t.Helper()
+	return send(t, address, append([]string{"GET " + path + " HTTP/1.1"}, headers...)...)
+}
+
+// counted stands for the metrics: a body of more than one write.
+var counted = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+	io.WriteString(w, "up ")
+	io.WriteString(w, "1\n")
+})
+
+// log is a buffer that several goroutines write to.
+type log struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (l *log) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+func TestPaths(t *testing.T) {
+	address := start(t, console.Config{Metrics: counted})
+	for _, c := range []struct {
+		request string
+		status  int
+		body    string
+	}{
+		{"GET /healthz", 200, "ok"},
+		{"HEAD /healthz", 200, ""},
+		{"GET /readyz", 200, "ready"},
+		{"HEAD /readyz", 200, ""},
+		{"GET /readyz?verbose", 200, "ready"},
+		{"GET /metrics", 200, "up 1\n"},
+		{"HEAD /metrics", 200, ""},
+		{"POST /metrics", 405, "method not allowed\n"},
+		{"DELETE /healthz", 405, "method not allowed\n"},
+		{"OPTIONS /readyz", 405, "method not allowed\n"},
+		{"BREW /readyz", 405, "method not allowed\n"},
+		// Nothing is cleaned up, and nothing redirected.
+		{"GET /", 404, "not found\n"},
+		{"GET //metrics", 404, "not found\n"},
+		{"GET /metrics/", 404, "not found\n"},
+		{"GET /./metrics", 404, "not found\n"},
+		{"GET /x/../metrics", 404, "not found\n"},
+		{"GET /healthz/x", 404, "not found\n"},
+		{"GET /Healthz", 404, "not found\n"},
+		{"GET /%00%0d%0a<script>", 404, "not found\n"},
+		{"GET /cgi-bin/token", 404, "not found\n"},
+		{"POST /component/events", 404, "not found\n"},
+		{"OPTIONS *", 404, "not found\n"},
+		{"CONNECT api.weixin.qq.com:443", 404, "not found\n"},
+	} {
+		got := send(t, address, c.request+" HTTP/1.1")
+		if got.status != c.status || got.body != c.body {
+			t.Errorf("%s: %d %q, want %d %q", c.request, got.status, got.body, c.status, c.body)
+		}
+		if got.header.Get("X-Content-Type-Options") != "nosniff" || got.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: header %v", c.request, got.header)
+		}
+		if !strings.HasPrefix(got.header.Get("Content-Type"), "text/plain;") {
+			t.Errorf("%s: %s", c.request, got.header.Get("Content-Type"))
+		}
+		if allow := got.header.Get("Allow"); (c.status == 405) != (allow == "GET, HEAD") {
+			t.Errorf("%s: Allow %q", c.request, allow)
+		}
+	}
+}
+
+func TestZeroConfig(t *testing.T) {
+	address := start(t, console.Config{})
+	if got := get(t, address, "/readyz"); got.status != 200 {
+		t.Errorf("readyz: %d", got.status)
+	}
+	if got := get(t, address, "/metrics"); got.status != 404 {
+		t.Errorf("metrics without any: %d", got.status)
+	}
+}
+
+func TestReconfigure(t *testing.T) {
+	h := console.New(console.Config{Key: wechat.NewSecret("first"), Metrics: counted})
+	address := listen(t, h, nil)
+	try := func(when, key string, want int) {
+		t.Helper()
+		if got := get(t, address, "/metrics", "Authorization: Bearer "+key); got.status != want {
+			t.Errorf("%s, key %q: %d, want %d", when, key, got.status, want)
+		}
+	}
+	try("before", "first", 200)
+	try("before", "second", 401)
+	h.Reconfigure(console.Config{Key: wechat.NewSecret("second"), Metrics: counted,
+		Ready: func(context.Context) error { return errors.New("not now") }})
+	try("after", "first", 401)
+	try("after", "second", 200)
+	if got := get(t, address, "/readyz"); got.status != 503 || got.body != "not now\n" {
+		t.Errorf("readyz: %d %q", got.status, got.body)
+	}
+	h.Reconfigure(console.Config{Metrics: counted})
+	try("without a key", "", 200)
+}
+
+func TestPanic(t *testing.T) {
+	var said log
+	for _, c := range []struct {
+		name   string
+		config console.Config
+		path   string
+	}{
+		{"in the metrics", console.Config{Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			w.Header().Set("Content-Length", "1000")
+			panic("BUG: metrics")
+		})}, "/metrics"},
+		{"in the readiness", console.Config{Ready: func(context.Context) error { panic("BUG: readiness") }}, "/readyz"},
+	} {
+		c.config.Log = said.logger()
+		address := start(t, c.config)
+		for range 2 {
+			got := get(t, address, c.path, "Authorization: Bearer hidden", "X-Other: hidden")
+			if got.status != 500 || got.body != "a defect of wxproxy; its log says more\n" || got.header.Get("Content-Encoding") != "" {
+				t.Errorf("%s: %d %q", c.name, got.status, got.body)
+			}
+		}
+		if got := get(t, address, "/healthz"); got.status != 200 {
+			t.Errorf("%s: and then healthz: %d", c.name, got.status)
+		}
+	}
+	for _, want := range []string{"BUG: metrics", "BUG: readiness", "console_test.go"} {
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("the log says nothing of %q:\n%s", want, said.String())
+		}
+	}
+	if strings.Contains(said.String(), "hidden") {
+		t.Errorf("the log quotes the request:\n%s", said.String())
+	}
+}
+
+// Half an answer must not look like a whole one.
+func TestPanicInTheMiddle(t *testing.T) {
+	address := start(t, console.Config{Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "up ")
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Errorf("flush: %v", err)
+		}
+		panic("BUG: in the middle")
+	})})
+	resp, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err == nil {
+		t.Errorf("a whole answer: %q", body)
+	}
+}
+
+func TestServerLimits(t *testing.T) {
+	address := start(t, console.Config{})
+	if got := get(t, address, "/healthz", "X-Large: "+strings.Repeat("x", 64<<10)); got.status != 431 {
+		t.Errorf("64 KiB of headers: %d", got.status)
+	}
+	s := console.NewServer(http.NotFoundHandler(), nil)
+	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 {
+		t.Errorf("a client may take for ever: %+v", s)
+	}
+}

@@ -1,0 +1,182 @@
+package console_test
+
+import (
+	"encoding/base64"
+	"strings"
+	"testing"
+
+	"wxproxy/console"
+	"wxproxy/wechat"
+)
+
+const key = "correct horse:battery"
+
+func basic(user, password string) string {
+	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+}
+
+func TestKey(t *testing.T) {
+	var said log
+	address := start(t, console.Config{Key: wechat.NewSecret(key), Metrics: counted, Log: said.logger()})
+	for _, c := range []struct {
+		name, header string
+		status       int
+	}{
+		{"none", "X-None: 1", 401},
+		{"bearer", "Authorization: Bearer " + key, 200},
+		{"bearer, other case", "authorization: bearer " + key, 200},
+		{"bearer, spaces", "Authorization: Bearer   " + key + "  ", 200},
+		{"basic", basic("prometheus", key), 200},
+		{"basic without a name", basic("", key), 200},
+		{"basic, key as name", basic(key, ""), 401},
+		{"wrong", "Authorization: Bearer wrong", 401},
+		{"a beginning", "Authorization: Bearer " + key[:5], 401},
+		{"with more behind", "Authorization: Bearer " + key + "x", 401},
+		{"empty bearer", "Authorization: Bearer ", 401},
+		{"empty basic", basic("", ""), 401},
+		{"no base64", "Authorization: Basic ///", 401},
+		{"without a scheme", "Authorization: " + key, 401},
+		{"another scheme", "Authorization: Digest " + key, 401},
+		{"the caller's header", "X-Wxproxy-Key: " + key, 401},
+	} {
+		got := get(t, address, "/metrics", c.header)
+		if got.status != c.status {
+			t.Errorf("%s: %d, want %d", c.name, got.status, c.status)
+		}
+		challenge := strings.Join(got.header.Values("WWW-Authenticate"), "; ")
+		if refused := got.status == 401; refused != (challenge == `Basic realm="wxproxy", charset="UTF-8"; Bearer realm="wxproxy"`) {
+			t.Errorf("%s: challenge %q", c.name, challenge)
+		}
+		if strings.Contains(got.body, "horse") {
+			t.Errorf("%s: the key is in the answer", c.name)
+		}
+	}
+	if strings.Contains(said.String(), "horse") {
+		t.Errorf("the key is in the log:\n%s", said.String())
+	}
+}
+
+// Without the key one learns nothing of what there is.
+func TestKeyComesBeforeEverything(t *testing.T) {
+	address := start(t, console.Config{Key: wechat.NewSecret(key), Metrics: counted})
+	for _, request := range []string{"GET /", "GET /nothing", "POST /metrics", "HEAD /metrics", "OPTIONS *", "GET //healthz", "GET /healthz/", "GET /healthz/../metrics"} {
+		if got := send(t, address, request+" HTTP/1.1"); got.status != 401 {
+			t.Errorf("%s: %d", request, got.status)
+		}
+	}
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if got := get(t, address, path, "Authorization: Bearer wrong"); got.status != 200 {
+			t.Errorf("%s: %d", path, got.status)
+		}
+	}
+	if got := get(t, address, "/nothing", "Authorization: Bearer "+key); got.status != 404 {
+		t.Errorf("/nothing with the key: %d", got.status)
+	}
+}
+
+func TestRebinding(t *testing.T) {
+	address := start(t, console.Config{Loopback: true, Metrics: counted})
+	elsewhere := start(t, console.Config{Metrics: counted})
+	for host, want := range map[string]int{
+		"localhost":                  200,
+		"localhost:8082":             200,
+		"LocalHost:1":                200,
+		"127.0.0.1":                  200,
+		"127.0.0.1:65535":            200,
+		"127.9.9.9:8082":             200, // a literal: no DNS server can give it another meaning
+		"[::1]":                      200,
+		"[::1]:8082":                 200,
+		"":                           403,
+		"evil.example":               403,
+		"evil.example:8082":          403,
+		"localhost.evil.example":     403,
+		"localhost.":                 403,
+		"127.0.0.1.evil.example":     403,
+		"127.0.0.1.nip.io":           403,
+		"evil.example:127.0.0.1":     403,
+		"127.1":                      403,
+		"2130706433":                 403,
+		"0.0.0.0:8082":               403,
+		"10.0.0.1:8082":              403,
+		"[::]:8082":                  403,
+		"[::1%25eth0]:8082":          403,
+		"192.168.1.1":                403,
+		"evil.example@localhost":     403,
+		"localhost@evil.example":     403,
+		"localhost:8082:evil":        403,
+		"[fe80::1]:8082":             403,
+		"%6cocalhost":                403,
+		"xn--lcalhost-54g.example:1": 403,
+	} {
+		got := get(t, address, "/metrics", "Host: "+host)
+		// net/http refuses some by itself, before us; that is as good.
+		if got.status != want && !(want == 403 && got.status == 400) {
+			t.Errorf("Host %q: %d, want %d", host, got.status, want)
+		}
+		if want == 403 && got.status == 403 {
+			if open := get(t, address, "/healthz", "Host: "+host); open.status != 200 {
+				t.Errorf("Host %q, /healthz: %d", host, open.status)
+			}
+			if other := get(t, elsewhere, "/metrics", "Host: "+host); other.status != 200 {
+				t.Errorf("Host %q, not a loopback: %d", host, other.status)
+			}
+		}
+	}
+	// In the absolute form the target's host counts, and the header is nothing.
+	if got := get(t, address, "http://evil.example/metrics", "Host: localhost"); got.status != 403 {
+		t.Errorf("absolute form: %d", got.status)
+	}
+	if got := send(t, address, "GET /metrics HTTP/1.0", "X-None: 1\r\nHost:"); got.status != 403 {
+		t.Errorf("HTTP/1.0 without a host: %d", got.status)
+	}
+}
+
+func TestOtherSites(t *testing.T) {
+	for _, loopback := range []bool{true, false} {
+		address := start(t, console.Config{Loopback: loopback, Metrics: counted})
+		for _, c := range []struct {
+			name    string
+			headers []string
+			status  int
+		}{
+			{"a program", nil, 200},
+			{"typed in", []string{"Sec-Fetch-Site: none"}, 200},
+			{"our own page", []string{"Sec-Fetch-Site: same-origin", "Origin: http://" + address}, 200},
+			{"our own page, older browser", []string{"Origin: http://" + address}, 200},
+			{"another site", []string{"Sec-Fetch-Site: cross-site"}, 403},
+			{"another site, with origin", []string{"Sec-Fetch-Site: cross-site", "Origin: https://evil.example"}, 403},
+			{"another port of the same machine", []string{"Sec-Fetch-Site: same-site"}, 403},
+			{"something new", []string{"Sec-Fetch-Site: same-planet"}, 403},
+			{"another site, older browser", []string{"Origin: https://evil.example"}, 403},
+			{"another port, older browser", []string{"Origin: http://127.0.0.1:1"}, 403},
+			{"a sandboxed page", []string{"Origin: null"}, 403},
+			{"no origin", []string{"Origin: http://%zz"}, 403},
+		} {
+			if got := get(t, address, "/metrics", c.headers...); got.status != c.status {
+				t.Errorf("%s, loopback %v: %d, want %d", c.name, loopback, got.status, c.status)
+			}
+			if got := get(t, address, "/readyz", c.headers...); got.status != 200 {
+				t.Errorf("%s, /readyz: %d", c.name, got.status)
+			}
+		}
+	}
+}
+
+// An origin without a host does not equal a request without one.
+func TestNoHostAndNoOrigin(t *testing.T) {
+	address := start(t, console.Config{Metrics: counted})
+	if got := send(t, address, "GET /metrics HTTP/1.0", "Origin: null\r\nHost:"); got.status != 403 {
+		t.Errorf("%d", got.status)
+	}
+}
+
+// A person is not asked for the key on behalf of a foreign page.
+func TestOtherSitesAreNotChallenged(t *testing.T) {
+	address := start(t, console.Config{Key: wechat.NewSecret(key), Loopback: true, Metrics: counted})
+	for _, header := range []string{"Host: evil.example", "Sec-Fetch-Site: cross-site"} {
+		got := get(t, address, "/metrics", header, "Authorization: Bearer "+key)
+		if got.status != 403 || got.header.Get("WWW-Authenticate") != "" {
+			t.Errorf("%s: %d %q", header, got.status, got.header.Get("WWW-Authenticate"))
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package console_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wxproxy/console"
+)
+
+func TestReasons(t *testing.T) {
+	one := errors.New("the store does not answer: i/o timeout")
+	two := errors.New("no component_verify_ticket: WeChat pushes one to 授权事件接收URL <b>&amp;")
+	for name, c := range map[string]struct {
+		err  error
+		body string
+	}{
+		"one":      {one, one.Error() + "\n"},
+		"joined":   {errors.Join(one, nil, two), one.Error() + "\n" + two.Error() + "\n"},
+		"wrapped":  {fmt.Errorf("%w", errors.Join(two, one)), two.Error() + "\n" + one.Error() + "\n"},
+		"nil only": {errors.Join(nil, nil), "ready"},
+	} {
+		address := start(t, console.Config{Ready: func(context.Context) error { return c.err }})
+		want := http.StatusServiceUnavailable
+		if c.err == nil {
+			want = http.StatusOK
+		}
+		got := get(t, address, "/readyz")
+		if got.status != want || got.body != c.body {
+			t.Errorf("%s: %d %q, want %d %q", name, got.status, got.body, want, c.body)
+		}
+		if got.header.Get("Content-Type") != "text/plain; charset=utf-8" {
+			t.Errorf("%s: %s", name, got.header.Get("Content-Type"))
+		}
+		if got := send(t, address, "HEAD /readyz HTTP/1.1"); got.status != want || got.body != "" {
+			t.Errorf("%s, HEAD: %d %q", name, got.status, got.body)
+		}
+	}
+}
+
+// Not asked, not slowed: a load balancer that asks for life must not learn of the store.
+func TestHealthDoesNotAsk(t *testing.T) {
+	address := start(t, console.Config{Ready: func(context.Context) error {
+		t.Error("asked")
+		return nil
+	}})
+	if got := get(t, address, "/healthz"); got.status != 200 {
+		t.Errorf("%d", got.status)
+	}
+}
+
+func ready(h http.Handler, ctx context.Context) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil).WithContext(ctx))
+	return w
+}
+
+const late = "not known: the check did not answer within 2 s\n"
+
+// The clock of these tests is synctest's: two seconds pass at once.
+
+func TestReadyHasTwoSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := console.New(console.Config{Ready: func(ctx context.Context) error {
+			<-ctx.Done()
+			return fmt.Errorf("the store: %w", context.Cause(ctx))
+		}})
+		began := time.Now()
+		w := ready(h, t.Context())
+		// Both are true at the same moment: Ready's own words, or ours.
+		if body := w.Body.String(); w.Code != 503 || body != late && body != "the store: context deadline exceeded\n" {
+			t.Errorf("%d %q", w.Code, body)
+		}
+		if took := time.Since(began); took != 2*time.Second {
+			t.Errorf("took %v", took)
+		}
+		synctest.Wait()
+	})
+}
+
+// Even one that does not heed its context; and there is never a second at the same time.
+func TestReadyThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		release := make(chan struct{})
+		h := console.New(console.Config{Ready: func(context.Context) error {
+			if asked.Add(1) == 1 {
+				<-release
+			}
+			return nil
+		}})
+		began := time.Now()
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				if w := ready(h, t.Context()); w.Code != 503 || w.Body.String() != late {
+					t.Errorf("%d %q", w.Code, w.Body)
+				}
+			})
+		}
+		all.Wait()
+		if w := ready(h, t.Context()); w.Code != 503 {
+			t.Errorf("while it still hangs: %d", w.Code)
+		}
+		if took, n := time.Since(began), asked.Load(); took != 2*time.Second || n != 1 {
+			t.Errorf("took %v, asked %d times", took, n)
+		}
+		close(release)
+		synctest.Wait()
+		if w := ready(h, t.Context()); w.Code != 200 || asked.Load() != 2 {
+			t.Errorf("when it is back: %d, asked %d times", w.Code, asked.Load())
+		}
+	})
+}
+
+// The first to ask may leave: the others get their answer.
+func TestReadyOutlivesTheFirstClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		h := console.New(console.Config{Ready: func(ctx context.Context) error {
+			select {
+			case <-release:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}})
+		first, leave := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() { ready(h, first) })
+		synctest.Wait()
+		all.Go(func() {
+			if w := ready(h, t.Context()); w.Code != 200 {
+				t.Errorf("the second: %d %q", w.Code, w.Body)
+			}
+		})
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		close(release)
+		all.Wait()
+	})
+}

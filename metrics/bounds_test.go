@@ -1,0 +1,179 @@
+package metrics_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"wxproxy/callback"
+	"wxproxy/metrics"
+)
+
+func TestUnknownWordsAreOther(t *testing.T) {
+	m := metrics.New("v1", "go1")
+	m.CallStarted()
+	m.CallDone("orders", "wx1234567890abcdef", 999, time.Second, time.Second)
+	m.CallStarted()
+	m.CallDone("orders", "", 0, time.Second, time.Second)
+	m.TokenUsed("none", true)
+	m.TokenUsed("nonsense", false)
+	m.Retried("nonsense", 45009, "nonsense")
+	m.Refreshed("nonsense", "nonsense", time.Second)
+	m.Event("wx1234567890abcdef", "nonsense")
+	for _, line := range []string{
+		`wxproxy_requests_total{caller="orders",code="other",credential="other"} 2`,
+		`wxproxy_request_duration_seconds_count{credential="other"} 2`,
+		`wxproxy_upstream_duration_seconds_count{credential="other"} 2`,
+		`wxproxy_token_cache_hits_total{credential="none"} 1`,
+		`wxproxy_token_cache_misses_total{credential="other"} 1`,
+		`wxproxy_retries_total{credential="other",errcode="other",result="other"} 1`,
+		`wxproxy_token_refreshes_total{credential="other",result="other"} 1`,
+		`wxproxy_token_refresh_duration_seconds_count{credential="other"} 1`,
+		`wxproxy_callback_events_total{event="other",result="other"} 1`,
+	} {
+		expect(t, m, line)
+	}
+	if got := lines(t, m, "wx1234567890abcdef"); got != nil {
+		t.Errorf("an appid is a label:\n%s", strings.Join(got, "\n"))
+	}
+}
+
+// Likewise two lists: a word that callback adds and metrics does not know would be "other".
+func TestEventsAreTheCallbacks(t *testing.T) {
+	m := metrics.New("v1", "go1")
+	for _, event := range callback.Events {
+		for _, result := range callback.Results {
+			m.Event(event, result)
+			expect(t, m, fmt.Sprintf("wxproxy_callback_events_total{event=%q,result=%q} 1", event, result))
+		}
+	}
+}
+
+func TestStatusesAtTheEdges(t *testing.T) {
+	m := metrics.New("v1", "go1")
+	for _, code := range []int{-1, 0, 99, 100, 599, 600, 1 << 40} {
+		m.CallStarted()
+		m.CallDone("", "app", code, 0, 0)
+	}
+	expect(t, m, `wxproxy_requests_total{caller="anonymous",code="100",credential="app"} 1`)
+	expect(t, m, `wxproxy_requests_total{caller="anonymous",code="599",credential="app"} 1`)
+	expect(t, m, `wxproxy_requests_total{caller="anonymous",code="other",credential="app"} 5`)
+}
+
+func TestClockSetBack(t *testing.T) {
+	m := metrics.New("v1", "go1")
+	m.CallStarted()
+	m.CallDone("", "app", 200, -time.Hour, -time.Hour)
+	m.Refreshed("app", "ok", -time.Hour)
+	expect(t, m, `wxproxy_request_duration_seconds_sum{credential="app"} 0`)
+	expect(t, m, `wxproxy_request_duration_seconds_count{credential="app"} 1`)
+	expect(t, m, `wxproxy_upstream_duration_seconds_count{credential="app"} 0`)
+	expect(t, m, `wxproxy_token_refresh_duration_seconds_count{credential="app"} 0`)
+	expect(t, m, `wxproxy_token_refreshes_total{credential="app",result="ok"} 1`)
+}
+
+func TestCallersAreBounded(t *testing.T) {
+	m := metrics.New("v1", "go1")
+	const calls = 5000
+	for i := range calls {
+		m.CallStarted()
+		m.CallDone(fmt.Sprint("caller-", i), "app", 200, 0, 0)
+	}
+	// One more is "other", and anonymous was there first.
+	if got := len(lines(t, m, "wxproxy_requests_total{", `code="200",credential="app"`)); got != 4096+1 {
+		t.Errorf("%d callers have series", got)
+	}
+	expect(t, m, `wxproxy_requests_total{caller="caller-0",code="200",credential="app"} 1`)
+	expect(t, m, fmt.Sprintf(`wxproxy_requests_total{caller="other",code="200",credential="app"} %d`, calls-4095))
+}
+
+// A caller's name in a buffer that is used again must not change under us.
+func TestCallerNameIsCopied(t *testing.T) {
+	m := metrics.New("v1", "go1")
+	buffer := []byte("xxordersxx")
+	for _, name := range []string{"orders", "stocks"} {
+		copy(buffer[2:], name)
+		m.CallStarted()
+		m.CallDone(unsafeString(buffer[2:8]), "app", 200, 0, 0)
+	}
+	expect(t, m, `wxproxy_requests_total{caller="orders",code="200",credential="app"} 1`)
+	expect(t, m, `wxproxy_requests_total{caller="stocks",code="200",credential="app"} 1`)
+}
+
+// Two that count the first event of a series at once must not lose one.
+func TestNothingIsLostBetweenGoroutines(t *testing.T) {
+	m := metrics.New("v1", "go1")
+	const workers, rounds, codes = 8, 20, 50
+	var all sync.WaitGroup
+	start := make(chan struct{})
+	for range workers {
+		all.Go(func() {
+			<-start
+			for round := range rounds {
+				for code := range codes {
+					m.CallStarted()
+					m.CallDone(fmt.Sprint("c", round), "authorizer", 200+code, time.Millisecond, time.Millisecond)
+					m.TokenUsed("nonsense", true)
+				}
+			}
+		})
+	}
+	all.Go(func() {
+		<-start
+		scrape(t, m, "")
+	})
+	close(start)
+	all.Wait()
+	if got := len(lines(t, m, "wxproxy_requests_total{", fmt.Sprintf("} %d", workers))); got != rounds*codes {
+		t.Errorf("%d series have all their calls, of %d", got, rounds*codes)
+	}
+	expect(t, m, fmt.Sprintf(`wxproxy_request_duration_seconds_count{credential="authorizer"} %d`, workers*rounds*codes))
+	expect(t, m, fmt.Sprintf(`wxproxy_token_cache_hits_total{credential="other"} %d`, workers*rounds*codes))
+	expect(t, m, `wxproxy_inflight_requests 0`)
+}
+
+func FuzzLabels(f *testing.F) {
+	f.Add("orders", "authorizer", "ok", 200)
+	f.Add("", "", "", 0)
+	f.Add("a\"b\\c\nd", "component\x00", "store\xff", -40001)
+	f.Add("\xc3\x28", "none", "wx1234567890abcdef", 1<<31)
+	f.Add("other", "other", "other", 40001)
+	f.Add("anonymous", "app", "refused_again", 42006)
+	f.Fuzz(func(t *testing.T, name, credential, word string, n int) {
+		m := metrics.New(name, word)
+		series := func() int {
+			body, _ := scrape(t, m, "")
+			parser := expfmt.NewTextParser(model.UTF8Validation)
+			all, err := parser.TextToMetricFamilies(bytes.NewReader(body))
+			if err != nil {
+				t.Fatalf("not readable: %v\n%s", err, body)
+			}
+			sum := 0
+			for name, family := range all {
+				if strings.HasPrefix(name, "wxproxy_") {
+					sum += len(family.GetMetric())
+				}
+			}
+			return sum
+		}
+		before := series()
+		m.CallStarted()
+		m.CallDone(name, credential, n, time.Duration(n), time.Duration(n))
+		m.TokenUsed(credential, true)
+		m.Retried(credential, n, word)
+		m.WeChatError(n)
+		m.Refreshed(credential, word, time.Duration(n))
+		m.Event(word, word)
+		// At most one new series for each of: requests, both durations, hits, retries, refreshes
+		// and their duration, events.
+		if grown := series() - before; grown > 8 {
+			t.Errorf("%d series more", grown)
+		}
+	})
+}

@@ -1,0 +1,285 @@
+package metrics_test
+
+import (
+	"bytes"
+	"flag"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+
+	"wxproxy/metrics"
+	"wxproxy/wechat"
+)
+
+var update = flag.Bool("update", false, "write testdata/exposition.txt anew")
+
+const protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+
+// scrape asks in the format of accept, "" for text.
+func scrape(t testing.TB, m *metrics.Metrics, accept string) (body []byte, contentType string) {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	r.Header.Set("Accept", accept)
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		t.Fatalf("scrape: %d %s", w.Code, w.Body)
+	}
+	return w.Body.Bytes(), w.Header().Get("Content-Type")
+}
+
+// families decodes a scrape; native histograms come along.
+func families(t testing.TB, m *metrics.Metrics) map[string]*dto.MetricFamily {
+	t.Helper()
+	body, contentType := scrape(t, m, protobuf)
+	decoder := expfmt.NewDecoder(bytes.NewReader(body), expfmt.NewFormat(expfmt.TypeProtoDelim))
+	if !strings.HasPrefix(contentType, "application/vnd.google.protobuf") {
+		t.Fatalf("asked for protobuf, got %s", contentType)
+	}
+	all := map[string]*dto.MetricFamily{}
+	for {
+		family := &dto.MetricFamily{}
+		if err := decoder.Decode(family); err == io.EOF {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all[family.GetName()] = family
+	}
+}
+
+// lines gives the text lines of our own series that contain all of parts.
+func lines(t testing.TB, m *metrics.Metrics, parts ...string) []string {
+	t.Helper()
+	body, _ := scrape(t, m, "")
+	var found []string
+	for line := range strings.Lines(string(body)) {
+		if !strings.HasPrefix(line, "wxproxy_") {
+			continue
+		}
+		if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(line, p) }) {
+			found = append(found, strings.TrimSpace(line))
+		}
+	}
+	return found
+}
+
+// expect wants exactly this line in a scrape.
+func expect(t testing.TB, m *metrics.Metrics, line string) {
+	t.Helper()
+	name, _, _ := strings.Cut(line, "{")
+	if found := lines(t, m, name); !slices.Contains(found, line) {
+		t.Errorf("no line\n%s\namong\n%s", line, strings.Join(found, "\n"))
+	}
+}
+
+// table is what README and dashboards promise, labels in the order of the alphabet.
+var table = []struct{ name, kind, labels string }{
+	{"wxproxy_requests_total", "COUNTER", "caller code credential"},
+	{"wxproxy_request_duration_seconds", "HISTOGRAM", "credential"},
+	{"wxproxy_upstream_duration_seconds", "HISTOGRAM", "credential"},
+	{"wxproxy_inflight_requests", "GAUGE", ""},
+	{"wxproxy_token_cache_hits_total", "COUNTER", "credential"},
+	{"wxproxy_token_cache_misses_total", "COUNTER", "credential"},
+	{"wxproxy_token_refreshes_total", "COUNTER", "credential result"},
+	{"wxproxy_token_refresh_duration_seconds", "HISTOGRAM", "credential"},
+	{"wxproxy_retries_total", "COUNTER", "credential errcode result"},
+	{"wxproxy_wechat_errors_total", "COUNTER", "errcode"},
+	{"wxproxy_redactions_total", "COUNTER", ""},
+	{"wxproxy_callback_events_total", "COUNTER", "event result"},
+	{"wxproxy_verify_ticket_age_seconds", "GAUGE", ""},
+	{"wxproxy_component_token_expiry_seconds", "GAUGE", ""},
+	{"wxproxy_accounts", "GAUGE", "state"},
+	{"wxproxy_cache_evictions_total", "COUNTER", ""},
+	{"wxproxy_cache_sets_dropped_total", "COUNTER", ""},
+	{"wxproxy_build_info", "GAUGE", "goversion version"},
+}
+
+func TestFreshProcessShowsEveryName(t *testing.T) {
+	all := families(t, metrics.New("v1", "go1"))
+	for _, want := range table {
+		family := all[want.name]
+		if family == nil {
+			t.Errorf("%s is not there", want.name)
+			continue
+		}
+		if got := family.GetType().String(); got != want.kind {
+			t.Errorf("%s is a %s, want %s", want.name, got, want.kind)
+		}
+		for _, series := range family.GetMetric() {
+			var labels []string
+			for _, l := range series.GetLabel() {
+				labels = append(labels, l.GetName())
+				if l.GetValue() == "other" && l.GetName() == "credential" {
+					t.Errorf("%s shows a credential of other before there was one", want.name)
+				}
+			}
+			if got := strings.Join(labels, " "); got != want.labels {
+				t.Errorf("%s has the labels %q, want %q", want.name, got, want.labels)
+			}
+		}
+		delete(all, want.name)
+	}
+	for name := range all {
+		if strings.HasPrefix(name, "wxproxy_") {
+			t.Errorf("%s is in no table", name)
+		}
+	}
+	for _, name := range []string{"go_goroutines", "process_resident_memory_bytes"} {
+		if all[name] == nil {
+			t.Errorf("%s is not there", name)
+		}
+	}
+}
+
+// The counters that alarms are built on are at zero from the start.
+func TestFreshProcessShowsZeros(t *testing.T) {
+	m := metrics.New("v1", "go1")
+	for _, line := range []string{
+		`wxproxy_requests_total{caller="anonymous",code="200",credential="none"} 0`,
+		`wxproxy_request_duration_seconds_count{credential="app"} 0`,
+		`wxproxy_token_cache_misses_total{credential="authorizer"} 0`,
+		`wxproxy_token_refreshes_total{credential="component",result="store"} 0`,
+		`wxproxy_retries_total{credential="app",errcode="42001",result="no_token"} 0`,
+		`wxproxy_retries_total{credential="component",errcode="42006",result="refused_again"} 0`,
+		`wxproxy_wechat_errors_total{errcode="61004"} 0`,
+		`wxproxy_wechat_errors_total{errcode="other"} 0`,
+		`wxproxy_callback_events_total{event="component_verify_ticket",result="ok"} 0`,
+		`wxproxy_callback_events_total{event="message",result="ok"} 0`,
+		`wxproxy_callback_events_total{event="other",result="bad_signature"} 0`,
+	} {
+		expect(t, m, line)
+	}
+}
+
+// busy has one of everything, with times that print alike on every machine.
+func busy() *metrics.Metrics {
+	m := metrics.New("v1.2.3", "go1.26")
+	m.CallStarted()
+	m.CallStarted()
+	m.CallDone("orders", "authorizer", 200, 31250*time.Microsecond, 15625*time.Microsecond)
+	m.CallStarted()
+	m.CallDone("", "none", 401, 250*time.Microsecond, 0)
+	m.CallStarted()
+	m.CallDone("orders", "component", 502, 62500*time.Millisecond, time.Minute)
+	m.TokenUsed("authorizer", true)
+	m.TokenUsed("authorizer", true)
+	m.TokenUsed("component", false)
+	m.Retried("authorizer", 42001, "ok")
+	m.Retried("component", 42006, "refused_again")
+	m.WeChatError(42001)
+	m.WeChatError(85001)
+	m.WeChatError(0)
+	m.Redacted()
+	m.Refreshed("authorizer", "ok", 125*time.Millisecond)
+	m.Refreshed("component", "store", 0)
+	m.Event("component_verify_ticket", "ok")
+	m.Event("notify_icpfiling_verify_result", "ignored")
+	m.Event("other", "bad_signature")
+	m.Pull(metrics.Gauges{
+		TicketAge:       func() (time.Duration, bool) { return 7*time.Minute + 500*time.Millisecond, true },
+		ComponentExpiry: func() (time.Duration, bool) { return -time.Second, true },
+		Accounts:        func() (int, int, int) { return 12345, 6, 7 },
+		Evictions:       func() uint64 { return 8 },
+		SetsDropped:     func() uint64 { return 9 },
+	})
+	return m
+}
+
+func TestExposition(t *testing.T) {
+	const file = "testdata/exposition.txt"
+	body, _ := scrape(t, busy(), "")
+	var own bytes.Buffer
+	for line := range strings.Lines(string(body)) {
+		if strings.HasPrefix(line, "wxproxy_") || strings.HasPrefix(line, "# ") && strings.HasPrefix(line[len("# HELP "):], "wxproxy_") {
+			own.WriteString(line)
+		}
+	}
+	if *update {
+		if err := os.WriteFile(file, own.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if own.String() == string(want) {
+		return
+	}
+	got, wanted := slices.Collect(strings.Lines(own.String())), slices.Collect(strings.Lines(string(want)))
+	for _, line := range got {
+		if !slices.Contains(wanted, line) {
+			t.Errorf("+ %s", line)
+		}
+	}
+	for _, line := range wanted {
+		if !slices.Contains(got, line) {
+			t.Errorf("- %s", line)
+		}
+	}
+	t.Errorf("not what %s says; if it should be: go test ./metrics -run TestExposition -update", file)
+}
+
+func TestLint(t *testing.T) {
+	body, _ := scrape(t, busy(), "")
+	problems, err := promlint.New(bytes.NewReader(body)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func TestOpenMetrics(t *testing.T) {
+	body, contentType := scrape(t, busy(), "application/openmetrics-text;version=1.0.0")
+	if !strings.HasPrefix(contentType, "application/openmetrics-text") || !bytes.HasSuffix(body, []byte("# EOF\n")) {
+		t.Errorf("no OpenMetrics: %s, ends with %q", contentType, body[max(0, len(body)-20):])
+	}
+}
+
+func TestNativeHistograms(t *testing.T) {
+	all := families(t, busy())
+	for _, name := range []string{"wxproxy_request_duration_seconds", "wxproxy_upstream_duration_seconds", "wxproxy_token_refresh_duration_seconds"} {
+		filled := 0
+		for _, series := range all[name].GetMetric() {
+			h := series.GetHistogram()
+			if h.GetSchema() != 3 || h.GetZeroThreshold() > .0001 {
+				t.Errorf("%s: schema %d, zero threshold %v", name, h.GetSchema(), h.GetZeroThreshold())
+			}
+			if h.GetSampleCount() > 0 && len(h.GetPositiveDelta()) > 0 {
+				filled++
+			}
+			if n := len(h.GetBucket()); n != 15 {
+				t.Errorf("%s: %d classic buckets, want 15", name, n)
+			}
+		}
+		if filled == 0 {
+			t.Errorf("%s has no native buckets", name)
+		}
+	}
+}
+
+// Two lists of the same codes: this package imports none of ours.
+func TestErrcodesAreWeChats(t *testing.T) {
+	m := metrics.New("v1", "go1")
+	for _, code := range wechat.KnownCodes {
+		m.WeChatError(code)
+	}
+	if got := lines(t, m, "wxproxy_wechat_errors_total{", "} 1"); len(got) != len(wechat.KnownCodes) {
+		t.Errorf("%d codes of wechat.KnownCodes have a series of their own, of %d", len(got), len(wechat.KnownCodes))
+	}
+	if got := lines(t, m, "wxproxy_wechat_errors_total{", "} 0"); len(got) != 1 {
+		t.Errorf("codes that are not in wechat.KnownCodes, beside other:\n%s", strings.Join(got, "\n"))
+	}
+}

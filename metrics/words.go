@@ -1,0 +1,131 @@
+package metrics
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+)
+
+// other stands for every word that is not on its list.
+const other = "other"
+
+// A credential is an index into arrays of counters that were resolved beforehand: looking a
+// counter up by its labels costs more than counting.
+type credential uint8
+
+const (
+	component credential = iota
+	authorizer
+	app
+	none
+	unknown // in words: "other"
+	credentials
+)
+
+var credentialWords = [credentials]string{"component", "authorizer", "app", "none", other}
+
+// callCredentials are what a call can go out with, none included.
+var callCredentials = []credential{component, authorizer, app, none}
+
+// tokenCredentials are those that have a token: hits, renewals and retries start at zero for
+// these only.
+var tokenCredentials = []credential{component, authorizer, app}
+
+func (c credential) String() string { return credentialWords[c] }
+
+// byCredential holds one series for each credential, resolved when it is first needed; two that
+// resolve it at once get the same one. A fresh process shows no "other": that one is for the
+// day when two packages disagree about a word.
+type byCredential[series any] struct {
+	resolve func(word string) series
+	known   [credentials]atomic.Pointer[series]
+}
+
+func (b *byCredential[series]) of(c credential) series {
+	if s := b.known[c].Load(); s != nil {
+		return *s
+	}
+	s := b.resolve(c.String())
+	b.known[c].Store(&s)
+	return s
+}
+
+func credentialOf(word string) credential {
+	switch word {
+	case "component":
+		return component
+	case "authorizer":
+		return authorizer
+	case "app":
+		return app
+	case "none":
+		return none
+	}
+	return unknown
+}
+
+var (
+	refreshResults = []string{"ok", "refused", "unreachable", "store"}
+
+	retryResults = []string{"ok", "refused_again", "no_token", "unreachable"}
+
+	// componentOnly says "component_access_token expired", and nothing else does it concern.
+	componentOnly = 42006
+
+	// retryErrcodes are the codes that say "this token is not accepted".
+	retryErrcodes = []int{40001, 40014, 42001, componentOnly}
+
+	// commonEvents start at zero. "message" is everything on an account's own address, "other"
+	// what came before anybody knew what it was, and types that WeChat has added since.
+	commonEvents = []string{
+		"component_verify_ticket", "authorized", "updateauthorized", "unauthorized",
+		"notify_third_fasteregister", "message", other,
+	}
+
+	// knownEvents are the further InfoTypes of the pages below
+	// doc/oplatform/openApi; most platforms never see one.
+	knownEvents = append([]string{
+		"notify_third_fastregisterbetaapp", "notify_third_fastverifybetaapp",
+		"notify_icpfiling_verify_result", "notify_apply_icpfiling_result",
+		"notify_3rd_wxa_auth", "notify_3rd_wxa_wxverify",
+		"order_path_apply_result_notify", "order_path_audit_result_notify",
+	}, commonEvents...)
+
+	// eventResults say what became of a push; all but the first three are answered with an error.
+	eventResults = []string{
+		"ok", "stale", "ignored", "replayed", "bad_signature", "undecryptable",
+		"wrong_appid", "bad_message", "too_large", "store",
+	}
+
+	// knownErrcodes are those of WeChat's table of return codes (全局返回码) that concern tokens,
+	// authorisation, limits and the form of requests. The business codes, some thousand of
+	// them, are "other".
+	knownErrcodes = []int{
+		-1, 40001, 40002, 40013, 40014, 40029, 40030, 40033, 40066, 40090, 40091, 40094, 40125, 40163, 40164, 40221, 40222, 40234,
+		41001, 41004, 41008, 41018, 41019, 41020, 41021, 42001, 42002, 42003, 42004, 42005, 42006, 42007, 42008, 42009,
+		43001, 43002, 43003, 43007, 44002, 45002, 45008, 45009, 45011, 45035, 47001, 47002, 48001, 48004, 48006, 49001,
+		50001, 50002, 50004, 61000, 61001, 61002, 61003, 61004, 61005, 61006, 61007, 61009, 61010, 61011, 61012, 61013, 61014, 61015,
+		61016, 61017, 61018, 61019, 61020, 61021, 61022, 61023, 61024, 61025, 61026, 61027, 61028, 61029, 61030,
+		76001, 76002, 76003, 76022, 89501, 89503, 89506, 89507, 9402202,
+	}
+)
+
+// among gives word if it is on the list, else "other".
+func among(list []string, word string) string {
+	if slices.Contains(list, word) {
+		return word
+	}
+	return other
+}
+
+// number gives n in decimal if it is on the list, else "other".
+func number(list []int, n int) string {
+	if slices.Contains(list, n) {
+		return strconv.Itoa(n)
+	}
+	return other
+}
+
+// label makes a text fit for a label value: Prometheus panics on what is not UTF-8.
+func label(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
