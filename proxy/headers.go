@@ -69,7 +69,7 @@ func readHeaders(dst []byte, h *fasthttp.RequestHeader) (_ []byte, c caller, ok 
 	for name, value := range h.All() {
 		switch roleOf(name) {
 		case headerPass:
-			if !printable(name) || !printable(value) {
+			if !isToken(name) || !printable(value) {
 				return dst, c, false
 			}
 			dst = append(dst, name...)
@@ -181,6 +181,23 @@ func cleanAnswer(h *fasthttp.ResponseHeader) {
 func protected(name []byte) bool {
 	return equalFold(name, "Content-Type") || equalFold(name, "Content-Encoding") || equalFold(name, "Content-Length")
 }
+
+// isToken reports whether b is a proper header name (RFC 9110, 5.6.2).
+func isToken(b []byte) bool {
+	for _, ch := range b {
+		if !tokenBytes[ch] {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+var tokenBytes = func() (t [256]bool) {
+	for _, ch := range []byte("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		t[ch] = true
+	}
+	return t
+}()
 
 func printable(b []byte) bool {
 	for _, ch := range b {

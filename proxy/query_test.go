@@ -57,7 +57,7 @@ func FuzzQuery(f *testing.F) {
 		if strings.Contains(q, ";") {
 			// net/url refuses these; at least no token may be left by either reading
 			for _, piece := range strings.FieldsFunc(got, func(r rune) bool { return r == '&' || r == ';' }) {
-				if k, _, _ := strings.Cut(piece, "="); isToken(k) {
+				if k, _, _ := strings.Cut(piece, "="); isTokenName(k) {
 					t.Fatalf("%q leaves %q", q, got)
 				}
 			}
@@ -65,7 +65,7 @@ func FuzzQuery(f *testing.F) {
 		}
 		var want []string
 		for _, piece := range strings.Split(q, "&") {
-			if k, _, _ := strings.Cut(piece, "="); !isToken(k) {
+			if k, _, _ := strings.Cut(piece, "="); !isTokenName(k) {
 				want = append(want, piece)
 			}
 		}
@@ -78,7 +78,7 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
-func isToken(k string) bool {
+func isTokenName(k string) bool {
 	if u, err := url.PathUnescape(k); err == nil {
 		k = u
 	}
