@@ -26,7 +26,7 @@ func (b *Broker) Authorize(ctx context.Context, appid string, c wechat.Secret, e
 		if acc.Code == c.Fingerprint() {
 			return nil // pushed again, and exchanged already
 		}
-		if created.Unix() < max(acc.Authorized, acc.Revoked) {
+		if seconds(created) < max(acc.Authorized, acc.Revoked) {
 			return ErrStale
 		}
 	}
@@ -39,10 +39,10 @@ func (b *Broker) Authorize(ctx context.Context, appid string, c wechat.Secret, e
 		if err != nil {
 			return nil, err
 		}
-		if old != nil && created.Unix() < old.Created {
+		if old != nil && seconds(created) < old.Created {
 			return nil, ErrStale
 		}
-		return encode(&code{Version: recordVersion, Code: c.Reveal(), Created: created.Unix(), Expires: millis(expires)}), nil
+		return encode(&code{Version: recordVersion, Code: c.Reveal(), Created: seconds(created), Expires: millis(expires)}), nil
 	})
 	if err == nil {
 		b.codes.schedule(appid, 0, 0)
@@ -61,12 +61,13 @@ func (b *Broker) Withdraw(ctx context.Context, appid string, created time.Time) 
 		if acc == nil {
 			acc = &account{Version: recordVersion, Kind: Authorizer.String()}
 		}
-		if created.Unix() < acc.Authorized {
+		if seconds(created) < acc.Authorized {
 			return nil, ErrStale
 		}
-		acc.Gone, acc.Revoked = true, max(acc.Revoked, created.Unix())
+		acc.Gone, acc.Revoked = true, max(acc.Revoked, seconds(created))
 		acc.Access, acc.Refresh, acc.Issued, acc.Expires = "", "", 0, 0
-		acc.Failures, acc.Failure, acc.RetryAt, acc.Storm = 0, "", 0, storm{}
+		acc.forgive()
+		acc.Storm = storm{}
 		return encode(acc), nil
 	})
 	if err == nil {
@@ -88,21 +89,19 @@ func (b *Broker) loadAccount(ctx context.Context, appid string) (*account, error
 }
 
 // exchange turns the stored code of appid into tokens. It holds the account's lock all the way, so
-// that no renewal can save an older refresh token over the new one. done: nothing is left to do.
+// that no renewal can save an older refresh token over the new one, and no code is spent twice. done: nothing is left
+// to do, whatever became of the code.
 func (b *Broker) exchange(ctx context.Context, appid string) (done bool, err error) {
-	raw, err := b.store.Load(ctx, codeKey(appid))
-	if errors.Is(err, ErrNotFound) {
-		return true, nil
-	}
-	if err != nil {
-		return false, storeFault(err)
-	}
-	c, err := decodeCode(raw)
-	if err != nil {
-		return true, err
-	}
-	var out *account
+	var (
+		out   *account
+		spent string
+		dead  error // why the code is of no use
+	)
 	err = b.store.Update(ctx, accountKey(appid), func(ctx context.Context, raw []byte) ([]byte, error) {
+		c, err := b.loadCode(ctx, appid)
+		if err != nil || c == nil {
+			return Keep, err
+		}
 		acc, err := decodeAccount(raw)
 		if err != nil {
 			return nil, err
@@ -111,19 +110,23 @@ func (b *Broker) exchange(ctx context.Context, appid string) (done bool, err err
 			acc = &account{Version: recordVersion, Kind: Authorizer.String()}
 		}
 		secret := wechat.NewSecret(c.Code)
+		spent = c.Code
 		if acc.Code == secret.Fingerprint() || c.Created < max(acc.Authorized, acc.Revoked) {
 			return Keep, nil // exchanged before a crash, or overtaken
 		}
 		grant, err := b.queryAuth(ctx, secret)
+		if err == nil && grant.AppID != appid {
+			err = errForeignCode
+		}
 		if err != nil {
-			return nil, err
+			if !codeIsDead(err) && b.now().Before(fromMillis(c.Expires)) {
+				return nil, err
+			}
+			dead = err
+			return Keep, b.forgetCode(ctx, appid, spent)
 		}
-		if grant.AppID != appid {
-			return nil, errForeignCode
-		}
-		now := b.now()
 		acc.Refresh = "" // a new authorisation ends the old one's
-		acc.take(grant, now)
+		acc.take(grant, b.now())
 		acc.Gone, acc.Authorized, acc.Code, acc.Storm = false, c.Created, secret.Fingerprint(), storm{}
 		if grant.Access.IsEmpty() {
 			acc.Failures, acc.Failure = 1, errNoRefreshToken.Error()+": it has no API permission (权限集) that needs one"
@@ -132,10 +135,11 @@ func (b *Broker) exchange(ctx context.Context, appid string) (done bool, err err
 		return encode(acc), nil
 	})
 	switch {
-	case err != nil && !codeIsDead(err) && b.now().Before(fromMillis(c.Expires)):
-		return false, err
 	case err != nil:
-		b.log.Error("an authorisation code could not be exchanged; the account has to authorise again, unless it works already", "account", appid, "error", err)
+		return false, err
+	case dead != nil:
+		b.log.Error("an authorisation code could not be exchanged; the account has to authorise again, unless it works already", "account", appid, "error", dead)
+		return true, nil
 	case out != nil:
 		b.log.Info("account authorised", "account", appid, "token", wechat.NewSecret(out.Access).Fingerprint())
 		epoch := b.cache.touch(appid)
@@ -145,7 +149,21 @@ func (b *Broker) exchange(ctx context.Context, appid string) (done bool, err err
 			b.cache.remove(appid)
 		}
 	}
-	return true, b.forgetCode(ctx, appid, c.Code)
+	if spent == "" {
+		return true, nil
+	}
+	return true, b.forgetCode(ctx, appid, spent)
+}
+
+func (b *Broker) loadCode(ctx context.Context, appid string) (*code, error) {
+	raw, err := b.store.Load(ctx, codeKey(appid))
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, storeFault(err)
+	}
+	return decodeCode(raw)
 }
 
 // forgetCode removes the code unless a newer one has taken its place.
@@ -233,23 +251,17 @@ func (x *exchanger) run(appid string, attempt int) {
 	}
 }
 
-// exchangeNow is for a call that comes before the exchange has been made. found: there was a code.
+// exchangeNow is for a call that comes before the exchange has been made. found: the account is known now.
 func (x *exchanger) exchangeNow(ctx context.Context, appid string) (found bool, err error) {
-	if _, err := x.b.store.Load(ctx, codeKey(appid)); err != nil {
-		if errors.Is(err, ErrNotFound) {
-			return false, nil
+	if _, err := x.b.exchange(ctx, appid); err != nil {
+		if !errors.Is(err, ErrUnavailable) {
+			err = &unavailable{reason: "the account's authorisation code could not be exchanged yet: " + err.Error(), cause: err}
 		}
-		return false, storeFault(err)
+		return false, err
 	}
-	done, err := x.b.exchange(ctx, appid)
-	if err != nil && !errors.Is(err, ErrUnavailable) {
-		err = &unavailable{reason: "the account's authorisation code could not be exchanged yet: " + err.Error(), cause: err}
-	}
-	if err == nil && done {
-		acc, err := x.b.loadAccount(ctx, appid)
-		return acc != nil, err
-	}
-	return false, err
+	// Whoever made the exchange, the account says what came of it.
+	acc, err := x.b.loadAccount(ctx, appid)
+	return acc != nil, err
 }
 
 func (x *exchanger) stop() {

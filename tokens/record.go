@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"wxproxy/wechat"
@@ -60,6 +61,7 @@ type account struct {
 	Failures int    `json:"failures,omitempty"` // renewals that failed since the last good one
 	Failure  string `json:"failure,omitempty"`  // the last one, in words
 	RetryAt  int64  `json:"retry_at,omitempty"`
+	NoTicket bool   `json:"no_ticket,omitempty"` // it failed for want of a good ticket
 
 	Storm storm `json:"storm,omitzero"`
 }
@@ -118,6 +120,9 @@ func encode(v any) []byte {
 	return b
 }
 
+// seconds of a CreateTime; a push without one counts as the oldest.
+func seconds(t time.Time) int64 { return max(t.Unix(), 0) }
+
 func millis(t time.Time) int64 { return t.UnixMilli() }
 
 func fromMillis(n int64) time.Time {
@@ -172,8 +177,11 @@ func (a *account) take(g wechat.Grant, now time.Time) {
 	if !g.Refresh.IsEmpty() {
 		a.Refresh = g.Refresh.Reveal()
 	}
-	a.Failures, a.Failure, a.RetryAt = 0, "", 0
+	a.forgive()
 }
+
+// forgive forgets failures.
+func (a *account) forgive() { a.Failures, a.Failure, a.RetryAt, a.NoTicket = 0, "", 0, false }
 
 // State is what becomes of an account, in the words of metrics and operators.
 type State string
@@ -210,25 +218,12 @@ const (
 // allows says whether another renewal on a refusal may be made now. Three within a minute are; after
 // that one a minute, until two minutes pass without any.
 func (s *storm) allows(now time.Time) bool {
-	last := time.Duration(1<<63 - 1)
-	if n := len(s.At); n > 0 {
-		last = now.Sub(fromMillis(s.At[n-1]))
+	if len(s.At) == 0 {
+		return true
 	}
-	if last < 0 { // the clock was put back
-		last = 0
-	}
+	last := now.Sub(fromMillis(s.At[len(s.At)-1])) // below 0 where the clock was put back
 	if last >= 2*stormWindow {
 		*s = storm{}
-	}
-	if !s.Raging {
-		recent := s.At[:0:0]
-		for _, at := range s.At {
-			if now.Sub(fromMillis(at)) < stormWindow {
-				recent = append(recent, at)
-			}
-		}
-		s.At = recent
-		s.Raging = len(recent) >= stormLimit
 	}
 	return !s.Raging || last >= stormWindow
 }
@@ -236,7 +231,9 @@ func (s *storm) allows(now time.Time) bool {
 // note remembers a renewal that was made. One that failed gave nobody a new token, and does not count.
 func (s *storm) note(now time.Time) {
 	s.At = append(s.At, millis(now))
-	if len(s.At) > stormLimit {
+	s.At = slices.DeleteFunc(s.At, func(at int64) bool { return now.Sub(fromMillis(at)) >= stormWindow })
+	if len(s.At) >= stormLimit {
+		s.Raging = true
 		s.At = s.At[len(s.At)-stormLimit:]
 	}
 }

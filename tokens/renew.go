@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"wxproxy/wechat"
@@ -110,10 +111,14 @@ func (b *Broker) fetch(ctx context.Context, appid string, kind Kind, acc *accoun
 	wait := backoff(acc.Failures)
 	acc.Failure = explain(kind, err)
 	acc.RetryAt = millis(now.Add(wait))
+	acc.NoTicket = errors.Is(err, ErrNoTicket) || slices.Contains(ticketCodes, wechat.Code(err))
 	b.count(kind, word, now.Sub(began))
 	b.log.Warn("no new token", "account", appid, "kind", kind.String(), "reason", acc.Failure, "failures", acc.Failures, "retry_in", wait.Round(time.Millisecond))
 	return &unavailable{reason: acc.Failure, retryAt: fromMillis(acc.RetryAt), cause: err}
 }
+
+// ticketCodes say that the ticket is missing, too old, or wrong.
+var ticketCodes = []int{wechat.CodeInvalidTicket, 41020, wechat.CodeTicketExpired, wechat.CodeTicketInvalid}
 
 // errNoRefreshToken: WeChat gave no refresh token at authorisation, and gives none now.
 var errNoRefreshToken = errors.New("WeChat holds no refresh token for this account")
@@ -212,7 +217,7 @@ func explain(kind Kind, err error) string {
 		if kind != Authorizer {
 			hint = " (check the app secret)"
 		}
-	case wechat.CodeTicketExpired, wechat.CodeTicketInvalid, wechat.CodeInvalidTicket:
+	case wechat.CodeTicketExpired, wechat.CodeTicketInvalid, wechat.CodeInvalidTicket, 41020:
 		hint = " (WeChat pushes a new ticket every ten minutes: is the callback listener reached?)"
 	case 61004, 40164:
 		hint = " (register this machine's outgoing address in the component's IP list, and publish the change)"

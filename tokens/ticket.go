@@ -17,24 +17,34 @@ func (b *Broker) PutTicket(ctx context.Context, t wechat.Secret, created time.Ti
 		if err != nil {
 			return nil, err
 		}
-		if old != nil && created.Unix() < old.Created {
+		if old != nil && seconds(created) < old.Created {
 			return nil, ErrStale
 		}
-		return encode(&ticket{Version: recordVersion, Ticket: t.Reveal(), Created: created.Unix(), Received: millis(b.now())}), nil
+		return encode(&ticket{Version: recordVersion, Ticket: t.Reveal(), Created: seconds(created), Received: millis(b.now())}), nil
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		b.encourage(ctx, component)
 	}
-	// What failed for want of a ticket need not wait any longer.
-	return b.store.Update(ctx, accountKey(component), func(_ context.Context, raw []byte) ([]byte, error) {
+	return err
+}
+
+// encourage lets what failed try again without waiting. Whoever holds the component's lock at the moment is
+// trying already, and WeChat waits for our answer: it is not worth a delay.
+func (b *Broker) encourage(ctx context.Context, component string) {
+	if acc, err := b.loadAccount(ctx, component); err != nil || acc == nil || acc.RetryAt == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_ = b.store.Update(ctx, accountKey(component), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
-		if err != nil {
-			return nil, err
-		}
-		if acc == nil || acc.RetryAt == 0 {
-			return Keep, nil
+		if err != nil || acc == nil {
+			return Keep, err
 		}
 		acc.RetryAt = 0
+		if acc.NoTicket {
+			acc.forgive()
+		}
 		return encode(acc), nil
 	})
 }

@@ -29,10 +29,9 @@ var (
 type Crypt struct {
 	token Secret
 	appid string
-	block cipher.Block
-	// Half of the key. It lies behind a pointer because fmt prints a slice in full, and a
-	// pointer inside a struct as an address.
-	iv *[aes.BlockSize]byte
+	// The key lies inside functions, because fmt prints those as addresses. A pointer is not
+	// enough: for a verb that does not fit, such as %s, fmt prints what it points to.
+	encrypter, decrypter func() cipher.BlockMode
 }
 
 // The padding goes to multiples of 32, not of AES's 16: values 1 to 32 are legal.
@@ -40,9 +39,9 @@ const padBlock = 32
 
 // NewCrypt takes the message token, the EncodingAESKey of 43 characters and the
 // appid that stands at the end of each message: always the component's, also in
-// messages of its authorizers. None may be empty: with an empty token anybody could
-// sign, and with an empty appid anybody's message would be taken. The errors tell
-// nothing of the key but its length.
+// messages of its authorizers. Neither may be empty: with an empty token anybody could
+// sign, and an empty appid would tell nothing apart. The errors tell nothing of the key but
+// its length.
 func NewCrypt(token, encodingAESKey Secret, appid string) (*Crypt, error) {
 	switch {
 	case token.IsEmpty():
@@ -60,12 +59,21 @@ func NewCrypt(token, encodingAESKey Secret, appid string) (*Crypt, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Crypt{token: token, appid: appid, block: block, iv: (*[aes.BlockSize]byte)(key)}, nil
+	iv := key[:aes.BlockSize]
+	return &Crypt{
+		token:     token,
+		appid:     appid,
+		encrypter: func() cipher.BlockMode { return cipher.NewCBCEncrypter(block, iv) },
+		decrypter: func() cipher.BlockMode { return cipher.NewCBCDecrypter(block, iv) },
+	}, nil
 }
 
 // Signature computes msg_signature: the hexadecimal SHA-1 of the message token,
 // timestamp, nonce and Encrypt, sorted as strings and joined. With encrypted ""
 // it is the older `signature`, which does not cover the body.
+//
+// As nothing separates the parts, a digit can move from one into another under the same
+// signature: whoever wants to know a push again must go by the signature alone.
 func (c *Crypt) Signature(timestamp, nonce, encrypted string) string {
 	parts := []string{c.token.Reveal(), timestamp, nonce}
 	if encrypted != "" {
@@ -96,7 +104,7 @@ func (c *Crypt) Decrypt(encrypted string) ([]byte, error) {
 	if err != nil || len(buf) == 0 || len(buf)%aes.BlockSize != 0 {
 		return nil, ErrDecrypt
 	}
-	cipher.NewCBCDecrypter(c.block, c.iv[:]).CryptBlocks(buf, buf)
+	c.decrypter().CryptBlocks(buf, buf)
 	pad := int(buf[len(buf)-1])
 	if pad < 1 || pad > padBlock || pad > len(buf) {
 		return nil, ErrDecrypt
@@ -131,6 +139,6 @@ func (c *Crypt) encrypt(msg []byte, random [16]byte) string {
 	buf = append(buf, c.appid...)
 	pad := padBlock - len(buf)%padBlock
 	buf = append(buf, bytes.Repeat([]byte{byte(pad)}, pad)...)
-	cipher.NewCBCEncrypter(c.block, c.iv[:]).CryptBlocks(buf, buf)
+	c.encrypter().CryptBlocks(buf, buf)
 	return base64.StdEncoding.EncodeToString(buf)
 }

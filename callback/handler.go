@@ -1,0 +1,191 @@
+// Package callback serves WeChat: it takes the pushes of authorisation events, verifies and decrypts
+// them, and has them stored before it says that they have arrived.
+//
+// The listener is reached from the internet. Nothing on it tells a stranger more than that
+// it exists, and nothing that a stranger sends is answered with success, stored, or printed.
+package callback
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"wxproxy/wechat"
+)
+
+// Tickets takes what the component needs for its own token.
+type Tickets interface {
+	// PutTicket stores a component_verify_ticket, durably when it returns nil. created is
+	// the push's CreateTime; tokens.ErrStale: a newer one is known.
+	PutTicket(ctx context.Context, ticket wechat.Secret, created time.Time) error
+}
+
+// Authorisations takes what accounts decide.
+type Authorisations interface {
+	// Authorize stores an authorisation code, durably when it returns nil; the exchange happens
+	// later, by itself. expires is the code's end, zero where it is unknown. tokens.ErrStale: a
+	// newer authorisation or withdrawal is known.
+	Authorize(ctx context.Context, appid string, code wechat.Secret, expires, created time.Time) error
+	// Withdraw notes durably that the account took its authorisation back. tokens.ErrStale:
+	// a newer authorisation is known.
+	Withdraw(ctx context.Context, appid string, created time.Time) error
+}
+
+// Accounts is where events go. *tokens.Broker is one. Methods are called at the same time; the
+// context ends with the answer's deadline, and not with the connection.
+type Accounts interface {
+	Tickets
+	Authorisations
+}
+
+// Config of a Handler. The zero value answers /healthz, and 404 on everything else.
+type Config struct {
+	// ComponentAppID is the component's appid, which every event has to name. "": no events are taken.
+	ComponentAppID string
+	// Crypts verify and decrypt: the one with the current key, then the one with the
+	// previous key, if there is one. None: no events are taken.
+	Crypts   []*wechat.Crypt
+	Accounts Accounts // nil: no events are taken
+
+	// Timeout bounds the reading of a push and its storing together. 0: 4 s, as WeChat waits for 5.
+	Timeout time.Duration
+
+	// Observe is told of each push on the events path once; the words are those of [Events]
+	// and [Results]. nil: nobody counts.
+	Observe func(event, result string)
+	Log     *slog.Logger // nil: nothing is logged
+}
+
+const (
+	eventsPath = "/component/events"
+	healthPath = "/healthz"
+
+	defaultTimeout = 4 * time.Second
+)
+
+// Handler answers everything on the callback listener. It is safe for concurrent use.
+type Handler struct {
+	accounts Accounts
+	timeout  time.Duration
+	observe  func(event, result string)
+	log      *slog.Logger
+	keys     atomic.Pointer[keys]
+	replays  *replays
+}
+
+// keys are what may change while the handler serves. One push sees one set of them.
+type keys struct {
+	component string
+	crypts    []*wechat.Crypt
+}
+
+// New makes a Handler.
+func New(c Config) *Handler {
+	if c.Timeout <= 0 {
+		c.Timeout = defaultTimeout
+	}
+	if c.Observe == nil {
+		c.Observe = func(string, string) {}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	h := &Handler{accounts: c.Accounts, timeout: c.Timeout, observe: c.Observe, log: c.Log, replays: newReplays()}
+	h.Reconfigure(c)
+	return h
+}
+
+// Reconfigure takes the ComponentAppID and the Crypts of c; the rest stays as it was. Pushes under
+// way end with what they began with.
+func (h *Handler) Reconfigure(c Config) {
+	h.keys.Store(&keys{component: c.ComponentAppID, crypts: append([]*wechat.Crypt(nil), c.Crypts...)})
+}
+
+// ServeHTTP compares paths as they were sent. There is no http.ServeMux, because that one
+// answers some paths with a redirect.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rec := &recorder{ResponseWriter: w}
+	defer h.survive(rec)
+	header := rec.Header()
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
+
+	switch path := r.URL.EscapedPath(); {
+	case path == healthPath && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		answer(rec, http.StatusOK, "ok")
+	case path == healthPath:
+		refuseMethod(rec, "GET, HEAD")
+	case path == eventsPath && !h.takesEvents():
+		h.log.Warn("push refused: no component is configured")
+		refuse(rec, http.StatusNotFound)
+	case path == eventsPath && r.Method == http.MethodPost:
+		h.serveEvents(rec, r)
+	case path == eventsPath:
+		refuseMethod(rec, "POST")
+	default:
+		refuse(rec, http.StatusNotFound)
+	}
+}
+
+func (h *Handler) takesEvents() bool {
+	k := h.keys.Load()
+	return h.accounts != nil && k.component != "" && len(k.crypts) > 0
+}
+
+// survive is deferred around each request. What was panicked with may be anything, a piece of a
+// push too, so only the runtime's own words are logged; the stack says the rest.
+func (h *Handler) survive(w *recorder) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	if cause == http.ErrAbortHandler {
+		panic(cause) // a handler's way to break off; net/http knows it
+	}
+	what := "not the runtime's"
+	if e, ok := cause.(runtime.Error); ok {
+		what = e.Error()
+	}
+	h.log.Error("BUG: panic in the callback listener", "panic", what, "stack", string(debug.Stack()))
+	if w.begun {
+		panic(http.ErrAbortHandler) // half an answer must not be taken for a whole one
+	}
+	refuse(w, http.StatusInternalServerError)
+}
+
+// recorder knows whether an answer has begun.
+type recorder struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (r *recorder) WriteHeader(status int) {
+	r.begun = true
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	r.begun = true
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController through.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func answer(w http.ResponseWriter, status int, text string) {
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text)) // whoever has hung up need not be told
+}
+
+// refuse says what the status says anyway, and no more.
+func refuse(w http.ResponseWriter, status int) { answer(w, status, http.StatusText(status)+"\n") }
+
+func refuseMethod(w http.ResponseWriter, allowed string) {
+	w.Header().Set("Allow", allowed)
+	refuse(w, http.StatusMethodNotAllowed)
+}

@@ -1,0 +1,196 @@
+// Package boltstore keeps records in one file of this machine, with bbolt: for a single
+// wxproxy, with no database to run beside it. [OpenFile] is what a program wants, [Open]
+// the bare store without encryption.
+//
+// What it adds to bbolt: a file is looked through before bbolt gets it, so that a damaged one
+// is a sentence and not a crash; each record carries a checksum; updates that come
+// together share one commit.
+package boltstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"wxproxy/tokens"
+)
+
+// The file's buckets. bbolt keeps them in the order of their names, and the format has to be
+// known before a record is looked at: "meta" comes before "records".
+var (
+	metaBucket    = []byte("meta")
+	formatKey     = []byte("format")
+	recordsBucket = []byte("records")
+)
+
+// format is that of what lies in the buckets; bbolt has one of its own for its pages.
+const format = "1"
+
+// Store is an open file. It is safe for concurrent use.
+type Store struct {
+	db      *bolt.DB
+	path    string
+	opened  os.FileInfo // of the file as it was when opened, for Ping
+	locks   *tokens.KeyLocks
+	commits *committer
+	close   func() error
+}
+
+var _ tokens.Store = (*Store)(nil)
+
+func newStore(db *bolt.DB, path string, opened os.FileInfo) *Store {
+	s := &Store{db: db, path: path, opened: opened, locks: tokens.NewKeyLocks(), commits: newCommitter(db)}
+	s.close = sync.OnceValue(func() error {
+		err := s.locks.Close()
+		if !s.commits.stop() {
+			// bbolt's lock was left behind by a fault (see guard): its Close would wait for ever.
+			// The process is ending, and the system lets go of the file.
+			return err
+		}
+		return errors.Join(err, db.Close())
+	})
+	return s
+}
+
+// Load implements [tokens.Store].
+func (s *Store) Load(ctx context.Context, key string) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	record, err := s.read(key)
+	if err == nil && record == nil {
+		err = tokens.ErrNotFound
+	}
+	return record, err
+}
+
+// Update implements [tokens.Store]; see [tokens.KeyLocks.Update] for the context that fn gets.
+// Once fn has returned, the end of ctx is of no account: whether a record was saved must be known.
+func (s *Store) Update(ctx context.Context, key string, fn func(ctx context.Context, old []byte) ([]byte, error)) error {
+	if len(key) > bolt.MaxKeySize {
+		return fmt.Errorf("a record's key has %d bytes, more than %d", len(key), bolt.MaxKeySize)
+	}
+	return s.locks.Update(ctx, key, (*medium)(s), fn)
+}
+
+func (s *Store) read(key string) (record []byte, err error) {
+	err = s.view(func(b *bolt.Bucket) error {
+		record, err = unpack([]byte(key), b.Get([]byte(key)))
+		return err
+	})
+	return record, err
+}
+
+// write returns nil when the record is on the disk.
+func (s *Store) write(key string, record []byte) error {
+	w := &write{key: []byte(key), done: make(chan error, 1)}
+	if record != nil {
+		w.value = pack(w.key, record)
+	}
+	return s.fault(s.commits.commit(w))
+}
+
+// medium is the Store as its locks see it: without locks.
+type medium Store
+
+func (m *medium) Read(key string) ([]byte, error)       { return (*Store)(m).read(key) }
+func (m *medium) Write(key string, record []byte) error { return (*Store)(m).write(key, record) }
+
+// page is how many records one read transaction gives to List. While it is open bbolt cannot
+// use again what writers free, and the file grows.
+const page = 1000
+
+// List implements [tokens.Store]. It reads up to 1,000 records at a time, and yield runs with no
+// transaction open; what is written meanwhile behind the last page is seen, before it is not.
+func (s *Store) List(ctx context.Context, prefix, after string, yield func(key string, record []byte) bool) error {
+	type entry struct {
+		key    string
+		record []byte
+	}
+	entries := make([]entry, 0, 64)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		entries = entries[:0]
+		var damage error
+		err := s.view(func(b *bolt.Bucket) error {
+			c := b.Cursor()
+			k, v := c.Seek([]byte(max(prefix, after)))
+			if k != nil && string(k) == after {
+				k, v = c.Next()
+			}
+			for ; k != nil && bytes.HasPrefix(k, []byte(prefix)) && len(entries) < page; k, v = c.Next() {
+				var record []byte
+				if record, damage = unpack(k, v); damage != nil {
+					return nil
+				}
+				entries = append(entries, entry{string(k), record})
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if !yield(e.key, e.record) {
+				return nil
+			}
+		}
+		if damage != nil { // the good ones before it were yielded
+			return s.fault(damage)
+		}
+		if len(entries) < page {
+			return nil
+		}
+		after = entries[page-1].key
+	}
+}
+
+// Ping implements [tokens.Store]. It also notices that the file was removed or replaced under
+// the running store, whose writes would then be gone with the process.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.view(func(*bolt.Bucket) error { return nil }); err != nil {
+		return err
+	}
+	now, err := os.Stat(s.path)
+	if err != nil || !os.SameFile(now, s.opened) {
+		return fmt.Errorf("the store file %s is not there any more, or another was put in its place", s.path)
+	}
+	return nil
+}
+
+// Close implements [tokens.Store]; see [tokens.KeyLocks.Close] for how long it waits.
+func (s *Store) Close() error { return s.close() }
+
+// view reads the records in a short transaction.
+func (s *Store) view(read func(*bolt.Bucket) error) error {
+	return s.fault(guard(func() error {
+		return s.db.View(func(tx *bolt.Tx) error { return read(tx.Bucket(recordsBucket)) })
+	}))
+}
+
+// fault is the one place where an error of bbolt becomes one of ours, with the file's name.
+func (s *Store) fault(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, bolterrors.ErrDatabaseNotOpen), errors.Is(err, tokens.ErrStoreClosed):
+		return tokens.ErrStoreClosed
+	}
+	// Errors of the file system name the file already.
+	if strings.Contains(err.Error(), s.path) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", s.path, err)
+}

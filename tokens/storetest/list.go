@@ -1,0 +1,127 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"wxproxy/tokens"
+)
+
+func (s suite) putAll(keys ...string) {
+	s.Helper()
+	for _, key := range keys {
+		s.put(key, "record of "+key)
+	}
+}
+
+func listInOrder(s suite) {
+	s.wantKeys("", "")
+	s.putAll("b/2", "a/10", "c", "b", "a/1", "b/1", "a/2", "B/1")
+	s.wantKeys("", "", "B/1", "a/1", "a/10", "a/2", "b", "b/1", "b/2", "c")
+	s.wantKeys("a/", "", "a/1", "a/10", "a/2")
+	s.wantKeys("b", "", "b", "b/1", "b/2")
+	s.wantKeys("a/1", "", "a/1", "a/10")
+	s.wantKeys("d", "")
+	s.wantKeys("a/10/", "")
+}
+
+func listAfter(s suite) {
+	s.putAll("a/1", "a/2", "a/3", "b/1")
+	s.wantKeys("a/", "a/1", "a/2", "a/3")
+	s.wantKeys("a/", "a/11", "a/2", "a/3") // a key that is not there
+	s.wantKeys("a/", "a/3")
+	s.wantKeys("a/", "b/1")        // beyond the prefix
+	s.wantKeys("b/", "a/1", "b/1") // before it
+	s.wantKeys("", "a/3", "b/1")   // no prefix
+	s.wantKeys("a/", "a/", "a/1", "a/2", "a/3")
+}
+
+func listStops(s suite) {
+	s.putAll("a", "b", "c")
+	var got []string
+	err := s.List(s.ctx, "", "", func(key string, _ []byte) bool {
+		got = append(got, key)
+		return len(got) < 2
+	})
+	if err != nil || !slices.Equal(got, []string{"a", "b"}) {
+		s.Errorf("stopped after two: %q, %v", got, err)
+	}
+}
+
+// listMany is for stores that list in pages.
+func listMany(s suite) {
+	const n = 2100
+	var keys []string
+	var writers sync.WaitGroup
+	for i := range n {
+		keys = append(keys, fmt.Sprintf("many/%04d", i))
+	}
+	for chunk := range slices.Chunk(keys, 50) {
+		writers.Go(func() {
+			for _, key := range chunk {
+				err := s.Update(s.ctx, key, func(context.Context, []byte) ([]byte, error) { return []byte("record of " + key), nil })
+				if err != nil {
+					s.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	s.putAll("man", "manz", "z")
+	s.wantKeys("many/", "", keys...)
+	s.wantKeys("many/", "many/0999", keys[1000:]...)
+	s.wantKeys("many/", "many/1000", keys[1001:]...)
+	var got int
+	if err := s.List(s.ctx, "many/", "", func(string, []byte) bool { got++; return got < n }); err != nil || got != n {
+		s.Errorf("stopped at the last: %d, %v", got, err)
+	}
+}
+
+func endedContext(s suite) {
+	s.putAll("a")
+	ctx, cancel := context.WithCancel(s.ctx)
+	cancel()
+	err := s.Update(ctx, "a", func(context.Context, []byte) ([]byte, error) {
+		s.Error("fn was called")
+		return nil, nil
+	})
+	for name, err := range map[string]error{
+		"update": err,
+		"load":   func() error { _, err := s.Load(ctx, "a"); return err }(),
+		"list":   s.List(ctx, "", "", func(string, []byte) bool { return true }),
+		"ping":   s.Ping(ctx),
+	} {
+		if !errors.Is(err, context.Canceled) {
+			s.Errorf("%s: %v, want the context's error", name, err)
+		}
+	}
+	s.want("a", "record of a")
+}
+
+// closedRefuses: and closing twice is no offence.
+func closedRefuses(s suite) {
+	s.putAll("a")
+	for range 2 {
+		if err := s.Close(); err != nil {
+			s.Fatal(err)
+		}
+	}
+	err := s.Update(s.ctx, "a", func(context.Context, []byte) ([]byte, error) {
+		s.Error("fn was called")
+		return nil, nil
+	})
+	_, load := s.Load(s.ctx, "a")
+	for name, err := range map[string]error{
+		"update": err,
+		"load":   load,
+		"list":   s.List(s.ctx, "", "", func(string, []byte) bool { return true }),
+		"ping":   s.Ping(s.ctx),
+	} {
+		if !errors.Is(err, tokens.ErrStoreClosed) {
+			s.Errorf("%s of a closed store: %v", name, err)
+		}
+	}
+}
