@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings what the tests need beside Go: a real Prometheus with promtool, unpacked into .tools/ and neither
-# installed nor started, and a C compiler for the race detector. It may be run again at any time: what is there stays.
+# installed nor started, a C compiler for the race detector, and curl. It may be run again at any time: what is there stays.
 # WXPROXY_TOOLS names another folder than .tools; the tests read it too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -43,6 +43,12 @@ if ! command -v "$(go env CC)" >/dev/null; then
   [ "$(id -u)" = 0 ] || fail "go test -race needs a C compiler: run 'apt-get install gcc libc6-dev' as root"
   DEBIAN_FRONTEND=noninteractive apt install -y --no-install-recommends gcc libc6-dev ||
     { cat "$log" >&2; fail "apt-get could not install gcc and libc6-dev, which go test -race needs"; }
+fi
+
+# The demo's lines are for curl, and are pasted in a test.
+if ! command -v curl >/dev/null; then
+  [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt install -y --no-install-recommends curl ||
+    fail "the tests of the demo need curl: install it"
 fi
 
 "$tools/usr/bin/prometheus" --version 2>&1 | sed -n 1p

@@ -12,8 +12,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"strings"
 	"sync"
 
 	bolt "go.etcd.io/bbolt"
@@ -35,9 +35,7 @@ const format = "1"
 
 // Store is an open file. It is safe for concurrent use.
 type Store struct {
-	db      *bolt.DB
-	path    string
-	opened  os.FileInfo // of the file as it was when opened, for Ping
+	file    *file
 	locks   *tokens.KeyLocks
 	commits *committer
 	close   func() error
@@ -45,16 +43,12 @@ type Store struct {
 
 var _ tokens.Store = (*Store)(nil)
 
-func newStore(db *bolt.DB, path string, opened os.FileInfo) *Store {
-	s := &Store{db: db, path: path, opened: opened, locks: tokens.NewKeyLocks(), commits: newCommitter(db)}
+func newStore(f *file) *Store {
+	s := &Store{file: f, locks: tokens.NewKeyLocks(), commits: newCommitter(f)}
 	s.close = sync.OnceValue(func() error {
 		err := s.locks.Close()
-		if !s.commits.stop() {
-			// bbolt's lock was left behind by a fault (see guard): its Close would wait for ever.
-			// The process is ending, and the system lets go of the file.
-			return err
-		}
-		return errors.Join(err, db.Close())
+		s.commits.stop()
+		return errors.Join(err, f.close())
 	})
 	return s
 }
@@ -154,8 +148,8 @@ func (s *Store) List(ctx context.Context, prefix, after string, yield func(key s
 	}
 }
 
-// Ping implements [tokens.Store]. It also notices that the file was removed or replaced under
-// the running store, whose writes would then be gone with the process.
+// Ping implements [tokens.Store]. It fails as well when a failing disk has put an end to writing, and when
+// the file was removed or replaced under the running store, whose writes would then be gone with the process.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -163,9 +157,15 @@ func (s *Store) Ping(ctx context.Context) error {
 	if err := s.view(func(*bolt.Bucket) error { return nil }); err != nil {
 		return err
 	}
-	now, err := os.Stat(s.path)
-	if err != nil || !os.SameFile(now, s.opened) {
-		return fmt.Errorf("the store file %s is not there any more, or another was put in its place", s.path)
+	if failed := s.commits.failed.Load(); failed != nil {
+		return s.fault(*failed)
+	}
+	open, err := s.file.f.Stat()
+	if err != nil {
+		return s.fault(err)
+	}
+	if named, err := os.Stat(s.file.at); err != nil || !os.SameFile(named, open) {
+		return fmt.Errorf("the store file %s is not there any more, or another was put in its place", s.file.at)
 	}
 	return nil
 }
@@ -175,22 +175,34 @@ func (s *Store) Close() error { return s.close() }
 
 // view reads the records in a short transaction.
 func (s *Store) view(read func(*bolt.Bucket) error) error {
-	return s.fault(guard(func() error {
-		return s.db.View(func(tx *bolt.Tx) error { return read(tx.Bucket(recordsBucket)) })
+	return s.fault(s.file.access(func() error {
+		return s.file.db.View(func(tx *bolt.Tx) error { return read(tx.Bucket(recordsBucket)) })
 	}))
 }
 
-// fault is the one place where an error of bbolt becomes one of ours, with the file's name.
+// fault is the one place where an error of bbolt becomes one of ours.
 func (s *Store) fault(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, bolterrors.ErrDatabaseNotOpen), errors.Is(err, tokens.ErrStoreClosed):
+	case errors.Is(err, bolterrors.ErrDatabaseNotOpen), errors.Is(err, os.ErrClosed), errors.Is(err, tokens.ErrStoreClosed):
 		return tokens.ErrStoreClosed
 	}
-	// Errors of the file system name the file already.
-	if strings.Contains(err.Error(), s.path) {
+	return located(s.file.at, err)
+}
+
+// located says in which file it was, unless err does already.
+func located(path string, err error) error {
+	if errors.As(err, new(*fs.PathError)) || errors.As(err, new(*atFile)) {
 		return err
 	}
-	return fmt.Errorf("%s: %w", s.path, err)
+	return &atFile{path, err}
 }
+
+type atFile struct {
+	path string
+	err  error
+}
+
+func (e *atFile) Error() string { return e.path + ": " + e.err.Error() }
+func (e *atFile) Unwrap() error { return e.err }

@@ -3,7 +3,7 @@ package boltstore
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 
 	bolt "go.etcd.io/bbolt"
@@ -21,19 +21,19 @@ type write struct {
 // write starts at once, which is why this is not bbolt's Batch: that one waits 10 ms for company,
 // and runs in goroutines that no guard can protect.
 type committer struct {
-	db     *bolt.DB
+	file   *file
 	writes chan *write
-	quit   chan struct{} // closed by stop
-	done   chan struct{} // closed when run has ended
-	broken error         // run's own until done is closed
+	quit   chan struct{}         // closed by stop
+	done   chan struct{}         // closed when run has ended
+	failed atomic.Pointer[error] // set once: the disk cannot be trusted any more
 }
 
 // groupSize bounds the memory of a commit, and how long its last write makes the first one wait.
 const groupSize = 1024
 
-func newCommitter(db *bolt.DB) *committer {
+func newCommitter(f *file) *committer {
 	c := &committer{
-		db:     db,
+		file:   f,
 		writes: make(chan *write, groupSize),
 		quit:   make(chan struct{}),
 		done:   make(chan struct{}),
@@ -42,32 +42,39 @@ func newCommitter(db *bolt.DB) *committer {
 	return c
 }
 
-// commit returns when w is on the disk, or is known not to be.
+// commit returns when w is on the disk, or is known not to be. (Where the file breaks at this very moment
+// nobody can say which, and it is an error.)
 func (c *committer) commit(w *write) error {
 	select {
 	case c.writes <- w:
+	case <-c.file.broken:
+		return c.file.fault
 	case <-c.done:
 		return tokens.ErrStoreClosed
 	}
+	var err error
 	select {
-	case err := <-w.done:
+	case err = <-w.done:
 		return err
+	case <-c.file.broken:
+		err = c.file.fault
 	case <-c.done:
+		err = tokens.ErrStoreClosed
 	}
-	// It may have been answered in the last moment.
 	select {
-	case err := <-w.done:
-		return err
+	case err = <-w.done: // it was answered all the same
 	default:
-		return tokens.ErrStoreClosed
 	}
+	return err
 }
 
-// stop ends the committer after the writes it has begun with, and says whether bbolt can still be closed.
-func (c *committer) stop() bool {
+// stop ends the committer. Nobody waits for one that hangs in the locks of a broken file.
+func (c *committer) stop() {
 	close(c.quit)
-	<-c.done
-	return !errors.Is(c.broken, tokens.ErrCorrupt)
+	select {
+	case <-c.done:
+	case <-c.file.broken:
+	}
 }
 
 func (c *committer) run() {
@@ -100,11 +107,11 @@ func (c *committer) run() {
 // save commits the group as one. An error is everybody's: nothing of it was saved, or
 // (where the disk failed in the very last step) nobody can say.
 func (c *committer) save(group []*write) error {
-	if c.broken != nil {
-		return c.broken
+	if failed := c.failed.Load(); failed != nil {
+		return *failed
 	}
-	err := guard(func() error {
-		return c.db.Update(func(tx *bolt.Tx) error {
+	err := c.file.access(func() error {
+		return c.file.db.Update(func(tx *bolt.Tx) error {
 			b := tx.Bucket(recordsBucket)
 			for _, w := range group {
 				var err error
@@ -120,28 +127,11 @@ func (c *committer) save(group []*write) error {
 			return nil
 		})
 	})
-	// After a fault bbolt's locks are in nobody's hands; and after a failed write back the system
-	// counts pages as clean that never reached the disk, so a later commit would build on them.
-	// Either way nothing more is written until the file was looked through again, at the next start.
-	if errors.Is(err, tokens.ErrCorrupt) || errors.Is(err, syscall.EIO) {
-		c.broken = fmt.Errorf("%w; nothing is written until the restart", err)
+	// After a failed write back the system counts pages as clean that never reached the disk, and
+	// a later commit, though it succeeds, would build on them.
+	if errors.Is(err, syscall.EIO) {
+		err = fmt.Errorf("%w; nothing is written until the restart", err)
+		c.failed.Store(&err)
 	}
 	return err
-}
-
-// guard runs one access to the file, whose pages bbolt reads as memory. Where the disk cannot
-// deliver a page, or somebody cut the file off under us, the system sends a signal that
-// ends the process, unless it is turned into a panic as here. The same goes for bbolt's
-// own panics about pages that make no sense.
-//
-// It holds for this goroutine only, so access must not start another.
-func guard(access func() error) (err error) {
-	before := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(before)
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v", tokens.ErrCorrupt, p)
-		}
-	}()
-	return access()
 }

@@ -22,7 +22,7 @@ import (
 const patience = time.Second
 
 // OpenFile opens the sealed store in the file path, or makes one. key has [tokens.KeySize] bytes;
-// with nil it is in the file path + ".key", made together with the store and never without it.
+// with none it is in the file path + ".key", made together with the store and never without it.
 //
 // Errors are those of [Open], [tokens.LoadOrCreateKey] and [tokens.Seal].
 func OpenFile(ctx context.Context, path string, key []byte) (tokens.Store, error) {
@@ -31,7 +31,7 @@ func OpenFile(ctx context.Context, path string, key []byte) (tokens.Store, error
 		return nil, err
 	}
 	from := "the one given"
-	if key == nil {
+	if len(key) == 0 {
 		from = "the one in " + path + ".key"
 		// The key first: a store that is cut off here has a key and no file, and begins anew.
 		if key, err = tokens.LoadOrCreateKey(path+".key", !exists); err != nil {
@@ -47,7 +47,7 @@ func OpenFile(ctx context.Context, path string, key []byte) (tokens.Store, error
 		if errors.Is(err, tokens.ErrWrongKey) {
 			err = fmt.Errorf("%w than %s", err, from)
 		}
-		return nil, errors.Join(s.fault(err), s.Close())
+		return nil, errors.Join(located(path, err), s.Close())
 	}
 	return sealed, nil
 }
@@ -72,27 +72,27 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	until := time.Now().Add(patience)
 	// First for reading: that takes a lock, too, and bbolt reads the two first pages only. What
 	// it would make of the others, were they damaged, is a crash.
-	db, err := openBolt(ctx, path, until, true)
+	f, err := openBolt(ctx, path, until, true)
 	if err != nil {
 		return nil, err
 	}
 	err = verifyFile(ctx, path)
-	if err := errors.Join(err, db.Close()); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if err := errors.Join(err, f.close()); err != nil {
+		return nil, located(path, err)
 	}
-	if db, err = openBolt(ctx, path, until, false); err != nil {
+	if f, err = openBolt(ctx, path, until, false); err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(path)
+	info, err := f.f.Stat()
 	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(err, f.close())
 	}
 	// The records are sealed, so this is a second fence: where the file is another's, whose
 	// mode we may not change, it has to do without.
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
-		_ = os.Chmod(path, 0o600)
+		_ = f.f.Chmod(0o600)
 	}
-	return newStore(db, path, info), nil
+	return newStore(f), nil
 }
 
 // look says whether there is a file, and refuses what cannot be one of ours by its looks.
@@ -112,7 +112,7 @@ func look(path string) (exists bool, err error) {
 	case info.Size() == 0:
 		// bbolt would make a new store of it, and a disk that was full, or a restore that went
 		// wrong, would pass for a first start.
-		return false, fmt.Errorf("%s: %w: the file is empty; restore it, or move it away to begin anew", path, tokens.ErrCorrupt)
+		return false, located(path, damaged("the file is empty; restore it, or move it away to begin anew"))
 	}
 	return true, nil
 }
@@ -164,15 +164,16 @@ func syncFolder(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func openBolt(ctx context.Context, path string, until time.Time, readOnly bool) (db *bolt.DB, err error) {
+func openBolt(ctx context.Context, path string, until time.Time, readOnly bool) (*file, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if deadline, ok := ctx.Deadline(); ok && deadline.Before(until) {
 		until = deadline
 	}
+	var db *bolt.DB
 	var f *os.File
-	err = guard(func() error {
+	err := guard(func() (err error) {
 		db, err = bolt.Open(path, 0o600, &bolt.Options{
 			Timeout:      max(time.Until(until), time.Millisecond), // 0 would be for ever
 			ReadOnly:     readOnly,
@@ -188,14 +189,13 @@ func openBolt(ctx context.Context, path string, until time.Time, readOnly bool) 
 	})
 	switch {
 	case err == nil:
-		return db, nil
+		return newFile(db, f)
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("%s: %w", path, tokens.ErrInUse)
+		return nil, located(path, tokens.ErrInUse)
 	case errors.As(err, new(syscall.Errno)): // the system's, not the file's fault
 		return nil, fmt.Errorf("the store file %s cannot be opened: %w", path, err)
-	case errors.Is(err, tokens.ErrCorrupt): // a fault, after which bbolt has not let go of the file
+	case errors.Is(err, errFault): // bbolt has not let go of the file
 		_ = f.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return nil, fmt.Errorf("%s: %w: %w", path, tokens.ErrCorrupt, err)
+	return nil, located(path, fmt.Errorf("%w: %w", tokens.ErrCorrupt, err))
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-
-	"wxproxy/tokens"
 )
 
 func (s suite) putAll(keys ...string) {
@@ -99,29 +97,4 @@ func endedContext(s suite) {
 		}
 	}
 	s.want("a", "record of a")
-}
-
-// closedRefuses: and closing twice is no offence.
-func closedRefuses(s suite) {
-	s.putAll("a")
-	for range 2 {
-		if err := s.Close(); err != nil {
-			s.Fatal(err)
-		}
-	}
-	err := s.Update(s.ctx, "a", func(context.Context, []byte) ([]byte, error) {
-		s.Error("fn was called")
-		return nil, nil
-	})
-	_, load := s.Load(s.ctx, "a")
-	for name, err := range map[string]error{
-		"update": err,
-		"load":   load,
-		"list":   s.List(s.ctx, "", "", func(string, []byte) bool { return true }),
-		"ping":   s.Ping(s.ctx),
-	} {
-		if !errors.Is(err, tokens.ErrStoreClosed) {
-			s.Errorf("%s of a closed store: %v", name, err)
-		}
-	}
 }

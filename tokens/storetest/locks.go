@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
-
-	"wxproxy/tokens"
+	"time"
 )
 
 // noUpdateIsLost is the counter: 100 goroutines add one each, to one key.
@@ -104,7 +103,8 @@ func waiterLeaves(s suite) {
 	for _, end := range []error{context.Canceled, context.DeadlineExceeded} {
 		ctx, cancel := context.WithCancel(s.ctx)
 		if end == context.DeadlineExceeded {
-			ctx, cancel = context.WithTimeout(s.ctx, 1)
+			cancel()
+			ctx, cancel = context.WithTimeout(s.ctx, time.Microsecond)
 		}
 		left := make(chan error, 1)
 		go func() {
@@ -247,67 +247,5 @@ func nested(s suite) {
 	got, err := s.Load(s.ctx, "component")
 	if err != nil || len(got) != 50 {
 		s.Errorf("%q, %v", got, err)
-	}
-}
-
-func closeWaits(s suite) {
-	release := s.hold("a", func(ctx context.Context, _ []byte) ([]byte, error) {
-		return []byte("saved while closing"), ctx.Err()
-	})
-	closed := make(chan error, 1)
-	go func() { closed <- s.Close() }()
-	s.refusedSoon()
-	select {
-	case err := <-closed:
-		s.Fatalf("closed (%v) with an update under way", err)
-	default:
-	}
-	s.wantNone("a") // what was asked for before is still answered
-	if err := release(); err != nil {
-		s.Errorf("the update under way: %v", err)
-	}
-	if err := <-closed; err != nil {
-		s.Error(err)
-	}
-}
-
-// refusedSoon returns when Close has begun: updates get another error then than that of waiting.
-func (s suite) refusedSoon() {
-	s.Helper()
-	for {
-		err := s.Update(s.ctx, "other", replaceWith("x"))
-		if errors.Is(err, tokens.ErrStoreClosed) {
-			return
-		}
-		if err != nil {
-			s.Fatalf("an update while the store closes: %v", err)
-		}
-	}
-}
-
-func closeSendsAway(s suite) {
-	release := s.hold("a", replaceWith("holder's"))
-	const n = 20
-	left := make(chan error, n)
-	for range n {
-		go func() {
-			left <- s.Update(s.ctx, "a", func(context.Context, []byte) ([]byte, error) {
-				s.Error("fn was called")
-				return nil, nil
-			})
-		}()
-	}
-	closed := make(chan error, 1)
-	go func() { closed <- s.Close() }()
-	for range n {
-		if err := <-left; !errors.Is(err, tokens.ErrStoreClosed) {
-			s.Errorf("sent away with %v", err)
-		}
-	}
-	if err := release(); err != nil {
-		s.Error(err)
-	}
-	if err := <-closed; err != nil {
-		s.Error(err)
 	}
 }

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Processor time that wxproxy and its peers spend on one call, over the same load in one run: wrk, keep-alive connections, a
+# small POST, a small JSON answer, everything on loopback, each proxy on one core. Every process that it starts it ends by pid.
+#
+#   bench/peers.sh [seconds]     ROUNDS=3 CONNS=64
+#   TLS=1 bench/peers.sh         WeChat's side speaks TLS, as in life
+#
+# Needs nginx with the Lua module, haproxy and wrk (Debian: nginx-core libnginx-mod-http-lua haproxy wrk), openssl, Go.
+set -u
+cd "$(dirname "$0")/.."
+here=$PWD/bench secs=${1:-8} conns=${CONNS:-64} rounds=${ROUNDS:-3} tls=${TLS:-} t=/tmp/bench
+for tool in nginx haproxy wrk openssl; do command -v $tool >/dev/null || { echo "peers.sh: $tool is missing"; exit 1; }; done
+rm -rf $t; mkdir -p $t/conf
+openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=api.weixin.qq.com -addext subjectAltName=DNS:api.weixin.qq.com,IP:127.0.0.1 -keyout $t/key.pem -out $t/cert.pem 2>/dev/null
+go build -o $t/wxproxy ./cmd/wxproxy && go build -o $t/prime ./bench/prime && go build -o $t/bare ./bench/bare || exit 1
+cp "$here"/conf/* $t/conf/
+up=127.0.0.1:9100 scheme=http ca=
+if [ -n "$tls" ]; then
+  up=127.0.0.1:9101 scheme=https ca="upstream_ca_file = \"$t/cert.pem\""
+  sed -i "s#127.0.0.1:9100;#127.0.0.1:9101;#; s#proxy_pass http://#proxy_ssl_session_reuse on; proxy_ssl_server_name on; proxy_ssl_name api.weixin.qq.com; proxy_pass https://#" $t/conf/nginx-static.conf $t/conf/nginx-lua.conf
+  sed -i "s#server s 127.0.0.1:9100#server s 127.0.0.1:9101 ssl verify none sni str(api.weixin.qq.com)#" $t/conf/haproxy.cfg
+fi
+component=wxcccccccccccccccc account=wx1234567890abcdef token=benchtoken key=abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG
+cat > $t/config.toml <<TOML
+[component]
+appid = "$component"
+appsecret = "bench"
+message_token = "$token"
+message_key = "$key"
+[proxy]
+listen = "127.0.0.1:9207"
+upstream = "$scheme://$up"
+$ca
+[callback]
+listen = "127.0.0.1:9208"
+[admin]
+listen = "127.0.0.1:9209"
+[store]
+url = "file:$t/bench.db"
+TOML
+pids=()
+start() { "$@" >$t/last.log 2>&1 & pids+=($!); last=$!; }
+trap 'kill "${pids[@]}" 2>/dev/null; wait 2>/dev/null' EXIT
+start nginx -c $t/conf/nginx-upstream.conf
+declare -A pid port path; order=()
+call=/cgi-bin/message/custom/send
+add() { name=$1; port[$name]=$2; path[$name]=$3; shift 3; start "$@"; pid[$name]=$last; order+=("$name"); }
+add nginx-static 9201 $call nginx -c $t/conf/nginx-static.conf
+add nginx-lua 9202 /$account$call nginx -c $t/conf/nginx-lua.conf
+add haproxy 9203 $call haproxy -db -f $t/conf/haproxy.cfg
+add bare-fasthttp 9205 $call env GOMAXPROCS=1 $t/bare 127.0.0.1:9205 $up $tls
+add wxproxy 9207 /$account$call env GOMAXPROCS=1 $t/wxproxy serve --config $t/config.toml
+cat > $t/post.lua <<'LUA'
+wrk.method = "POST"
+wrk.body = '{"touser":"OPENID","msgtype":"text","text":{"content":"hello world"}}'
+wrk.headers["Content-Type"] = "application/json"
+LUA
+sleep 2
+$t/prime -callback http://127.0.0.1:9208 -component $component -token $token -key $key -account $account >/dev/null || exit 1
+sleep 1
+ticks() { local n=0 q; for q in $1 $(pgrep -P "$1"); do set -- $(sed 's/.*) //' /proc/$q/stat 2>/dev/null); n=$((n + ${12:-0} + ${13:-0})); done; echo $n; }
+for r in $(seq "$rounds"); do for n in "${order[@]}"; do
+  t0=$(ticks ${pid[$n]})
+  out=$(wrk -t1 -c"$conns" -d"${secs}"s --latency -s $t/post.lua http://127.0.0.1:${port[$n]}${path[$n]} 2>&1)
+  t1=$(ticks ${pid[$n]})
+  rss=$(awk '/VmHWM/{print $2}' /proc/${pid[$n]}/status)
+  awk -v n=$n -v r=$r -v t=$((t1 - t0)) -v s="$secs" -v m="$rss" '
+    /requests in/{q=$1} / 50%/{a=$2} / 99%/{b=$2} /Non-2xx/{bad=$NF}
+    END{printf "%-14s round %d  %8.0f req/s  %6.1f us/req  p50 %s  p99 %s  peak %.0f MiB  failed %d\n", n, r, q/s, t*10000/(q?q:1), a, b, m/1024, bad}' <<<"$out"
+done; done | tee $t/out.txt
+echo "median processor time for one call, and its ratio to nginx with Lua:"
+for n in "${order[@]}"; do
+  awk -v n="$n" '$1==n{print $6}' $t/out.txt | sort -n | awk -v n="$n" '{a[NR]=$1} END{print n, a[int((NR+1)/2)]}'
+done | awk '{v[$1]=$2; o[NR]=$1} END{for(i=1;i<=NR;i++) printf "%-14s %6.1f us  %.2f\n", o[i], v[o[i]], v[o[i]]/v["nginx-lua"]}' | sort -k2n

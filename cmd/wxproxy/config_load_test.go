@@ -1,0 +1,150 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Every key gets where it belongs, through every kind of value.
+func TestLoadConfigValues(t *testing.T) {
+	vars := testEnv(t)
+	cfg, warnings, err := loadConfig("testdata/config/ok-all.toml", lookUp(vars))
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(err, warnings)
+	}
+	cert := filepath.Join(vars["DIR"], "cert.pem")
+	if want := (proxyConfig{
+		Listen: "[::1]:18080", Upstream: "https://sh.api.weixin.qq.com:8443/", UpstreamCAFile: cert, DefaultAppID: "wx1111111111111111",
+		Timeout: duration(10 * time.Minute), MaxRequestBody: 1024, TLSCertFile: cert, TLSKeyFile: filepath.Join(vars["DIR"], "key.pem"),
+	}); cfg.Proxy != want {
+		t.Errorf("proxy %+v", cfg.Proxy)
+	}
+	if want := []string{"https://shop.example.com/", "http://localhost:3000/done"}; !slices.Equal(cfg.Callback.ReturnTo, want) || cfg.Callback.PublicURL != "https://wx.example.com" {
+		t.Errorf("callback %+v", cfg.Callback)
+	}
+	if cfg.Admin.Key.Reveal() != vars["APPSECRET"] {
+		t.Errorf("admin key %q", cfg.Admin.Key.Reveal())
+	}
+	if key, err := sealingKey(cfg.Store.Key); err != nil || len(key) != 32 || cfg.Store.URL != "memory:" {
+		t.Errorf("store %+v, key of %d bytes, %v", cfg.Store, len(key), err)
+	}
+	if want := (tokensConfig{RenewBefore: duration(119 * time.Minute), CacheSize: 100_000_000}); cfg.Tokens != want {
+		t.Errorf("tokens %+v", cfg.Tokens)
+	}
+	if want := (logConfig{Level: "debug", Format: "json"}); cfg.Log != want {
+		t.Errorf("log %+v", cfg.Log)
+	}
+	if want := []routeConfig{
+		{"/cgi-bin/new/call", "account", "access_token"},
+		{"/cgi-bin/new/*", "refuse", "component_access_token"},
+		{"/*", "none", "access_token"},
+	}; !slices.Equal(cfg.Routes, want) {
+		t.Errorf("routes %+v", cfg.Routes)
+	}
+	if len(cfg.Apps) != 1 || cfg.Apps[0].AppID != "wx0123456789abcdef" || cfg.Apps[0].AppSecret.Reveal() != marker+"0123456789" {
+		t.Errorf("apps %+v", cfg.Apps)
+	}
+	cfg, _, err = loadConfig("testdata/config/ok-component.toml", lookUp(nil))
+	m := cfg.Component
+	if err != nil || m.AppID != "wx00000000000000aa" || m.AppSecret.Reveal() == "" || m.MessageToken.Reveal() == "" || len(m.MessageKey.Reveal()) != 43 || !m.PreviousMessageKey.Equal(m.MessageKey) {
+		t.Errorf("component %+v, %v", m, err)
+	}
+}
+
+// A configuration that is refused leaves nothing to be used by mistake.
+func TestLoadConfigRefused(t *testing.T) {
+	cfg, warnings, err := loadConfig("testdata/config/all-at-once.toml", lookUp(nil))
+	var all *configError
+	if !errors.As(err, &all) || len(all.faults) < 10 || warnings != nil || !reflect.DeepEqual(cfg, config{}) {
+		t.Errorf("%+v, %v, %v", cfg, warnings, err)
+	}
+}
+
+// A secret shows under no verb, wherever the configuration is printed.
+func TestConfigPrintsNoSecret(t *testing.T) {
+	cfg, _, err := loadConfig("testdata/config/ok-all.toml", lookUp(testEnv(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+		if out := fmt.Sprintf(verb, cfg); strings.Contains(out, marker) || strings.Contains(out, "c0VjUmVU") {
+			t.Errorf("%s: %s", verb, out)
+		}
+	}
+}
+
+func TestLoadConfigUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	huge := filepath.Join(dir, "huge.toml")
+	f, err := os.Create(huge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(100 << 20); err != nil { // a hole: no block of it is written
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		filepath.Join(dir, "none.toml"): "cannot be read: no such file or directory",
+		dir:                             "cannot be read: is a directory",
+		huge:                            "cannot be read: it has more than 1MiB",
+		"a\x00b":                        "cannot be read: invalid argument",
+	} {
+		if _, _, err := loadConfig(path, lookUp(nil)); err == nil || err.Error() != path+": "+want {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+}
+
+// A configuration may come through a pipe, as with --config <(…).
+func TestLoadConfigFromPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(w, "\ufeff[[app]]\r\nappid = \"wx0123456789abcdef\"\r\nappsecret = \"s\"\r\n")
+		wrote <- errors.Join(err, w.Close())
+	}()
+	cfg, _, err := loadConfig(fmt.Sprintf("/dev/fd/%d", r.Fd()), lookUp(nil))
+	if err := <-wrote; err != nil {
+		t.Fatal(err)
+	}
+	if err != nil || len(cfg.Apps) != 1 {
+		t.Errorf("%+v, %v", cfg, err)
+	}
+}
+
+func TestIsLoopback(t *testing.T) {
+	f := func(addr string, want bool) {
+		t.Helper()
+		if got := isLoopback(addr); got != want {
+			t.Errorf("%q: %v", addr, got)
+		}
+	}
+	f("127.0.0.1:8080", true)
+	f("127.255.0.9:0", true)
+	f("[::1]:8080", true)
+	f("[::ffff:127.0.0.1]:8080", true)
+	f("localhost:8080", true)
+	f("LocalHost:8080", true)
+	f(":8080", false)
+	f("0.0.0.0:8080", false)
+	f("[::]:8080", false)
+	f("[::ffff:0.0.0.0]:8080", false)
+	f("10.0.0.1:8080", false)
+	f("localhost.example.com:8080", false)
+	f("127.0.0.1.example.com:8080", false)
+	f("127.0.0.1", false)
+	f("", false)
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"wxproxy/sandbox"
+)
+
+// A newcomer runs the demo and pastes what it prints.
+func TestDemo(t *testing.T) {
+	var out output
+	addrs := map[string]string{}
+	args := []string{"demo"}
+	for _, name := range []string{"proxy", "callback", "admin", "sandbox"} {
+		addrs[name] = freeAddr(t)
+		args = append(args, "--"+name, addrs[name])
+	}
+	cmd := wxproxy(t, args...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	eventually(t, func() bool { return strings.Contains(out.String(), "Ctrl-C ends it") })
+
+	var answers []string
+	for line := range strings.Lines(out.String()) {
+		if !strings.HasPrefix(line, "curl ") && !strings.HasPrefix(line, "echo ") {
+			continue
+		}
+		b, err := exec.Command("bash", "-o", "pipefail", "-c", line).Output()
+		if err != nil {
+			t.Fatalf("%s: %v (is curl there? .ci/tools.sh installs it)", line, err)
+		}
+		answers = append(answers, string(b))
+	}
+	for i, want := range [][]string{
+		{"200 OK", "X-Wxproxy-Token: hit", `"openid":"oSandboxUser0000000000000001"`},
+		{"200 OK", "X-Wxproxy-Token: hit", `"template_list":`},
+		{"200 OK", "X-Wxproxy-Token: hit", `"media_id":"`},
+		{"true"},
+		{"200 OK", "X-Wxproxy-Token: retried", `"openid":"oSandboxUser0000000000000001"`},
+		{`wxproxy_retries_total{credential="authorizer",errcode="42001",result="ok"} 1`},
+	} {
+		if i >= len(answers) {
+			t.Fatalf("%d lines to paste:\n%s", len(answers), out.String())
+		}
+		for _, w := range want {
+			if !strings.Contains(answers[i], w) {
+				t.Errorf("line %d: no %q in\n%s", i+1, w, answers[i])
+			}
+		}
+	}
+	if s := out.String(); !strings.Contains(s, "token retried") || !strings.Contains(s, "errcode 42001") || strings.Contains(s, "\x1b[") {
+		t.Errorf("the traffic is not shown, or in colours into a file:\n%s", s)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, first, _ := strings.Cut(out.String(), "\ncurl -i ")
+	first, _, _ = strings.Cut(strings.Replace(first, addrs["proxy"], "127.0.0.1:8080", 1), "\n")
+	if !bytes.Contains(readme, []byte("curl "+first)) {
+		t.Errorf("the README's first call is not the demo's: %s", first)
+	}
+	cmd.Process.Signal(syscall.SIGINT)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("Ctrl-C: %v", err)
+	}
+}
+
+// The sandbox alone pushes to whom it is told, and says what to write into the configuration.
+func TestSandboxCommand(t *testing.T) {
+	w := newWorld(t, sandbox.Config{}) // for its addresses; its own sandbox stays unused
+	addr := freeAddr(t)
+	var out output
+	cmd := wxproxy(t, "sandbox", "--listen", addr, "--push", "http://"+w.callback)
+	w.wxURL = "http://" + addr
+	w.start()
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	eventually(t, func() bool { status, _ := w.get(w.admin, "/readyz"); return status == 200 })
+	if !strings.Contains(out.String(), fmt.Sprintf("appid = %q", sandbox.DefaultComponentAppID)) || !strings.Contains(out.String(), "http://"+addr+"/sandbox/") {
+		t.Errorf("%s", out.String())
+	}
+	resp, err := http.Post("http://"+addr+"/sandbox/authorize?appid="+accountA, "", nil)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp, err)
+	}
+	eventually(t, func() bool { status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); return status == 200 })
+	cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// WeChat speaks TLS: its certificate is verified, against the system's roots and those of upstream_ca_file.
+func TestUpstreamTLS(t *testing.T) {
+	w := newWorld(t, sandbox.Config{})
+	cert, pem, err := sandbox.NewCertificate("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(w.wx)
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	srv.StartTLS()
+	defer srv.Close()
+	w.wxURL = srv.URL
+	w.extra = fmt.Sprintf("upstream_ca_file = %q", w.file("ca.pem", string(pem)))
+	w.start().authorised(accountA)
+	w.call("/"+accountA+userInfo, "hit")
+	w.wx.Expire(accountA)
+	w.call("/"+accountA+userInfo, "retried")
+	w.end(syscall.SIGTERM)
+
+	w.extra = "" // nobody vouches for it any more
+	w.start()
+	status, answer, _ := w.try("GET", "/"+accountA+userInfo, "")
+	if status != 502 || !strings.Contains(answer, "certificate") {
+		t.Errorf("%d %s", status, answer)
+	}
+	if v := w.wx.Violations(); len(v) > 0 {
+		t.Errorf("%q", v)
+	}
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"errors"
+	"slices"
+	"testing"
+)
+
+func TestExpand(t *testing.T) {
+	from := sources{
+		getenv: lookUp(map[string]string{"A": "1", "LONG_name_2": "two", "EMPTY": "", "AGAIN": "${A}$${A}"}),
+		readFile: func(path string) ([]byte, error) {
+			switch path {
+			case "/run/secret":
+				return []byte("\n\t s3cr3t ${A} \r\n"), nil
+			case "wide":
+				return []byte("\u00a0x\u3000"), nil
+			}
+			return nil, errors.New("no such file or directory")
+		},
+	}
+	f := func(in, want string, problems ...string) {
+		t.Helper()
+		x := &expander{sources: from, left: expansionLimit}
+		got, said := x.expand(in)
+		if got != want || !slices.Equal(said, problems) {
+			t.Errorf("%q gives %q, %q", in, got, said)
+		}
+	}
+	f("", "")
+	f("plain", "plain")
+	f("${A}", "1")
+	f("a${A}b${LONG_name_2}c", "a1btwoc")
+	f("[${EMPTY}]", "[]")
+	f("$A $ $$ {A} }", "$A $ $$ {A} }")
+	f("$", "$")
+	f("$${A}", "${A}")
+	f("$${A}${A}$${", "${A}1${")
+	f("$$${A}", "$${A}") // the escape is the last dollar before the brace and the one in front of it
+	f("${A}$", "1$")
+	f("${AGAIN}", "${A}$${A}") // what was put in is not looked at again
+	f("${file:/run/secret}", "s3cr3t ${A}")
+	f("${file:wide}", "x")
+
+	const form = "has something else than a name between ${ and }; write ${NAME}, ${file:PATH}, or $${ for the two characters themselves"
+	const open = "has a ${ without }; close it, or write $${ for the two characters themselves"
+	f("${}", "", form)
+	f("${1A}", "", form)
+	f("${A B}", "", form)
+	f("${ A }", "", form)
+	f("${A:-x}", "", form)
+	f("${${A}}", "", form)
+	f("${Ä}", "", form)
+	f("${A", "", open)
+	f("${A}${", "", open)
+	f("${file:}", "", "has ${file:} without a path; write ${file:PATH}")
+	f("${B}", "", "the environment variable B is not set; set it, or write $${ for a literal ${")
+	f("${B}${A}${file:gone}", "", "the environment variable B is not set; set it, or write $${ for a literal ${",
+		`the file "gone" cannot be read: no such file or directory; make it, and readable for wxproxy`)
+	f("${file:${A}}", "", `the file "${A" cannot be read: no such file or directory; make it, and readable for wxproxy`)
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"wxproxy/tokens"
+	"wxproxy/tokens/boltstore"
+	"wxproxy/wechat"
+)
+
+// parts are what a configuration becomes before it is joined: everything that can fail without
+// anything being open.
+type parts struct {
+	secrets tokens.Secrets
+	client  *wechat.Client
+	crypts  []*wechat.Crypt // current key, then the previous one
+	routes  []wechat.Endpoint
+	roots   *x509.CertPool // nil: the system's
+	tls     *tls.Config    // of the proxy listener; nil: plain
+}
+
+func newParts(cfg config) (parts, error) {
+	p := parts{secrets: tokens.Secrets{Component: cfg.Component.AppID, ComponentSecret: cfg.Component.AppSecret, Apps: map[string]wechat.Secret{}}}
+	for _, a := range cfg.Apps {
+		p.secrets.Apps[a.AppID] = a.AppSecret
+	}
+	var err error
+	if p.roots, err = roots(cfg.Proxy.UpstreamCAFile); err != nil {
+		return p, fmt.Errorf("proxy.upstream_ca_file: %w", err)
+	}
+	p.client = wechat.NewClient(cfg.Proxy.Upstream, p.roots)
+	for key, secret := range map[string]wechat.Secret{"message_key": cfg.Component.MessageKey, "previous_message_key": cfg.Component.PreviousMessageKey} {
+		if secret.IsEmpty() {
+			continue
+		}
+		c, err := wechat.NewCrypt(cfg.Component.MessageToken, secret, cfg.Component.AppID)
+		if err != nil {
+			return p, fmt.Errorf("component.%s: %w", key, err)
+		}
+		if key == "message_key" {
+			p.crypts = append([]*wechat.Crypt{c}, p.crypts...)
+		} else {
+			p.crypts = append(p.crypts, c)
+		}
+	}
+	needs := map[string]wechat.Need{"account": wechat.NeedAccount, "component": wechat.NeedComponent, "none": wechat.NeedNothing, "refuse": wechat.NeedRefusal}
+	for _, r := range cfg.Routes {
+		p.routes = append(p.routes, wechat.Endpoint{Path: r.Path, Need: needs[r.Token], Parameter: r.Parameter})
+	}
+	if cfg.Proxy.TLSCertFile != "" {
+		cert, err := tls.LoadX509KeyPair(cfg.Proxy.TLSCertFile, cfg.Proxy.TLSKeyFile)
+		if err != nil {
+			return p, fmt.Errorf("proxy.tls_cert_file: %w", err)
+		}
+		p.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	return p, nil
+}
+
+// roots are the system's, and those of file.
+func roots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := readFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, errors.New("there is no certificate in it")
+	}
+	return pool, nil
+}
+
+// openStore opens what store.url names. The errors say what to do.
+func openStore(ctx context.Context, cfg config) (tokens.Store, error) {
+	if cfg.Store.URL == "memory:" {
+		return tokens.NewMemoryStore(), nil
+	}
+	key, err := sealingKey(cfg.Store.Key) // nil: in a file beside the store
+	if err != nil {
+		return nil, fmt.Errorf("store.key: %w", err)
+	}
+	s, err := boltstore.OpenFile(ctx, strings.TrimPrefix(cfg.Store.URL, "file:"), key)
+	if err != nil {
+		return nil, fmt.Errorf("store.url: %w", err)
+	}
+	return s, nil
+}
+
+// needsRestart lists the keys in which two configurations differ and that are read at the start only.
+func needsRestart(a, b config) (keys []string) {
+	for key, differs := range map[string]bool{
+		"proxy.listen": a.Proxy.Listen != b.Proxy.Listen, "callback.listen": a.Callback.Listen != b.Callback.Listen, "admin.listen": a.Admin.Listen != b.Admin.Listen,
+		"proxy.tls_cert_file": a.Proxy.TLSCertFile != b.Proxy.TLSCertFile, "proxy.tls_key_file": a.Proxy.TLSKeyFile != b.Proxy.TLSKeyFile,
+		"store.url": a.Store.URL != b.Store.URL, "store.key": !a.Store.Key.Equal(b.Store.Key),
+		"tokens.renew_before": a.Tokens.RenewBefore != b.Tokens.RenewBefore, "tokens.cache_size": a.Tokens.CacheSize != b.Tokens.CacheSize,
+		"log.format": a.Log.Format != b.Log.Format,
+	} {
+		if differs {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// newLog makes the log; level can be changed while it is in use.
+func newLog(w io.Writer, c logConfig, level *slog.LevelVar) *slog.Logger {
+	setLevel(c, level)
+	opts := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+func setLevel(c logConfig, level *slog.LevelVar) {
+	var l slog.Level
+	if l.UnmarshalText([]byte(c.Level)) == nil {
+		level.Set(l)
+	}
+}

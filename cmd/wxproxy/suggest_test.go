@@ -1,0 +1,64 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func TestNearest(t *testing.T) {
+	names := []string{"listen", "upstream", "upstream_ca_file", "appid", "appsecret", "key", "level"}
+	f := func(in, want string) {
+		t.Helper()
+		if got := nearest(in, names); got != want {
+			t.Errorf("%q: %q", in, got)
+		}
+	}
+	f("lisen", "listen")
+	f("Listen", "listen")
+	f("upstraem", "upstream")
+	f("appId", "appid")
+	f("secret", "appsecret")
+	f("app_secret", "appsecret")
+	f("upstream_ca", "upstream_ca_file")
+	f("keys", "key")
+	f("kez", "key")
+	f("lveel", "level") // two letters in the wrong order are two slips
+	f("xyz", "")
+	f("k", "")
+	f("", "")
+	f("colour", "")
+	f(strings.Repeat("listen", 20), "")
+}
+
+func TestDistance(t *testing.T) {
+	f := func(a, b string, want int) {
+		t.Helper()
+		if got, back := distance(a, b), distance(b, a); got != want || back != want {
+			t.Errorf("%q, %q: %d, %d", a, b, got, back)
+		}
+	}
+	f("", "", 0)
+	f("", "abc", 3)
+	f("abc", "abc", 0)
+	f("kitten", "sitting", 3)
+	f("flaw", "lawn", 2)
+}
+
+func TestQuoted(t *testing.T) {
+	f := func(in, want string) {
+		t.Helper()
+		if got := quoted(in); got != want {
+			t.Errorf("%q: %s", in, got)
+		}
+	}
+	f("a b", `"a b"`)
+	f("a\n\x1b[31m\x00", `"a\n\x1b[31m\x00"`)
+	f(strings.Repeat("x", 100), `"`+strings.Repeat("x", 100)+`"`)
+	f(strings.Repeat("x", 101), `"`+strings.Repeat("x", 100)+`…"`)
+	if cut := clipped(strings.Repeat("微", 40)); !utf8.ValidString(cut) || len(cut) > 105 {
+		t.Errorf("%q", cut)
+	}
+	// No beginning of a character anywhere: nothing can be shown.
+	f(strings.Repeat("\x80", 101), `"…"`)
+}
