@@ -108,8 +108,7 @@ func (s *WeChat) Unauthorize(ctx context.Context, appid string) error {
 		return errUnknown
 	}
 	a.authorized = false
-	a.consent++
-	a.authorizer.kill(now)
+	a.consent++ // its codes are void; its access token gets 61003 by a.authorized
 	a.refresh, a.oldRefresh = "", ""
 	s.mu.Unlock()
 	return s.pushEvent(ctx, s.document(now, "unauthorized").cdata("AuthorizerAppid", appid))

@@ -8,9 +8,10 @@
 // It has no caprices: nothing goes wrong at random, everything that does was asked for ([Fault]).
 //
 // A [WeChat] is a http.Handler. Behind httptest.NewServer it serves a test; behind a http.Server it
-// serves `wxproxy sandbox` and `wxproxy demo`. Set the server's IdleTimeout to [IdleTimeout]. There are two doors on the one listener: WeChat's
-// paths, and /sandbox/ (JSON, and a page for people). Go tests need not go through the second: what it
-// does are methods, and some more things are. Time can be moved by hand ([Config].Now).
+// serves `wxproxy sandbox` and `wxproxy demo`. Set the server's IdleTimeout to [IdleTimeout]. There are two
+// doors on the one listener: WeChat's paths, and /sandbox/ (JSON, and a page for people). Go tests need not
+// go through the second: what it does are methods, and some more things are. Time can be moved by hand
+// ([Config].Now).
 //
 // # What it does not do
 //
@@ -20,17 +21,18 @@
 // another answer.
 //
 // It checks no IP allow-list (61004), no permission sets (48001, 61007), no signatures of WeChat's API
-// security mode, and no limits of frequency but those of clear_quota and of stable_token's forced mode; usage is counted, so that
-// openapi/quota/get answers something true, but never ends. It has no authorisation pages: [WeChat.Authorize]
-// is the merchant who agrees. It does not repeat a push that failed. It sends nobody's messages, looks at no picture,
-// and audits every mini program kindly and at once. It closes idle connections only if its server does.
-// It remembers everything in memory, and only within bounds: the last 10,000 calls and 1,000 violations, 200,000 secrets, 64 MiB of media.
+// security mode, and no limits of frequency but those of clear_quota and of stable_token's forced mode; usage
+// is counted, so that openapi/quota/get answers something true, but never ends. It has no authorisation
+// pages: [WeChat.Authorize] is the merchant who agrees. It does not repeat a push that failed. It sends
+// nobody's messages, looks at no picture, and audits every mini program kindly and at once. It closes idle
+// connections only if its server does. It remembers everything in memory, and only within bounds: the last
+// 10,000 calls and 1,000 violations, 200,000 secrets, 64 MiB of media.
 //
 // Where the real behaviour is not known, it chose: a token of an account that has withdrawn its
 // authorisation gets 61003; an access token that was replaced lives on for [Config].Grace, whether it is the
 // component's or an authorizer's; consenting again kills the account's tokens at once, before the new code is
 // exchanged; a second exchange of the same consent gives the same refresh token.
 //
-// Its secrets are worth nothing, and it treats them as if they were: its page and its JSON show the first
+// Its secrets are worth nothing, and it treats them as if they were worth something: its page and its JSON show the first
 // eight characters.
 package sandbox

@@ -205,9 +205,10 @@ func TestWithdrawal(t *testing.T) {
 	w.renew(shop, refresh, component).want(61003)
 	w.post("/cgi-bin/component/api_query_auth?access_token="+component, js("component_appid", w.ComponentAppID(), "authorization_code", code)).want(61009)
 	w.post("/cgi-bin/component/api_get_authorizer_info?access_token="+component, js("component_appid", w.ComponentAppID(), "authorizer_appid", shop)).want(61003)
-	if g := w.get(info + access); g.code() == 0 {
-		t.Error("its token works still")
-	}
+	w.get(info + access).want(61003)
+	w.AuthorizationCode(shop) // agreed again: the token of before is not the newest one
+	w.get(info + access).want(40001)
+	must(t, w.Unauthorize(ctx(t), shop))
 	if w.Unauthorize(ctx(t), "wxffffffffffffffff") == nil {
 		t.Error("somebody unknown has withdrawn")
 	}

@@ -33,10 +33,11 @@ type Store interface {
 	// key, here and in all replicas, loads the record (old is nil where there is none),
 	// calls fn once, saves what it returns if the lock is still held, and unlocks.
 	//
-	// What fn returns: a record to save; nil without an error to delete; Keep to leave
-	// the record as it was; an error to leave it as it was and have that error returned.
+	// What fn returns: a record to save; nil without an error to delete; Keep (or any empty record)
+	// to leave the record as it was; an error to leave it as it was and have that error returned.
 	// The context given to fn ends when the lock can no longer be counted on: fn must
-	// end with it. Updates of different keys do not wait for each other, so fn
+	// end with it. A record that it returns all the same is saved while the lock is held: a
+	// refresh token exists once. Updates of different keys do not wait for each other, so fn
 	// may call Update for another key (the order account, then component, prevents
 	// deadlock).
 	//
@@ -51,7 +52,8 @@ type Store interface {
 	// Ping says whether the store answers.
 	Ping(ctx context.Context) error
 
-	// Close waits for updates under way. Afterwards every method fails.
+	// Close waits for updates under way, while Load and List still answer. Afterwards every
+	// method fails with ErrStoreClosed.
 	Close() error
 }
 

@@ -81,21 +81,9 @@ func (c *demoCommand) Run(ctx context.Context) (err error) {
 		return errors.Join(err, <-done)
 	}
 	c.invite(stage)
-	for {
-		select {
-		case err := <-done:
-			return err
-		case <-time.After(sandboxTicketEvery):
-			// As life: a ticket every ten minutes.
-			if err := wx.PushTicket(ctx); err != nil {
-				stage.say("the sandbox could not push its ticket: %v", err)
-			}
-		}
-	}
+	go wx.Run(ctx, func(err error) { stage.say("the sandbox could not push its ticket: %v", err) })
+	return <-done
 }
-
-// sandboxTicketEvery is how often WeChat pushes its ticket.
-const sandboxTicketEvery = 10 * time.Minute
 
 // config is what an operator would write, for the sandbox.
 func (c *demoCommand) config(folder string) config {

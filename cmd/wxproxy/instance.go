@@ -144,9 +144,7 @@ func (in *instance) stop() error {
 	go func() { errs <- in.callbackServer.Shutdown(ctx) }()
 	err := errors.Join(<-errs, <-errs)
 	err = errors.Join(err, in.broker.Close(ctx))
-	in.broker = nil
 	err = errors.Join(err, in.store.Close())
-	in.store = nil
 	in.consoleServer.Close()
 	return err
 }

@@ -55,28 +55,20 @@ and [proxy] upstream = "http://%[1]s"
 	if c.push == "" {
 		fmt.Fprintln(c.env.stdout, "\nNothing is pushed: say where to with --push.")
 	}
-	// As life: a ticket every ten minutes, and one at once.
-	every := time.NewTicker(sandboxTicketEvery)
-	defer every.Stop()
-	for {
-		if c.push != "" {
-			if err := wx.PushTicket(ctx); err != nil && ctx.Err() == nil {
-				fmt.Fprintf(c.env.stderr, "the ticket did not arrive: %v\n", err)
-			}
-		}
-		select {
-		case <-every.C:
-		case err := <-failed:
-			return err
-		case <-ctx.Done():
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			defer cancel()
-			if err := server.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-				return err
-			}
-			return nil
-		}
+	if c.push != "" {
+		go wx.Run(ctx, func(err error) { fmt.Fprintf(c.env.stderr, "the ticket did not arrive: %v\n", err) })
 	}
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return server.Close()
 }
 
 // newSandboxServer gives the sandbox limits that suit a test partner.
