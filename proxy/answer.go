@@ -18,7 +18,7 @@ import (
 
 // answerBody reads the body of one answer of WeChat's, and is the stream of what is too large to be held.
 type answerBody struct {
-	conn    net.Conn // to WeChat
+	conn    *upstreamConn
 	client  net.Conn // to the caller
 	br      *bufio.Reader
 	timeout time.Duration
@@ -126,7 +126,7 @@ func (a *answerBody) Read(p []byte) (int, error) {
 func (a *answerBody) extend() {
 	a.moved = 0
 	deadline := time.Now().Add(a.timeout)
-	a.conn.SetReadDeadline(deadline)
+	a.conn.within(deadline, a.timeout)
 	a.client.SetWriteDeadline(deadline)
 }
 

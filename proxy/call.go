@@ -24,6 +24,7 @@ type call struct {
 	cx *fasthttp.RequestCtx
 
 	began    time.Time
+	now      time.Time // when something last took time: the clock is not asked more often than that
 	deadline time.Time
 	upstream time.Duration // spent with WeChat
 
@@ -50,7 +51,7 @@ var calls = sync.Pool{New: func() any { return new(call) }}
 func (p *Proxy) handle(cx *fasthttp.RequestCtx) {
 	c := calls.Get().(*call)
 	*c = call{p: p, s: p.settings.Load(), cx: cx, began: time.Now(), headers: c.headers[:0], out: c.out[:0], id: c.id[:0], word: "none"}
-	c.deadline = c.began.Add(c.s.timeout)
+	c.now, c.deadline = c.began, c.began.Add(c.s.timeout)
 	p.observe.CallStarted()
 	// fasthttp does not catch panics: without this one bad call would end all.
 	defer c.end()
@@ -121,7 +122,8 @@ func (c *call) token() (tokens.Token, error) {
 		ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
 		defer cancel()
 		var err error
-		if t, err = c.p.tokens.Token(ctx, text(c.plan.holder)); err != nil {
+		t, err = c.p.tokens.Token(ctx, text(c.plan.holder))
+		if c.now = time.Now(); err != nil {
 			return t, err
 		}
 	}
@@ -139,6 +141,7 @@ func (c *call) retry(stale tokens.Token, code int) *problem {
 	ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
 	fresh, err := c.p.tokens.Renew(ctx, text(c.plan.holder), stale.Value)
 	cancel()
+	c.now = time.Now()
 	if err != nil {
 		c.p.observe.Retried(c.credential(), code, "no_token")
 		if errors.Is(err, tokens.ErrThrottled) {
@@ -165,9 +168,10 @@ func (c *call) send(token tokens.Token) *problem {
 	req, resp := &c.cx.Request, &c.cx.Response
 	body := req.Body()
 	c.out = c.appendHead(c.out[:0], token, len(body))
-	began := time.Now()
-	err := c.s.upstream.exchange(c.out, body, req.Header.IsHead(), c.cx.Conn(), resp, c.s.timeout, c.deadline)
-	c.upstream += time.Since(began)
+	began := c.now
+	err := c.s.upstream.exchange(c.out, body, req.Header.IsHead(), c.cx.Conn(), resp, c.s.timeout, began, c.deadline)
+	c.now = time.Now()
+	c.upstream += c.now.Sub(began)
 	if err != nil {
 		return problemOf(err, string(c.plan.appid), time.Now())
 	}
@@ -275,7 +279,7 @@ func (c *call) end() {
 	if stream, ok := resp.BodyStream().(*answerBody); ok && c.problem == nil {
 		done := *c // the original is used again
 		done.detach()
-		stream.ended = done.report
+		stream.ended = func() { done.now = time.Now(); done.report() }
 	} else {
 		c.report()
 	}
@@ -312,7 +316,7 @@ func (c *call) detach() {
 }
 
 func (c *call) report() {
-	took := time.Since(c.began)
+	took := c.now.Sub(c.began)
 	method, status := c.detached.method, c.detached.status
 	if c.cx != nil {
 		status = c.cx.Response.StatusCode()

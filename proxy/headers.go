@@ -37,9 +37,18 @@ var headerRoles = map[string]headerRole{
 
 const longestHeader = len("x-original-forwarded-for")
 
+// worthLooking says by first letter and length whether a name may be one of headerRoles: most are not, and
+// need no look-up.
+var worthLooking = func() (t [256][longestHeader + 1]bool) {
+	for name := range headerRoles {
+		t[name[0]][len(name)], t[name[0]-'a'+'A'][len(name)] = true, true
+	}
+	return t
+}()
+
 // roleOf looks a header up, whatever its case. It allocates nothing.
 func roleOf(name []byte) headerRole {
-	if len(name) > longestHeader {
+	if len(name) > longestHeader || len(name) == 0 || !worthLooking[name[0]][len(name)] {
 		return headerPass
 	}
 	var buf [longestHeader]byte
@@ -141,32 +150,37 @@ func acceptsGzip(value []byte) bool {
 }
 
 // Headers of answers that concern the connection between WeChat and us only.
-var answerHops = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Transfer-Encoding", "Te", "Trailer", "Upgrade"}
+var answerHops = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Transfer-Encoding", "Te", "Trailer", "Upgrade", "X-Wxproxy-Token"}
 
 // cleanAnswer takes hop-by-hop headers off, and what only we may say.
 func cleanAnswer(h *fasthttp.ResponseHeader) {
-	found := false
-	for name := range h.All() {
+	others, connection := false, []byte(nil)
+	for name, value := range h.All() {
 		switch roleOf(name) {
 		case headerConn:
-			found = true
+			connection = value
 		case headerDrop:
-			found = true
+			others = true
 		}
 	}
-	if !found {
+	switch {
+	case connection == nil && !others:
 		return
-	}
-	for tok := range bytes.SplitSeq(h.Peek("Connection"), []byte(",")) {
-		if tok = bytes.TrimSpace(tok); len(tok) > 0 && roleOf(tok) == headerPass && !equalFold(tok, "close") && !protected(tok) {
-			h.DelBytes(bytes.Clone(tok))
-		}
+	case !others && (equalFold(connection, "keep-alive") || equalFold(connection, "close")): // nearly always
+		h.ResetConnectionClose()
+		h.Del("Connection")
+		return
 	}
 	// Names are as WeChat spelled them.
 	var names []string
+	for tok := range bytes.SplitSeq(connection, []byte(",")) {
+		if tok = bytes.TrimSpace(tok); len(tok) > 0 && roleOf(tok) == headerPass && !protected(tok) {
+			names = append(names, string(tok))
+		}
+	}
 	for name := range h.All() {
 		for _, hop := range answerHops {
-			if equalFold(name, hop) || equalFold(name, "X-Wxproxy-Token") {
+			if equalFold(name, hop) {
 				names = append(names, string(name))
 			}
 		}

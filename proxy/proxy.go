@@ -98,10 +98,10 @@ type Proxy struct {
 
 // What the server allows its callers.
 const (
-	readTimeout = 60 * time.Second // of a whole request
-	// Longer than clients keep idle connections, so that it is they who close them and no call is
-	// sent into a closing connection.
-	idleTimeout = 3 * time.Minute
+	// patience bounds the reading of a request, the time between two of them, and each stall of an
+	// answer. It is longer than clients keep idle connections (90 s are common), so that it is they who close
+	// them and no call is sent into a closing connection.
+	patience = 100 * time.Second
 	// Request line and headers, together.
 	headerLimit = 16 << 10
 )
@@ -125,12 +125,15 @@ func New(c Config) (*Proxy, error) {
 		ExpectHandler:  p.expect,
 		Logger:         quiet{p.log},
 
-		ReadTimeout:        readTimeout,
-		WriteTimeout:       readTimeout, // put off while a stream flows
-		IdleTimeout:        idleTimeout,
+		// One value for all, because then deadlines need not be moved at each step; see callerConn.
+		ReadTimeout:        patience,
+		WriteTimeout:       patience, // put off while a stream flows
+		IdleTimeout:        patience,
 		ReadBufferSize:     headerLimit,
 		MaxRequestBodySize: p.settings.Load().maxBody,
 		Concurrency:        1 << 20,
+
+		LazyRequestTime: true,
 
 		// Nothing is added to, taken from or spelled anew in what passes.
 		DisableHeaderNamesNormalizing: true,
@@ -174,7 +177,7 @@ func (p *Proxy) Reconfigure(c Config) error {
 
 // Serve answers calls on ln until Shutdown. With conf the listener speaks TLS.
 func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
-	ln = lingering{ln}
+	ln = callers{ln}
 	if conf != nil {
 		ln = tls.NewListener(ln, conf)
 	}

@@ -73,15 +73,18 @@ func newUpstream(base string, roots *x509.CertPool) (*upstream, error) {
 		defer cancel()
 		d := net.Dialer{KeepAlive: 15 * time.Second}
 		conn, err := d.DialContext(ctx, "tcp", addr)
-		if err != nil || !secure {
-			return conn, err
+		if err != nil {
+			return nil, err
+		}
+		if !secure {
+			return &upstreamConn{Conn: conn}, nil
 		}
 		c := tls.Client(conn, conf)
 		if err := c.HandshakeContext(ctx); err != nil {
 			conn.Close()
 			return nil, err
 		}
-		return c, nil
+		return &upstreamConn{Conn: c}, nil
 	}
 	return &upstream{
 		host: u.Host,
@@ -96,22 +99,40 @@ func newUpstream(base string, roots *x509.CertPool) (*upstream, error) {
 	}, nil
 }
 
+// upstreamConn remembers its deadline. Setting one costs more than a look at the clock, so it is set a
+// little late, and left alone while it is late enough.
+type upstreamConn struct {
+	net.Conn
+	until time.Time
+}
+
+// within makes sure that reading and writing end at deadline, or at most an eighth of timeout or
+// a second later.
+func (c *upstreamConn) within(deadline time.Time, timeout time.Duration) error {
+	slack := min(timeout/8, time.Second)
+	if late := c.until.Sub(deadline); late >= 0 && late <= slack {
+		return nil
+	}
+	c.until = deadline.Add(slack)
+	return c.SetDeadline(c.until)
+}
+
 func (u *upstream) close() { u.pool.CloseIdleConnections() }
 
 // exchange sends head (request line and headers, ready with the empty line) and body, and reads the answer
 // into resp: the whole of it, or for a large one the header, with the rest as a stream. The deadline is for
 // everything up to there.
-func (u *upstream) exchange(head, body []byte, isHead bool, client net.Conn, resp *fasthttp.Response, timeout time.Duration, deadline time.Time) error {
-	cc, err := u.pool.AcquireConn(time.Until(deadline), false)
-	for err == nil && time.Since(cc.LastUseTime()) > restedLong && cc.LastUseTime().After(cc.CreatedTime()) && spoiled(cc.Conn()) {
+func (u *upstream) exchange(head, body []byte, isHead bool, client net.Conn, resp *fasthttp.Response, timeout time.Duration, now, deadline time.Time) error {
+	cc, err := u.pool.AcquireConn(deadline.Sub(now), false)
+	for err == nil && now.Sub(cc.LastUseTime()) > restedLong && cc.LastUseTime().After(cc.CreatedTime()) && spoiled(cc.Conn()) {
 		u.pool.CloseConn(cc)
 		cc, err = u.pool.AcquireConn(time.Until(deadline), false)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnreachable, dialError(err))
 	}
-	conn := cc.Conn()
-	if err := conn.SetDeadline(deadline); err != nil {
+	conn := cc.Conn().(*upstreamConn)
+	if err := conn.within(deadline, timeout); err != nil {
 		u.pool.CloseConn(cc)
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}
@@ -165,7 +186,7 @@ func (u *upstream) exchange(head, body []byte, isHead bool, client net.Conn, res
 }
 
 // stream takes a large answer in as far as it is looked into; the rest flows when resp is written.
-func (u *upstream) stream(conn, client net.Conn, br *bufio.Reader, resp *fasthttp.Response, timeout time.Duration, n int, done func(reusable bool)) error {
+func (u *upstream) stream(conn *upstreamConn, client net.Conn, br *bufio.Reader, resp *fasthttp.Response, timeout time.Duration, n int, done func(reusable bool)) error {
 	a := &answerBody{conn: conn, client: client, br: br, timeout: timeout, done: done}
 	if err := a.read(resp, n); err != nil {
 		done(false)
@@ -196,6 +217,7 @@ func readHeader(br *bufio.Reader, resp *fasthttp.Response) error {
 // spoiled reports whether a connection that should be silent has something to say: its end, or
 // bytes that nobody asked for.
 func spoiled(conn net.Conn) bool {
+	conn = conn.(*upstreamConn).Conn
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}
