@@ -51,10 +51,15 @@ type element struct {
 	flags      uint32
 	key, value []byte
 	child      uint64
+	end        uint64 // of what it points to, in the page
 }
 
-// element reads entry i, below count, which fits into p. It says no where that points out of the page.
-func (p pageBytes) element(i int) (element, bool) {
+// element reads entry i, below count, which fits into p and points to start. It says no where that
+// points elsewhere, or out of the page.
+//
+// bbolt writes what the elements point to behind the last of them, without a gap. So a wrong count, which
+// would make records disappear or appear, is not overlooked.
+func (p pageBytes) element(i int, start uint64) (element, bool) {
 	at := uint64(pageHeader + elementSize*i)
 	raw := p[at:]
 	var e element
@@ -66,12 +71,12 @@ func (p pageBytes) element(i int) (element, bool) {
 		pos, keySize = uint64(order.Uint32(raw)), uint64(order.Uint32(raw[4:]))
 		e.child = order.Uint64(raw[8:])
 	}
-	start := at + pos // sums of 32-bit numbers: nothing runs over
-	if keySize == 0 || start+keySize+valueSize > uint64(len(p)) {
+	e.end = start + keySize + valueSize // 32-bit numbers: nothing runs over
+	if keySize == 0 || at+pos != start || e.end > uint64(len(p)) {
 		return element{}, false
 	}
 	e.key = p[start : start+keySize]
-	e.value = p[start+keySize : start+keySize+valueSize]
+	e.value = p[start+keySize : e.end]
 	return e, true
 }
 

@@ -55,6 +55,11 @@ func verify(ctx context.Context, f io.ReaderAt, size int64) error {
 			return damaged("page %d is free and in use", id)
 		}
 	}
+	for id := range v.pages {
+		if v.take(id) { // what it holds may be lost records
+			return damaged("page %d is neither free nor in use", id)
+		}
+	}
 	return v.verdict()
 }
 
@@ -167,15 +172,19 @@ func (v *verifier) tree(id uint64, depth int, low, high []byte, visit visitor) e
 // node walks one page; bbolt also keeps small buckets as a page inside of a value.
 func (v *verifier) node(p pageBytes, id uint64, depth int, low, high []byte, visit visitor) error {
 	kind, count := p.kind(), p.count()
-	if kind != leafPage && (kind != branchPage || count == 0) {
+	if kind != leafPage && kind != branchPage {
 		return damaged("page %d is no page of a tree", id)
+	}
+	if count == 0 && id != 0 { // bbolt keeps an empty bucket inside of its parent
+		return damaged("page %d is empty", id)
 	}
 	if uint64(count) > uint64(len(p)-pageHeader)/elementSize {
 		return damaged("page %d holds more than fits", id)
 	}
 	var previous []byte
+	start := uint64(pageHeader + elementSize*count)
 	for i := range count {
-		e, ok := p.element(i)
+		e, ok := p.element(i, start)
 		switch {
 		case !ok:
 			return damaged("page %d: what it holds lies outside of it", id)
@@ -183,7 +192,7 @@ func (v *verifier) node(p pageBytes, id uint64, depth int, low, high []byte, vis
 			i > 0 && bytes.Compare(e.key, previous) <= 0:
 			return damaged("page %d: the keys are out of order", id)
 		}
-		previous = e.key
+		previous, start = e.key, e.end
 		var err error
 		if kind == leafPage {
 			if e.flags > bucketFlag {
@@ -193,7 +202,7 @@ func (v *verifier) node(p pageBytes, id uint64, depth int, low, high []byte, vis
 		} else {
 			until := high
 			if i+1 < count {
-				next, ok := p.element(i + 1)
+				next, ok := p.element(i+1, e.end)
 				if !ok {
 					return damaged("page %d: what it holds lies outside of it", id)
 				}
@@ -241,7 +250,7 @@ func (v *verifier) bucket(name, value []byte, isBucket bool, depth int) error {
 		return v.tree(root, depth+1, nil, nil, visit)
 	}
 	inline := pageBytes(value[bucketHeader:])
-	if len(inline) < pageHeader || inline.kind() != leafPage {
+	if len(inline) < pageHeader || inline.kind() != leafPage || inline.count() == 0 && len(inline) > pageHeader {
 		return damaged("the bucket %q is cut off", name)
 	}
 	return v.node(inline, 0, depth, nil, nil, visit)
