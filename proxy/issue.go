@@ -114,11 +114,11 @@ func (c *call) issueAuthorizer() *problem {
 	f := c.readForm()
 	switch named := f.get("component_appid"); {
 	case c.s.component == nil:
-		return unusable("no component is configured")
+		return unusable("fill in [component]", "no component is configured")
 	case named != "" && named != string(c.s.component):
-		return unusable("component_appid is not this component's")
+		return unusable("compare it with [component] appid", "component_appid is not this component's")
 	case !isAppID([]byte(f.get("authorizer_appid"))), f.get("authorizer_appid") == string(c.s.component):
-		return unusable("authorizer_appid is no account's")
+		return unusable("name the account that authorised the component", "authorizer_appid is no account's")
 	}
 	appid, p := c.account(f.get("authorizer_appid"))
 	if p != nil {
@@ -229,10 +229,10 @@ func (c *call) asComponent() *problem {
 	st := &c.caller.standIn
 	switch {
 	case c.shown.problem != nil:
-		return problemf(http.StatusServiceUnavailable, "fetch a new component_access_token", "the component_access_token is a stand-in that is over, or that nobody here made")
+		return unusable(fetchAgain, "the component_access_token is a stand-in that is over, or that nobody here made")
 	case st.appid == nil:
 	case st.kind != componentStandIn:
-		return unusable("the token is an account's, and this call needs the component's")
+		return unusable(fetchAgain, "the token is an account's, and this call needs the component's")
 	case c.who != nil && c.who != c.shown.who:
 		return errTwoKeys
 	default:
@@ -242,16 +242,17 @@ func (c *call) asComponent() *problem {
 	case c.who != nil || c.s.roster.open():
 		return nil
 	case c.shown.foreign:
-		return unusable("the token is none that was given out here; fetch a new component_access_token")
+		return unusable(fetchAgain, "the token is none that was given out here")
 	}
 	return errNoKey
 }
 
+// fetchAgain is what to do about a component's token that will not do.
+const fetchAgain = "fetch a new component_access_token"
+
 // unusable is a refusal that is no HTTP 200, as SDKs take that for success.
-func unusable(format string, args ...any) *problem {
-	p := problemf(http.StatusServiceUnavailable, "correct the request", format, args...)
-	p.retryAfter = time.Minute
-	return p
+func unusable(hint, msg string) *problem {
+	return &problem{status: http.StatusServiceUnavailable, msg: msg, hint: hint, retryAfter: time.Minute}
 }
 
 // account is the one that a form names, or else prefix, header or default. A prefix or header that names

@@ -97,7 +97,8 @@ func isStandIn(token []byte) bool {
 
 // read judges a stand-in. What it gives lies in buf, which is returned as it was extended.
 func (s *signer) read(token, buf []byte, now time.Time) (_ standIn, _ []byte, err error) {
-	if len(token) > longestStandIn {
+	// The decoder passes over line breaks.
+	if len(token) > longestStandIn || bytes.ContainsAny(token, "\r\n") {
 		return standIn{}, buf, errForged
 	}
 	token = token[len(standInPrefix):]
@@ -109,7 +110,8 @@ func (s *signer) read(token, buf []byte, now time.Time) (_ standIn, _ []byte, er
 	}
 	b := buf[start : start+n]
 	msg, mac := b[:n-sha256.Size], b[n-sha256.Size:]
-	if !hmac.Equal(s.appendMAC(buf[start+n:start+n], msg), mac) || msg[0] != standInVersion {
+	if !hmac.Equal(s.appendMAC(buf[start+n:start+n], msg), mac) ||
+		msg[0] != standInVersion || standInKind(msg[1]) != accountStandIn && standInKind(msg[1]) != componentStandIn {
 		return standIn{}, buf[:start], errForged
 	}
 	st := standIn{
