@@ -342,7 +342,7 @@ func (c *call) report() {
 	if c.cx != nil {
 		status = c.cx.Response.StatusCode()
 	}
-	c.p.observe.CallDone(c.callerName(), c.credential(), status, took, c.upstream)
+	c.p.observe.CallDone(c.s.roster.label(c.who), c.credential(), status, took, c.upstream)
 	level := slog.LevelDebug
 	switch {
 	case status >= http.StatusInternalServerError:
@@ -356,7 +356,7 @@ func (c *call) report() {
 	if c.cx != nil {
 		method = string(c.cx.Method())
 	}
-	seen := Call{RequestID: string(c.id), Caller: c.callerName(), AppID: string(c.plan.appid), Method: clip([]byte(method)), Path: clip(c.target.path),
+	seen := Call{RequestID: string(c.id), Caller: c.s.roster.label(c.who), AppID: string(c.plan.appid), Method: clip([]byte(method)), Path: clip(c.target.path),
 		Status: status, ErrCode: c.errcode, Token: c.word, Took: took, Upstream: c.upstream}
 	if c.problem != nil {
 		seen.Error = c.problem.msg

@@ -137,10 +137,15 @@ func (id *identity) mayUse(p *plan, component []byte) *problem {
 
 // permitted says whether the call may be made by who makes it.
 func (c *call) permitted() *problem {
-	if p := c.who.mayCall(c.cx.Method(), c.target.plain); p != nil {
+	return c.s.permits(c.who, c.cx.Method(), c.target.plain, &c.plan)
+}
+
+// permits looks at all limits but the rate.
+func (s *settings) permits(id *identity, method, path []byte, plan *plan) *problem {
+	if p := id.mayCall(method, path); p != nil {
 		return p
 	}
-	return c.who.mayUse(&c.plan, c.s.component)
+	return id.mayUse(plan, s.component)
 }
 
 // paced counts the call against its caller's rate.
@@ -157,12 +162,12 @@ func (c *call) paced() *problem {
 	return p
 }
 
-// callerName is the label of who calls: "" where nobody is asked, stranger where he did not say.
-func (c *call) callerName() string {
+// label is what metrics and logs call who: "" where nobody is asked, stranger where he did not say.
+func (r roster) label(who *identity) string {
 	switch {
-	case c.who != nil:
-		return c.who.name
-	case c.s.roster.open():
+	case who != nil:
+		return who.name
+	case r.open():
 		return ""
 	}
 	return stranger

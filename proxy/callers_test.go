@@ -413,3 +413,56 @@ func TestStrangersCostNothing(t *testing.T) {
 		t.Error("a call reached WeChat")
 	}
 }
+
+// Reloads drop no call, and no call sees half of one.
+func TestReloadUnderLoad(t *testing.T) {
+	up, _ := mirror(t)
+	orders := named("orders", ordersKey)
+	orders.Rate = 1_000_000
+	config := proxy.Config{Component: component, Upstream: up, Tokens: &scripted{current: "T0"}, StandInKey: key, Callers: []proxy.Caller{orders}}
+	p, addr := start(t, up, func(c *proxy.Config) { *c = config })
+	st := fetchAccount(t, addr, account, ordersKey)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			tr := &http.Transport{}
+			defer tr.CloseIdleConnections()
+			for range 50 {
+				req, _ := http.NewRequest("GET", "http://"+addr+"/cgi-bin/a?access_token="+st, nil)
+				if i%2 == 0 {
+					req.Header.Set("X-Wxproxy-Key", ordersKey)
+				}
+				resp, err := tr.RoundTrip(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body, _ := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != 200 || !strings.Contains(string(body), "T0") {
+					t.Errorf("%s %s", resp.Status, body)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	for i := 0; ; i++ {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		config.Callers = []proxy.Caller{named("other"+strconv.Itoa(i%7), "k"), orders}
+		if err := p.Reconfigure(config); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestShortStandInKey(t *testing.T) {
+	_, err := proxy.New(proxy.Config{Upstream: "http://127.0.0.1:1", Tokens: &scripted{}, StandInKey: []byte("short")})
+	if err == nil || !strings.Contains(err.Error(), "stand-ins") || strings.Contains(err.Error(), "short") {
+		t.Errorf("%v", err)
+	}
+}

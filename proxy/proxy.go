@@ -5,9 +5,11 @@ package proxy
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -198,8 +200,13 @@ func (p *Proxy) Reconfigure(c Config) error {
 	if s.roster, err = newRoster(c.Callers, old.callers()); err != nil {
 		return err
 	}
-	if s.signer = newSigner(c.StandInKey); c.StandInKey == nil && old != nil {
+	switch n := len(c.StandInKey); {
+	case n == 0 && old != nil:
 		s.signer = old.signer
+	case n != 0 && n < sha256.Size:
+		return fmt.Errorf("the key that signs stand-ins has %d bytes; it needs %d", n, sha256.Size)
+	default:
+		s.signer = newSigner(c.StandInKey)
 	}
 	if p.settings.Store(s); old != nil {
 		old.upstream.close()
@@ -256,7 +263,7 @@ func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 	ctx.Response.Header.SetBytesV("X-Request-Id", appendRequestID(nil, nil))
 	ctx.SetConnectionClose()
 	p.observe.CallStarted()
-	p.observe.CallDone("", "none", pr.status, 0, 0)
+	p.observe.CallDone(p.settings.Load().roster.label(nil), "none", pr.status, 0, 0)
 	linger(ctx.Conn())
 }
 
