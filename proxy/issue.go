@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
 	"time"
 
 	"wxproxy/tokens"
@@ -17,23 +16,13 @@ import (
 // here, with the names and types of WeChat's answers (doc/oplatform/openApi/ticket-token) and a stand-in in the place of
 // each token. Never with 40001, 40014 or 42001: there SDKs ask again at once, without end.
 
-// Authorization is what an authorisation code was worth.
-type Authorization struct {
-	AppID    string          // of the account that authorised the component
-	FuncInfo json.RawMessage // the permissions that it gave, as WeChat lists them (func_info); nil: unknown
-}
-
 // keptRefreshToken is in the place of refresh tokens. It looks like one, as SDKs store it; sent back it is ignored.
 const keptRefreshToken = "refreshtoken@@@wxproxy-keeps-it"
-
-// longestForm bounds the bodies that are read, in bytes: they hold an appid and a few tokens.
-const longestForm = 64 << 10
 
 var (
 	errBadAppID  = &problem{status: http.StatusOK, errcode: wechat.CodeInvalidAppID, msg: "invalid appid hint: [wxproxy: no account that it could give a token of]"}
 	errBadSecret = &problem{status: http.StatusOK, errcode: wechat.CodeInvalidSecret, msg: "invalid appsecret hint: [wxproxy: the secret must be the caller's key]"}
 	errFormLarge = &problem{status: http.StatusRequestEntityTooLarge, msg: "this body is too large for a request of a token", hint: "send the appid and the key, as WeChat's documentation says"}
-	errNoSwap    = &problem{status: http.StatusServiceUnavailable, msg: "authorisation codes cannot be exchanged here", hint: "let the merchant's browser bring the code to the callback listener", retryAfter: time.Minute}
 )
 
 // issue answers a call that WeChat never gets, or in another form.
@@ -137,77 +126,6 @@ func (c *call) issueAuthorizer() *problem {
 		Life    int    `json:"expires_in"`
 		Refresh string `json:"authorizer_refresh_token"`
 	}{standIn, seconds(standInLife), keptRefreshToken})
-}
-
-// issueExchanged answers api_query_auth: the exchange is a real one, and the tokens stay here.
-func (c *call) issueExchanged() *problem {
-	if p := c.asComponent(); p != nil {
-		return p
-	}
-	if c.s.component == nil {
-		return errNoComponent
-	}
-	if p := c.who.mayCall(c.cx.Method(), c.target.plain); p != nil {
-		return p
-	}
-	if p := c.who.mayActFor(c.s.component); p != nil {
-		return p
-	}
-	f := c.readForm()
-	if named := f.get("component_appid"); named != "" && named != string(c.s.component) {
-		return errBadAppID
-	}
-	code := f.get("authorization_code")
-	switch {
-	case code == "":
-		return &problem{status: http.StatusOK, errcode: wechat.CodeCodeInvalid, msg: "code is invalid hint: [wxproxy: there is no authorization_code in the body]"}
-	case c.s.exchange == nil:
-		return errNoSwap
-	}
-	if p := c.paced(); p != nil {
-		return p
-	}
-	ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
-	defer cancel()
-	began := time.Now()
-	a, err := c.s.exchange(ctx, wechat.NewSecret(code))
-	c.now = time.Now()
-	c.upstream = c.now.Sub(began)
-	if err != nil {
-		return exchangeProblem(err, c.now)
-	}
-	c.plan.appid = []byte(a.AppID)
-	if p := c.who.mayActFor(c.plan.appid); p != nil {
-		return problemf(p.status, "the account is authorised, and others may call for it", "%s", p.msg)
-	}
-	if !json.Valid(a.FuncInfo) {
-		a.FuncInfo = json.RawMessage("[]")
-	}
-	type info struct {
-		AppID    string          `json:"authorizer_appid"`
-		Token    string          `json:"authorizer_access_token"`
-		Life     int             `json:"expires_in"`
-		Refresh  string          `json:"authorizer_refresh_token"`
-		FuncInfo json.RawMessage `json:"func_info"`
-	}
-	standIn := c.s.signer.issue(accountStandIn, a.AppID, c.name(), c.now)
-	return c.answer(struct {
-		Info info `json:"authorization_info"`
-	}{info{a.AppID, standIn, seconds(standInLife), keptRefreshToken, a.FuncInfo}})
-}
-
-// exchangeProblem is what the caller is told of a code that could not be exchanged.
-func exchangeProblem(err error, now time.Time) *problem {
-	var said *wechat.Error
-	switch {
-	case errors.As(err, &said) && !wechat.TokenRefused(said.Code, true):
-		return &problem{status: http.StatusOK, errcode: said.Code, msg: said.Msg}
-	case said != nil:
-		return problemf(http.StatusServiceUnavailable, "try again; the code was not spent", "WeChat did not take the component's token")
-	case errors.Is(err, wechat.ErrUnreachable) && !errors.Is(err, tokens.ErrUnavailable):
-		return problemf(http.StatusBadGateway, "the code may have been spent; try again", "the exchange failed: %s", err)
-	}
-	return problemOf(err, "the component", now)
 }
 
 // byKey finds out who calls where the key is in the place of a secret. A key in a header, or a certificate, will
@@ -316,44 +234,3 @@ func (c *call) answer(v any) *problem {
 }
 
 func seconds(d time.Duration) int { return int(d / time.Second) }
-
-// form is what a request of a token holds.
-type form map[string]json.RawMessage
-
-// readForm reads the body as what it is, whatever its Content-Type says: JSON, which SDKs send as a form or as
-// nothing in particular, or else a form. What the body does not name may stand in the query.
-func (c *call) readForm() form {
-	f, body := form{}, bytes.TrimSpace(c.cx.Request.Body())
-	if !bytes.HasPrefix(body, []byte("{")) || json.Unmarshal(body, &f) != nil {
-		f = form{}
-		f.take(string(body))
-	}
-	f.take(string(c.target.query))
-	return f
-}
-
-// take adds what is written like a query, unless it is there already. A field that occurs twice with different
-// values is none.
-func (f form) take(query string) {
-	values, _ := url.ParseQuery(query) // what can be read of it
-	for name, v := range values {
-		if _, there := f[name]; there {
-			continue
-		}
-		for _, other := range v[1:] {
-			if other != v[0] {
-				v[0] = ""
-			}
-		}
-		f[name], _ = json.Marshal(v[0]) // a string: cannot fail
-	}
-}
-
-// get gives a text, "" where it is something else: some SDKs send null for what they do not have.
-func (f form) get(name string) string {
-	var s string
-	if json.Unmarshal(f[name], &s) != nil {
-		return ""
-	}
-	return s
-}

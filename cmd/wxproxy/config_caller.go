@@ -24,7 +24,7 @@ func (c *checker) callers() {
 		})
 		c.allowed(block+".paths", caller.Paths, badLimit)
 		c.allowed(block+".methods", caller.Methods, func(s string) string {
-			if !method.MatchString(s) {
+			if !methodForm.MatchString(s) {
 				return `is no method; write capital letters, such as "GET" or "POST"`
 			}
 			return ""
@@ -40,8 +40,8 @@ func (c *checker) callerName(key, name string, first map[string]int, number int)
 	switch {
 	case name == "":
 		c.empty(key, `write the name that metrics and logs are to show, such as "orders"`)
-	case !callerName.MatchString(name):
-		c.fault(key, "is no name; write up to 64 letters, digits and . _ -, with a letter or a digit in front")
+	case !callerNameForm.MatchString(name):
+		c.fault(key, "is no name; write up to 64 letters, digits and . _ -")
 	case labels[name]:
 		c.fault(key, "is %q, which metrics use for calls that are nobody's; choose another name", name)
 	case first[name] > 0:
@@ -124,7 +124,7 @@ func (c *checker) callerRate(block string, caller callerConfig) {
 }
 
 var (
-	// callerName: what is safe as a label, in a log, and within a stand-in.
-	callerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-	method     = regexp.MustCompile(`^[A-Z]{1,20}$`)
+	// callerNameForm: what is safe as a label, in a log, and within a stand-in.
+	callerNameForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	methodForm     = regexp.MustCompile(`^[A-Z]{1,20}$`)
 )
