@@ -125,6 +125,7 @@ func TestStandInsRefused(t *testing.T) {
 		"another header":            {get(path+mine, "X-WX-APPID: "+other), 400, `{"errcode":-400,`},
 		"an account's prefix, C":    {get("/" + account + path + c), 400, `{"errcode":-400,`},
 		"C on an account's path":    {get(path + c), 400, `{"errcode":-400,`},
+		"prefix, query's appid":     {get("/" + other + "/sns/component/jscode2session?appid=" + account + "&component_access_token=" + c), 400, `{"errcode":-400,`},
 		"another query appid":       {get("/sns/component/jscode2session?appid=" + other + "&component_access_token=" + mine), 400, `{"errcode":-400,`},
 		"user's token, no key":      {get("/sns/userinfo?access_token=USER&openid=x"), 401, `{"errcode":-401,`},
 		"/sns/, junk":               {get("/sns/userinfo?access_token=wxp_junk"), 200, `{"errcode":40001,`},
@@ -206,6 +207,8 @@ func TestStandInsRoute(t *testing.T) {
 		{"/sns/component/jscode2session?appid=" + account + "&js_code=1&component_access_token=" + c, "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account + "&js_code=1"},
 		{"/sns/component/jscode2session?appid=" + account + "&component_access_token=" + c + "&access_token=" + a, "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account},
 		{"/sns/component/jscode2session?appid=" + account + "&access_token=" + a + "&component_access_token=" + c, "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account},
+		{"/" + account + "/sns/component/jscode2session?appid=" + account + "&component_access_token=" + c, "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account},
+		{"/" + component + "/sns/component/jscode2session?appid=" + account + "&component_access_token=" + c, "X-WX-APPID: " + component, "/sns/component/jscode2session?" + long + "appid=" + account},
 		// logins of SDKs: with a stand-in that has no business there, and with the key for the secret
 		{"/sns/jscode2session?appid=" + account + "&secret=x&access_token=" + a + "&js_code=1", "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account + "&js_code=1"},
 		{"/sns/jscode2session?appid=" + account + "&secret=" + ordersKey + "&js_code=1", "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account + "&js_code=1"},

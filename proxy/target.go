@@ -260,13 +260,15 @@ func (s *settings) whom(t target, c caller, e *wechat.Endpoint) ([]byte, *proble
 	if p != nil {
 		return nil, p
 	}
-	if st := c.standIn.appid; st != nil {
+	login := e.ComponentAppID || e.Need == wechat.NeedSecret
+	// With the component's stand-in SDKs log the users of any account in.
+	if st := c.standIn.appid; st != nil && !(login && appid != nil && c.standIn.kind == componentStandIn) {
 		if appid != nil && !bytes.Equal(appid, st) && !bytes.Equal(appid, s.component) {
 			return nil, contradiction("the prefix or header", "the stand-in")
 		}
 		appid = st
 	}
-	if e.ComponentAppID || e.Need == wechat.NeedSecret {
+	if login {
 		named, found, unique := lookup(t.query, paramAppID)
 		switch {
 		case !unique:
