@@ -69,6 +69,10 @@ func (p *Proxy) Explain(appid, method, path string) (Explanation, error) {
 	e.RuleGuess = plan.endpoint.Guess
 	e.AppID = string(plan.appid)
 	if problem != nil {
+		// What is refused by its path never comes to the question for whom it is.
+		if e.AppID == "" && (t.prefix == nil || appid == "") {
+			e.AppID = appid + string(t.prefix)
+		}
 		return e.refused(problem), nil
 	}
 	e.follow(call{s: s, target: t, plan: plan})
