@@ -112,6 +112,7 @@ func (h *Handler) Reconfigure(c Config) {
 	}
 	if c.Accounts != nil {
 		s.api()
+		s.page()
 	}
 	h.state.Store(s)
 }
