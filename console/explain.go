@@ -77,6 +77,6 @@ func (s *state) addHolder(r *http.Request, e *Explanation) error {
 // refuse notes what is answered instead, unless something was refused before.
 func (e *Explanation) refuse(status int, msg, hint string) {
 	if e.Refusal == nil {
-		e.Refusal = &Refusal{Status: status, Error: msg, Hint: hint}
+		e.Refusal, e.Forwarded = &Refusal{Status: status, Error: msg, Hint: hint}, ""
 	}
 }

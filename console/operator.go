@@ -42,21 +42,21 @@ type About struct {
 
 // Explanation says what would become of a call, without making it.
 type Explanation struct {
-	AppID      string   `json:"appid"`               // for whom the call is; "": for nobody in particular
-	Method     string   `json:"method"`              //
-	Path       string   `json:"path"`                // as it would go to WeChat, without the query
-	Credential string   `json:"credential"`          // component, authorizer, app, none, refused
-	Parameter  string   `json:"parameter,omitempty"` // under which name it goes in; "": none does
-	Holder     string   `json:"holder,omitempty"`    // the account whose token goes in; "": no token does
-	Rule       Rule     `json:"rule"`                // what decided it
-	Adds       []string `json:"adds,omitempty"`      // names of further parameters that are put in
-	Removes    []string `json:"removes,omitempty"`   // names of the caller's that are never forwarded
-	Twin       bool     `json:"twin,omitempty"`      // Path is another one than the caller's
-	Masked     bool     `json:"masked,omitempty"`    // credentials in the answer are masked
-	Refusal    *Refusal `json:"refusal,omitempty"`   // what is answered instead; nil: the call is forwarded
-	Caller     *Verdict `json:"caller,omitempty"`    // nil: no caller was asked about
-	Account    *account `json:"account,omitempty"`   // of the holder; filled in by this package
-	Note       string   `json:"note,omitempty"`      // a sentence more, where one is needed
+	AppID      string   `json:"appid"` // for whom the call is; "": for nobody in particular
+	Method     string   `json:"method"`
+	Path       string   `json:"path"`                     // the caller's, without prefix and query; "": it cannot be read
+	Forwarded  string   `json:"forwarded_path,omitempty"` // as it would go to WeChat; "": it would not
+	Credential string   `json:"credential"`               // component, authorizer, app, none, refused
+	Parameter  string   `json:"parameter,omitempty"`      // under which name it goes in; "": none does
+	Holder     string   `json:"holder,omitempty"`         // the account whose token goes in; "": no token does
+	Rule       Rule     `json:"rule"`                     // what decided it
+	Adds       []string `json:"adds,omitempty"`           // names of further parameters that are put in
+	Removes    []string `json:"removes,omitempty"`        // names of the caller's that are never forwarded
+	Masked     bool     `json:"masked,omitempty"`         // credentials in the answer are masked
+	Refusal    *Refusal `json:"refusal,omitempty"`        // what is answered instead; nil: the call is forwarded
+	Caller     *Verdict `json:"caller,omitempty"`         // nil: no caller was asked about
+	Account    *account `json:"account,omitempty"`        // of the holder; filled in by this package
+	Note       string   `json:"note,omitempty"`           // a sentence more, where one is needed
 }
 
 // Rule is the row that decided: of the configuration, of the table, or the default.

@@ -11,14 +11,16 @@ import (
 type Explanation struct {
 	AppID  string // the account that the call is for; "" where it is for none in particular
 	Method string
-	Path   string // as WeChat would get it, without the query; "" where the target cannot be read
+	Path   string // the caller's, without prefix and query; "" where the target cannot be read
+	// Forwarded is the path as WeChat gets it: another one than Path where a login goes to its twin.
+	// "" where the call is not forwarded.
+	Forwarded string
 
 	Credential string   // component, authorizer, app, none, or refused
 	Parameter  string   // the name under which the credential goes in; "" where none does
 	Holder     string   // the account whose token goes in; "" where no token does
 	Adds       []string // further parameters that are put in
 	Removes    []string // parameters of the caller's that are never forwarded
-	Twin       bool     // Path is another one than the caller's: the login goes to its twin
 	Masked     bool     // credentials in WeChat's answer are masked
 
 	Rule      string // path of the row that decided, "*" for the default; "" where nothing got that far
@@ -89,8 +91,8 @@ func (e *Explanation) follow(c call) {
 	e.Credential = c.credential()
 	e.Holder = string(c.plan.holder)
 	e.Masked = reveals(c.target.plain)
-	if c.plan.path != "" {
-		e.Path, e.Twin = c.plan.path, true
+	if e.Forwarded = e.Path; c.plan.path != "" {
+		e.Forwarded = c.plan.path
 	}
 	switch {
 	case c.plan.holder != nil:

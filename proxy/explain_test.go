@@ -99,7 +99,7 @@ func tell(e proxy.Explanation) string {
 		}
 	}
 	slices.Sort(names)
-	return fmt.Sprint(e.Path, names, credential, " removed")
+	return fmt.Sprint(e.Forwarded, names, credential, " removed")
 }
 
 // happened reads the same from what WeChat saw, or else from the answer.
@@ -151,7 +151,7 @@ func TestExplainNamesTheRule(t *testing.T) {
 	f("/sns/jscode2session", "component component_access_token by /sns/jscode2session own false guess false masked false")
 	f("/a//b", "refused  by  own false guess false masked false")
 	e, err := p.Explain(ownApp, "GET", "/sns/jscode2session?js_code=1")
-	if got := fmt.Sprintf("%s %s %q %v %v %v %s %v", e.Credential, e.Parameter, e.Holder, e.Adds, e.Removes, e.Twin, e.Path, err); got != `app secret "" [appid] [access_token component_access_token appid secret] false /sns/jscode2session <nil>` {
+	if got := fmt.Sprintf("%s %s %q %v %v %s %v", e.Credential, e.Parameter, e.Holder, e.Adds, e.Removes, e.Forwarded, err); got != `app secret "" [appid] [access_token component_access_token appid secret] /sns/jscode2session <nil>` {
 		t.Error(got)
 	}
 }

@@ -49,12 +49,12 @@ type explanation struct {
 	AppID      string   `json:"appid"`
 	Method     string   `json:"method"`
 	Path       string   `json:"path"`
+	Forwarded  string   `json:"forwarded_path"`
 	Credential string   `json:"credential"`
 	Parameter  string   `json:"parameter"`
 	Holder     string   `json:"holder"`
 	Adds       []string `json:"adds"`
 	Removes    []string `json:"removes"`
-	Twin       bool     `json:"twin"`
 	Masked     bool     `json:"masked"`
 	Note       string   `json:"note"`
 	Rule       struct {
@@ -117,8 +117,8 @@ func (e explanation) lines() (rows [][]string) {
 	if len(e.Removes) > 0 {
 		add("taken out", "%s, if the caller sends them", strings.Join(e.Removes, ", "))
 	}
-	if e.Twin {
-		add("path", "%s: the login goes to the twin that takes the component's token", e.Path)
+	if e.Forwarded != "" && e.Forwarded != e.Path {
+		add("forwarded", "to %s, the twin of this login that takes the component's token", e.Forwarded)
 	}
 	add("rule", "%s", e.rule())
 	if e.Account != nil {
@@ -150,9 +150,6 @@ func (e explanation) credential() string {
 	case "refused":
 		return "none: the call is not forwarded"
 	case "none":
-		if len(e.Removes) == 0 {
-			return "none: what the caller sends is an end user's, and passes as it is"
-		}
 		return "none"
 	case "component":
 		return "the component's token, of " + e.Holder

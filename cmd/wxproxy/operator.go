@@ -34,12 +34,15 @@ func (in *instance) explain(appid, method, path, caller string) (console.Explana
 		return console.Explanation{}, err
 	}
 	out := console.Explanation{
-		AppID: e.AppID, Method: e.Method, Path: e.Path, Credential: e.Credential, Parameter: e.Parameter, Holder: e.Holder,
-		Adds: e.Adds, Removes: e.Removes, Twin: e.Twin, Masked: e.Masked,
+		AppID: e.AppID, Method: e.Method, Path: e.Path, Forwarded: e.Forwarded, Credential: e.Credential, Parameter: e.Parameter, Holder: e.Holder,
+		Adds: e.Adds, Removes: e.Removes, Masked: e.Masked,
 		Rule: console.Rule{Path: e.Rule, Source: ruleSource(e), Guess: e.RuleGuess},
 	}
 	if e.Status != 0 {
 		out.Refusal = &console.Refusal{Status: e.Status, Error: "wxproxy: " + e.Error, Hint: e.Hint}
+	}
+	if e.Credential == "none" && len(e.Removes) == 0 {
+		out.Note = "what the caller sends as a token is an end user's, and passes as it is"
 	}
 	if caller != "" {
 		out.Caller = in.verdict(caller, e)

@@ -601,15 +601,17 @@ func TestInstanceExplains(t *testing.T) {
 			t.Errorf("%s: %v\n%s\nwant\n%s", path, err, b, want)
 		}
 	}
-	f(accountA, "/cgi-bin/user/info", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/cgi-bin/user/info","credential":"authorizer","parameter":"access_token",`+
+	f(accountA, "/cgi-bin/user/info", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/cgi-bin/user/info","forwarded_path":"/cgi-bin/user/info","credential":"authorizer","parameter":"access_token",`+
 		`"holder":"wxaaaaaaaaaaaaaaaa","rule":{"path":"*","source":"default"},"removes":["access_token","component_access_token"]}`)
-	f("", "/cgi-bin/new/x?a=b", "orders", `{"appid":"","method":"GET","path":"/cgi-bin/new/x","credential":"component","parameter":"component_access_token",`+
+	f("", "/cgi-bin/new/x?a=b", "orders", `{"appid":"","method":"GET","path":"/cgi-bin/new/x","forwarded_path":"/cgi-bin/new/x","credential":"component","parameter":"component_access_token",`+
 		`"holder":"wxcccccccccccccccc","rule":{"path":"/cgi-bin/new/*","source":"route"},"removes":["access_token","component_access_token"],`+
 		`"caller":{"name":"orders","allowed":true,"reason":"no caller is configured: calls need no key, and everybody who reaches the proxy listener may make them"}}`)
-	f(accountA, "/sns/jscode2session", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/sns/component/jscode2session","credential":"component","parameter":"component_access_token",`+
-		`"holder":"wxcccccccccccccccc","rule":{"path":"/sns/jscode2session","source":"table"},"adds":["appid","component_appid"],"removes":["access_token","component_access_token","component_appid","secret"],"twin":true}`)
+	f(accountA, "/sns/jscode2session", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/sns/jscode2session","forwarded_path":"/sns/component/jscode2session","credential":"component","parameter":"component_access_token",`+
+		`"holder":"wxcccccccccccccccc","rule":{"path":"/sns/jscode2session","source":"table"},"adds":["appid","component_appid"],"removes":["access_token","component_access_token","component_appid","secret"]}`)
 	f(accountA, "/cgi-bin/token", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/cgi-bin/token","credential":"refused","rule":{"path":"/cgi-bin/token","source":"table"},`+
 		`"refusal":{"status":403,"error":"wxproxy: this path is not forwarded: wxproxy keeps the accounts' tokens itself; send the call without one","hint":"callers have no need of it"}}`)
+	f("", "/sns/userinfo", "", `{"appid":"","method":"GET","path":"/sns/userinfo","forwarded_path":"/sns/userinfo","credential":"none","rule":{"path":"/sns/*","source":"table"},`+
+		`"note":"what the caller sends as a token is an end user's, and passes as it is"}`)
 	if _, err := in.explain("", "G T", "/a", ""); !errors.Is(err, console.ErrQuestion) {
 		t.Error(err)
 	}

@@ -8,7 +8,7 @@ const words = {
     ticketNone: "none", ticketNoneNote: "WeChat has pushed none yet", ticketNote: "since WeChat's last push; one comes every 10 minutes", noComponent: "no component is configured",
     tokenOver: "over", tokenNone: "none", left: "{} left", counts: "{} active", countsNote: "{0} failing, {1} withdrawn", store: "store: {}", total: "{} in all", found: "{} found",
     search: "Search", searchHint: "appid or name", sync: "Compare with WeChat", syncing: "Comparing …", synced: "{listed} on WeChat's list: {added} added, {recovered} recovered, {revoked} withdrawn",
-    name: "Name", type: "Type", state: "State", token: "Token", authorised: "Authorised", actions: "Actions", refresh: "Renew", forget: "Forget", refreshed: "{} has a new token", forgotten: "{} is forgotten",
+    name: "Name", type: "Type", state: "State", token: "Token expires", authorised: "Authorised", actions: "Actions", refresh: "Renew", forget: "Forget", refreshed: "{} has a new token", forgotten: "{} is forgotten",
     empty: "No accounts.", previous: "Previous", next: "Next", ago: "{} ago", in: "in {}", over: "over for {}", none: "none", cancel: "Cancel",
     forgetTitle: "Forget this account?", forgetText: "Its refresh token is deleted here. At WeChat nothing changes: a comparison finds the account again while its authorisation stands.",
     explain: "Explain a call", explainHint: "what wxproxy would do with it; nobody is called", explainDo: "Explain", method: "Method", path: "Path", caller: "Caller", optional: "optional",
@@ -23,7 +23,7 @@ const words = {
     ticketNone: "无", ticketNoneNote: "微信尚未推送", ticketNote: "距微信上次推送；每 10 分钟一次", noComponent: "未配置第三方平台",
     tokenOver: "已过期", tokenNone: "无", left: "剩余 {}", counts: "{} 正常", countsNote: "{0} 异常，{1} 已取消授权", store: "存储：{}", total: "共 {} 个", found: "找到 {} 个",
     search: "搜索", searchHint: "appid 或名称", sync: "与微信核对", syncing: "正在核对…", synced: "微信列表 {listed} 个：新增 {added}，恢复 {recovered}，取消授权 {revoked}",
-    name: "名称", type: "类型", state: "状态", token: "令牌", authorised: "授权时间", actions: "操作", refresh: "刷新", forget: "移除", refreshed: "{} 已换新令牌", forgotten: "{} 已移除",
+    name: "名称", type: "类型", state: "状态", token: "令牌过期", authorised: "授权时间", actions: "操作", refresh: "刷新", forget: "移除", refreshed: "{} 已换新令牌", forgotten: "{} 已移除",
     empty: "没有账号。", previous: "上一页", next: "下一页", ago: "{}前", in: "{}后过期", over: "已过期 {}", none: "无", cancel: "取消",
     forgetTitle: "移除此账号？", forgetText: "本地的 refresh token 会被删除；微信侧不变。只要授权仍在，核对时会再次找回。",
     explain: "解释一次调用", explainHint: "wxproxy 会如何处理；不会真正调用", explainDo: "解释", method: "方法", path: "路径", caller: "调用方", optional: "可选",
@@ -228,7 +228,7 @@ function showExplanation() {
   if (e.parameter) add("parameter", e.parameter, true);
   if (e.adds) add("adds", e.adds.join(", "), true);
   if (e.removes) add("removes", e.removes.join(", "), true);
-  if (e.twin) add("twin", e.path, true);
+  if (e.forwarded_path && e.forwarded_path !== e.path) add("twin", e.forwarded_path, true);
   add("rule", say("r_" + e.rule.source, e.rule.path));
   if (e.account) {
     add("account", [e.account.name, typeOf(e.account), say(e.account.state)].filter(Boolean).join(" · "));
