@@ -19,7 +19,7 @@ func (s *state) admit(w http.ResponseWriter, r *http.Request) bool {
 	case s.loopback && !loopbackHost(r.Host):
 		s.refused(r, "another host's name")
 		fail(w, r, &fault{status: http.StatusForbidden, msg: "this address answers to localhost, 127.0.0.1 and [::1] only"})
-	case foreign(r):
+	case foreign(r) && !visit(r):
 		s.refused(r, "from another site")
 		fail(w, r, &fault{status: http.StatusForbidden, msg: "requests from other web sites are refused"})
 	case s.hasKey && !s.knows(r):
@@ -92,4 +92,12 @@ func foreign(r *http.Request) bool {
 		return false
 	}
 	return true
+}
+
+// visit reports whether a person followed a link to the page: from a chat, a wiki, a dashboard. The
+// browser shows it as a page of its own, under our address; it holds no data, cannot be framed, and what it
+// asks for afterwards is asked by itself.
+func visit(r *http.Request) bool {
+	return r.URL.Path == "/" && r.Method == http.MethodGet &&
+		r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }

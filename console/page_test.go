@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"wxproxy/console"
 	"wxproxy/wechat"
 )
 
@@ -98,5 +99,29 @@ func TestPageFitsItsScript(t *testing.T) {
 		if !slices.Contains(ids, id) {
 			t.Errorf("there is no element %q", id)
 		}
+	}
+}
+
+// A link to the page may stand anywhere; it opens the page, and nothing else.
+func TestLinkToThePage(t *testing.T) {
+	address := start(t, newOffice().config())
+	f := func(status int, method, path string, headers ...string) {
+		t.Helper()
+		if got := ask(t, address, method, path, "", append(headers, "Sec-Fetch-Site: cross-site")...); got.status != status {
+			t.Errorf("%s %s %v: %d, want %d", method, path, headers, got.status, status)
+		}
+	}
+	const navigate, document = "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"
+	f(200, "GET", "/", navigate, document)
+	f(403, "GET", "/", navigate, "Sec-Fetch-Dest: iframe")
+	f(403, "GET", "/", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty")
+	f(403, "GET", "/")
+	f(403, "POST", "/", navigate, document)
+	f(403, "GET", "/console.js", navigate, document)
+	f(403, "GET", "/api/status", navigate, document)
+	f(403, "GET", "/metrics", navigate, document)
+	f(403, "POST", "/api/sync", navigate, document)
+	if got := send(t, start(t, func() (c console.Config) { c = newOffice().config(); c.Loopback = true; return }()), "GET / HTTP/1.1", "Host: evil.example", navigate, document); got.status != 403 {
+		t.Errorf("under another host's name: %d", got.status)
 	}
 }
