@@ -86,9 +86,7 @@ func TestPageFitsItsScript(t *testing.T) {
 	for _, name := range all(`\badd\("([a-z]+)"`, code) {
 		used = append(used, "x_"+name)
 	}
-	for _, name := range []string{"r_route", "r_table", "r_default", "r_", "c_component", "c_authorizer", "c_app", "c_secret", "c_none", "c_refused", "active", "revoked", "failing"} {
-		used = append(used, name)
-	}
+	used = append(used, "r_route", "r_table", "r_default", "r_", "c_component", "c_authorizer", "c_app", "c_secret", "c_none", "c_refused", "active", "revoked", "failing")
 	for _, name := range used {
 		if !slices.Contains(names, name) {
 			t.Errorf("there is no word %q", name)
