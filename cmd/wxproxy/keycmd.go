@@ -20,8 +20,8 @@ type keyCommand struct {
 
 func newKey(e *env) command { return &keyCommand{env: e} }
 
-// callerName is what a caller may be called. Names stand in logs and in metrics.
-var callerName = regexp.MustCompile(`^[a-z0-9._-]{1,64}$`)
+// keyName is what a caller may be called. Names stand in logs and in metrics.
+var keyName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
 func (c *keyCommand) ParseFlags(args []string) error {
 	fs := newFlags("key", "Makes a key for the caller NAME, and the block for the configuration. The key stands alone on the last line; it is shown this once and kept nowhere.")
@@ -31,8 +31,8 @@ func (c *keyCommand) ParseFlags(args []string) error {
 	if err != nil {
 		return err
 	}
-	if c.name = words[0]; !callerName.MatchString(c.name) {
-		return fmt.Errorf("%s cannot be a caller's name: it takes 1 to 64 of a-z, 0-9, dot, underscore and hyphen", quoted(c.name))
+	if c.name = words[0]; !keyName.MatchString(c.name) {
+		return fmt.Errorf("%s cannot be a caller's name: it takes 1 to 64 of a-z, 0-9, dot, underscore and hyphen, with a letter or a digit in front", quoted(c.name))
 	}
 	return nil
 }

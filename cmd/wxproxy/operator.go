@@ -45,7 +45,8 @@ func (in *instance) explain(appid, method, path, caller string) (console.Explana
 		out.Note = "what the caller sends as a token is an end user's, and passes as it is"
 	}
 	if caller != "" {
-		out.Caller = in.verdict(caller, e)
+		allowed, reason := in.permission(caller, appid, method, path)
+		out.Caller = &console.Verdict{Name: caller, Allowed: allowed, Reason: reason}
 	}
 	return out, nil
 }
@@ -63,7 +64,7 @@ func ruleSource(e proxy.Explanation) string {
 	return "table"
 }
 
-// verdict says whether the caller of that name might make the call.
-func (in *instance) verdict(caller string, _ proxy.Explanation) *console.Verdict {
-	return &console.Verdict{Name: caller, Allowed: true, Reason: "no caller is configured: calls need no key, and everybody who reaches the proxy listener may make them"}
+// permission says whether the caller of that name may make the call, and why.
+func (in *instance) permission(_, _, _, _ string) (allowed bool, reason string) {
+	return true, "no caller is configured: calls need no key, and everybody who reaches the proxy listener may make them"
 }

@@ -520,7 +520,7 @@ func TestKeyCommand(t *testing.T) {
 	if sum := sha256.Sum256([]byte(told.Key)); told.Key_SHA256 != hex.EncodeToString(sum[:]) {
 		t.Errorf("%s", got.out)
 	}
-	for _, name := range []string{"", "Orders", "a b", "a\"b", "商城", strings.Repeat("x", 65), "a\n"} {
+	for _, name := range []string{"", "Orders", "a b", "a\"b", ".a", "商城", strings.Repeat("x", 65), "a\n"} {
 		if got := run("key", name); got.code != 2 || got.out != "" || !strings.Contains(got.errors, "cannot be a caller's name") {
 			t.Errorf("%q: %+v", name, got)
 		}

@@ -85,7 +85,6 @@ type world struct {
 	dir                    string
 	proxy, callback, admin string // host:port
 	extra                  string // more configuration
-	adminKey               string // "": none
 	cmd                    *exec.Cmd
 	out                    *output
 	seen                   *output // every answer that left it
@@ -158,13 +157,12 @@ upstream = %q
 listen = %q
 [admin]
 listen = %q
-key = %q
 [store]
 url = "file:%s/wxproxy.db"
 [log]
 level = "debug"
 `, sandbox.DefaultComponentAppID, sandbox.DefaultComponentSecret, sandbox.DefaultMessageToken, sandbox.DefaultEncodingAESKey,
-		w.proxy, w.wxURL, w.extra, w.callback, w.admin, w.adminKey, w.dir))
+		w.proxy, w.wxURL, w.extra, w.callback, w.admin, w.dir))
 }
 
 // start runs the program and waits until it serves.
