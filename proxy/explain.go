@@ -22,6 +22,7 @@ type Explanation struct {
 	Adds       []string // further parameters that are put in
 	Removes    []string // parameters of the caller's that are never forwarded
 	Masked     bool     // credentials in WeChat's answer are masked
+	Answered   bool     // wxproxy answers by itself, and not with an error
 
 	Rule      string // path of the row that decided, "*" for the default; "" where nothing got that far
 	RuleOwn   bool   // it is a [[route]] of the configuration

@@ -18,7 +18,7 @@ import (
 )
 
 // labelled is a broker whose tokens say whose they are.
-type labelled struct{}
+type labelled struct{ *scripted }
 
 func (labelled) Cached(appid string) (tokens.Token, bool) {
 	return tokens.Token{Value: wechat.NewSecret("T-" + appid), Escaped: "T-" + appid, Hit: true}, true
@@ -34,7 +34,7 @@ func (labelled) Renew(context.Context, string, wechat.Secret) (tokens.Token, err
 const ownApp = "wx00000000000000ff"
 
 func withRoutes(c *proxy.Config) {
-	c.Tokens = labelled{}
+	c.Tokens = labelled{&scripted{}}
 	c.Apps = map[string]wechat.Secret{ownApp: wechat.NewSecret("hidden")}
 	c.Routes = []wechat.Endpoint{
 		{Path: "/cgi-bin/new/*", Need: wechat.NeedComponent, Parameter: "component_access_token"},
@@ -54,7 +54,7 @@ func TestExplainSaysWhatHappens(t *testing.T) {
 	for _, appid := range []string{"", account, ownApp, component, "no appid"} {
 		for _, path := range []string{
 			"/cgi-bin/user/info?openid=1&access_token=theirs&component_access_token=theirs", "/cgi-bin/user/%69nfo", "/" + account + "/cgi-bin/user/info", "//" + account + "//cgi-bin/a",
-			"/cgi-bin/component/api_query_auth", "/cgi-bin/component/api_get_authorizer_info", "/cgi-bin/component/unheard_of", "/cgi-bin/component/api_confirm_authorization", "/cgi-bin/token", "/cgi-bin/clear_quota",
+			"/cgi-bin/component/api_start_push_ticket", "/cgi-bin/component/api_get_authorizer_info", "/cgi-bin/component/unheard_of", "/cgi-bin/component/api_confirm_authorization", "/cgi-bin/clear_quota/v2", "/cgi-bin/clear_quota",
 			"/wxa/setdefaultamsinfo?action=set_share_ratio", "/wxa/setdefaultamsinfo?action=other", "/wxa/setdefaultamsinfo?action=a&action=b",
 			"/sns/jscode2session?js_code=1&secret=theirs", "/sns/jscode2session?appid=" + account, "/sns/oauth2/access_token?component_appid=x", "/sns/component/jscode2session?appid=" + account, "/sns/userinfo?access_token=user",
 			"/cgi-bin/new/thing", "/cgi-bin/hidden", "/cgi-bin/open?access_token=theirs", "/a/../b", "/a%2fb", "/", "/a?b%20c#d", "http://api.weixin.qq.com/cgi-bin/a", "https://evil.example/a",
@@ -144,7 +144,7 @@ func TestExplainNamesTheRule(t *testing.T) {
 	f("/cgi-bin/user/info", "authorizer access_token by * own false guess false masked false")
 	f("/cgi-bin/new/x", "component component_access_token by /cgi-bin/new/* own true guess false masked false")
 	f("/cgi-bin/hidden", "refused  by /cgi-bin/hidden own true guess false masked false")
-	f("/cgi-bin/token", "refused  by /cgi-bin/token own false guess false masked false")
+	f("/cgi-bin/clear_quota/v2", "refused  by /cgi-bin/clear_quota/v2 own false guess false masked false")
 	f("/cgi-bin/component/x", "component access_token by /cgi-bin/component/* own false guess true masked true")
 	f("/wxa/component/x", "component access_token by /wxa/component/* own false guess false masked true")
 	f("/sns/userinfo", "none  by /sns/* own false guess false masked false")

@@ -41,7 +41,10 @@ func (in *instance) explain(appid, method, path, caller string) (console.Explana
 	if e.Status != 0 {
 		out.Refusal = &console.Refusal{Status: e.Status, Error: "wxproxy: " + e.Error, Hint: e.Hint}
 	}
-	if e.Credential == "none" && len(e.Removes) == 0 {
+	switch {
+	case e.Answered:
+		out.Note = "wxproxy answers this by itself: SDKs fetch their tokens here"
+	case e.Credential == "none" && len(e.Removes) == 0:
 		out.Note = "what the caller sends as a token is an end user's, and passes as it is"
 	}
 	if caller != "" {

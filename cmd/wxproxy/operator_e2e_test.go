@@ -51,7 +51,7 @@ func TestOperatorWithTheRealThing(t *testing.T) {
 	w.call("/"+accountA+userInfo, "")
 	did(0, "the token of the authorizer "+accountA, "explain", accountA, "GET", userInfo)
 	did(0, "the component's token", "explain", "-", "POST", "/cgi-bin/component/api_create_preauthcode")
-	did(0, "403", "explain", accountA, "GET", "/cgi-bin/token", "--caller", "orders")
+	did(0, "403", "explain", accountA, "POST", "/cgi-bin/clear_quota/v2", "--caller", "orders")
 
 	did(0, accountA+" is forgotten", "accounts", "forget", "--yes", accountA)
 	did(1, "not known here", "accounts", "show", accountA)

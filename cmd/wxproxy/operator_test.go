@@ -608,8 +608,8 @@ func TestInstanceExplains(t *testing.T) {
 		`"caller":{"name":"orders","allowed":true,"reason":"no caller is configured: calls need no key, and everybody who reaches the proxy listener may make them"}}`)
 	f(accountA, "/sns/jscode2session", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/sns/jscode2session","forwarded_path":"/sns/component/jscode2session","credential":"component","parameter":"component_access_token",`+
 		`"holder":"wxcccccccccccccccc","rule":{"path":"/sns/jscode2session","source":"table"},"adds":["appid","component_appid"],"removes":["access_token","component_access_token","component_appid","secret"]}`)
-	f(accountA, "/cgi-bin/token", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/cgi-bin/token","credential":"refused","rule":{"path":"/cgi-bin/token","source":"table"},`+
-		`"refusal":{"status":403,"error":"wxproxy: this path is not forwarded: wxproxy keeps the accounts' tokens itself; send the call without one","hint":"callers have no need of it"}}`)
+	f(accountA, "/cgi-bin/clear_quota/v2", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/cgi-bin/clear_quota/v2","credential":"refused","rule":{"path":"/cgi-bin/clear_quota/v2","source":"table"},`+
+		`"refusal":{"status":403,"error":"wxproxy: this path is not forwarded: needs the account's secret; /cgi-bin/clear_quota does the same with a token","hint":"callers have no need of it"}}`)
 	f("", "/sns/userinfo", "", `{"appid":"","method":"GET","path":"/sns/userinfo","forwarded_path":"/sns/userinfo","credential":"none","rule":{"path":"/sns/*","source":"table"},`+
 		`"note":"what the caller sends as a token is an end user's, and passes as it is"}`)
 	if _, err := in.explain("", "G T", "/a", ""); !errors.Is(err, console.ErrQuestion) {

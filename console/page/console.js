@@ -223,7 +223,7 @@ function showExplanation() {
     return;
   }
   add("call", e.method + " " + e.path + (e.appid ? "  (" + e.appid + ")" : ""), true);
-  add("answer", e.refusal ? say("x_own", e.refusal.status) + ": " + e.refusal.error + (e.refusal.hint ? " – " + e.refusal.hint : "") : say("x_forwarded") + (e.masked ? "; " + say("x_maskedText") : ""));
+  add("answer", e.refusal ? say("x_own", e.refusal.status) + ": " + e.refusal.error + (e.refusal.hint ? " – " + e.refusal.hint : "") : !e.forwarded_path ? "wxproxy" : say("x_forwarded") + (e.masked ? "; " + say("x_maskedText") : ""));
   add("credential", say("c_" + (e.parameter === "secret" ? "secret" : e.credential)) + (e.holder ? "  (" + e.holder + ")" : ""));
   if (e.parameter) add("parameter", e.parameter, true);
   if (e.adds) add("adds", e.adds.join(", "), true);
