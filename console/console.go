@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"wxproxy/wechat"
 )
@@ -37,10 +38,22 @@ type Config struct {
 	// Loopback says that the listener's address is one: requests for another host's name, which a
 	// browser was tricked into sending here, are then refused.
 	Loopback bool
+
+	// Accounts and Gauges are what the JSON under /api/ and the page / speak of; nil: neither is there.
+	// Where one is given the other is needed.
+	Accounts Accounts
+	Gauges   Gauges
+	// Explain says what would become of a call, see [Explanation]. appid and caller may be empty. Its
+	// errors wrap [ErrQuestion], or are those of package tokens. nil: nothing is explained.
+	Explain func(appid, method, path, caller string) (Explanation, error)
+	About   About
 }
 
 // Handler answers the admin listener. It is safe for concurrent use.
-type Handler struct{ state atomic.Pointer[state] }
+type Handler struct {
+	state atomic.Pointer[state]
+	made  time.Time
+}
 
 // state is all that one request needs, so that a Reconfigure in the middle of it changes
 // nothing for it.
@@ -51,6 +64,11 @@ type state struct {
 	hasKey   bool
 	key      [sha256.Size]byte
 	routes   map[string]route
+
+	accounts Accounts // nil: no JSON, no page
+	gauges   Gauges
+	explain  func(appid, method, path, caller string) (Explanation, error)
+	about    About
 }
 
 // route is what one path answers.
@@ -62,14 +80,20 @@ type route struct {
 
 // New makes a handler; see [NewServer] for what it runs in.
 func New(c Config) *Handler {
-	h := &Handler{}
+	h := &Handler{made: time.Now()}
 	h.Reconfigure(c)
 	return h
 }
 
 // Reconfigure swaps everything at once, for requests that arrive from now on.
 func (h *Handler) Reconfigure(c Config) {
-	s := &state{log: c.Log, loopback: c.Loopback, ready: &readiness{ask: c.Ready}}
+	s := &state{
+		log: c.Log, loopback: c.Loopback, ready: &readiness{ask: c.Ready},
+		accounts: c.Accounts, gauges: c.Gauges, explain: c.Explain, about: c.About,
+	}
+	if s.about.Started.IsZero() {
+		s.about.Started = h.made
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -86,6 +110,10 @@ func (h *Handler) Reconfigure(c Config) {
 	if c.Metrics != nil {
 		s.routes["/metrics"] = route{methods: read, serve: c.Metrics.ServeHTTP}
 	}
+	if c.Accounts != nil {
+		s.api()
+		s.page()
+	}
 	h.state.Store(s)
 }
 
@@ -99,16 +127,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 
 	to, known := s.routes[r.URL.Path]
+	if !known {
+		to, known = s.accountRoute(r.URL)
+	}
 	if !to.open && !s.admit(out, r) {
 		return
 	}
 	switch {
 	case !known:
 		// Without a list of what there is, and without the path: it may be anything.
-		reply(out, http.StatusNotFound, "not found\n")
+		fail(out, r, &fault{status: http.StatusNotFound, msg: "not found"})
 	case !slices.Contains(to.methods, r.Method):
 		w.Header().Set("Allow", strings.Join(to.methods, ", "))
-		reply(out, http.StatusMethodNotAllowed, "method not allowed\n")
+		fail(out, r, &fault{status: http.StatusMethodNotAllowed, msg: "method not allowed", hint: "this path answers to " + w.Header().Get("Allow")})
 	default:
 		to.serve(out, r)
 	}

@@ -21,11 +21,15 @@ import (
 // listen serves h over TCP on the loopback until the test ends, and gives its address.
 func listen(t *testing.T, h http.Handler, log *slog.Logger) string {
 	t.Helper()
+	return serve(t, console.NewServer(h, log))
+}
+
+func serve(t *testing.T, server *http.Server) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := console.NewServer(h, log)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {

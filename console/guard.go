@@ -18,15 +18,15 @@ func (s *state) admit(w http.ResponseWriter, r *http.Request) bool {
 	switch {
 	case s.loopback && !loopbackHost(r.Host):
 		s.refused(r, "another host's name")
-		reply(w, http.StatusForbidden, "this address answers to localhost, 127.0.0.1 and [::1] only\n")
-	case foreign(r):
+		fail(w, r, &fault{status: http.StatusForbidden, msg: "this address answers to localhost, 127.0.0.1 and [::1] only"})
+	case foreign(r) && !visit(r):
 		s.refused(r, "from another site")
-		reply(w, http.StatusForbidden, "requests from other web sites are refused\n")
+		fail(w, r, &fault{status: http.StatusForbidden, msg: "requests from other web sites are refused"})
 	case s.hasKey && !s.knows(r):
 		// Two challenges, so that a browser asks its user and a program sees both ways.
 		w.Header().Add("WWW-Authenticate", `Basic realm="wxproxy", charset="UTF-8"`)
 		w.Header().Add("WWW-Authenticate", `Bearer realm="wxproxy"`)
-		reply(w, http.StatusUnauthorized, "the admin key is needed: as Bearer token, or as password of any user name\n")
+		fail(w, r, &fault{status: http.StatusUnauthorized, msg: "the admin key is needed: as Bearer token, or as password of any user name"})
 	default:
 		return true
 	}
@@ -92,4 +92,12 @@ func foreign(r *http.Request) bool {
 		return false
 	}
 	return true
+}
+
+// visit reports whether a person followed a link to the page: from a chat, a wiki, a dashboard. The
+// browser shows it as a page of its own, under our address; it holds no data, cannot be framed, and what it
+// asks for afterwards is asked by itself.
+func visit(r *http.Request) bool {
+	return r.URL.Path == "/" && r.Method == http.MethodGet &&
+		r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }

@@ -17,7 +17,7 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second, // bodies here are of a few bytes
+		ReadTimeout:       10 * time.Second, // bodies are of a few bytes, but for imports; see unhurried
 		// A scrape of all series through a slow line; whoever serves something longer sets
 		// the deadline of that answer by http.ResponseController.
 		WriteTimeout:   30 * time.Second,
@@ -63,8 +63,8 @@ func (s *state) survive(w *recorder, r *http.Request) {
 		// Half an answer must not be taken for a whole one.
 		panic(http.ErrAbortHandler)
 	}
-	for _, name := range []string{"Content-Encoding", "Content-Length", "Allow"} {
+	for _, name := range []string{"Content-Encoding", "Content-Length", "Allow", "Retry-After"} {
 		w.Header().Del(name)
 	}
-	reply(w, http.StatusInternalServerError, "a defect of wxproxy; its log says more\n")
+	fail(w, r, &fault{status: http.StatusInternalServerError, msg: "a defect of wxproxy; its log says more"})
 }

@@ -73,7 +73,7 @@ func (b *Broker) Account(ctx context.Context, appid string) (Account, error) {
 	return b.account(appid, acc), nil
 }
 
-// Known says whether a call for appid would have an account: nil, ErrUnknownAccount, ErrRevoked, or a fault of the store.
+// Known says whether a call for appid would have an account: nil, ErrUnknownAccount, ErrRevoked, or a fault of the store. WeChat is not asked.
 func (b *Broker) Known(ctx context.Context, appid string) error {
 	if _, ok := b.cache.get(appid); ok || b.Kind(appid) != Authorizer {
 		return nil

@@ -198,6 +198,18 @@ func (t *Table) Find(path, action string) *Endpoint {
 	return everythingElse
 }
 
+// Origin names the row that Find returned: its path as it was written, and whether it is one of
+// the operator's own. The default's path is "*".
+func (t *Table) Origin(e *Endpoint) (path string, own bool) {
+	switch {
+	case slices.Contains(t.own, e):
+		return e.Path, true
+	case slices.Contains(t.prefixes, e):
+		return e.Path + "*", false
+	}
+	return e.Path, false
+}
+
 // ByAction reports whether the action decides the row of path.
 func (t *Table) ByAction(path string) bool {
 	for _, e := range t.exact[path] {

@@ -14,6 +14,9 @@ type env struct {
 	stdout io.Writer // what was asked for
 	stderr io.Writer // what went wrong, and logs
 	getenv func(string) (string, bool)
+	stdin  io.Reader // nil: there is none
+	// terminal: somebody sits before stdin and can be asked.
+	terminal bool
 }
 
 // command is one of the things that wxproxy can do.

@@ -201,7 +201,7 @@ func TestCommands(t *testing.T) {
 		if got := p.try(t.Context(), c.name, "--help"); got.code != 0 || got.errors != "" || !strings.HasPrefix(got.out, "Usage: wxproxy "+c.name) {
 			t.Errorf("%s --help: %+v", c.name, got)
 		}
-		for _, wrong := range []string{"--no-such-flag", "no-such-argument"} {
+		for _, wrong := range []string{"--no-such-flag", "No such argument"} {
 			if got := p.try(t.Context(), c.name, wrong); got.code != 2 || got.out != "" || strings.Count(got.errors, "\n") != 1 || !strings.Contains(got.errors, wrong) {
 				t.Errorf("%s %s: %+v", c.name, wrong, got)
 			}

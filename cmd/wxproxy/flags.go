@@ -11,7 +11,9 @@ import (
 // flags are those of one command.
 type flags struct {
 	*flag.FlagSet
-	about string // what the command does, for the top of its help page; "": nothing to say
+	about string   // what the command does, for the top of its help page; "": nothing to say
+	words []string // what stands between the flags, by its names on the help page; see parseWords
+	page  string   // the whole help page; "": made of the above
 }
 
 // newFlags begins the flags of a command. Define them on it, then call parseFlags. A word in
@@ -28,18 +30,12 @@ func newFlags(command, about string) *flags {
 // the page of the command to stdout and returns flag.ErrHelp, or errPrint where that fails; every other error is
 // a usageError.
 func parseFlags(e *env, fs *flags, args []string) error {
-	err := fs.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		if _, err := io.WriteString(e.stdout, helpPage(fs)); err != nil {
-			return fmt.Errorf("%w: %w", errPrint, err)
-		}
-		return flag.ErrHelp
-	case err != nil:
-		return &usageError{sentence: flagSentence(fs, err), command: fs.Name()}
+	if err := flagError(e, fs, fs.Parse(args)); err != nil {
+		return err
+	}
 	// A word too many is mostly a flag without its name, and passing over it would do something else
 	// than what was meant.
-	case fs.NArg() > 0:
+	if fs.NArg() > 0 {
 		return &usageError{
 			sentence: fmt.Sprintf("%s takes flags only, and %s is none", fs.Name(), quoted(fs.Arg(0))),
 			command:  fs.Name(),
@@ -48,13 +44,62 @@ func parseFlags(e *env, fs *flags, args []string) error {
 	return nil
 }
 
+// flagError gives help, where that was asked for, and says in our words what package flag does.
+func flagError(e *env, fs *flags, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, flag.ErrHelp):
+		if _, err := io.WriteString(e.stdout, helpPage(fs)); err != nil {
+			return fmt.Errorf("%w: %w", errPrint, err)
+		}
+		return flag.ErrHelp
+	}
+	return &usageError{sentence: flagSentence(fs, err), command: fs.Name()}
+}
+
+// parseWords is parseFlags for a command that takes words too: one for each of fs.words, in their order, before,
+// behind and between the flags. Behind "--" everything is a word.
+func parseWords(e *env, fs *flags, args []string) ([]string, error) {
+	var words []string
+	for len(args) > 0 {
+		if err := flagError(e, fs, fs.Parse(args)); err != nil {
+			return nil, err
+		}
+		rest := fs.Args()
+		if read := len(args) - len(rest); read > 0 && args[read-1] == "--" {
+			words, rest = append(words, rest...), nil
+		} else if len(rest) > 0 {
+			words, rest = append(words, rest[0]), rest[1:]
+		}
+		args = rest
+	}
+	switch want := len(fs.words); {
+	case len(words) < want:
+		sentence := fs.Name() + " needs " + strings.Join(fs.words, " ")
+		if len(words) > 0 {
+			sentence += fmt.Sprintf(", and there is nothing behind %s", quoted(words[len(words)-1]))
+		}
+		return nil, &usageError{sentence: sentence, command: fs.Name()}
+	case len(words) > want:
+		return nil, &usageError{
+			sentence: fmt.Sprintf("%s takes %s, and %s is too much", fs.Name(), strings.Join(fs.words, " "), quoted(words[want])),
+			command:  fs.Name(),
+		}
+	}
+	return words, nil
+}
+
 // errPrint: help was asked for, and could not be given.
 var errPrint = errors.New("cannot print")
 
 // helpPage lists the flags of a command.
 func helpPage(fs *flags) string {
+	if fs.page != "" {
+		return fs.page
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Usage: wxproxy %s", fs.Name())
+	b.WriteString(strings.Join(append([]string{"Usage: wxproxy", fs.Name()}, fs.words...), " "))
 	var all []*flag.Flag
 	fs.VisitAll(func(f *flag.Flag) { all = append(all, f) })
 	if len(all) > 0 {

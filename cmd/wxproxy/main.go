@@ -14,6 +14,6 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// Whoever loses patience may interrupt a second time, which ends the process at once.
 	context.AfterFunc(ctx, stop)
-	e := &env{stdout: os.Stdout, stderr: os.Stderr, getenv: os.LookupEnv}
+	e := &env{stdout: os.Stdout, stderr: os.Stderr, getenv: os.LookupEnv, stdin: os.Stdin, terminal: isTerminal(os.Stdin)}
 	os.Exit(program{commands: commands}.run(ctx, os.Args[1:], e))
 }

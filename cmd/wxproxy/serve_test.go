@@ -196,7 +196,6 @@ func TestTokenEndpointDown(t *testing.T) {
 		"html 200":  {Path: refreshPath, Body: "<html>maintenance</html>", BodyType: "text/html"},
 		"broken":    {Path: refreshPath, Break: sandbox.BreakBefore},
 		"busy":      {Path: refreshPath, ErrCode: -1},
-		"busy":      {Path: refreshPath, ErrCode: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

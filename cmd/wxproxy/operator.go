@@ -1,0 +1,73 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"wxproxy/console"
+	"wxproxy/proxy"
+	"wxproxy/tokens"
+)
+
+// operatorOf is the broker as the console sees it.
+func operatorOf(b *tokens.Broker) console.Accounts {
+	a, _ := any(b).(console.Accounts)
+	return a
+}
+
+// about is what the console says of the program. The store is named by its kind: its URL can hold a
+// password.
+func (in *instance) about() console.About {
+	kind, _, _ := strings.Cut(in.cfg.Store.URL, ":")
+	return console.About{Version: version, GoVersion: runtime.Version(), Store: kind}
+}
+
+// explain answers the console with what the proxy would decide, and for a caller with what it might do.
+func (in *instance) explain(appid, method, path, caller string) (console.Explanation, error) {
+	e, err := in.proxy.Explain(appid, method, path)
+	if errors.Is(err, proxy.ErrQuestion) {
+		return console.Explanation{}, fmt.Errorf("%w: %w", console.ErrQuestion, err)
+	}
+	if err != nil {
+		return console.Explanation{}, err
+	}
+	out := console.Explanation{
+		AppID: e.AppID, Method: e.Method, Path: e.Path, Forwarded: e.Forwarded, Credential: e.Credential, Parameter: e.Parameter, Holder: e.Holder,
+		Adds: e.Adds, Removes: e.Removes, Masked: e.Masked,
+		Rule: console.Rule{Path: e.Rule, Source: ruleSource(e), Guess: e.RuleGuess},
+	}
+	if e.Status != 0 {
+		out.Refusal = &console.Refusal{Status: e.Status, Error: "wxproxy: " + e.Error, Hint: e.Hint}
+	}
+	switch {
+	case e.Answered:
+		out.Note = "wxproxy answers this by itself: SDKs fetch their tokens here"
+	case e.Credential == "none" && len(e.Removes) == 0:
+		out.Note = "what the caller sends as a token is an end user's, and passes as it is"
+	}
+	if caller != "" {
+		allowed, reason := in.permission(caller, appid, method, path)
+		out.Caller = &console.Verdict{Name: caller, Allowed: allowed, Reason: reason}
+	}
+	return out, nil
+}
+
+// ruleSource says where the row stands that decided.
+func ruleSource(e proxy.Explanation) string {
+	switch {
+	case e.RuleOwn:
+		return "route"
+	case e.Rule == "*":
+		return "default"
+	case e.Rule == "":
+		return ""
+	}
+	return "table"
+}
+
+// permission says whether the caller of that name may make the call, and why.
+func (in *instance) permission(_, _, _, _ string) (allowed bool, reason string) {
+	return true, "no caller is configured: calls need no key, and everybody who reaches the proxy listener may make them"
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"wxproxy/sandbox"
+	"wxproxy/tokens"
+)
+
+// operate runs a command of the real program before the wxproxy of w, and gives its exit code and what it printed.
+func (w *world) operate(args ...string) (int, string) {
+	w.t.Helper()
+	cmd := wxproxy(w.t, append(args, "--admin", "http://"+w.admin)...)
+	out, _ := cmd.CombinedOutput()
+	w.seen.Write(out)
+	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+// An operator's day, with the real program on both sides and the sandbox WeChat behind.
+func TestOperatorWithTheRealThing(t *testing.T) {
+	if operatorOf(new(tokens.Broker)) == nil {
+		t.Skip("the broker does not serve operators")
+	}
+	w := newWorld(t, sandbox.Config{})
+	w.start().authorised(accountA, accountB)
+	did := func(want int, words string, args ...string) string {
+		t.Helper()
+		code, out := w.operate(args...)
+		if code != want || !strings.Contains(out, words) {
+			t.Errorf("%v: %d, without %q:\n%s", args, code, words, out)
+		}
+		return out
+	}
+	if status, page := w.get(w.admin, "/"); status != http.StatusOK || !strings.Contains(page, "/console.js") {
+		t.Errorf("the page: %d %s", status, page)
+	}
+	if status, answer := w.get(w.admin, "/api/status"); status != http.StatusOK || !strings.Contains(answer, `"ready":true`) || !strings.Contains(answer, `"active":2`) {
+		t.Errorf("the status: %d %s", status, answer)
+	}
+	did(0, accountA, "accounts", "list")
+	did(0, accountB, "accounts", "list", "--q", accountB[:6])
+	before := did(0, "active", "accounts", "show", accountA)
+	if after := did(0, "active", "accounts", "refresh", accountA); after == before {
+		t.Errorf("the token is the same:\n%s", after)
+	}
+	w.call("/"+accountA+userInfo, "")
+	did(0, "the token of the authorizer "+accountA, "explain", accountA, "GET", userInfo)
+	did(0, "the component's token", "explain", "-", "POST", "/cgi-bin/component/api_create_preauthcode")
+	did(0, "403", "explain", accountA, "POST", "/cgi-bin/clear_quota/v2", "--caller", "orders")
+
+	did(0, accountA+" is forgotten", "accounts", "forget", "--yes", accountA)
+	did(1, "not known here", "accounts", "show", accountA)
+	did(1, "not known here", "accounts", "forget", "--yes", accountA)
+	var synced struct{ Listed, Added int }
+	if err := json.Unmarshal([]byte(did(0, "", "accounts", "sync", "--json")), &synced); err != nil || synced.Listed != 2 || synced.Added != 1 {
+		t.Errorf("%+v, %v", synced, err)
+	}
+	w.call("/"+accountA+userInfo, "")
+
+	// A refresh token from elsewhere: whatever it is, what is at hand already is kept.
+	file := filepath.Join(w.dir, "tokens.csv")
+	if err := os.WriteFile(file, []byte("appid,refresh_token\n"+accountA+",refreshtoken@@@elsewhere\nwx0000000000000000,refreshtoken@@@elsewhere\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	did(0, "1 added, 1 kept as they were, 0 not imported", "accounts", "import", file)
+	did(0, "0 added, 2 kept as they were, 0 not imported", "accounts", "import", file)
+	w.call("/"+accountA+userInfo, "")
+	if strings.Contains(w.seen.String()+w.out.String(), "elsewhere") {
+		t.Error("a refresh token was printed or logged")
+	}
+}

@@ -1,0 +1,123 @@
+package console
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// How long things may take. A listener for operators has short deadlines (see [NewServer]); what
+// waits for WeChat is given longer ones.
+const (
+	renewTime  = time.Minute      // the broker itself gives up after 20 s
+	syncTime   = 30 * time.Minute // 10,000 accounts are some 20 pages of WeChat's list
+	importTime = 30 * time.Minute // a durable write for each line
+)
+
+// unhurried lets the answer to r take d. Both deadlines matter: net/http ends the context of a
+// request when the one for reading passes, although everything has been read.
+func unhurried(w http.ResponseWriter, r *http.Request, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(r.Context(), d)
+	c, end := http.NewResponseController(w), time.Now().Add(d+10*time.Second)
+	// Cannot fail over TCP; where it does, the usual deadlines hold.
+	_ = c.SetReadDeadline(end)
+	_ = c.SetWriteDeadline(end)
+	return ctx, cancel
+}
+
+// serveList is GET /api/accounts.
+func (s *state) serveList(w http.ResponseWriter, r *http.Request) {
+	q, f := query(r)
+	var offset, limit int
+	if f == nil {
+		offset, f = number(q, "offset", 0, 0)
+	}
+	if f == nil {
+		limit, f = number(q, "limit", 1, defaultLimit)
+	}
+	if f == nil && len(q.Get("q")) > mostQuery {
+		f = &fault{status: http.StatusBadRequest, msg: "q is too long", hint: "send a part of an appid or of a name"}
+	}
+	if f != nil {
+		fail(w, r, f)
+		return
+	}
+	limit = min(limit, mostLimit)
+	list, total, err := s.accounts.List(r.Context(), offset, limit, q.Get("q"))
+	if err != nil {
+		fail(w, r, s.faultOf(err, ""))
+		return
+	}
+	out := struct {
+		Total    int       `json:"total"` // that match q
+		Offset   int       `json:"offset"`
+		Limit    int       `json:"limit"`
+		Accounts []account `json:"accounts"`
+	}{total, offset, limit, make([]account, 0, len(list))}
+	now := time.Now()
+	for _, a := range list {
+		out.Accounts = append(out.Accounts, newAccount(a, now))
+	}
+	replyJSON(w, http.StatusOK, out)
+}
+
+// serveAccount is GET and DELETE /api/accounts/APPID.
+func (s *state) serveAccount(w http.ResponseWriter, r *http.Request, appid string) *fault {
+	if r.Method == http.MethodDelete {
+		if err := s.accounts.Forget(r.Context(), appid); err != nil {
+			return s.faultOf(err, appid)
+		}
+		s.log.Info("an operator had an account forgotten", "account", appid, "remote", r.RemoteAddr)
+		replyJSON(w, http.StatusOK, struct {
+			AppID     string `json:"appid"`
+			Forgotten bool   `json:"forgotten"`
+		}{appid, true})
+		return nil
+	}
+	a, err := s.accounts.Account(r.Context(), appid)
+	if err != nil {
+		return s.faultOf(err, appid)
+	}
+	replyJSON(w, http.StatusOK, newAccount(a, time.Now()))
+	return nil
+}
+
+// serveRefresh is POST /api/accounts/APPID/refresh.
+func (s *state) serveRefresh(w http.ResponseWriter, r *http.Request, appid string) *fault {
+	ctx, cancel := unhurried(w, r, renewTime)
+	defer cancel()
+	a, err := s.accounts.Refresh(ctx, appid)
+	if err != nil {
+		return s.faultOf(err, appid)
+	}
+	s.log.Info("an operator had a token renewed", "account", appid, "remote", r.RemoteAddr)
+	replyJSON(w, http.StatusOK, newAccount(a, time.Now()))
+	return nil
+}
+
+var noComponent = &fault{status: http.StatusConflict, msg: "no component is configured: there are no authorisers", hint: "fill in [component]"}
+
+// serveSync is POST /api/sync. Whoever asked and leaves ends it; what was found until then stays.
+func (s *state) serveSync(w http.ResponseWriter, r *http.Request) {
+	if s.gauges.Component() == "" {
+		fail(w, r, noComponent)
+		return
+	}
+	ctx, cancel := unhurried(w, r, syncTime)
+	defer cancel()
+	got, err := s.accounts.Sync(ctx)
+	if err != nil {
+		fail(w, r, s.faultOf(err, s.gauges.Component()))
+		return
+	}
+	s.log.Info("an operator had the accounts compared with WeChat's list", "listed", got.Listed, "added", got.Added,
+		"recovered", got.Recovered, "revoked", got.Revoked, "remote", r.RemoteAddr)
+	replyJSON(w, http.StatusOK, struct {
+		Listed    int     `json:"listed"`
+		Added     int     `json:"added"`
+		Recovered int     `json:"recovered"`
+		Revoked   int     `json:"revoked"`
+		Unchanged int     `json:"unchanged"`
+		Took      float64 `json:"took"` // seconds
+	}{got.Listed, got.Added, got.Recovered, got.Revoked, got.Unchanged, float64(got.Took.Round(time.Millisecond).Milliseconds()) / 1000})
+}

@@ -1,0 +1,197 @@
+package console
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"wxproxy/tokens"
+)
+
+// The JSON that operators' programs read: names in snake_case, times as in RFC 3339, lengths of
+// time in seconds. A field without a value is left out, except numbers that count.
+
+// What requests may ask for.
+const (
+	defaultLimit = 50   // accounts in one answer
+	mostLimit    = 1000 // a larger limit means this one
+	mostQuery    = 200  // bytes of q, method and caller
+	mostPath     = 8192 // bytes of the path to explain
+)
+
+// api adds the routes of the JSON.
+func (s *state) api() {
+	read := []string{http.MethodGet, http.MethodHead}
+	post := []string{http.MethodPost}
+	s.routes["/api/status"] = route{methods: read, serve: s.serveStatus}
+	s.routes["/api/accounts"] = route{methods: read, serve: s.serveList}
+	s.routes["/api/accounts/import"] = route{methods: post, serve: s.serveImport}
+	s.routes["/api/sync"] = route{methods: post, serve: s.serveSync}
+	if s.explain != nil {
+		s.routes["/api/explain"] = route{methods: read, serve: s.serveExplain}
+	}
+}
+
+// accountRoute finds what is answered below /api/accounts/APPID. An appid of the wrong form is told as
+// such, rather than as a path that does not exist. Escapes are not undone: no appid needs any.
+func (s *state) accountRoute(u *url.URL) (route, bool) {
+	rest, ok := strings.CutPrefix(u.EscapedPath(), "/api/accounts/")
+	if !ok || s.accounts == nil {
+		return route{}, false
+	}
+	appid, verb, hasVerb := strings.Cut(rest, "/")
+	with := func(serve func(http.ResponseWriter, *http.Request, string) *fault) func(http.ResponseWriter, *http.Request) {
+		return func(w http.ResponseWriter, r *http.Request) {
+			f := badAppID
+			if isAppID(appid) {
+				f = serve(w, r, appid)
+			}
+			if f != nil {
+				fail(w, r, f)
+			}
+		}
+	}
+	switch {
+	case !hasVerb:
+		return route{methods: []string{http.MethodGet, http.MethodHead, http.MethodDelete}, serve: with(s.serveAccount)}, true
+	case verb == "refresh":
+		return route{methods: []string{http.MethodPost}, serve: with(s.serveRefresh)}, true
+	}
+	return route{}, false
+}
+
+var badAppID = &fault{status: http.StatusBadRequest, msg: "this is no appid", hint: "an appid is wx and 16 lower-case letters or digits"}
+
+// isAppID: wx and 16 lower-case letters or digits.
+func isAppID(s string) bool {
+	if len(s) != 18 || s[:2] != "wx" {
+		return false
+	}
+	for _, ch := range []byte(s[2:]) {
+		if (ch < '0' || ch > '9') && (ch < 'a' || ch > 'z') {
+			return false
+		}
+	}
+	return true
+}
+
+// account is [tokens.Account] as JSON. The secrets of an account are told by their fingerprints, which
+// is enough to see whether two places have the same.
+type account struct {
+	AppID      string       `json:"appid"`
+	Kind       string       `json:"kind"` // authorizer, component, app
+	State      tokens.State `json:"state"`
+	Name       string       `json:"name,omitempty"`
+	Type       string       `json:"type,omitempty"`
+	Token      string       `json:"token_fingerprint,omitempty"`
+	Refresh    string       `json:"refresh_token_fingerprint,omitempty"`
+	Issued     time.Time    `json:"issued,omitzero"`
+	Expires    time.Time    `json:"expires,omitzero"`
+	Age        *int64       `json:"age,omitempty"`        // seconds since it was issued
+	ExpiresIn  *int64       `json:"expires_in,omitempty"` // seconds, below 0 where it is over; absent without a token
+	Authorized time.Time    `json:"authorized,omitzero"`
+	Revoked    time.Time    `json:"revoked,omitzero"`
+	Failures   int          `json:"failures"`
+	Failure    string       `json:"failure,omitempty"`
+	RetryAt    time.Time    `json:"retry_at,omitzero"`
+}
+
+func newAccount(a tokens.Account, now time.Time) account {
+	out := account{
+		AppID: a.AppID, Kind: a.Kind.String(), State: a.State, Name: a.Name, Type: a.Type, Token: a.Token, Refresh: a.RefreshToken,
+		Issued: utc(a.Issued), Expires: utc(a.Expires), Authorized: utc(a.Authorized), Revoked: utc(a.Revoked),
+		Failures: a.Failures, Failure: a.Failure, RetryAt: utc(a.RetryAt),
+	}
+	if !a.Issued.IsZero() {
+		out.Age = whole(now.Sub(a.Issued))
+	}
+	if !a.Expires.IsZero() {
+		out.ExpiresIn = whole(a.Expires.Sub(now))
+	}
+	return out
+}
+
+// utc drops the zone and what is below a second: replicas in different places answer alike.
+func utc(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.UTC().Truncate(time.Second)
+}
+
+func whole(d time.Duration) *int64 {
+	n := int64(d / time.Second)
+	return &n
+}
+
+// query reads the parameters of a request; what cannot be read is told, not passed over.
+func query(r *http.Request) (url.Values, *fault) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, &fault{status: http.StatusBadRequest, msg: "the query cannot be read", hint: "percent-encode what is not a letter or a digit"}
+	}
+	for _, values := range q {
+		if len(values) > 1 {
+			return nil, &fault{status: http.StatusBadRequest, msg: "a parameter of the query occurs more than once", hint: "send each once"}
+		}
+	}
+	return q, nil
+}
+
+// number reads a whole number that is at least least; absent, it is otherwise.
+func number(q url.Values, name string, least, otherwise int) (int, *fault) {
+	text := q.Get(name)
+	if text == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil || int(n) < least {
+		return 0, &fault{status: http.StatusBadRequest, msg: name + " is no number that can be used", hint: name + " is a whole number from " + strconv.Itoa(least) + " on"}
+	}
+	return int(n), nil
+}
+
+// serveStatus is GET /api/status.
+func (s *state) serveStatus(w http.ResponseWriter, r *http.Request) {
+	type component struct {
+		AppID     string `json:"appid"`
+		TicketAge *int64 `json:"ticket_age"`       // seconds; null: none has come
+		ExpiresIn *int64 `json:"token_expires_in"` // seconds, below 0 where it is over; null: there is none
+	}
+	type counts struct {
+		Active  int `json:"active"`
+		Revoked int `json:"revoked"`
+		Failing int `json:"failing"`
+	}
+	out := struct {
+		Version   string     `json:"version"`
+		GoVersion string     `json:"go_version"`
+		Started   time.Time  `json:"started"`
+		Uptime    int64      `json:"uptime"` // seconds
+		Store     string     `json:"store"`
+		Ready     bool       `json:"ready"`
+		Reasons   []string   `json:"reasons"`   // why not; empty where it is
+		Component *component `json:"component"` // null: none is configured
+		Accounts  counts     `json:"accounts"`  // authorizers, by state
+	}{
+		Version: s.about.Version, GoVersion: s.about.GoVersion, Store: s.about.Store,
+		Started: utc(s.about.Started), Uptime: *whole(time.Since(s.about.Started)), Ready: true, Reasons: []string{},
+	}
+	if err := s.ready.get(r.Context()); err != nil {
+		out.Ready = false
+		out.Reasons = strings.Split(strings.TrimSpace(err.Error()), "\n")
+	}
+	if appid := s.gauges.Component(); appid != "" {
+		out.Component = &component{AppID: appid}
+		if age, ok := s.gauges.TicketAge(); ok {
+			out.Component.TicketAge = whole(age)
+		}
+		if left, ok := s.gauges.ComponentExpiry(); ok {
+			out.Component.ExpiresIn = whole(left)
+		}
+	}
+	out.Accounts.Active, out.Accounts.Revoked, out.Accounts.Failing = s.gauges.Accounts()
+	replyJSON(w, http.StatusOK, out)
+}

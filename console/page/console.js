@@ -1,0 +1,295 @@
+// The operator's page: shows what /api/ tells, and asks it to do things. What comes from there is put
+// in as text, never as markup.
+"use strict";
+
+const words = {
+  en: {
+    status: "Status", ready: "ready", notReady: "not ready", ticket: "Ticket", component: "Component token", accounts: "Accounts", process: "Running for",
+    ticketNone: "none", ticketNoneNote: "WeChat has pushed none yet", ticketNote: "since WeChat's last push; one comes every 10 minutes", noComponent: "no component is configured",
+    tokenOver: "over", tokenNone: "none", left: "{} left", counts: "{} active", countsNote: "{0} failing, {1} withdrawn", store: "store: {}", total: "{} in all", found: "{} found",
+    search: "Search", searchHint: "appid or name", sync: "Compare with WeChat", syncing: "Comparing …", synced: "{listed} on WeChat's list: {added} added, {recovered} recovered, {revoked} withdrawn",
+    name: "Name", type: "Type", state: "State", token: "Token expires", authorised: "Authorised", actions: "Actions", refresh: "Renew", forget: "Forget", refreshed: "{} has a new token", forgotten: "{} is forgotten",
+    empty: "No accounts.", previous: "Previous", next: "Next", ago: "{} ago", in: "in {}", over: "over for {}", none: "none", cancel: "Cancel",
+    forgetTitle: "Forget this account?", forgetText: "Its refresh token is deleted here. At WeChat nothing changes: a comparison finds the account again while its authorisation stands.",
+    explain: "Explain a call", explainHint: "what wxproxy would do with it; nobody is called", explainDo: "Explain", method: "Method", path: "Path", caller: "Caller", optional: "optional",
+    active: "active", revoked: "withdrawn", failing: "failing", unreachable: "wxproxy does not answer.",
+    x_call: "Call", x_answer: "Answer", x_credential: "Credential", x_parameter: "Parameter", x_adds: "Put in too", x_removes: "Taken out", x_twin: "Forwarded to", x_rule: "Rule", x_account: "Account",
+    x_token: "Token", x_masked: "Answer", x_maskedText: "credentials in it are masked", x_caller: "Caller", x_note: "Note", x_forwarded: "WeChat's own", x_own: "{}, by wxproxy itself",
+    x_may: "{} may make this call", x_mayNot: "{} may not make this call", r_route: "[[route]] {}", r_table: "{}, in the table", r_default: "the default: the account's token", r_: "none was reached",
+    c_component: "the component's token", c_authorizer: "the authorizer's token", c_app: "the own account's token", c_secret: "the own account's secret", c_none: "none", c_refused: "none: the call is not forwarded",
+  },
+  zh: {
+    status: "状态", ready: "就绪", notReady: "未就绪", ticket: "Ticket 距今", component: "第三方平台令牌", accounts: "账号", process: "已运行",
+    ticketNone: "无", ticketNoneNote: "微信尚未推送", ticketNote: "距微信上次推送；每 10 分钟一次", noComponent: "未配置第三方平台",
+    tokenOver: "已过期", tokenNone: "无", left: "剩余 {}", counts: "{} 正常", countsNote: "{0} 异常，{1} 已取消授权", store: "存储：{}", total: "共 {} 个", found: "找到 {} 个",
+    search: "搜索", searchHint: "appid 或名称", sync: "与微信核对", syncing: "正在核对…", synced: "微信列表 {listed} 个：新增 {added}，恢复 {recovered}，取消授权 {revoked}",
+    name: "名称", type: "类型", state: "状态", token: "令牌过期", authorised: "授权时间", actions: "操作", refresh: "刷新", forget: "移除", refreshed: "{} 已换新令牌", forgotten: "{} 已移除",
+    empty: "没有账号。", previous: "上一页", next: "下一页", ago: "{}前", in: "{}后过期", over: "已过期 {}", none: "无", cancel: "取消",
+    forgetTitle: "移除此账号？", forgetText: "本地的 refresh token 会被删除；微信侧不变。只要授权仍在，核对时会再次找回。",
+    explain: "解释一次调用", explainHint: "wxproxy 会如何处理；不会真正调用", explainDo: "解释", method: "方法", path: "路径", caller: "调用方", optional: "可选",
+    active: "正常", revoked: "已取消授权", failing: "异常", unreachable: "wxproxy 没有应答。",
+    x_call: "调用", x_answer: "应答", x_credential: "凭据", x_parameter: "参数", x_adds: "另外加入", x_removes: "去除", x_twin: "转发到", x_rule: "规则", x_account: "账号",
+    x_token: "令牌", x_masked: "应答", x_maskedText: "其中的凭据会被遮蔽", x_caller: "调用方", x_note: "说明", x_forwarded: "来自微信", x_own: "{}，由 wxproxy 直接应答",
+    x_may: "{} 可以调用", x_mayNot: "{} 不可以调用", r_route: "[[route]] {}", r_table: "{}（内置表）", r_default: "默认：账号令牌", r_: "未到达任何规则",
+    c_component: "第三方平台令牌", c_authorizer: "授权方令牌", c_app: "自有账号令牌", c_secret: "自有账号 secret", c_none: "无", c_refused: "无：不转发",
+  },
+};
+const zhTypes = { "official account": "公众号", "mini program": "小程序", "component": "第三方平台", "own account": "自有账号", "authorizer": "授权方", "app": "自有账号" };
+
+const $ = (id) => document.getElementById(id);
+let language = (navigator.language || "en").startsWith("zh") ? "zh" : "en";
+let lastStatus = null, lastList = null, lastExplanation = null;
+let offset = 0, search = "";
+const limit = 20;
+
+// say gives the word of that name, with values in the places marked {}, {0}, {name}.
+function say(name, values = "") {
+  return words[language][name].replace(/\{(\w*)\}/g, (_, key) => key === "" ? values : values[key]);
+}
+
+function span(seconds) {
+  const s = Math.abs(Math.trunc(seconds)), m = Math.trunc(s / 60), h = Math.trunc(m / 60);
+  const [S, M, H, D] = language === "zh" ? [" 秒", " 分钟", " 小时", " 天"] : ["s", "m", "h", "d"];
+  if (s < 60) return s + S;
+  if (m < 60) return m + M;
+  if (h < 48) return h + H + (m % 60 ? (language === "zh" ? " " : "") + m % 60 + M : "");
+  return Math.trunc(h / 24) + D;
+}
+
+const since = (time) => (Date.now() - Date.parse(time)) / 1000;
+const typeOf = (a) => language === "zh" ? zhTypes[a.type || a.kind] || a.type || a.kind : a.type || a.kind;
+
+function put(id, text, className) {
+  const e = $(id);
+  e.textContent = text;
+  if (className !== undefined) e.className = className;
+}
+
+function make(tag, text, className) {
+  const e = document.createElement(tag);
+  if (text !== undefined) e.textContent = text;
+  if (className) e.className = className;
+  return e;
+}
+
+// ask gives the JSON of an answer, or throws what went wrong in words.
+async function ask(path, method = "GET") {
+  let response, answer;
+  try {
+    response = await fetch(path, { method, headers: { Accept: "application/json" } });
+    answer = await response.json();
+  } catch {
+    throw new Error(say("unreachable"));
+  }
+  if (!response.ok) throw new Error(answer.error + (answer.hint ? " – " + answer.hint : ""));
+  return answer;
+}
+
+let toastTimer = 0;
+function toast(text, bad) {
+  put("toast", text, bad ? "bad" : "");
+  $("toast").hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => { $("toast").hidden = true; }, bad ? 9000 : 4000);
+}
+
+function showStatus() {
+  const s = lastStatus;
+  if (!s) return;
+  put("version", s.version);
+  put("ready", say(s.ready ? "ready" : "notReady"), "pill " + (s.ready ? "good" : "bad"));
+  $("reasons").replaceChildren(...s.reasons.map((reason) => make("li", reason)));
+  $("reasons").hidden = s.ready;
+  const c = s.component;
+  if (!c) {
+    put("ticket", "–"); put("ticket-note", say("noComponent"));
+    put("component", "–"); put("component-note", say("noComponent"));
+  } else {
+    const none = c.ticket_age === null;
+    put("ticket", none ? say("ticketNone") : span(c.ticket_age), "value" + (none || c.ticket_age > 12 * 3600 ? " bad" : c.ticket_age > 1800 ? " warn" : ""));
+    put("ticket-note", say(none ? "ticketNoneNote" : "ticketNote"));
+    const left = c.token_expires_in;
+    put("component", left === null ? say("tokenNone") : left <= 0 ? say("tokenOver") : say("left", span(left)), "value" + (left !== null && left <= 0 ? " warn" : ""));
+    put("component-note", c.appid);
+  }
+  put("counts", say("counts", s.accounts.active), "value" + (s.accounts.failing ? " warn" : ""));
+  put("counts-note", say("countsNote", [s.accounts.failing, s.accounts.revoked]));
+  put("uptime", span(s.uptime));
+  put("store", say("store", s.store) + " · " + s.go_version);
+}
+
+function tokenOf(a) {
+  if (a.expires_in === undefined || !a.token_fingerprint) return say("none");
+  return a.expires_in > 0 ? say("in", span(a.expires_in)) : say("over", span(a.expires_in));
+}
+
+function row(a) {
+  const tr = make("tr");
+  tr.append(make("td", a.appid, "mono"));
+  const name = make("td", a.name || "–", "name");
+  name.title = a.name || "";
+  tr.append(name, make("td", typeOf(a)));
+  const state = make("td");
+  state.append(make("span", say(a.state), "pill " + a.state));
+  if (a.failure) state.append(make("span", a.failure, "why"));
+  const token = make("td", tokenOf(a));
+  token.title = a.token_fingerprint || "";
+  tr.append(state, token, make("td", a.authorized ? say("ago", span(since(a.authorized))) : "–"));
+  const actions = make("td", undefined, "actions");
+  const renew = make("button", say("refresh")), forget = make("button", say("forget"), "danger");
+  renew.type = forget.type = "button";
+  renew.dataset.key = a.appid + "-renew";
+  forget.dataset.key = a.appid + "-forget";
+  renew.disabled = a.state === "revoked";
+  forget.disabled = a.kind !== "authorizer";
+  renew.onclick = () => act(renew, () => ask("/api/accounts/" + a.appid + "/refresh", "POST"), say("refreshed", a.appid));
+  forget.onclick = async () => {
+    if (await agreed(a)) act(forget, () => ask("/api/accounts/" + a.appid, "DELETE"), say("forgotten", a.appid));
+  };
+  actions.append(renew, forget);
+  tr.append(actions);
+  return tr;
+}
+
+// agreed asks in a dialog; closing it any other way is a no.
+function agreed(a) {
+  const dialog = $("ask");
+  put("ask-who", a.name ? a.appid + "  " + a.name : a.appid);
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+}
+
+async function act(button, what, done) {
+  button.disabled = true;
+  try {
+    await what();
+    toast(done);
+  } catch (e) {
+    toast(e.message, true);
+  }
+  button.disabled = false;
+  update();
+}
+
+function showList() {
+  const l = lastList;
+  if (!l) return;
+  put("total", say(search ? "found" : "total", l.total));
+  const focused = document.activeElement?.dataset.key;
+  $("rows").replaceChildren(...l.accounts.map(row));
+  if (focused) document.querySelector(`[data-key="${focused}"]`)?.focus(); // who works by keyboard stays where he is
+  $("empty").hidden = l.accounts.length > 0;
+  $("pages").hidden = l.total <= limit;
+  put("range", l.accounts.length ? `${l.offset + 1}–${l.offset + l.accounts.length} / ${l.total}` : "");
+  $("previous").disabled = l.offset === 0;
+  $("next").disabled = l.offset + l.accounts.length >= l.total;
+}
+
+// Of answers that overtake each other the last question's counts.
+let asked = 0;
+async function list() {
+  const mine = ++asked;
+  const got = await ask("/api/accounts?" + new URLSearchParams({ offset, limit, q: search }));
+  if (mine !== asked) return;
+  if (!got.accounts.length && offset > 0) { // the page's last account is gone
+    offset = Math.max(0, Math.min(offset - limit, Math.floor((got.total - 1) / limit) * limit));
+    return list();
+  }
+  lastList = got;
+  showList();
+}
+
+async function update() {
+  try {
+    const [status] = await Promise.all([ask("/api/status"), list()]);
+    lastStatus = status;
+    showStatus();
+    $("trouble").hidden = true;
+  } catch (e) {
+    put("trouble", e.message);
+    $("trouble").hidden = false;
+  }
+}
+
+function showExplanation() {
+  const e = lastExplanation, dl = $("explanation");
+  if (!e) return;
+  dl.replaceChildren();
+  dl.hidden = false;
+  const add = (name, text, mono) => dl.append(make("dt", say("x_" + name)), make("dd", text, mono ? "mono" : ""));
+  if (e.trouble) {
+    add("answer", e.trouble);
+    return;
+  }
+  add("call", e.method + " " + e.path + (e.appid ? "  (" + e.appid + ")" : ""), true);
+  add("answer", e.refusal ? say("x_own", e.refusal.status) + ": " + e.refusal.error + (e.refusal.hint ? " – " + e.refusal.hint : "") : !e.forwarded_path ? "wxproxy" : say("x_forwarded") + (e.masked ? "; " + say("x_maskedText") : ""));
+  add("credential", say("c_" + (e.parameter === "secret" ? "secret" : e.credential)) + (e.holder ? "  (" + e.holder + ")" : ""));
+  if (e.parameter) add("parameter", e.parameter, true);
+  if (e.adds) add("adds", e.adds.join(", "), true);
+  if (e.removes) add("removes", e.removes.join(", "), true);
+  if (e.forwarded_path && e.forwarded_path !== e.path) add("twin", e.forwarded_path, true);
+  add("rule", say("r_" + e.rule.source, e.rule.path));
+  if (e.account) {
+    add("account", [e.account.name, typeOf(e.account), say(e.account.state)].filter(Boolean).join(" · "));
+    add("token", (e.account.token_fingerprint ? e.account.token_fingerprint + " · " : "") + tokenOf(e.account));
+  }
+  if (e.caller) add("caller", say(e.caller.allowed ? "x_may" : "x_mayNot", e.caller.name) + ": " + e.caller.reason);
+  if (e.note) add("note", e.note);
+}
+
+$("explain").onsubmit = async (event) => {
+  event.preventDefault();
+  const q = new URLSearchParams();
+  for (const [name, value] of new FormData(event.target)) if (value.trim()) q.set(name, value.trim());
+  try {
+    lastExplanation = await ask("/api/explain?" + q);
+  } catch (e) {
+    lastExplanation = { trouble: e.message };
+  }
+  showExplanation();
+};
+
+$("sync").onclick = async () => {
+  const button = $("sync");
+  button.disabled = true;
+  button.textContent = say("syncing");
+  try {
+    toast(say("synced", await ask("/api/sync", "POST")));
+  } catch (e) {
+    toast(e.message, true);
+  }
+  button.disabled = false;
+  button.textContent = say("sync");
+  update();
+};
+
+let typing = 0;
+$("search").oninput = (event) => {
+  clearTimeout(typing);
+  typing = setTimeout(() => {
+    search = event.target.value.trim();
+    offset = 0;
+    update();
+  }, 200);
+};
+$("search").onsubmit = (event) => event.preventDefault();
+$("previous").onclick = () => { offset = Math.max(0, offset - limit); update(); };
+$("next").onclick = () => { offset += limit; update(); };
+
+function translate() {
+  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  put("language", language === "zh" ? "English" : "中文");
+  $("language").lang = language === "zh" ? "en" : "zh";
+  for (const e of document.querySelectorAll("[data-t]")) e.textContent = say(e.dataset.t);
+  for (const e of document.querySelectorAll("[data-t-label]")) e.setAttribute("aria-label", say(e.dataset.tLabel));
+  for (const e of document.querySelectorAll("[data-t-hint]")) e.placeholder = say(e.dataset.tHint);
+  showStatus();
+  showList();
+  showExplanation();
+}
+$("language").onclick = () => { language = language === "zh" ? "en" : "zh"; translate(); };
+
+translate();
+update();
+setInterval(() => { if (!document.hidden && !$("ask").open) update(); }, 10000);
