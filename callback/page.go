@@ -53,7 +53,16 @@ type view struct {
 type links struct {
 	PC, Phone string
 	QR        string // path of an SVG; "": the link is too long for one
-	Side      int
+	Side      int    // of the code, in modules
+}
+
+// Pixels is how large the code is shown: modules are of whole pixels, or some would be wider than others.
+func (l *links) Pixels() int {
+	const roomy = 100 // modules: up to version 19
+	if l.Side <= roomy {
+		return 3 * l.Side
+	}
+	return 2 * l.Side
 }
 
 // action is a button.
