@@ -201,10 +201,13 @@ func prefetches(r *http.Request) bool {
 }
 
 // robots are words in the names of programs that look at links which people send each other.
-var robots = []string{"bot/", "bot;", "bot ", "bot)", "spider", "crawler", "preview", "facebookexternalhit", "whatsapp/", "slack-imgproxy", "embedly", "curl-preview"}
+var robots = []string{"bot/", "bot;", "bot)", "bot-", "bot (", "+http", "spider", "crawler", "preview", "facebookexternalhit", "whatsapp/", "embedly"}
 
 func isRobot(agent string) bool {
 	agent = strings.ToLower(agent)
+	if strings.Contains(agent, "micromessenger") {
+		return false // WeChat's own browser, whatever the phone is called
+	}
 	return strings.HasSuffix(agent, "bot") || slices.ContainsFunc(robots, func(word string) bool { return strings.Contains(agent, word) })
 }
 
