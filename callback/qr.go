@@ -156,13 +156,23 @@ func qrInterleave(version int, level qrLevel, data []byte) []byte {
 
 // qrMul multiplies in GF(256) modulo x^8+x^4+x^3+x^2+1.
 func qrMul(a, b byte) byte {
-	z := 0
-	for i := 7; i >= 0; i-- {
-		z = z<<1 ^ z>>7*0x11d
-		z ^= int(b) >> i & 1 * int(a)
+	if a == 0 || b == 0 {
+		return 0
 	}
-	return byte(z)
+	return qrPowers[int(qrLogs[a])+int(qrLogs[b])]
 }
+
+// qrPowers are those of 2, twice round, and qrLogs the way back.
+var qrPowers, qrLogs = func() (powers [510]byte, logs [256]byte) {
+	v := 1
+	for i := range 255 {
+		powers[i], powers[i+255], logs[v] = byte(v), byte(v), byte(i)
+		if v <<= 1; v >= 256 {
+			v ^= 0x11d
+		}
+	}
+	return powers, logs
+}()
 
 // qrGenerator is the product of all x-2^i for i below degree, without its leading 1.
 func qrGenerator(degree int) []byte {

@@ -130,63 +130,74 @@ func (q *qrCode) data(codewords []byte) {
 	}
 }
 
-// mask turns modules round in one of eight patterns, so that no large areas are alike.
+// mask turns modules round in one of eight patterns, so that no large areas are alike. All repeat after 12 modules.
 func (q *qrCode) mask(kind int) {
 	for y := range q.size {
-		for x := range q.size {
-			turn := false
-			switch kind {
-			case 0:
-				turn = (x+y)%2 == 0
-			case 1:
-				turn = y%2 == 0
-			case 2:
-				turn = x%3 == 0
-			case 3:
-				turn = (x+y)%3 == 0
-			case 4:
-				turn = (x/3+y/2)%2 == 0
-			case 5:
-				turn = x*y%2+x*y%3 == 0
-			case 6:
-				turn = (x*y%2+x*y%3)%2 == 0
-			case 7:
-				turn = ((x+y)%2+x*y%3)%2 == 0
-			}
-			if i := y*q.size + x; turn && !q.special[i] {
-				q.dark[i] = !q.dark[i]
+		row, special := q.dark[y*q.size:(y+1)*q.size], q.special[y*q.size:(y+1)*q.size]
+		turns := qrMasks[kind][y%12]
+		for x := range row {
+			if turns>>(x%12)&1 == 1 && !special[x] {
+				row[x] = !row[x]
 			}
 		}
 	}
 }
 
+// qrMasks has a row of each pattern as bits, column 0 the lowest.
+var qrMasks = func() (out [8][12]uint16) {
+	for kind, turned := range []func(x, y int) bool{
+		func(x, y int) bool { return (x+y)%2 == 0 },
+		func(x, y int) bool { return y%2 == 0 },
+		func(x, y int) bool { return x%3 == 0 },
+		func(x, y int) bool { return (x+y)%3 == 0 },
+		func(x, y int) bool { return (x/3+y/2)%2 == 0 },
+		func(x, y int) bool { return x*y%2+x*y%3 == 0 },
+		func(x, y int) bool { return (x*y%2+x*y%3)%2 == 0 },
+		func(x, y int) bool { return ((x+y)%2+x*y%3)%2 == 0 },
+	} {
+		for y := range 12 {
+			for x := range 12 {
+				if turned(x, y) {
+					out[kind][y] |= 1 << x
+				}
+			}
+		}
+	}
+	return out
+}()
+
 // penalty says how hard a camera would find it, by the standard's four rules.
 func (q *qrCode) penalty() int {
-	total, dark := 0, 0
-	for i := range q.size {
-		for _, line := range [2]func(int) bool{func(k int) bool { return q.at(k, i) }, func(k int) bool { return q.at(i, k) }} {
-			total += qrLinePenalty(q.size, line)
-		}
-		for j := range q.size {
-			if q.at(i, j) {
+	n, total, dark := q.size, 0, 0
+	column := make([]bool, n)
+	for i := range n {
+		row := q.dark[i*n : (i+1)*n]
+		for k, d := range row {
+			column[k] = q.dark[k*n+i]
+			if d {
 				dark++
 			}
-			if i > 0 && j > 0 && q.at(i, j) == q.at(i-1, j) && q.at(i, j) == q.at(i, j-1) && q.at(i, j) == q.at(i-1, j-1) {
+		}
+		total += qrLinePenalty(row) + qrLinePenalty(column)
+		if i == 0 {
+			continue
+		}
+		above := q.dark[(i-1)*n : i*n]
+		for k := 1; k < n; k++ {
+			if d := row[k]; d == row[k-1] && d == above[k] && d == above[k-1] {
 				total += 3
 			}
 		}
 	}
-	off := 20*dark - 10*q.size*q.size
-	return total + 10*(max(off, -off)/(q.size*q.size))
+	off := 20*dark - 10*n*n
+	return total + 10*(max(off, -off)/(n*n))
 }
 
 // qrLinePenalty counts runs of five and more, and what looks like a finder.
-func qrLinePenalty(size int, line func(int) bool) int {
+func qrLinePenalty(line []bool) int {
 	total, run, last := 0, 0, uint(0)
-	for k := range size {
-		if k > 0 && line(k) == line(k-1) {
-			run++
-		} else {
+	for k, d := range line {
+		if run++; k > 0 && d != line[k-1] {
 			run = 1
 		}
 		switch {
@@ -195,11 +206,11 @@ func qrLinePenalty(size int, line func(int) bool) int {
 		case run > 5:
 			total++
 		}
-		last <<= 1
-		if line(k) {
+		last = last << 1 & (1<<11 - 1)
+		if d {
 			last |= 1
 		}
-		if last &= 1<<11 - 1; k >= 10 && (last == 0b10111010000 || last == 0b00001011101) {
+		if k >= 10 && (last == 0b10111010000 || last == 0b00001011101) {
 			total += 40
 		}
 	}
