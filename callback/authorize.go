@@ -70,7 +70,9 @@ func (h *Handler) authorizeView(r *http.Request, words *phrases) view {
 	}
 	p, problem := readAsked(r.URL.RawQuery, k.pages.returnTo, words)
 	if problem != "" {
-		return failed(http.StatusBadRequest, words.badLink, problem)
+		v := failed(http.StatusBadRequest, words.badLink, problem)
+		v.Text = append(v.Text, words.badAdvice)
+		return v
 	}
 	// A code is fetched for people only: who looks whether the page is there, or what it is about, gets none.
 	switch {

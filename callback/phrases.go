@@ -17,7 +17,7 @@ type phrases struct {
 	welcome, welcomeText string
 	robot, robotText     string
 
-	badLink, badType, badAccount, badCategories, badState, badReturn, badQuery string
+	badLink, badType, badAccount, badCategories, badState, badReturn, badQuery, badAdvice string
 
 	tooMany, tooManyText           string
 	notSetUp, noPublicURL          string
@@ -45,7 +45,7 @@ var phrasesOf = map[string]*phrases{
 		robot: "微信账号授权", robotText: "请在浏览器中打开本页。",
 		badLink: "链接有误", badType: "链接中的 type 无效，应为 1、2、3、4、5、6 或 8。", badAccount: "链接中的 biz_appid 不是 AppID。",
 		badCategories: "链接中的 category_ids 应为以 | 分隔的数字。", badState: "链接中的 state 过长，最多 512 字节。",
-		badReturn: "链接中的 return_to 不是允许的返回地址。", badQuery: "链接中的参数无法读取，或重复出现。请向提供链接的人索取新的链接。",
+		badReturn: "链接中的 return_to 不是允许的返回地址。", badQuery: "链接中的参数无法读取，或重复出现。", badAdvice: "请向提供链接的人索取新的链接。",
 		tooMany: "请稍候", tooManyText: "打开次数过多，请在 {} 秒后刷新本页。",
 		notSetUp: "授权页面尚未配置", noPublicURL: "请运维人员在配置文件的 [callback] 中设置 public_url，即互联网访问本服务的地址，例如 https://wx.example.com。",
 		notReady: "暂时无法连接微信", notReadyText: "这通常很快恢复。请在一分钟后刷新本页。", notReadyCode: "您的授权没有丢失。请在一分钟后刷新本页。",
@@ -62,14 +62,14 @@ var phrasesOf = map[string]*phrases{
 		Lead:       "Allow us to look after your Official Account or Mini Program. You confirm on WeChat’s own pages; we never see your password.",
 		PhoneTitle: "On your phone", PhoneScan: "Have the account’s administrator open WeChat, tap “Scan”, and point it at the code.", PhoneTap: "Open this page inside WeChat, signed in as the account’s administrator.", PhoneButton: "Authorise in WeChat",
 		QRLabel: "QR code of the link for phones",
-		PCTitle: "On this computer", PCText: "Open WeChat’s page, where the administrator scans a code and chooses the account.", PCButton: "Go to WeChat",
+		PCTitle: "On a computer", PCText: "Open WeChat’s page, where the administrator scans a code and chooses the account.", PCButton: "Go to WeChat",
 		NoteAdmin: "Only the account’s administrator can confirm.", NoteChoice: "You choose the permissions on WeChat’s page, and can withdraw them there at any time.", NoteIn: "These links are good for {} minutes. If they have expired, reload this page.",
 		again: "Authorise again", tryAgain: "Try again",
 		welcome: "Authorised", welcomeText: "Your account is connected. You can close this page.",
 		robot: "Authorise a WeChat account", robotText: "Please open this page in a browser.",
 		badLink: "This link is not right", badType: "Its type must be 1, 2, 3, 4, 5, 6 or 8.", badAccount: "Its biz_appid is no AppID.",
 		badCategories: "Its category_ids must be numbers joined by “|”.", badState: "Its state is longer than 512 bytes.",
-		badReturn: "Its return_to is not an address that merchants may be sent back to.", badQuery: "Its parameters cannot be read, or are repeated. Please ask whoever gave it to you for a new one.",
+		badReturn: "Its return_to is not an address that merchants may be sent back to.", badQuery: "Its parameters cannot be read, or are repeated.", badAdvice: "Please ask whoever gave it to you for a new one.",
 		tooMany: "One moment, please", tooManyText: "This page was opened too often. Reload it in {} seconds.",
 		notSetUp: "This page is not set up yet", noPublicURL: "Operators: set public_url in [callback] of the configuration to the address at which the internet reaches this service, such as https://wx.example.com.",
 		notReady: "WeChat cannot be reached right now", notReadyText: "This usually passes quickly. Reload this page in a minute.", notReadyCode: "Your authorisation is not lost. Reload this page in a minute.",

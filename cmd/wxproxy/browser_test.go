@@ -89,3 +89,42 @@ func TestMerchantsAuthorise(t *testing.T) {
 		}
 	}
 }
+
+// Where merchants authorise can be set while wxproxy runs; at WeChat, unless all of it is on this machine.
+func TestPagesAreReloaded(t *testing.T) {
+	w := newWorld(t, sandbox.Config{})
+	w.start()
+	if err := w.wx.PushTicket(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	const query = "/authorize?return_to=https%3A%2F%2Fshop.example.com%2Fdone"
+	page := ""
+	is := func(want int) func() bool {
+		return func() bool {
+			status, body := w.get(w.callback, query)
+			page = body
+			return status == want
+		}
+	}
+	eventually(t, is(503))
+	reload := func(more string) {
+		t.Helper()
+		w.callbackExtra = more
+		w.config()
+		w.signal(syscall.SIGHUP)
+	}
+	reload("public_url = \"https://wx.example.com\"")
+	eventually(t, is(400)) // nobody may be sent to that address
+	reload("public_url = \"https://wx.example.com\"\nreturn_to = [\"https://shop.example.com/\"]")
+	eventually(t, is(200))
+	if !strings.Contains(page, `href="https://mp.weixin.qq.com/cgi-bin/componentloginpage?component_appid=`) || !strings.Contains(page, "redirect_uri=https%3A%2F%2Fwx.example.com%2Fauthorized%3Fs%3D") {
+		t.Errorf("%s", page)
+	}
+	reload("public_url = \"http://" + w.callback + "\"")
+	eventually(t, is(400)) // each wait ends with the first page that is counted, or the limit would end it
+	reload("public_url = \"http://" + w.callback + "\"\nreturn_to = [\"https://shop.example.com/\"]")
+	eventually(t, is(200))
+	if !strings.Contains(page, `href="`+w.wxURL+"/cgi-bin/componentloginpage?") {
+		t.Errorf("%s", page)
+	}
+}
