@@ -67,7 +67,10 @@ func openPassage(key []byte, component, s string, now time.Time) (p passage, ok 
 		}
 		*f, text = string(text[used:used+int(n)]), text[used+int(n):]
 	}
-	return p, len(text) == 0
+	if len(text) > 0 {
+		return passage{}, false
+	}
+	return p, true
 }
 
 func passageSum(key []byte, component string, text []byte) []byte {

@@ -60,22 +60,23 @@ func readQR(t *testing.T, q *qrCode) string {
 	t.Helper()
 	format, other := 0, 0
 	for i := range 15 { // both copies, from bit 14 down
-		x, y := 8, 14-i
-		switch i := 14 - i; {
-		case i >= 9:
-			x, y = 14-i, 8
-		case i == 8:
+		var x, y int
+		switch b := 14 - i; {
+		case b >= 9:
+			x, y = 14-b, 8
+		case b == 8:
 			x, y = 7, 8
-		case i >= 6:
-			x, y = 8, i+1
+		case b >= 6:
+			x, y = 8, b+1
 		default:
-			x, y = 8, i
+			x, y = 8, b
 		}
 		format = format<<1 | bit(q.at(x, y))
-		if x, y = 8, q.size-1-i; i >= 7 {
-			x, y = q.size-15+i, 8
+		if i < 7 {
+			other = other<<1 | bit(q.at(8, q.size-1-i))
+		} else {
+			other = other<<1 | bit(q.at(q.size-15+i, 8))
 		}
-		other = other<<1 | bit(q.at(x, y))
 	}
 	if format != other {
 		t.Fatalf("the two formats differ: %015b %015b", format, other)
