@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Brings what the tests need beside Go: a real Prometheus with promtool, unpacked into .tools/ and neither
-# installed nor started, a C compiler for the race detector, and curl. It may be run again at any time: what is there stays.
+# installed nor started, a C compiler for the race detector, curl, and Chromium for the pages (not with
+# WXPROXY_NO_BROWSER=1). It may be run again at any time: what is there stays.
 # WXPROXY_TOOLS names another folder than .tools; the tests read it too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -49,6 +50,12 @@ fi
 if ! command -v curl >/dev/null; then
   [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt install -y --no-install-recommends curl ||
     fail "the tests of the demo need curl: install it"
+fi
+
+# The authorisation pages are opened in a real browser. The font has Chinese characters, for screenshots.
+if [ "${WXPROXY_NO_BROWSER:-}" != 1 ] && ! command -v chromium >/dev/null; then
+  [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt install -y --no-install-recommends chromium fonts-wqy-microhei ||
+    fail "the tests of the pages need chromium: install it, or set WXPROXY_NO_BROWSER=1"
 fi
 
 "$tools/usr/bin/prometheus" --version 2>&1 | sed -n 1p

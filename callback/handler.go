@@ -1,16 +1,21 @@
-// Package callback serves WeChat: it takes the pushes of authorisation events, verifies and decrypts
-// them, and has them stored before it says that they have arrived.
+// Package callback serves WeChat and merchants' browsers: it takes the pushes of authorisation events, verifies and
+// decrypts them, and has them stored before it says that they have arrived; and it shows the pages on which a merchant
+// authorises the component.
 //
 // The listener is reached from the internet. Nothing on it tells a stranger more than that
 // it exists, and nothing that a stranger sends is answered with success, stored, or printed.
 package callback
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -51,6 +56,21 @@ type Config struct {
 	Crypts   []*wechat.Crypt
 	Accounts Accounts // nil: no events are taken
 
+	// Authorizations does what the pages /authorize and /authorized need; nil: there are none.
+	Authorizations Authorizations
+	// PublicURL is scheme and host of this listener as the internet sees it. "": the page says that it is missing.
+	PublicURL string
+	// ReturnTo are the addresses below which merchants may be sent back. None: they are sent nowhere.
+	ReturnTo []string
+	// LoginBase is scheme and host of a sandbox whose pages stand in for WeChat's. "": WeChat's own, which are at
+	// two hosts.
+	LoginBase string
+	// StateKey signs what has to come back with a merchant: 32 bytes, the same in all replicas. nil: a random
+	// one; whoever is at WeChat while wxproxy starts anew is then not sent back, but told of success all the same.
+	StateKey []byte
+	// Now is the clock of the pages. nil: time.Now.
+	Now func() time.Time
+
 	// Timeout bounds the reading of a push and its storing together. 0: 4 s, as WeChat waits for 5.
 	Timeout time.Duration
 
@@ -75,12 +95,19 @@ type Handler struct {
 	log      *slog.Logger
 	keys     atomic.Pointer[keys]
 	replays  *replays
+
+	authorizations    Authorizations
+	stateKey          []byte
+	now               func() time.Time
+	openings, returns *limiter
+	exchanges         exchanges
 }
 
 // keys are what may change while the handler serves. One push sees one set of them.
 type keys struct {
 	component string
 	crypts    []*wechat.Crypt
+	pages     pages
 }
 
 // New makes a Handler.
@@ -94,15 +121,28 @@ func New(c Config) *Handler {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{accounts: c.Accounts, timeout: c.Timeout, observe: c.Observe, log: c.Log, replays: newReplays()}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if len(c.StateKey) == 0 {
+		c.StateKey = make([]byte, 32)
+		rand.Read(c.StateKey) // does not fail
+	}
+	h := &Handler{
+		accounts: c.Accounts, timeout: c.Timeout, observe: c.Observe, log: c.Log, replays: newReplays(),
+		authorizations: c.Authorizations, stateKey: bytes.Clone(c.StateKey), now: c.Now, openings: newLimiter(c.Now), returns: newLimiter(c.Now),
+	}
 	h.Reconfigure(c)
 	return h
 }
 
-// Reconfigure takes the ComponentAppID and the Crypts of c; the rest stays as it was. Pushes under
-// way end with what they began with.
+// Reconfigure takes the ComponentAppID, the Crypts, the PublicURL, the ReturnTo and the LoginBase of c; the rest stays
+// as it was. Pushes and pages under way end with what they began with.
 func (h *Handler) Reconfigure(c Config) {
-	h.keys.Store(&keys{component: c.ComponentAppID, crypts: append([]*wechat.Crypt(nil), c.Crypts...)})
+	h.keys.Store(&keys{
+		component: c.ComponentAppID, crypts: slices.Clone(c.Crypts),
+		pages: pages{publicURL: strings.TrimSuffix(c.PublicURL, "/"), returnTo: slices.Clone(c.ReturnTo), loginBase: strings.TrimSuffix(c.LoginBase, "/")},
+	})
 }
 
 // ServeHTTP compares paths as they were sent. There is no http.ServeMux, because that one
@@ -127,6 +167,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.serveEvents(rec, r)
 	case path == eventsPath:
 		refuseMethod(rec, "POST")
+	case (path == authorizePath || path == authorizedPath) && !h.servesPages():
+		refuse(rec, http.StatusNotFound)
+	case (path == authorizePath || path == authorizedPath) && r.Method != http.MethodGet && r.Method != http.MethodHead:
+		refuseMethod(rec, "GET, HEAD")
+	case path == authorizePath:
+		h.serveAuthorize(rec, r)
+	case path == authorizedPath:
+		h.serveAuthorized(rec, r)
 	default:
 		refuse(rec, http.StatusNotFound)
 	}

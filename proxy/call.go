@@ -206,8 +206,18 @@ func (c *call) look() int {
 	c.errcode = errcodeOf(&c.cx.Response)
 	if c.errcode != 0 {
 		c.p.observe.WeChatError(c.errcode)
+		c.doubt()
 	}
 	return c.errcode
+}
+
+// doubt tells whoever keeps the accounts of an answer that may mean the end of an authorisation. A password that was
+// changed matters for the account's own token only: end users have passwords, too.
+func (c *call) doubt() {
+	about := c.errcode == wechat.CodeNotAuthorized || c.errcode == wechat.CodePasswordChanged && c.plan.holder != nil && c.plan.kind == tokens.Authorizer
+	if about && c.plan.appid != nil && c.s.doubt != nil {
+		c.s.doubt(string(c.plan.appid), c.errcode)
+	}
 }
 
 // appendHead writes the request as WeChat gets it: the caller's bytes, with our credential in

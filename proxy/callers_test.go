@@ -392,9 +392,9 @@ func TestStrangersCostNothing(t *testing.T) {
 	_, addr := start(t, up, func(c *proxy.Config) {
 		c.Callers = []proxy.Caller{named("orders", ordersKey)}
 		c.Tokens = untouched{t}
-		c.Exchange = func(context.Context, wechat.Secret) (proxy.Authorization, error) {
+		c.Exchange = func(context.Context, wechat.Secret) (tokens.Authorization, error) {
 			t.Error("a code was exchanged")
-			return proxy.Authorization{}, errors.New("no")
+			return tokens.Authorization{}, errors.New("no")
 		}
 	})
 	for _, raw := range []string{

@@ -11,12 +11,6 @@ import (
 	"wxproxy/wechat"
 )
 
-// Authorization is what an authorisation code was worth.
-type Authorization struct {
-	AppID    string          // of the account that authorised the component
-	FuncInfo json.RawMessage // the permissions that it gave, as WeChat lists them (func_info); nil: unknown
-}
-
 var errNoExchange = &problem{status: http.StatusServiceUnavailable, msg: "authorisation codes cannot be exchanged here",
 	hint: "let the merchant's browser bring the code to the callback listener", retryAfter: time.Minute}
 

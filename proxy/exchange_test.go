@@ -27,23 +27,23 @@ func TestExchange(t *testing.T) {
 	single.AppIDs = []string{account}
 	_, addr := start(t, up, func(c *proxy.Config) {
 		c.Callers = []proxy.Caller{named("orders", ordersKey), limited, narrow, single}
-		c.Exchange = func(_ context.Context, code wechat.Secret) (proxy.Authorization, error) {
+		c.Exchange = func(_ context.Context, code wechat.Secret) (tokens.Authorization, error) {
 			asked = append(asked, code.Reveal())
 			switch code.Reveal() {
 			case "good":
-				return proxy.Authorization{AppID: account, FuncInfo: json.RawMessage(`[{"funcscope_category":{"id":1}}]`)}, nil
+				return tokens.Authorization{AppID: account, FuncInfo: json.RawMessage(`[{"funcscope_category":{"id":1}}]`)}, nil
 			case "bare":
-				return proxy.Authorization{AppID: account}, nil
+				return tokens.Authorization{AppID: account}, nil
 			case "down":
-				return proxy.Authorization{}, fmt.Errorf("%w: no ticket", tokens.ErrUnavailable)
+				return tokens.Authorization{}, fmt.Errorf("%w: no ticket", tokens.ErrUnavailable)
 			case "unreachable":
-				return proxy.Authorization{}, wechat.ErrUnreachable
+				return tokens.Authorization{}, wechat.ErrUnreachable
 			case "odd":
-				return proxy.Authorization{}, errors.New("secret detail")
+				return tokens.Authorization{}, errors.New("secret detail")
 			}
 			var n int
 			fmt.Sscan(code.Reveal(), &n)
-			return proxy.Authorization{}, &wechat.Error{Code: n, Msg: "as WeChat says"}
+			return tokens.Authorization{}, &wechat.Error{Code: n, Msg: "as WeChat says"}
 		}
 	})
 	c := fetchComponent(t, addr, ordersKey)

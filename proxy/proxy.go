@@ -75,7 +75,10 @@ type Config struct {
 	StandInKey []byte
 	// Exchange spends an authorisation code and keeps the tokens. Its errors are WeChat's ([wechat.Code]) or those of
 	// Tokens. nil: api_query_auth is not possible.
-	Exchange func(ctx context.Context, code wechat.Secret) (Authorization, error)
+	Exchange func(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
+	// Doubt is told where WeChat's answer to a call for appid may mean that its authorisation has ended (61003,
+	// 42007); it must not wait. nil: nobody is.
+	Doubt func(appid string, errcode int)
 
 	Observer Observer     // nil: nobody counts
 	Watch    func(Call)   // sees every call that is over; nil: nobody does
@@ -90,7 +93,8 @@ type settings struct {
 	table        *wechat.Table
 	roster       roster
 	signer       *signer
-	exchange     func(context.Context, wechat.Secret) (Authorization, error)
+	exchange     func(context.Context, wechat.Secret) (tokens.Authorization, error)
+	doubt        func(appid string, errcode int)
 	upstream     *upstream
 	timeout      time.Duration
 	maxBody      int
@@ -182,7 +186,7 @@ func (p *Proxy) Reconfigure(c Config) error {
 	}
 	s := &settings{
 		apps: c.Apps, upstream: up, timeout: c.Timeout, maxBody: c.MaxBody,
-		table: wechat.NewTable(c.Routes, wechat.Endpoints), exchange: c.Exchange,
+		table: wechat.NewTable(c.Routes, wechat.Endpoints), exchange: c.Exchange, doubt: c.Doubt,
 	}
 	if c.Component != "" {
 		s.component = []byte(c.Component)

@@ -6,6 +6,7 @@ const (
 	maxTokens   = 100_000
 	maxSecrets  = 200_000
 	maxAccounts = 100_000
+	maxLogins   = 10_000
 )
 
 // book is a map that forgets its oldest entries. Entries are never overwritten or taken out by hand.

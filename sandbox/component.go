@@ -78,7 +78,7 @@ func (s *WeChat) apiCreatePreAuthCode(c *call) answer {
 	if code := s.checkComponent(c); code != 0 {
 		return fail(code)
 	}
-	return reply(fields{"pre_auth_code": s.rememberUser(newPreAuthCode()), "expires_in": int(preAuthCodeLife.Seconds())})
+	return reply(fields{"pre_auth_code": s.newPreAuth(c.now), "expires_in": int(preAuthCodeLife.Seconds())})
 }
 
 // checkComponent looks for the component's appid in the body.

@@ -71,6 +71,10 @@ type Config struct {
 	// of an attacker has one of these.
 	ControlHosts []string
 
+	// AuthorizeHost is the host from which merchants have to come to the consent page, and to which they go back
+	// (授权发起页域名), with its port if it has one. "": any, so long as both are the same.
+	AuthorizeHost string
+
 	// Now is the clock. nil: time.Now. It must be safe for concurrent use and must not call the sandbox.
 	Now func() time.Time
 
@@ -115,6 +119,8 @@ func New(c Config) (*WeChat, error) {
 		accounts:    make(map[string]*account),
 		tokens:      newBook[*token](maxTokens),
 		codes:       newBook[*authCode](maxTokens),
+		preAuths:    newBook[*preAuthCode](maxTokens),
+		logins:      newBook[login](maxLogins),
 		tickets:     newBook[time.Time](maxTokens),
 		spent:       newBook[bool](maxTokens),
 		userRefresh: newBook[*token](maxTokens),

@@ -44,7 +44,9 @@ func (s *WeChat) consent(ctx context.Context, appid, infoType string) (string, e
 	}
 	s.agree(a, now)
 	code := s.newCode(a, now, pushedCodeLife)
-	preAuth := s.rememberUser(newPreAuthCode())
+	preAuth := s.newPreAuth(now)
+	p, _ := s.preAuths.get(preAuth)
+	p.spent = true
 	s.mu.Unlock()
 
 	doc := s.document(now, infoType).

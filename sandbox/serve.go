@@ -7,11 +7,16 @@ import (
 	"strings"
 )
 
-// ServeHTTP answers as api.weixin.qq.com does, and under /sandbox/ as the sandbox itself. It works behind
+// ServeHTTP answers as api.weixin.qq.com does, at the paths of WeChat's consent pages as those do, and under
+// /sandbox/ as the sandbox itself. It works behind
 // HTTP/1.1 and HTTP/2, plain and TLS; it must not stand behind a http.ServeMux, which cleans paths.
 func (s *WeChat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p := r.URL.EscapedPath(); p == "/sandbox" || strings.HasPrefix(p, "/sandbox/") {
 		s.serveControl(w, r)
+		return
+	}
+	if phone, is := loginPages[r.URL.EscapedPath()]; is {
+		s.serveLogin(w, r, phone)
 		return
 	}
 	c, whole := newCall(r, s.cfg.Now())

@@ -28,6 +28,8 @@ type WeChat struct {
 	order       []*account // as they were added
 	tokens      book[*token]
 	codes       book[*authCode] // authorisation codes
+	preAuths    book[*preAuthCode]
+	logins      book[login]     // consent pages that are open
 	tickets     book[time.Time] // ticket → when it was made
 	spent       book[bool]      // end users' login codes, which serve once
 	userRefresh book[*token]    // end users' refresh tokens

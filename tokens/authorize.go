@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 type Authorization struct {
 	AppID string // of the account
 	Name  string // its nickname; "" where it is not known
+	// FuncInfo is WeChat's JSON list of the permissions that the account gave; nil where it is not known.
+	FuncInfo json.RawMessage
 }
 
 // Authorize takes an authorisation code that WeChat pushed for appid. When it returns nil the code is
@@ -90,11 +93,11 @@ func (b *Broker) Exchange(_ context.Context, c wechat.Secret) (Authorization, er
 	defer b.work.Done()
 	ctx, cancel := context.WithTimeout(b.life, renewTimeout)
 	defer cancel()
-	appid, err := b.once(ctx, c, func(ctx context.Context) (string, error) {
+	done, err := b.once(ctx, c, func(ctx context.Context) (Authorization, error) {
 		began := b.now()
 		grant, err := b.queryAuth(ctx, c)
 		if err != nil {
-			return "", err
+			return Authorization{}, err
 		}
 		var out *account
 		err = b.store.Update(ctx, accountKey(grant.AppID), func(_ context.Context, raw []byte) ([]byte, error) {
@@ -117,39 +120,38 @@ func (b *Broker) Exchange(_ context.Context, c wechat.Secret) (Authorization, er
 		if err == nil && out != nil {
 			b.admitted(grant.AppID, out)
 		}
-		return grant.AppID, err
+		return Authorization{AppID: grant.AppID, FuncInfo: grant.FuncInfo}, err
 	})
 	if err != nil {
 		return Authorization{}, err
 	}
-	a := Authorization{AppID: appid}
-	if acc, err := b.profile(ctx, appid); err == nil && acc != nil {
-		a.Name = acc.Name
+	if acc, err := b.profile(ctx, done.AppID); err == nil && acc != nil {
+		done.Name = acc.Name
 	}
-	return a, nil
+	return done, nil
 }
 
 // once has a code exchanged, unless it was before, and gives the account. Whoever comes with the
 // same code at the same time waits. The lock of a code is taken before that of an account.
-func (b *Broker) once(ctx context.Context, c wechat.Secret, exchange func(ctx context.Context) (appid string, err error)) (appid string, err error) {
+func (b *Broker) once(ctx context.Context, c wechat.Secret, exchange func(ctx context.Context) (Authorization, error)) (done Authorization, err error) {
 	err = b.store.Update(ctx, spentKey(c), func(ctx context.Context, raw []byte) ([]byte, error) {
 		before, err := decodeSpent(raw)
 		if err != nil {
 			return nil, err
 		}
 		if before != nil {
-			appid = before.AppID
+			done = Authorization{AppID: before.AppID, FuncInfo: before.FuncInfo}
 			return Keep, nil
 		}
-		if appid, err = exchange(ctx); err != nil {
+		if done, err = exchange(ctx); err != nil {
 			return nil, err
 		}
-		if appid == "" {
+		if done.AppID == "" {
 			return Keep, nil
 		}
-		return encode(&spent{Version: recordVersion, AppID: appid, At: millis(b.now())}), nil
+		return encode(&spent{Version: recordVersion, AppID: done.AppID, FuncInfo: done.FuncInfo, At: millis(b.now())}), nil
 	})
-	return appid, err
+	return done, err
 }
 
 // admitted puts the tokens of a new authorisation into memory.

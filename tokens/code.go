@@ -23,7 +23,7 @@ func (b *Broker) exchange(ctx context.Context, appid string) (done bool, err err
 	}
 	secret := wechat.NewSecret(c.Code)
 	// Where the merchant's browser has brought the same code, the account is there already.
-	if _, err := b.once(ctx, secret, func(ctx context.Context) (string, error) { return b.exchangeFor(ctx, appid, c) }); err != nil {
+	if _, err := b.once(ctx, secret, func(ctx context.Context) (Authorization, error) { return b.exchangeFor(ctx, appid, c) }); err != nil {
 		return false, err
 	}
 	if err := b.exchangedAlready(ctx, appid, secret, c.Created); err != nil {
@@ -33,7 +33,7 @@ func (b *Broker) exchange(ctx context.Context, appid string) (done bool, err err
 }
 
 // exchangeFor makes the exchange. It gives no account where the code is of no use any more.
-func (b *Broker) exchangeFor(ctx context.Context, appid string, c *code) (exchanged string, err error) {
+func (b *Broker) exchangeFor(ctx context.Context, appid string, c *code) (done Authorization, err error) {
 	var (
 		out    *account
 		secret = wechat.NewSecret(c.Code)
@@ -51,7 +51,7 @@ func (b *Broker) exchangeFor(ctx context.Context, appid string, c *code) (exchan
 			acc = newAccount(Authorizer)
 		}
 		if acc.Code == secret.Fingerprint() && !acc.Gone {
-			exchanged = appid // before a crash
+			done.AppID = appid // before a crash
 			return Keep, nil
 		}
 		if c.Created < max(acc.Authorized, acc.Revoked) {
@@ -77,13 +77,13 @@ func (b *Broker) exchangeFor(ctx context.Context, appid string, c *code) (exchan
 		}
 		acc.admit(grant, c.Created, b.now())
 		acc.Code = secret.Fingerprint()
-		out, exchanged = acc, appid
+		out, done = acc, Authorization{AppID: appid, FuncInfo: grant.FuncInfo}
 		return encode(acc), nil
 	})
 	if err == nil && out != nil {
 		b.admitted(appid, out)
 	}
-	return exchanged, err
+	return done, err
 }
 
 // recover gives the refresh token that WeChat holds for an account whose code is lost; none where

@@ -105,9 +105,10 @@ type code struct {
 
 // spent is an authorisation code that has been exchanged: the merchant's browser may come with it again.
 type spent struct {
-	Version int    `json:"v"`
-	AppID   string `json:"appid"`
-	At      int64  `json:"at"`
+	Version  int             `json:"v"`
+	AppID    string          `json:"appid"`
+	At       int64           `json:"at"`
+	FuncInfo json.RawMessage `json:"func_info,omitempty"`
 }
 
 // synced says when the accounts were compared with WeChat's list.

@@ -45,6 +45,8 @@ type Grant struct {
 	Access  Secret        // empty where an account has no API permission
 	Refresh Secret        // empty for the component and for own accounts
 	Life    time.Duration // of Access, from now
+	// FuncInfo is the JSON list of the permissions that an authorizer gave; nil where the answer has none.
+	FuncInfo json.RawMessage
 }
 
 // Client calls the endpoints that hand out tokens. It keeps no tokens, resends nothing, and no
@@ -128,7 +130,7 @@ func (c *Client) QueryAuth(ctx context.Context, component string, token, code Se
 	if err == nil && i.AuthorizerAppID == "" {
 		err = noToken("authorizer_appid")
 	}
-	return Grant{AppID: i.AuthorizerAppID, Access: NewSecret(i.AuthorizerAccessToken), Refresh: NewSecret(i.AuthorizerRefreshToken), Life: i.ExpiresIn.life()}, err
+	return Grant{AppID: i.AuthorizerAppID, Access: NewSecret(i.AuthorizerAccessToken), Refresh: NewSecret(i.AuthorizerRefreshToken), Life: i.ExpiresIn.life(), FuncInfo: i.FuncInfo}, err
 }
 
 // StableToken fetches the token of an account whose secret we hold (/cgi-bin/stable_token).
@@ -158,10 +160,11 @@ type answer struct {
 	ExpiresIn              integer `json:"expires_in"`
 	ErrMsg                 string  `json:"errmsg"`
 	AuthorizationInfo      struct {
-		AuthorizerAppID        string  `json:"authorizer_appid"`
-		AuthorizerAccessToken  string  `json:"authorizer_access_token"`
-		AuthorizerRefreshToken string  `json:"authorizer_refresh_token"`
-		ExpiresIn              integer `json:"expires_in"`
+		AuthorizerAppID        string          `json:"authorizer_appid"`
+		AuthorizerAccessToken  string          `json:"authorizer_access_token"`
+		AuthorizerRefreshToken string          `json:"authorizer_refresh_token"`
+		ExpiresIn              integer         `json:"expires_in"`
+		FuncInfo               json.RawMessage `json:"func_info"`
 	} `json:"authorization_info"`
 	AuthorizerInfo struct {
 		NickName string `json:"nick_name"`

@@ -67,12 +67,12 @@ func (c *checker) defaultAppID(key, appid string) {
 	}
 }
 
-// callback checks the listener that the internet reaches. It may be open to all: whatever comes
-// in there has to be signed.
+// callback checks the listener that the internet reaches. It may be open to all: whatever is pushed there has to be
+// signed, and the pages are for everybody.
 func (c *checker) callback() {
 	c.address("callback.listen", c.cfg.Callback.Listen)
 	if c.cfg.Callback.PublicURL != "" {
-		c.baseURL("callback.public_url", c.cfg.Callback.PublicURL, "https://wx.example.com")
+		c.publicURL("callback.public_url", c.cfg.Callback.PublicURL)
 	}
 	for i, r := range c.cfg.Callback.ReturnTo {
 		c.returnTo(fmt.Sprintf("callback.return_to[%d]", i+1), r)
@@ -187,12 +187,23 @@ func (c *checker) baseURL(key, s, example string) (*url.URL, bool) {
 	return u, true
 }
 
+// publicURL wants TLS in front of whatever merchants' browsers bring: authorisation codes. Only a trial on one
+// machine, against a sandbox, does without.
+func (c *checker) publicURL(key, s string) {
+	if u, ok := c.baseURL(key, s, "https://wx.example.com"); ok && u.Scheme == "http" && !isLoopbackHost(u.Hostname()) {
+		c.fault(key, "is plain http, in which authorisation codes would travel in the clear; write https, with TLS ended in front of the callback listener")
+	}
+}
+
 // returnTo wants the beginning of a URL with at least the slash behind the host in it: without
 // one, https://shop.example.com would be the beginning of https://shop.example.com.evil.example too.
 func (c *checker) returnTo(key, s string) {
 	u, problem := readURL(s)
 	if problem == "" && !strings.HasPrefix(u.Path, "/") {
 		problem = "has no slash behind the host, so that other hosts would begin with it"
+	}
+	if problem == "" && (u.RawQuery != "" || u.ForceQuery) {
+		problem = "has a query, which every address may have that begins with what is in front of it"
 	}
 	if problem != "" {
 		c.fault(key, `%s: write how the addresses begin, such as "https://shop.example.com/"`, problem)

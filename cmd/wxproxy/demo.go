@@ -94,6 +94,7 @@ func (c *demoCommand) config(folder string) config {
 	}
 	cfg.Proxy.Listen, cfg.Proxy.Upstream = c.proxy, "http://"+c.sandbox
 	cfg.Callback.Listen, cfg.Admin.Listen = c.callback, c.admin
+	cfg.Callback.PublicURL = "http://" + c.callback
 	cfg.Store.URL = "file:" + filepath.Join(folder, "wxproxy.db")
 	return cfg
 }
@@ -152,6 +153,7 @@ func (c *demoCommand) invite(stage *stage) {
 	stage.paste("… and the next call says X-Wxproxy-Token: retried", call)
 	stage.paste("what Prometheus sees", fmt.Sprintf("curl -s 'http://%s/metrics' | grep '^wxproxy_.*_total' | grep -v ' 0$'", c.admin))
 	stage.line("")
+	stage.say("To authorise an account as a merchant does, open http://%s/authorize", c.callback)
 	stage.say("The sandbox has a page with more to try: http://%s/sandbox/", c.sandbox)
 	stage.say("Ctrl-C ends it. What happens is shown below.")
 	stage.blank()

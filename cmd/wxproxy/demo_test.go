@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -62,6 +63,17 @@ func TestDemo(t *testing.T) {
 	}
 	if s := out.String(); !strings.Contains(s, "token retried") || !strings.Contains(s, "errcode 42001") || strings.Contains(s, "\x1b[") {
 		t.Errorf("the traffic is not shown, or in colours into a file:\n%s", s)
+	}
+	resp, err := http.Get("http://" + addrs["callback"] + "/authorize")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	for _, way := range []string{"/cgi-bin/componentloginpage?", "/wxaopen/safe/bindcomponent?"} {
+		if !bytes.Contains(page, []byte(`href="http://`+addrs["sandbox"]+way)) || !strings.Contains(out.String(), "open http://"+addrs["callback"]+"/authorize") {
+			t.Errorf("a merchant is not led to the sandbox's %s", way)
+		}
 	}
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {

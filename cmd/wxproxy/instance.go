@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime"
 	"time"
 
@@ -26,6 +27,7 @@ type instance struct {
 	metrics *metrics.Metrics
 	store   tokens.Store
 	broker  *tokens.Broker
+	keys    keys
 
 	proxy    *proxy.Proxy
 	callback *callback.Handler
@@ -64,6 +66,9 @@ func open(ctx context.Context, cfg config, log *slog.Logger, watch func(proxy.Ca
 	}); err != nil {
 		return nil, fmt.Errorf("store.url: %w", err)
 	}
+	if in.keys, err = loadKeys(ctx, in.broker); err != nil {
+		return nil, fmt.Errorf("store.url: %w", err)
+	}
 	in.metrics.Pull(metrics.Gauges{
 		TicketAge: in.broker.TicketAge, ComponentExpiry: in.broker.ComponentExpiry, Accounts: in.broker.Accounts,
 		Evictions: in.broker.Evictions, SetsDropped: in.broker.SetsDropped,
@@ -74,9 +79,7 @@ func open(ctx context.Context, cfg config, log *slog.Logger, watch func(proxy.Ca
 	if in.proxy, err = proxy.New(in.proxyConfig(cfg, p)); err != nil {
 		return nil, fmt.Errorf("[proxy] and [[caller]]: %w", err)
 	}
-	in.callback = callback.New(callback.Config{
-		ComponentAppID: cfg.Component.AppID, Crypts: p.crypts, Accounts: in.broker, Observe: in.metrics.Event, Log: log,
-	})
+	in.callback = callback.New(in.callbackConfig(cfg, p))
 	in.console = console.New(in.consoleConfig(cfg))
 	in.callbackServer = callback.NewServer(in.callback, log)
 	in.consoleServer = console.NewServer(in.console, log)
@@ -108,13 +111,32 @@ func (in *instance) proxyConfig(cfg config, p parts) proxy.Config {
 	return proxy.Config{
 		Component: cfg.Component.AppID, Apps: p.secrets.Apps, DefaultAppID: cfg.Proxy.DefaultAppID, Routes: p.routes, Callers: p.callers,
 		Upstream: cfg.Proxy.Upstream, Roots: p.roots, Timeout: time.Duration(cfg.Proxy.Timeout), MaxBody: int(cfg.Proxy.MaxRequestBody),
-		Tokens: in.broker, Observer: in.metrics, Watch: in.watch, Log: in.log,
+		Tokens: in.broker, StandInKey: in.keys.standIn, Exchange: in.broker.Exchange, Doubt: in.broker.Doubt,
+		Observer: in.metrics, Watch: in.watch, Log: in.log,
 	}
+}
+
+func (in *instance) callbackConfig(cfg config, p parts) callback.Config {
+	return callback.Config{
+		ComponentAppID: cfg.Component.AppID, Crypts: p.crypts, Accounts: in.broker, Observe: in.metrics.Event, Log: in.log,
+		Authorizations: in.broker, StateKey: in.keys.state, PublicURL: cfg.Callback.PublicURL, ReturnTo: cfg.Callback.ReturnTo, LoginBase: loginBase(cfg),
+	}
+}
+
+// loginBase is where merchants consent: at WeChat (""), or at a sandbox. It is one where both WeChat and this wxproxy
+// are addresses that only a browser on this machine can reach: WeChat would send nobody back to such an address.
+func loginBase(cfg config) string {
+	upstream, err1 := url.Parse(cfg.Proxy.Upstream)
+	public, err2 := url.Parse(cfg.Callback.PublicURL)
+	if err1 == nil && err2 == nil && isLoopbackHost(upstream.Hostname()) && isLoopbackHost(public.Hostname()) {
+		return cfg.Proxy.Upstream
+	}
+	return ""
 }
 
 func (in *instance) consoleConfig(cfg config) console.Config {
 	return console.Config{Ready: in.broker.Ready, Metrics: in.metrics.Handler(), Key: cfg.Admin.Key, Log: in.log, Loopback: isLoopback(cfg.Admin.Listen),
-		Accounts: operatorOf(in.broker), Gauges: in.broker, Explain: in.explain, About: in.about(),
+		Accounts: in.broker, Gauges: in.broker, Explain: in.explain, About: in.about(),
 	}
 }
 
@@ -176,7 +198,7 @@ func (in *instance) reload(cfg config) error {
 		return fmt.Errorf("[proxy] and [[caller]]: %w", err)
 	}
 	in.broker.Reconfigure(p.secrets, p.client)
-	in.callback.Reconfigure(callback.Config{ComponentAppID: cfg.Component.AppID, Crypts: p.crypts})
+	in.callback.Reconfigure(in.callbackConfig(cfg, p))
 	in.console.Reconfigure(in.consoleConfig(cfg))
 	for _, key := range needsRestart(in.cfg, cfg) {
 		in.log.Warn("this change takes effect at the next start only", "key", key)

@@ -122,6 +122,21 @@ func openStore(ctx context.Context, cfg config) (tokens.Store, error) {
 	return s, nil
 }
 
+// keys are ours, made once and kept in the store: what is signed with them is good in all replicas and after
+// restarts.
+type keys struct {
+	standIn []byte // signs what SDKs get in place of tokens
+	state   []byte // signs what comes back with a merchant's browser
+}
+
+func loadKeys(ctx context.Context, b *tokens.Broker) (k keys, err error) {
+	if k.standIn, err = b.Key(ctx, "standin"); err != nil {
+		return k, err
+	}
+	k.state, err = b.Key(ctx, "state")
+	return k, err
+}
+
 // needsRestart lists the keys in which two configurations differ and that are read at the start only.
 func needsRestart(a, b config) (keys []string) {
 	for key, differs := range map[string]bool{

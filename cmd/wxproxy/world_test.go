@@ -84,7 +84,7 @@ type world struct {
 	wxURL                  string
 	dir                    string
 	proxy, callback, admin string // host:port
-	extra                  string // more configuration
+	extra, callbackExtra   string // more configuration, of [proxy] and of [callback]
 	cmd                    *exec.Cmd
 	out                    *output
 	seen                   *output // every answer that left it
@@ -155,6 +155,7 @@ upstream = %q
 %s
 [callback]
 listen = %q
+%s
 [admin]
 listen = %q
 [store]
@@ -162,7 +163,7 @@ url = "file:%s/wxproxy.db"
 [log]
 level = "debug"
 `, sandbox.DefaultComponentAppID, sandbox.DefaultComponentSecret, sandbox.DefaultMessageToken, sandbox.DefaultEncodingAESKey,
-		w.proxy, w.wxURL, w.extra, w.callback, w.admin, w.dir))
+		w.proxy, w.wxURL, w.extra, w.callback, w.callbackExtra, w.admin, w.dir))
 }
 
 // start runs the program and waits until it serves.
