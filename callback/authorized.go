@@ -115,6 +115,10 @@ func (h *Handler) exchangeFailed(err error, words *phrases) view {
 		return failed(http.StatusGone, words.expired, words.expiredText).and(again)
 	case code == wechat.CodeNotAuthorized, errors.Is(err, tokens.ErrRevoked), errors.Is(err, tokens.ErrStale):
 		return failed(http.StatusConflict, words.withdrawn, words.withdrawnText).and(again)
+	case code == 61018, code == 61019, code == 61022: // confirmed already, or needs no confirmation
+		return failed(http.StatusConflict, words.bound, words.boundText)
+	case code == 48004, code == 50001, code == 50002, code == 50004:
+		return failed(http.StatusConflict, words.frozen, words.frozenText).and(again)
 	}
 	return trouble(err, words, words.notReadyCode, words.defectCode)
 }

@@ -28,6 +28,8 @@ type phrases struct {
 	used, usedText                 string
 	expired, expiredText           string
 	withdrawn, withdrawnText       string
+	bound, boundText               string
+	frozen, frozenText             string
 	defect, defectText, defectCode string
 }
 
@@ -54,6 +56,8 @@ var phrasesOf = map[string]*phrases{
 		used: "授权码已使用", usedText: "如果账号已经可以使用，无需再做什么；否则请重新授权。",
 		expired: "授权码已过期", expiredText: "授权后停留太久了。请重新授权。",
 		withdrawn: "授权已取消", withdrawnText: "该账号的授权已在微信中取消。如仍需使用，请重新授权。",
+		bound: "账号已经授权", boundText: "该账号此前已授权给我们，无需再做什么。",
+		frozen: "账号受限", frozenText: "该账号已被微信限制、冻结或注销，无法授权。请先在微信公众平台处理，再重新授权。",
 		defect: "出错了", defectText: "这是我们的问题，已经记录。请稍后重试。", defectCode: "这是我们的问题，已经记录。请稍后刷新本页。",
 	},
 	"en": {
@@ -78,6 +82,8 @@ var phrasesOf = map[string]*phrases{
 		used: "This authorisation was used already", usedText: "If the account works, there is nothing left to do. Otherwise authorise again.",
 		expired: "This authorisation has expired", expiredText: "Too much time passed after you confirmed. Please authorise again.",
 		withdrawn: "The authorisation was withdrawn", withdrawnText: "It was cancelled in WeChat. To use the account here, authorise again.",
+		bound: "This account is connected already", boundText: "It was authorised before. There is nothing left to do.",
+		frozen: "This account is restricted", frozenText: "WeChat has limited, frozen or closed it, so it cannot be authorised. Settle that with WeChat first, then authorise again.",
 		defect: "Something went wrong", defectText: "The fault is ours, and it was noted. Please try again later.", defectCode: "The fault is ours, and it was noted. Please reload this page later.",
 	},
 }
