@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// anonymous is how a call without a caller is shown: none is configured, or nobody was
-// recognised.
+// anonymous is how a call without a caller is shown: none is configured. Where some are, the proxy has a
+// name of its own for calls of which nobody knows whose they are.
 const anonymous = "anonymous"
 
 // maxCallers bounds the number of caller names that get series of their own; those that come

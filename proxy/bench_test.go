@@ -30,6 +30,8 @@ func (a always) Renew(context.Context, string, wechat.Secret) (tokens.Token, err
 	return a.token, nil
 }
 
+func (a always) Known(context.Context, string) error { return nil }
+
 func atHand() always {
 	return always{tokens.Token{Value: wechat.NewSecret(benchToken), Escaped: benchToken, Hit: true}}
 }

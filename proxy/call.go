@@ -30,10 +30,13 @@ type call struct {
 
 	target  target
 	caller  caller
+	shown   shown
+	who     *identity // who calls; nil: everybody, or nobody who was recognised
 	plan    plan
 	headers []byte // of the caller's that WeChat gets
 	out     []byte // what is sent: request line and headers
 	id      []byte
+	scratch []byte // what the caller's credentials are decoded into
 
 	word    string // X-Wxproxy-Token
 	errcode int
@@ -50,13 +53,16 @@ var calls = sync.Pool{New: func() any { return new(call) }}
 // The life of a call, from above to below.
 func (p *Proxy) handle(cx *fasthttp.RequestCtx) {
 	c := calls.Get().(*call)
-	*c = call{p: p, s: p.settings.Load(), cx: cx, began: time.Now(), headers: c.headers[:0], out: c.out[:0], id: c.id[:0], word: "none"}
+	*c = call{p: p, s: p.settings.Load(), cx: cx, began: time.Now(), headers: c.headers[:0], out: c.out[:0], id: c.id[:0], scratch: c.scratch[:0], word: "none"}
 	c.now, c.deadline = c.began, c.began.Add(c.s.timeout)
 	p.observe.CallStarted()
 	// fasthttp does not catch panics: without this one bad call would end all.
 	defer c.end()
 	if c.problem = c.run(); c.problem != nil {
 		c.problem.write(&cx.Response)
+		if code := c.problem.errcode; code != 0 {
+			c.errcode = code
+		}
 	}
 }
 
@@ -83,7 +89,22 @@ func (c *call) run() *problem {
 			return errAction
 		}
 	}
-	if c.plan, problem = c.s.decide(c.target, c.caller, action); problem != nil {
+	c.readTokens()
+	c.plan, problem = c.s.decide(c.target, c.caller, action)
+	if c.plan.endpoint.Need == wechat.NeedStandIn {
+		return c.issue()
+	}
+	// Who shows no key learns nothing but that, and who may not call for an account not even whether it exists.
+	if refusal := c.identify(); refusal != nil {
+		return refusal
+	}
+	if problem != nil {
+		return problem
+	}
+	if problem = c.permitted(); problem != nil {
+		return problem
+	}
+	if problem = c.paced(); problem != nil {
 		return problem
 	}
 	if c.plan.endpoint.Guess {
@@ -283,7 +304,7 @@ func (c *call) end() {
 	} else {
 		c.report()
 	}
-	c.cx, c.target, c.caller, c.plan, c.problem = nil, target{}, caller{}, plan{}, nil
+	c.cx, c.target, c.caller, c.shown, c.who, c.plan, c.problem = nil, target{}, caller{}, shown{}, nil, plan{}, nil
 	calls.Put(c)
 }
 
@@ -310,7 +331,7 @@ func (c *call) detach() {
 	c.id = append([]byte(nil), c.id...)
 	c.target.path = append([]byte(nil), c.target.path...)
 	c.plan.appid = append([]byte(nil), c.plan.appid...)
-	c.headers, c.out = nil, nil
+	c.headers, c.out, c.scratch, c.caller, c.shown = nil, nil, nil, caller{}, shown{}
 	c.detached.method, c.detached.status = string(c.cx.Method()), c.cx.Response.StatusCode()
 	c.cx = nil
 }
@@ -321,7 +342,7 @@ func (c *call) report() {
 	if c.cx != nil {
 		status = c.cx.Response.StatusCode()
 	}
-	c.p.observe.CallDone("", c.credential(), status, took, c.upstream)
+	c.p.observe.CallDone(c.s.roster.label(c.who), c.credential(), status, took, c.upstream)
 	level := slog.LevelDebug
 	switch {
 	case status >= http.StatusInternalServerError:
@@ -335,7 +356,7 @@ func (c *call) report() {
 	if c.cx != nil {
 		method = string(c.cx.Method())
 	}
-	seen := Call{RequestID: string(c.id), AppID: string(c.plan.appid), Method: clip([]byte(method)), Path: clip(c.target.path),
+	seen := Call{RequestID: string(c.id), Caller: c.s.roster.label(c.who), AppID: string(c.plan.appid), Method: clip([]byte(method)), Path: clip(c.target.path),
 		Status: status, ErrCode: c.errcode, Token: c.word, Took: took, Upstream: c.upstream}
 	if c.problem != nil {
 		seen.Error = c.problem.msg
@@ -343,7 +364,7 @@ func (c *call) report() {
 	if c.p.watch != nil {
 		c.p.watch(seen)
 	}
-	c.p.log.Log(context.Background(), level, "call", "id", seen.RequestID, "account", seen.AppID, "method", seen.Method, "path", seen.Path,
+	c.p.log.Log(context.Background(), level, "call", "id", seen.RequestID, "caller", seen.Caller, "account", seen.AppID, "method", seen.Method, "path", seen.Path,
 		"status", seen.Status, "errcode", seen.ErrCode, "token", seen.Token, "took", seen.Took, "upstream", seen.Upstream, "error", seen.Error)
 }
 

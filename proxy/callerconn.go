@@ -25,6 +25,9 @@ type callerConn struct {
 	*net.TCPConn
 	read, write time.Time // as they are set; only the connection's own goroutine asks
 	refused     atomic.Bool
+
+	asked       bool   // whether the client has shown a certificate; see certificateName
+	certificate string // its common name
 }
 
 // late is by how much a deadline may be exceeded.

@@ -19,6 +19,10 @@ const (
 	headerConn                // Connection: names further headers to drop
 	headerLength              // Content-Length: written anew
 	headerBrowser             // only web browsers send it
+
+	headerAuthorization // these three may hold the caller's key; they are dropped as well
+	headerProxyAuthorization
+	headerKey
 )
 
 // headerRoles: names in lower case. Hop-by-hop headers concern one connection (RFC 9110,
@@ -27,7 +31,8 @@ const (
 var headerRoles = map[string]headerRole{
 	"host": headerDrop, "expect": headerDrop, "content-length": headerLength, "transfer-encoding": headerDrop,
 	"connection": headerConn, "proxy-connection": headerDrop, "keep-alive": headerDrop, "te": headerDrop, "trailer": headerDrop, "upgrade": headerDrop, "http2-settings": headerDrop,
-	"authorization": headerDrop, "proxy-authorization": headerDrop, "proxy-authenticate": headerDrop, "cookie": headerDrop, "x-wxproxy-key": headerDrop, "x-wxproxy-token": headerDrop,
+	"authorization": headerAuthorization, "proxy-authorization": headerProxyAuthorization, "x-wxproxy-key": headerKey,
+	"proxy-authenticate": headerDrop, "cookie": headerDrop, "x-wxproxy-token": headerDrop,
 	"forwarded": headerDrop, "via": headerDrop, "x-real-ip": headerDrop, "x-client-ip": headerDrop, "true-client-ip": headerDrop, "cf-connecting-ip": headerDrop,
 	"x-forwarded-for": headerDrop, "x-forwarded-host": headerDrop, "x-forwarded-proto": headerDrop, "x-forwarded-port": headerDrop, "x-forwarded-server": headerDrop,
 	"x-forwarded-prefix": headerDrop, "x-original-forwarded-for": headerDrop, "x-cluster-client-ip": headerDrop, "x-envoy-external-address": headerDrop,
@@ -61,13 +66,16 @@ func roleOf(name []byte) headerRole {
 	return headerRoles[string(buf[:len(name)])]
 }
 
-// caller is what the headers of a call say to us.
+// caller is what the headers of a call say to us, and the stand-in in its query.
 type caller struct {
 	target    []byte // X-WX-APPID
 	requestID []byte
 	conflict  bool // X-WX-APPID twice, with different values
 	browser   bool
 	sized     bool // the caller sent a Content-Length
+
+	credentials credentials
+	standIn     standIn
 }
 
 // readHeaders appends to dst the headers that WeChat gets, each with its line end, as the caller spelled
@@ -76,7 +84,7 @@ func readHeaders(dst []byte, h *fasthttp.RequestHeader) (_ []byte, c caller, ok 
 	var listed [][]byte // header names in Connection
 	start := len(dst)
 	for name, value := range h.All() {
-		switch roleOf(name) {
+		switch role := roleOf(name); role {
 		case headerPass:
 			if !isToken(name) || !printable(value) {
 				return dst, c, false
@@ -85,6 +93,8 @@ func readHeaders(dst []byte, h *fasthttp.RequestHeader) (_ []byte, c caller, ok 
 			dst = append(dst, ": "...)
 			dst = append(dst, value...)
 			dst = append(dst, "\r\n"...)
+		case headerAuthorization, headerProxyAuthorization, headerKey:
+			c.credentials.note(role, value)
 		case headerTarget:
 			if c.target != nil && !bytes.Equal(c.target, value) {
 				c.conflict = true
@@ -159,7 +169,7 @@ func cleanAnswer(h *fasthttp.ResponseHeader) {
 		switch roleOf(name) {
 		case headerConn:
 			connection = value
-		case headerDrop:
+		case headerDrop, headerAuthorization, headerProxyAuthorization, headerKey:
 			others = true
 		}
 	}

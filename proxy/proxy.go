@@ -5,9 +5,11 @@ package proxy
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,6 +28,9 @@ type Tokens interface {
 	Cached(appid string) (tokens.Token, bool)
 	Token(ctx context.Context, appid string) (tokens.Token, error)
 	Renew(ctx context.Context, appid string, stale wechat.Secret) (tokens.Token, error)
+	// Known says whether there is such an account to call for: nil, ErrUnknownAccount, ErrRevoked, or why it cannot
+	// be told. It does not ask WeChat.
+	Known(ctx context.Context, appid string) error
 }
 
 // Observer counts. Durations of 0 mean that WeChat was not asked.
@@ -41,6 +46,7 @@ type Observer interface {
 // Call is what can be told of a call when it is over, without telling a secret.
 type Call struct {
 	RequestID string
+	Caller    string // its name; "" where no callers are configured, "unknown" where it showed no good key
 	AppID     string // for whom
 	Method    string
 	Path      string // without the query
@@ -58,14 +64,22 @@ type Config struct {
 	Apps         map[string]wechat.Secret // own accounts and their app secrets
 	DefaultAppID string                   // for calls that name no account
 	Routes       []wechat.Endpoint        // before the table
+	Callers      []Caller                 // who may call; none: everybody, and everything
 	Upstream     string                   // base URL, http or https
 	Roots        *x509.CertPool           // that vouch for Upstream; nil: the system's
 	Timeout      time.Duration            // of a call; 0: 60 s
 	MaxBody      int                      // of a request, bytes; 0: 32 MiB
 	Tokens       Tokens
-	Observer     Observer     // nil: nobody counts
-	Watch        func(Call)   // sees every call that is over; nil: nobody does
-	Log          *slog.Logger // nil: nothing is logged
+	// StandInKey signs what SDKs get in place of tokens, 32 bytes; all replicas need the same, for ever. nil: one that
+	// is made up, and forgotten at the end.
+	StandInKey []byte
+	// Exchange spends an authorisation code and keeps the tokens. Its errors are WeChat's ([wechat.Code]) or those of
+	// Tokens. nil: api_query_auth is not possible.
+	Exchange func(ctx context.Context, code wechat.Secret) (Authorization, error)
+
+	Observer Observer     // nil: nobody counts
+	Watch    func(Call)   // sees every call that is over; nil: nobody does
+	Log      *slog.Logger // nil: nothing is logged
 }
 
 // settings is a Config made ready.
@@ -74,9 +88,20 @@ type settings struct {
 	apps         map[string]wechat.Secret
 	defaultAppID []byte
 	table        *wechat.Table
+	roster       roster
+	signer       *signer
+	exchange     func(context.Context, wechat.Secret) (Authorization, error)
 	upstream     *upstream
 	timeout      time.Duration
 	maxBody      int
+}
+
+// callers is who could call until now; of none where there were no settings yet.
+func (s *settings) callers() roster {
+	if s == nil {
+		return roster{}
+	}
+	return s.roster
 }
 
 func (s *settings) kindOf(appid []byte) tokens.Kind {
@@ -147,7 +172,9 @@ func New(c Config) (*Proxy, error) {
 	return p, nil
 }
 
-// Reconfigure changes all that does not concern the listener, for calls that begin from now on.
+// Reconfigure changes all that does not concern the listener, for calls that begin from now on. What Tokens, Observer,
+// Watch and Log are stays as New had it, and so does the key of stand-ins where c has none. It must not be called twice
+// at the same time.
 func (p *Proxy) Reconfigure(c Config) error {
 	up, err := newUpstream(c.Upstream, c.Roots)
 	if err != nil {
@@ -155,7 +182,7 @@ func (p *Proxy) Reconfigure(c Config) error {
 	}
 	s := &settings{
 		apps: c.Apps, upstream: up, timeout: c.Timeout, maxBody: c.MaxBody,
-		table: wechat.NewTable(c.Routes, wechat.Endpoints),
+		table: wechat.NewTable(c.Routes, wechat.Endpoints), exchange: c.Exchange,
 	}
 	if c.Component != "" {
 		s.component = []byte(c.Component)
@@ -169,7 +196,19 @@ func (p *Proxy) Reconfigure(c Config) error {
 	if s.maxBody <= 0 {
 		s.maxBody = 32 << 20
 	}
-	if old := p.settings.Swap(s); old != nil {
+	old := p.settings.Load()
+	if s.roster, err = newRoster(c.Callers, old.callers()); err != nil {
+		return err
+	}
+	switch n := len(c.StandInKey); {
+	case n == 0 && old != nil:
+		s.signer = old.signer
+	case n != 0 && n < sha256.Size:
+		return fmt.Errorf("the key that signs stand-ins has %d bytes; it needs %d", n, sha256.Size)
+	default:
+		s.signer = newSigner(c.StandInKey)
+	}
+	if p.settings.Store(s); old != nil {
 		old.upstream.close()
 	}
 	return nil
@@ -224,7 +263,7 @@ func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 	ctx.Response.Header.SetBytesV("X-Request-Id", appendRequestID(nil, nil))
 	ctx.SetConnectionClose()
 	p.observe.CallStarted()
-	p.observe.CallDone("", "none", pr.status, 0, 0)
+	p.observe.CallDone(p.settings.Load().roster.label(nil), "none", pr.status, 0, 0)
 	linger(ctx.Conn())
 }
 

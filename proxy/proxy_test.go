@@ -33,8 +33,9 @@ type scripted struct {
 	mu       sync.Mutex
 	current  string
 	renewals int
-	err      error // what Token says
-	renewErr error // what Renew says
+	err      error            // what Token says
+	renewErr error            // what Renew says
+	knownErr map[string]error // what Known says; nil: the account is there
 }
 
 func (s *scripted) token() tokens.Token {
@@ -50,6 +51,7 @@ func (s *scripted) Token(context.Context, string) (tokens.Token, error) {
 	defer s.mu.Unlock()
 	return s.token(), s.err
 }
+func (s *scripted) Known(_ context.Context, appid string) error { return s.knownErr[appid] }
 func (s *scripted) Renew(_ context.Context, _ string, stale wechat.Secret) (tokens.Token, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

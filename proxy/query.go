@@ -14,6 +14,9 @@ const (
 	paramAction
 	paramSecret
 
+	// paramStandIn is no name: it stands for the tokens whose value is a stand-in.
+	paramStandIn
+
 	paramTokens = paramAccessToken | paramComponentAccessToken
 	paramOther  = param(0)
 )
@@ -106,8 +109,9 @@ func hexDigit(c byte) int {
 func appendWithout(dst, q []byte, drop param) []byte {
 	start, dropped := len(dst), false
 	for len(q) > 0 {
-		name, _, n := nextParam(q)
-		if dropped = name&drop != 0; !dropped {
+		name, value, n := nextParam(q)
+		dropped = name&drop != 0 || drop&paramStandIn != 0 && name&paramTokens != 0 && spellsStandIn(value)
+		if !dropped {
 			dst = append(dst, q[:n]...)
 		}
 		q = q[n:]
@@ -117,6 +121,16 @@ func appendWithout(dst, q []byte, drop param) []byte {
 		dst = dst[:len(dst)-1]
 	}
 	return dst
+}
+
+// spellsStandIn reports whether the raw value of a parameter is meant to be a stand-in.
+func spellsStandIn(value []byte) bool {
+	if hasEscape(value) {
+		// Escaped it is up to three times as long, and longer ones are looked at as far.
+		var buf [3 * len(standInPrefix)]byte
+		value = unescape(buf[:0], value[:min(len(value), len(buf))])
+	}
+	return isStandIn(value)
 }
 
 // lookup gives the decoded value of name in q. unique is false where it occurs with different

@@ -20,6 +20,7 @@ import (
 // that every SDK takes it for the failure that it is.
 type problem struct {
 	status     int
+	errcode    int // WeChat's own, where msg is what WeChat says; 0: ours, which is the negative status
 	msg        string
 	hint       string
 	retryAfter time.Duration
@@ -89,14 +90,21 @@ func (p *problem) write(resp *fasthttp.Response) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
+	code, msg := -p.status, "wxproxy: "+p.msg
+	if p.errcode != 0 {
+		code, msg = p.errcode, p.msg
+	}
 	// Cannot fail: a number and two strings.
 	_ = enc.Encode(struct {
 		ErrCode int    `json:"errcode"`
 		ErrMsg  string `json:"errmsg"`
 		Hint    string `json:"hint,omitempty"`
-	}{-p.status, "wxproxy: " + p.msg, p.hint})
+	}{code, msg, p.hint})
 	resp.SetStatusCode(p.status)
 	resp.Header.SetContentType("application/json")
+	if p.status == http.StatusUnauthorized {
+		resp.Header.Set("WWW-Authenticate", `Bearer realm="wxproxy"`)
+	}
 	if p.retryAfter > 0 {
 		resp.Header.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retryAfter.Seconds()))))
 	}

@@ -180,6 +180,9 @@ type plan struct {
 func (s *settings) decide(t target, c caller, action []byte) (plan, *problem) {
 	var p plan
 	p.endpoint = s.table.Find(text(t.plain), text(action))
+	if p.endpoint.Need == wechat.NeedStandIn {
+		return p, nil // what it is for stands in its parameters
+	}
 	if p.endpoint.Need == wechat.NeedRefusal {
 		return p, problemf(http.StatusForbidden, "callers have no need of it", "this path is not forwarded: %s", reasonOf(p.endpoint))
 	}
@@ -202,7 +205,7 @@ func (s *settings) decide(t target, c caller, action []byte) (plan, *problem) {
 	}
 	switch need {
 	case wechat.NeedUser:
-		p.drop = 0
+		p.drop = paramStandIn
 	case wechat.NeedNothing:
 	case wechat.NeedComponent:
 		if component == nil {
@@ -248,10 +251,42 @@ func (s *settings) login(p plan, t target, isComponent bool) (plan, *problem) {
 	return p, nil
 }
 
-// whom finds the account that the call is for: the prefix, the header, on logins the query's own appid, the
-// default. Two that disagree are an error, except that a base URL which names the component says
-// nothing about the account that a login is for.
+// whom finds the account that the call is for: the prefix, the header, a stand-in, on logins the query's own
+// appid, the default. Two that disagree are an error, except that a base URL, header or stand-in which names the
+// component says nothing about the account that a login is for, and the first two nothing
+// about the account that an SDK has a stand-in of.
 func (s *settings) whom(t target, c caller, e *wechat.Endpoint) ([]byte, *problem) {
+	appid, p := s.named(t, c)
+	if p != nil {
+		return nil, p
+	}
+	login := e.ComponentAppID || e.Need == wechat.NeedSecret
+	// With the component's stand-in SDKs log the users of any account in.
+	if st := c.standIn.appid; st != nil && !(login && appid != nil && c.standIn.kind == componentStandIn) {
+		if appid != nil && !bytes.Equal(appid, st) && !bytes.Equal(appid, s.component) {
+			return nil, contradiction("the prefix or header", "the stand-in")
+		}
+		appid = st
+	}
+	if login {
+		named, found, unique := lookup(t.query, paramAppID)
+		switch {
+		case !unique:
+			return nil, contradiction("one appid of the query", "another")
+		case found && len(named) > 0 && appid != nil && !bytes.Equal(appid, named) && !bytes.Equal(appid, s.component):
+			return nil, contradiction("the prefix, header or stand-in", "the query's appid")
+		case found && len(named) > 0:
+			appid = named
+		}
+	}
+	if appid == nil && s.defaultAppID != nil && e.Need != wechat.NeedUser && e.Need != wechat.NeedNothing {
+		appid = s.defaultAppID
+	}
+	return appid, nil
+}
+
+// named is the account that prefix or header name, nil where neither does.
+func (s *settings) named(t target, c caller) ([]byte, *problem) {
 	if c.target != nil && !isAppID(c.target) {
 		return nil, problemf(http.StatusBadRequest, "an appid is wx and 16 lower-case letters or digits", "the header X-WX-APPID is no appid")
 	}
@@ -264,20 +299,6 @@ func (s *settings) whom(t target, c caller, e *wechat.Endpoint) ([]byte, *proble
 			return nil, contradiction("the path's prefix", "X-WX-APPID")
 		}
 		appid = c.target
-	}
-	if e.ComponentAppID || e.Need == wechat.NeedSecret {
-		named, found, unique := lookup(t.query, paramAppID)
-		switch {
-		case !unique:
-			return nil, contradiction("one appid of the query", "another")
-		case found && len(named) > 0 && appid != nil && !bytes.Equal(appid, named) && !bytes.Equal(appid, s.component):
-			return nil, contradiction("the prefix or header", "the query's appid")
-		case found && len(named) > 0:
-			appid = named
-		}
-	}
-	if appid == nil && s.defaultAppID != nil {
-		appid = s.defaultAppID
 	}
 	return appid, nil
 }

@@ -107,6 +107,7 @@ func TestDecide(t *testing.T) {
 		wechat.Endpoint{Path: "/cgi-bin/hidden", Need: wechat.NeedRefusal},
 		wechat.Endpoint{Path: "/cgi-bin/open", Need: wechat.NeedNothing},
 	)
+	const refused, bad, here = "Forbidden", "Bad Request", "answered here"
 	f := func(uri, want string) {
 		t.Helper()
 		tg, p := readTarget([]byte(uri))
@@ -125,9 +126,11 @@ func TestDecide(t *testing.T) {
 			if plan.component {
 				got += " +component_appid"
 			}
+		case plan.endpoint.Need == wechat.NeedStandIn:
+			got = here
 		case !plan.secret.IsEmpty():
 			got = "secret of " + string(plan.appid)
-		case plan.drop == 0:
+		case plan.drop == paramStandIn:
 			got = "as it is"
 		default:
 			got = "no token"
@@ -139,15 +142,17 @@ func TestDecide(t *testing.T) {
 			t.Errorf("%s: %s, want %s", uri, got, want)
 		}
 	}
-	const refused, bad = "Forbidden", "Bad Request"
 	account, component, long := "access_token of "+acc, "access_token of "+comp, "component_access_token of "+comp
 	a := "/" + acc
 
-	for _, path := range []string{"api_component_token", "api_start_push_ticket", "clear_quota/v2", "api_query_auth", "api_authorizer_token", "api_query_auth/", "%61pi_query_auth"} {
+	for _, path := range []string{"api_start_push_ticket", "clear_quota/v2", "%63lear_quota/v2/"} {
 		f(a+"/cgi-bin/component/"+path, refused)
 	}
-	for _, path := range []string{"/cgi-bin/token", "/cgi-bin/stable_token", "/cgi-bin/clear_quota/v2", "/cgi-bin/token/"} {
-		f(a+path, refused)
+	f(a+"/cgi-bin/clear_quota/v2", refused)
+	for _, path := range []string{"/cgi-bin/component/api_component_token", "/cgi-bin/component/api_query_auth", "/cgi-bin/component/api_authorizer_token", "/cgi-bin/component/api_query_auth/",
+		"/cgi-bin/component/%61pi_query_auth", "/cgi-bin/token", "/cgi-bin/stable_token", "/cgi-bin/token/"} {
+		f(a+path, here)
+		f(path, here)
 	}
 	for _, path := range []string{"api_create_preauthcode", "api_get_authorizer_info", "api_get_authorizer_list", "api_get_authorizer_option", "api_set_authorizer_option",
 		"fastregisterweapp?action=create", "modify_wxa_server_domain", "modify_wxa_jump_domain", "get_domain_confirmfile", "something_new"} {

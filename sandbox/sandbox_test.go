@@ -61,7 +61,7 @@ func TestWithTheClientOfThisProgram(t *testing.T) {
 	if g2.Access.Equal(g.Access) || g2.Refresh.Equal(g.Refresh) {
 		t.Error("renewal changed nothing")
 	}
-	if r, err := c.RefreshToken(ctx(t), w.ComponentAppID(), comp.Access, shop); err != nil || !r.Equal(g2.Refresh) {
+	if a, err := c.Authorizer(ctx(t), w.ComponentAppID(), comp.Access, shop); err != nil || !a.Refresh.Equal(g2.Refresh) || a.Name == "" || a.Type == "" {
 		t.Errorf("api_get_authorizer_info: %v", err)
 	}
 	s, err := c.StableToken(ctx(t), solo, wechat.NewSecret(soloSecret), false)

@@ -3,15 +3,16 @@ package tokens
 import (
 	"context"
 	"errors"
-	"strings"
-	"sync"
 	"time"
 
 	"wxproxy/wechat"
 )
 
-// codeLife is how long a code is tried where WeChat does not say when it ends. A real push said an hour.
-const codeLife = time.Hour
+// Authorization is what became of an authorisation code.
+type Authorization struct {
+	AppID string // of the account
+	Name  string // its nickname; "" where it is not known
+}
 
 // Authorize takes an authorisation code that WeChat pushed for appid. When it returns nil the code is
 // stored durably; it is exchanged for tokens soon afterwards, by itself, also after a restart. created is
@@ -23,8 +24,8 @@ func (b *Broker) Authorize(ctx context.Context, appid string, c wechat.Secret, e
 		return err
 	}
 	if acc != nil {
-		if acc.Code == c.Fingerprint() {
-			return nil // pushed again, and exchanged already
+		if acc.Code == c.Fingerprint() && !acc.Gone {
+			return b.exchangedAlready(ctx, appid, c, seconds(created))
 		}
 		if seconds(created) < max(acc.Authorized, acc.Revoked) {
 			return ErrStale
@@ -50,6 +51,119 @@ func (b *Broker) Authorize(ctx context.Context, appid string, c wechat.Secret, e
 	return err
 }
 
+// exchangedAlready: a push brought the code that the merchant's browser had brought before. It tells when the
+// authorisation was by WeChat's clock, which the browser did not. created is in Unix seconds.
+func (b *Broker) exchangedAlready(ctx context.Context, appid string, c wechat.Secret, created int64) error {
+	if acc, err := b.loadAccount(ctx, appid); err != nil || acc == nil || acc.Authorized >= created {
+		return err
+	}
+	return b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
+		acc, err := decodeAccount(raw)
+		if err != nil || acc == nil || acc.Code != c.Fingerprint() || acc.Authorized >= created {
+			return Keep, err
+		}
+		acc.Authorized = created
+		return encode(acc), nil
+	})
+}
+
+// PreAuthCode makes a code that the authorisation pages are opened with, and says how long it lives. Errors
+// wrap ErrUnavailable, or are WeChat's ([wechat.Code]).
+func (b *Broker) PreAuthCode(ctx context.Context) (c wechat.Secret, life time.Duration, err error) {
+	err = b.asComponent(ctx, func(component string, token wechat.Secret) error {
+		var err error
+		c, life, err = b.client.Load().PreAuthCode(ctx, component, token)
+		return err
+	})
+	return c, life, err
+}
+
+// Exchange turns the code that a merchant's browser brought into tokens, and keeps them. The same code again
+// gives the same account without asking WeChat. It goes on where ctx ends: a code serves once.
+//
+// The errors are WeChat's ([wechat.Code]: 61009 used up, 61010 expired), ErrUnavailable with its reasons,
+// [wechat.ErrUnreachable], a fault of the store, and ErrClosed.
+func (b *Broker) Exchange(_ context.Context, c wechat.Secret) (Authorization, error) {
+	if !b.begin() {
+		return Authorization{}, ErrClosed
+	}
+	defer b.work.Done()
+	ctx, cancel := context.WithTimeout(b.life, renewTimeout)
+	defer cancel()
+	appid, err := b.once(ctx, c, func(ctx context.Context) (string, error) {
+		began := b.now()
+		grant, err := b.queryAuth(ctx, c)
+		if err != nil {
+			return "", err
+		}
+		var out *account
+		err = b.store.Update(ctx, accountKey(grant.AppID), func(_ context.Context, raw []byte) ([]byte, error) {
+			acc, err := decodeAccount(raw)
+			if err != nil {
+				return nil, err
+			}
+			if acc == nil {
+				acc = newAccount(Authorizer)
+			}
+			if !acc.Gone && acc.Issued > millis(began) {
+				return Keep, nil // a push brought another code meanwhile, and what it gave is newer
+			}
+			// A browser says no time. Ours may be off, so the newest that WeChat has told has to do.
+			acc.admit(grant, acc.Revoked, b.now())
+			acc.Code = c.Fingerprint()
+			out = acc
+			return encode(acc), nil
+		})
+		if err == nil && out != nil {
+			b.admitted(grant.AppID, out)
+		}
+		return grant.AppID, err
+	})
+	if err != nil {
+		return Authorization{}, err
+	}
+	a := Authorization{AppID: appid}
+	if acc, err := b.profile(ctx, appid); err == nil && acc != nil {
+		a.Name = acc.Name
+	}
+	return a, nil
+}
+
+// once has a code exchanged, unless it was before, and gives the account. Whoever comes with the
+// same code at the same time waits. The lock of a code is taken before that of an account.
+func (b *Broker) once(ctx context.Context, c wechat.Secret, exchange func(ctx context.Context) (appid string, err error)) (appid string, err error) {
+	err = b.store.Update(ctx, spentKey(c), func(ctx context.Context, raw []byte) ([]byte, error) {
+		before, err := decodeSpent(raw)
+		if err != nil {
+			return nil, err
+		}
+		if before != nil {
+			appid = before.AppID
+			return Keep, nil
+		}
+		if appid, err = exchange(ctx); err != nil {
+			return nil, err
+		}
+		if appid == "" {
+			return Keep, nil
+		}
+		return encode(&spent{Version: recordVersion, AppID: appid, At: millis(b.now())}), nil
+	})
+	return appid, err
+}
+
+// admitted puts the tokens of a new authorisation into memory.
+func (b *Broker) admitted(appid string, acc *account) {
+	b.log.Info("account authorised", "account", appid, "token", wechat.NewSecret(acc.Access).Fingerprint())
+	epoch := b.cache.touch(appid)
+	if acc.usable(b.now()) {
+		b.keep(appid, Authorizer, acc, epoch, false)
+	} else {
+		b.cache.remove(appid)
+	}
+	b.profiles.want(appid)
+}
+
 // Withdraw notes that appid took its authorisation back. Its tokens are dead: they are forgotten, the
 // account stays known as revoked. ErrStale: a newer authorisation is known.
 func (b *Broker) Withdraw(ctx context.Context, appid string, created time.Time) error {
@@ -59,15 +173,12 @@ func (b *Broker) Withdraw(ctx context.Context, appid string, created time.Time) 
 			return nil, err
 		}
 		if acc == nil {
-			acc = &account{Version: recordVersion, Kind: Authorizer.String()}
+			acc = newAccount(Authorizer)
 		}
 		if seconds(created) < acc.Authorized {
 			return nil, ErrStale
 		}
-		acc.Gone, acc.Revoked = true, max(acc.Revoked, seconds(created))
-		acc.Access, acc.Refresh, acc.Issued, acc.Expires = "", "", 0, 0
-		acc.forgive()
-		acc.Storm = storm{}
+		acc.leave(seconds(created))
 		return encode(acc), nil
 	})
 	if err == nil {
@@ -86,189 +197,4 @@ func (b *Broker) loadAccount(ctx context.Context, appid string) (*account, error
 		return nil, storeFault(err)
 	}
 	return decodeAccount(raw)
-}
-
-// exchange turns the stored code of appid into tokens. It holds the account's lock all the way, so
-// that no renewal can save an older refresh token over the new one, and no code is spent twice. done: nothing is left
-// to do, whatever became of the code.
-func (b *Broker) exchange(ctx context.Context, appid string) (done bool, err error) {
-	var (
-		out   *account
-		spent string
-		dead  error // why the code is of no use
-	)
-	err = b.store.Update(ctx, accountKey(appid), func(ctx context.Context, raw []byte) ([]byte, error) {
-		c, err := b.loadCode(ctx, appid)
-		if err != nil || c == nil {
-			return Keep, err
-		}
-		acc, err := decodeAccount(raw)
-		if err != nil {
-			return nil, err
-		}
-		if acc == nil {
-			acc = &account{Version: recordVersion, Kind: Authorizer.String()}
-		}
-		secret := wechat.NewSecret(c.Code)
-		spent = c.Code
-		if acc.Code == secret.Fingerprint() || c.Created < max(acc.Authorized, acc.Revoked) {
-			return Keep, nil // exchanged before a crash, or overtaken
-		}
-		grant, err := b.queryAuth(ctx, secret)
-		if err == nil && grant.AppID != appid {
-			err = errForeignCode
-		}
-		if err != nil {
-			if !codeIsDead(err) && b.now().Before(fromMillis(c.Expires)) {
-				return nil, err
-			}
-			dead = err
-			return Keep, b.forgetCode(ctx, appid, spent)
-		}
-		acc.Refresh = "" // a new authorisation ends the old one's
-		acc.take(grant, b.now())
-		acc.Gone, acc.Authorized, acc.Code, acc.Storm = false, c.Created, secret.Fingerprint(), storm{}
-		if grant.Access.IsEmpty() {
-			acc.Failures, acc.Failure = 1, errNoRefreshToken.Error()+": it has no API permission (权限集) that needs one"
-		}
-		out = acc
-		return encode(acc), nil
-	})
-	switch {
-	case err != nil:
-		return false, err
-	case dead != nil:
-		b.log.Error("an authorisation code could not be exchanged; the account has to authorise again, unless it works already", "account", appid, "error", dead)
-		return true, nil
-	case out != nil:
-		b.log.Info("account authorised", "account", appid, "token", wechat.NewSecret(out.Access).Fingerprint())
-		epoch := b.cache.touch(appid)
-		if out.usable(b.now()) {
-			b.keep(appid, Authorizer, out, epoch, false)
-		} else {
-			b.cache.remove(appid)
-		}
-	}
-	if spent == "" {
-		return true, nil
-	}
-	return true, b.forgetCode(ctx, appid, spent)
-}
-
-func (b *Broker) loadCode(ctx context.Context, appid string) (*code, error) {
-	raw, err := b.store.Load(ctx, codeKey(appid))
-	if errors.Is(err, ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, storeFault(err)
-	}
-	return decodeCode(raw)
-}
-
-// forgetCode removes the code unless a newer one has taken its place.
-func (b *Broker) forgetCode(ctx context.Context, appid, spent string) error {
-	return b.store.Update(ctx, codeKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
-		c, err := decodeCode(raw)
-		if err != nil || c == nil || c.Code != spent {
-			return Keep, err
-		}
-		return nil, nil
-	})
-}
-
-var errForeignCode = errors.New("the code is another account's")
-
-func (b *Broker) queryAuth(ctx context.Context, c wechat.Secret) (wechat.Grant, error) {
-	var grant wechat.Grant
-	err := b.asComponent(ctx, func(component string, token wechat.Secret) error {
-		var err error
-		grant, err = b.client.Load().QueryAuth(ctx, component, token, c)
-		return err
-	})
-	return grant, err
-}
-
-// codeIsDead: trying the code again cannot help.
-func codeIsDead(err error) bool {
-	switch wechat.Code(err) {
-	case wechat.CodeCodeInvalid, wechat.CodeCodeExpired, 40029, 40163, wechat.CodeNotAuthorized:
-		return true
-	}
-	return errors.Is(err, errForeignCode)
-}
-
-// exchanger works off the codes that lie in the store, each account on its own, with growing
-// pauses where WeChat cannot be reached.
-type exchanger struct {
-	b      *Broker
-	mu     sync.Mutex
-	timers map[string]*time.Timer // by appid; nil after stop
-}
-
-func newExchanger(b *Broker) *exchanger {
-	return &exchanger{b: b, timers: make(map[string]*time.Timer)}
-}
-
-// recover schedules what an earlier process left behind.
-func (x *exchanger) recover(ctx context.Context) error {
-	var appids []string
-	err := x.b.store.List(ctx, codePrefix, "", func(key string, _ []byte) bool {
-		appids = append(appids, strings.TrimPrefix(key, codePrefix))
-		return true
-	})
-	for _, a := range appids {
-		x.schedule(a, 0, 0)
-	}
-	return err
-}
-
-func (x *exchanger) schedule(appid string, attempt int, wait time.Duration) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.timers == nil {
-		return
-	}
-	if t := x.timers[appid]; t != nil {
-		t.Stop()
-	}
-	x.timers[appid] = time.AfterFunc(wait, func() { x.run(appid, attempt) })
-}
-
-func (x *exchanger) run(appid string, attempt int) {
-	if !x.b.begin() {
-		return
-	}
-	defer x.b.work.Done()
-	ctx, cancel := context.WithTimeout(x.b.life, renewTimeout)
-	defer cancel()
-	done, err := x.b.exchange(ctx, appid)
-	if err != nil {
-		x.b.log.Warn("authorisation code not exchanged yet", "account", appid, "error", err)
-	}
-	if !done {
-		x.schedule(appid, attempt+1, backoff(attempt+1))
-	}
-}
-
-// exchangeNow is for a call that comes before the exchange has been made. found: the account is known now.
-func (x *exchanger) exchangeNow(ctx context.Context, appid string) (found bool, err error) {
-	if _, err := x.b.exchange(ctx, appid); err != nil {
-		if !errors.Is(err, ErrUnavailable) {
-			err = &unavailable{reason: "the account's authorisation code could not be exchanged yet: " + err.Error(), cause: err}
-		}
-		return false, err
-	}
-	// Whoever made the exchange, the account says what came of it.
-	acc, err := x.b.loadAccount(ctx, appid)
-	return acc != nil, err
-}
-
-func (x *exchanger) stop() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, t := range x.timers {
-		t.Stop()
-	}
-	x.timers = nil
 }

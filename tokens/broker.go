@@ -35,6 +35,7 @@ type Config struct {
 
 	RenewBefore time.Duration    // 0: 10 minutes
 	CacheSize   int64            // accounts in memory; 0: 100,000
+	Upkeep      time.Duration    // how often it is looked what is due, such as the nightly comparison; 0: a minute
 	Now         func() time.Time // nil: time.Now
 	Observer    Observer         // nil: nobody counts
 	Log         *slog.Logger     // nil: nothing is logged
@@ -56,6 +57,10 @@ type Broker struct {
 	codes   *exchanger
 	census  census
 
+	profiles *profiler
+	doubts   *doubts
+	upkeep   *upkeep
+
 	life   context.Context // ends when waiting for renewals is over
 	cancel context.CancelFunc
 	gate   sync.RWMutex // held for reading while a piece of work is begun; closed is behind it
@@ -67,7 +72,7 @@ type Broker struct {
 const renewTimeout = 20 * time.Second
 
 // New builds a broker and takes up the authorisation codes that an earlier one left unexchanged.
-// It asks WeChat for nothing: tokens in the store serve until they are due or refused.
+// It asks WeChat for no token: those in the store serve until they are due or refused.
 func New(c Config) (*Broker, error) {
 	if c.RenewBefore <= 0 {
 		c.RenewBefore = 10 * time.Minute
@@ -91,10 +96,12 @@ func New(c Config) (*Broker, error) {
 	b.life, b.cancel = context.WithCancel(context.Background())
 	b.ahead = newAhead(b, int(c.CacheSize))
 	b.codes = newExchanger(b)
+	b.profiles, b.doubts, b.upkeep = newProfiler(b), newDoubts(), newUpkeep(b, c.Upkeep)
 	if err := b.codes.recover(b.life); err != nil {
 		b.Close(context.Background())
 		return nil, err
 	}
+	b.upkeep.start()
 	return b, nil
 }
 
@@ -115,6 +122,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	}
 	b.ahead.stop()
 	b.codes.stop()
+	b.upkeep.stop()
 	done := make(chan struct{})
 	go func() { b.work.Wait(); close(done) }()
 	var err error
@@ -257,7 +265,11 @@ func (b *Broker) obtain(ctx context.Context, appid string, stale wechat.Secret, 
 	}
 	if acc == nil && kind == Authorizer {
 		// The code may have come a moment ago, and its exchange be under way or have failed.
-		if found, err := b.codes.exchangeNow(ctx, appid); err != nil || !found {
+		found, err := b.codes.exchangeNow(ctx, appid)
+		if err == nil && !found {
+			found = b.discover(ctx, appid)
+		}
+		if err != nil || !found {
 			return Token{}, errors.Join(err, ErrUnknownAccount)
 		}
 		return b.obtain(ctx, appid, stale, why)

@@ -288,7 +288,7 @@ func TestRefreshTokenRecovered(t *testing.T) {
 	if _, err := b.Renew(t.Context(), accountA, mustToken(t, b, accountA).Value); err != nil {
 		t.Fatal(err)
 	}
-	if n := s.count("api_get_authorizer_info"); n != 1 {
+	if n := s.count("api_authorizer_token"); n != 2 {
 		t.Errorf("asked %d times", n)
 	}
 	// and when WeChat holds no other one, that is told
@@ -341,6 +341,8 @@ func TestWaitersAndClose(t *testing.T) {
 	b := authorised(t, store, client, nil)
 	stale := mustToken(t, b, accountA).Value
 	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(open)
 	s.mu.Lock()
 	s.gate = gate
 	s.mu.Unlock()
@@ -354,13 +356,20 @@ func TestWaitersAndClose(t *testing.T) {
 	}
 	closed := make(chan error, 1)
 	go func() { closed <- b.Close(context.Background()) }()
-	eventually(t, func() bool { _, err := b.Token(t.Context(), unknown); return errors.Is(err, tokens.ErrClosed) })
+	n := 0
+	eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		n++ // each time another one: who asks for the same joins the question under way
+		_, err := b.Token(ctx, fmt.Sprintf("wx%016d", n))
+		return errors.Is(err, tokens.ErrClosed)
+	})
 	select {
 	case <-closed:
 		t.Fatal("closed in the middle of a renewal")
 	default:
 	}
-	close(gate)
+	open()
 	if err := <-closed; err != nil {
 		t.Error(err)
 	}

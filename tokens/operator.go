@@ -1,32 +1,219 @@
 package tokens
 
-import "time"
+import (
+	"context"
+	"strings"
+	"time"
+
+	"wxproxy/wechat"
+)
 
 // Account is what an operator may see of an account: no secret.
 type Account struct {
 	AppID string
 	Kind  Kind
-	State State  // Active, Revoked or Failing
-	Name  string // nickname; "" where it is not known (yet)
-	Type  string // "official account", "mini program", "component", "own account"; "" where it is not known
+	State State
+	Name  string // nickname; "" where it is not known
+	Type  string // "mini program", "service account", …; "" where it is not known
 
-	Token        string // fingerprint, see [wechat.Secret.Fingerprint]; "" where there is none
-	RefreshToken string // likewise
+	Token, RefreshToken string    // fingerprints; "" where there is none
+	Issued, Expires     time.Time // of the token; zero where there is none
 
-	Issued, Expires     time.Time // of the token; zero: there is none
-	Authorized, Revoked time.Time // newest authorisation, newest withdrawal; zero: never, or not known
+	Authorized, Revoked time.Time // newest authorisation and withdrawal, by WeChat's clock; zero: not known
 
 	Failures int       // renewals that failed since the last good one
-	Failure  string    // the last of them, in words; "" for none
-	RetryAt  time.Time // not tried again before; zero: at once
+	Failure  string    // the last one, in words
+	RetryAt  time.Time // when the next is tried; zero: when it is asked for
 }
 
-// SyncResult says what a comparison with WeChat's list of authorisers found.
-type SyncResult struct {
-	Listed    int // on WeChat's list
-	Added     int // not known here before
-	Recovered int // known, with a refresh token that was no longer the right one
-	Revoked   int // known, and no longer on the list
-	Unchanged int
-	Took      time.Duration
+func (b *Broker) account(appid string, a *account) Account {
+	out := Account{
+		AppID: appid, Kind: b.Kind(appid), State: a.state(), Name: a.Name, Type: a.Type,
+		Issued: fromMillis(a.Issued), Expires: fromMillis(a.Expires), Authorized: fromSeconds(a.Authorized), Revoked: fromSeconds(a.Revoked),
+		Failures: a.Failures, Failure: a.Failure, RetryAt: fromMillis(a.RetryAt),
+	}
+	switch out.Kind {
+	case Component:
+		out.Type = "component"
+	case App:
+		out.Type = "own account"
+	}
+	if a.Access != "" {
+		out.Token = wechat.NewSecret(a.Access).Fingerprint()
+	}
+	if a.Refresh != "" {
+		out.RefreshToken = wechat.NewSecret(a.Refresh).Fingerprint()
+	}
+	return out
+}
+
+func fromSeconds(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(n, 0)
+}
+
+// Account shows one account, and reads its name if that is not known or older than a day. ErrUnknownAccount: there is none,
+// or one of our own that was never asked for.
+func (b *Broker) Account(ctx context.Context, appid string) (Account, error) {
+	acc, err := b.loadAccount(ctx, appid)
+	if err != nil {
+		return Account{}, err
+	}
+	if acc == nil {
+		if b.Kind(appid) == Authorizer {
+			return Account{}, ErrUnknownAccount
+		}
+		acc = newAccount(b.Kind(appid))
+	}
+	if named, err := b.profile(ctx, appid); err == nil && named != nil {
+		acc = named
+	}
+	return b.account(appid, acc), nil
+}
+
+// Known says whether a call for appid would have an account: nil, ErrUnknownAccount, ErrRevoked, or a fault of the store. WeChat is not asked.
+func (b *Broker) Known(ctx context.Context, appid string) error {
+	if _, ok := b.cache.get(appid); ok || b.Kind(appid) != Authorizer {
+		return nil
+	}
+	acc, err := b.loadAccount(ctx, appid)
+	switch {
+	case err != nil:
+		return err
+	case acc == nil:
+		return ErrUnknownAccount
+	case acc.Gone:
+		return ErrRevoked
+	}
+	return nil
+}
+
+// List shows the accounts from offset on, limit at most, in order of their appids, and says how many there are. q
+// selects those whose appid or name contains it, in any case.
+func (b *Broker) List(ctx context.Context, offset, limit int, q string) (list []Account, total int, err error) {
+	q = strings.ToLower(q)
+	err = b.store.List(ctx, accountPrefix, "", func(key string, raw []byte) bool {
+		appid := strings.Clone(strings.TrimPrefix(key, accountPrefix))
+		shown := total >= offset && len(list) < limit
+		if q == "" && !shown {
+			total++
+			return true
+		}
+		acc, err := decodeAccount(raw)
+		if err != nil || q != "" && !strings.Contains(strings.ToLower(appid), q) && !strings.Contains(strings.ToLower(acc.Name), q) {
+			return true
+		}
+		if shown {
+			list = append(list, b.account(appid, acc))
+		}
+		total++
+		return true
+	})
+	return list, total, err
+}
+
+// Refresh gets appid a new token now, whether it is due or not, and does not wait until a failed renewal
+// may be tried again. An account that is thought to have withdrawn is looked for at WeChat. Errors as for Renew.
+func (b *Broker) Refresh(ctx context.Context, appid string) (Account, error) {
+	acc, err := b.loadAccount(ctx, appid)
+	if err != nil {
+		return Account{}, err
+	}
+	if acc != nil && acc.Gone {
+		held, authorised, err := b.held(ctx, appid)
+		if err != nil {
+			return Account{}, err
+		}
+		if !authorised {
+			return Account{}, ErrRevoked
+		}
+		if err := b.revive(ctx, held); err != nil {
+			return Account{}, err
+		}
+	}
+	stale, why := wechat.Secret{}, missing
+	if acc != nil {
+		if acc.Access != "" {
+			stale, why = wechat.NewSecret(acc.Access), refused
+		}
+		if err := b.retryNow(ctx, appid); err != nil {
+			return Account{}, err
+		}
+	}
+	if _, err := b.fly(ctx, strings.Clone(appid), stale, why); err != nil {
+		return Account{}, err
+	}
+	return b.Account(ctx, appid)
+}
+
+// revive takes back an account that WeChat lists, although we had been told that it withdrew.
+func (b *Broker) revive(ctx context.Context, held wechat.Authorizer) error {
+	return b.store.Update(ctx, accountKey(held.AppID), func(_ context.Context, raw []byte) ([]byte, error) {
+		acc, err := decodeAccount(raw)
+		if err != nil || acc == nil || !acc.Gone {
+			return Keep, err
+		}
+		acc.admit(wechat.Grant{Refresh: held.Refresh}, acc.Revoked, b.now())
+		return encode(acc), nil
+	})
+}
+
+// retryNow ends the pause after a failed renewal.
+func (b *Broker) retryNow(ctx context.Context, appid string) error {
+	return b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
+		acc, err := decodeAccount(raw)
+		if err != nil || acc == nil || acc.RetryAt == 0 {
+			return Keep, err
+		}
+		acc.RetryAt = 0
+		return encode(acc), nil
+	})
+}
+
+// Forget removes all that is kept of appid, a code that waits to be exchanged included. An account that WeChat lists
+// comes back with the next [Broker.Sync], or when it is called for. ErrUnknownAccount: there was none.
+func (b *Broker) Forget(ctx context.Context, appid string) error {
+	found := false
+	for _, key := range []string{codeKey(appid), accountKey(appid)} {
+		err := b.store.Update(ctx, key, func(_ context.Context, raw []byte) ([]byte, error) {
+			found = found || raw != nil
+			return nil, nil
+		})
+		if err != nil {
+			return storeFault(err)
+		}
+	}
+	b.cache.remove(appid)
+	if !found {
+		return ErrUnknownAccount
+	}
+	b.log.Info("account forgotten", "account", appid)
+	return nil
+}
+
+// Import keeps a refresh token that another program had for appid. One that is at hand already stays: added is
+// false. Nothing is asked of WeChat; whether the token is good shows with the account's first call.
+func (b *Broker) Import(ctx context.Context, appid string, refresh wechat.Secret) (added bool, err error) {
+	err = b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
+		acc, err := decodeAccount(raw)
+		if err != nil {
+			return nil, err
+		}
+		if acc == nil {
+			acc = newAccount(Authorizer)
+		}
+		if acc.Gone || acc.Refresh != "" {
+			return Keep, nil
+		}
+		added = true
+		acc.Refresh = refresh.Reveal()
+		acc.forgive()
+		return encode(acc), nil
+	})
+	if err == nil && added {
+		b.cache.remove(appid)
+	}
+	return added, err
 }

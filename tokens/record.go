@@ -1,6 +1,8 @@
 package tokens
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -33,10 +35,19 @@ func (k Kind) String() string {
 func accountKey(appid string) string { return "account/" + appid }
 func ticketKey(appid string) string  { return "ticket/" + appid }
 func codeKey(appid string) string    { return "code/" + appid }
+func syncKey(appid string) string    { return "sync/" + appid }
+func secretKey(name string) string   { return "key/" + name }
+
+// spentKey hides the code: keys of the store are not sealed everywhere.
+func spentKey(c wechat.Secret) string {
+	sum := sha256.Sum256([]byte(c.Reveal()))
+	return spentPrefix + hex.EncodeToString(sum[:])
+}
 
 const (
 	accountPrefix = "account/"
 	codePrefix    = "code/"
+	spentPrefix   = "spent/"
 )
 
 // recordVersion is the format of the records below. A record of a later one is not touched.
@@ -60,18 +71,24 @@ type account struct {
 
 	Failures int    `json:"failures,omitempty"` // renewals that failed since the last good one
 	Failure  string `json:"failure,omitempty"`  // the last one, in words
+	ErrCode  int    `json:"errcode,omitempty"`  // the last one's, where WeChat refused
 	RetryAt  int64  `json:"retry_at,omitempty"`
 	NoTicket bool   `json:"no_ticket,omitempty"` // it failed for want of a good ticket
 
 	Storm storm `json:"storm,omitzero"`
+
+	Name     string `json:"name,omitempty"`     // nickname
+	Type     string `json:"type,omitempty"`     // kind of account, in words
+	Profiled int64  `json:"profiled,omitempty"` // when both were read
 }
 
 // ticket is the newest component_verify_ticket.
 type ticket struct {
 	Version  int    `json:"v"`
 	Ticket   string `json:"ticket"`
-	Created  int64  `json:"created"`  // CreateTime
-	Received int64  `json:"received"` // by our clock: WeChat's and ours may differ
+	Created  int64  `json:"created"`         // CreateTime
+	Received int64  `json:"received"`        // by our clock: WeChat's and ours may differ
+	Asked    int64  `json:"asked,omitempty"` // when WeChat was asked last to push again
 }
 
 // ticketLife is how long a ticket serves after its push
@@ -84,6 +101,26 @@ type code struct {
 	Code    string `json:"code"`
 	Created int64  `json:"created"`
 	Expires int64  `json:"expires"` // Unix milliseconds, by our clock
+}
+
+// spent is an authorisation code that has been exchanged: the merchant's browser may come with it again.
+type spent struct {
+	Version int    `json:"v"`
+	AppID   string `json:"appid"`
+	At      int64  `json:"at"`
+}
+
+// synced says when the accounts were compared with WeChat's list.
+type synced struct {
+	Version int   `json:"v"`
+	Begun   int64 `json:"begun"`          // the newest try
+	Done    int64 `json:"done,omitempty"` // the newest that came to its end
+}
+
+// secretRecord is a key of ours that all replicas share.
+type secretRecord struct {
+	Version int    `json:"v"`
+	Key     []byte `json:"key"`
 }
 
 func decode[T any](raw []byte, version func(*T) int) (*T, error) {
@@ -110,6 +147,14 @@ func decodeTicket(raw []byte) (*ticket, error) {
 
 func decodeCode(raw []byte) (*code, error) {
 	return decode(raw, func(c *code) int { return c.Version })
+}
+
+func decodeSpent(raw []byte) (*spent, error) {
+	return decode(raw, func(s *spent) int { return s.Version })
+}
+
+func decodeSynced(raw []byte) (*synced, error) {
+	return decode(raw, func(s *synced) int { return s.Version })
 }
 
 func encode(v any) []byte {
@@ -181,7 +226,37 @@ func (a *account) take(g wechat.Grant, now time.Time) {
 }
 
 // forgive forgets failures.
-func (a *account) forgive() { a.Failures, a.Failure, a.RetryAt, a.NoTicket = 0, "", 0, false }
+func (a *account) forgive() {
+	a.Failures, a.Failure, a.ErrCode, a.RetryAt, a.NoTicket = 0, "", 0, 0, false
+}
+
+// newAccount is the record of an account of which nothing is known yet.
+func newAccount(kind Kind) *account { return &account{Version: recordVersion, Kind: kind.String()} }
+
+// admit takes in what a code was exchanged for, or what was read from WeChat's list. created is the time of the authorisation by
+// WeChat's clock, in Unix seconds.
+func (a *account) admit(g wechat.Grant, created int64, now time.Time) {
+	a.Refresh = "" // a new authorisation ends the old one's
+	if g.Access.IsEmpty() {
+		a.Access, a.Issued, a.Expires, a.Refresh = "", 0, 0, g.Refresh.Reveal()
+		a.forgive()
+	} else {
+		a.take(g, now)
+	}
+	a.Gone, a.Authorized, a.Storm = false, max(a.Authorized, created), storm{}
+	if a.Refresh == "" {
+		a.Failures, a.Failure = 1, errNoRefreshToken.Error()
+	}
+}
+
+// leave notes that the authorisation has ended, at created by WeChat's clock (Unix seconds; 0: not known).
+// Its tokens are dead.
+func (a *account) leave(created int64) {
+	a.Gone, a.Revoked = true, max(a.Revoked, created)
+	a.Access, a.Refresh, a.Issued, a.Expires = "", "", 0, 0
+	a.forgive()
+	a.Storm = storm{}
+}
 
 // State is what becomes of an account, in the words of metrics and operators.
 type State string

@@ -30,7 +30,7 @@ func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wecha
 		case acc == nil && kind == Authorizer:
 			return nil, ErrUnknownAccount
 		case acc == nil:
-			acc = &account{Version: recordVersion, Kind: kind.String()}
+			acc = newAccount(kind)
 		case acc.Gone:
 			return nil, ErrRevoked
 		case why == aged && acc.usable(now) && now.Before(acc.due(appid, b.before)),
@@ -72,6 +72,9 @@ func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wecha
 		b.log.Error("the store failed during a renewal", "account", appid, "error", err)
 		return Token{}, storeFault(err)
 	case result != nil:
+		if errors.Is(result, ErrRevoked) {
+			b.cache.remove(appid)
+		}
 		return Token{}, result
 	}
 	if out.Access == stale.Reveal() {
@@ -79,6 +82,9 @@ func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wecha
 		return Token{}, ErrThrottled
 	}
 	epoch = b.cache.touch(appid)
+	if kind == Authorizer && b.now().Sub(fromMillis(out.Profiled)) >= profileLife {
+		b.profiles.want(appid)
+	}
 	return b.keep(appid, kind, out, epoch, why != aged), nil
 }
 
@@ -102,13 +108,22 @@ func (b *Broker) fetch(ctx context.Context, appid string, kind Kind, acc *accoun
 		return fmt.Errorf("%w%w", errSilent, err)
 	case ctx.Err() != nil && b.life.Err() != nil:
 		return fmt.Errorf("%w%w", errSilent, ErrClosed) // we are stopping: nobody's failure
+	case errors.Is(err, ErrRevoked):
+		acc.leave(0)
+		b.count(kind, "refused", now.Sub(began))
+		b.log.Warn("WeChat says that the account has withdrawn its authorisation", "account", appid)
+		return ErrRevoked
 	}
 	word := "unreachable"
 	if wechat.Code(err) != 0 || errors.Is(err, ErrNoTicket) || errors.Is(err, errNoRefreshToken) {
 		word = "refused"
 	}
 	acc.Failures++
+	acc.ErrCode = wechat.Code(err)
 	wait := backoff(acc.Failures)
+	if acc.ErrCode == wechat.CodeQuota {
+		wait = quotaPause
+	}
 	acc.Failure = explain(kind, err)
 	acc.RetryAt = millis(now.Add(wait))
 	acc.NoTicket = errors.Is(err, ErrNoTicket) || slices.Contains(ticketCodes, wechat.Code(err))
@@ -117,22 +132,22 @@ func (b *Broker) fetch(ctx context.Context, appid string, kind Kind, acc *accoun
 	return &unavailable{reason: acc.Failure, retryAt: fromMillis(acc.RetryAt), cause: err}
 }
 
+// quotaPause is kept when the day's quota of a token endpoint is used up: every further try would
+// be one too many.
+const quotaPause = 30 * time.Minute
+
 // ticketCodes say that the ticket is missing, too old, or wrong.
 var ticketCodes = []int{wechat.CodeInvalidTicket, 41020, wechat.CodeTicketExpired, wechat.CodeTicketInvalid}
 
 // errNoRefreshToken: WeChat gave no refresh token at authorisation, and gives none now.
-var errNoRefreshToken = errors.New("WeChat holds no refresh token for this account")
+var errNoRefreshToken = errors.New("WeChat holds no refresh token for this account: it has no API permission (权限集) that needs one, or its authorisation code was never exchanged; its owner has to authorise again, or update the authorisation")
 
 // ask is the call itself, by the kind of account.
 func (b *Broker) ask(ctx context.Context, appid string, kind Kind, acc *account, stale wechat.Secret) (wechat.Grant, error) {
 	s, client := b.secrets.Load(), b.client.Load()
 	switch kind {
 	case Component:
-		t, err := b.ticket(ctx)
-		if err != nil {
-			return wechat.Grant{}, err
-		}
-		return client.ComponentToken(ctx, appid, s.ComponentSecret, t)
+		return b.askComponent(ctx, appid, s.ComponentSecret)
 	case App:
 		g, err := client.StableToken(ctx, appid, s.Apps[appid], false)
 		if err == nil && !stale.IsEmpty() && g.Access.Equal(stale) {
@@ -148,21 +163,23 @@ func (b *Broker) ask(ctx context.Context, appid string, kind Kind, acc *account,
 		if !refresh.IsEmpty() {
 			grant, err = client.AuthorizerToken(ctx, component, token, appid, refresh)
 		}
-		if err == nil || !refresh.IsEmpty() && !wechat.RefreshTokenRefused(wechat.Code(err)) {
+		if err == nil || !refresh.IsEmpty() && !wechat.AuthorizationInDoubt(wechat.Code(err)) {
 			return err
 		}
 		// Ours is gone or refused. WeChat tells the one it holds: after a re-authorisation that we
 		// were not told of, or a crash between its rotation and our saving it, they differ.
-		held, lookErr := client.RefreshToken(ctx, component, token, appid)
-		if lookErr != nil {
+		held, authorised, lookErr := look(ctx, client, component, token, appid)
+		switch {
+		case lookErr != nil:
 			return lookErr
-		}
-		if held.IsEmpty() || held.Equal(refresh) {
+		case !authorised:
+			return ErrRevoked
+		case held.Refresh.IsEmpty() || held.Refresh.Equal(refresh):
 			return err
 		}
 		b.log.Info("refresh token recovered from WeChat", "account", appid)
-		acc.Refresh = held.Reveal() // kept even if the renewal fails now
-		grant, err = client.AuthorizerToken(ctx, component, token, appid, held)
+		acc.Refresh = held.Refresh.Reveal() // kept even if the renewal fails now
+		grant, err = client.AuthorizerToken(ctx, component, token, appid, held.Refresh)
 		return err
 	})
 	return grant, err
@@ -226,7 +243,7 @@ func explain(kind Kind, err error) string {
 	case wechat.CodeNotAuthorized:
 		hint = " (the account has withdrawn its authorisation, or never gave it)"
 	case wechat.CodeQuota:
-		hint = " (the day's quota is used up)"
+		hint = " (the day's quota is used up: wxproxy tries again every half hour; /cgi-bin/component/clear_quota/v2 clears it, ten times a month)"
 	}
 	return whose + err.Error() + hint
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +36,12 @@ type script struct {
 	on     map[string]func(in map[string]any) (any, bool) // by last path segment; false: the usual answer
 	gate   chan struct{}                                  // if set, every answer waits for it
 	down   atomic.Bool
+	listed map[string]listed // what WeChat knows; nil: any account, with the refresh token "held"
+}
+
+type listed struct {
+	refresh string
+	at      int64 // seconds
 }
 
 func newScript(t *testing.T) (*script, *wechat.Client) {
@@ -80,7 +88,32 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		out = map[string]any{"authorization_info": map[string]any{"authorizer_appid": appid, "authorizer_access_token": fmt.Sprintf("A%d", n),
 			"authorizer_refresh_token": "refresh@" + code, "expires_in": life}}
 	case "api_get_authorizer_info":
-		out = map[string]any{"authorization_info": map[string]any{"authorizer_refresh_token": "held"}}
+		refresh := "held"
+		s.mu.Lock()
+		if l, ok := s.listed[in["authorizer_appid"].(string)]; ok {
+			refresh = l.refresh
+		} else if s.listed != nil || in["authorizer_appid"] == unknown {
+			out = errcode(61003)
+			refresh = ""
+		}
+		s.mu.Unlock()
+		if out["errcode"] == nil {
+			out = map[string]any{"authorization_info": map[string]any{"authorizer_refresh_token": refresh}, "authorizer_info": map[string]any{"nick_name": "店\u202e铺", "MiniProgramInfo": map[string]any{}}}
+		}
+	case "api_get_authorizer_list":
+		s.mu.Lock()
+		appids := slices.Sorted(maps.Keys(s.listed))
+		from, count := int(in["offset"].(float64)), int(in["count"].(float64))
+		page := []any{}
+		for _, a := range appids[min(from, len(appids)):min(from+count, len(appids))] {
+			page = append(page, map[string]any{"authorizer_appid": a, "refresh_token": s.listed[a].refresh, "auth_time": s.listed[a].at})
+		}
+		s.mu.Unlock()
+		out = map[string]any{"total_count": len(appids), "list": page}
+	case "api_start_push_ticket":
+		out = map[string]any{"errcode": 0, "errmsg": "ok"}
+	case "api_create_preauthcode":
+		out = map[string]any{"pre_auth_code": fmt.Sprintf("preauthcode@@@%d", n), "expires_in": 600}
 	case "stable_token":
 		out["access_token"] = "S" + fmt.Sprint(in["force_refresh"])
 	}
@@ -97,6 +130,13 @@ func (s *script) answer(name string, f func(map[string]any) (any, bool)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.on[name] = f
+}
+
+// knows sets what WeChat's list says.
+func (s *script) knows(l map[string]listed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listed = l
 }
 
 func errcode(code int) map[string]any { return map[string]any{"errcode": code, "errmsg": "scripted"} }

@@ -13,7 +13,7 @@ func (b *Broker) TicketAge() (time.Duration, bool) {
 	ctx, cancel := context.WithTimeout(b.life, time.Second)
 	defer cancel()
 	t, err := b.loadTicket(ctx)
-	if err != nil || t == nil {
+	if err != nil || t == nil || t.Ticket == "" {
 		return 0, false
 	}
 	return b.now().Sub(fromMillis(t.Received)), true

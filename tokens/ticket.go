@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"wxproxy/wechat"
@@ -24,8 +25,66 @@ func (b *Broker) PutTicket(ctx context.Context, t wechat.Secret, created time.Ti
 	})
 	if err == nil {
 		b.encourage(ctx, component)
+		b.upkeep.wake() // the accounts may never have been listed for want of a ticket
 	}
 	return err
+}
+
+// askComponent fetches the component's token with the newest ticket. Where WeChat does not like it, another
+// replica may have stored a newer one meanwhile; otherwise WeChat is asked to push again.
+func (b *Broker) askComponent(ctx context.Context, appid string, secret wechat.Secret) (wechat.Grant, error) {
+	t, err := b.ticket(ctx)
+	for err == nil {
+		var grant wechat.Grant
+		grant, err = b.client.Load().ComponentToken(ctx, appid, secret, t)
+		if err == nil || !slices.Contains(ticketCodes, wechat.Code(err)) {
+			return grant, err
+		}
+		newest, loadErr := b.ticket(ctx)
+		if loadErr != nil || newest.Equal(t) {
+			break
+		}
+		t, err = newest, nil
+	}
+	if errors.Is(err, ErrNoTicket) || wechat.Code(err) != 0 {
+		b.startPush(ctx)
+	}
+	return wechat.Grant{}, err
+}
+
+// pushPause is the least time between two askings for tickets: the next push comes that late.
+const pushPause = 10 * time.Minute
+
+// startPush asks WeChat to push tickets again (api_start_push_ticket), once in ten minutes at most, for all
+// replicas together. The ticket comes later, by a push; so nobody hears of a failure but the log.
+func (b *Broker) startPush(ctx context.Context) {
+	s := b.secrets.Load()
+	mine := false
+	err := b.store.Update(ctx, ticketKey(s.Component), func(_ context.Context, raw []byte) ([]byte, error) {
+		t, err := decodeTicket(raw)
+		if err != nil {
+			return nil, err
+		}
+		if t == nil {
+			t = &ticket{Version: recordVersion}
+		}
+		if now := b.now(); now.Sub(fromMillis(t.Asked)) < pushPause {
+			return Keep, nil
+		}
+		mine, t.Asked = true, millis(b.now())
+		return encode(t), nil
+	})
+	if err != nil || !mine {
+		return
+	}
+	switch running, err := b.client.Load().StartPushTicket(ctx, s.Component, s.ComponentSecret); {
+	case err != nil:
+		b.log.Warn("WeChat could not be asked to push tickets", "error", err)
+	case running:
+		b.log.Warn("WeChat says that it pushes tickets every ten minutes: do they reach /component/events of the callback listener?")
+	default:
+		b.log.Info("WeChat was asked to push tickets again")
+	}
 }
 
 // encourage lets what failed try again without waiting. Whoever holds the component's lock at the moment is
@@ -38,7 +97,7 @@ func (b *Broker) encourage(ctx context.Context, component string) {
 	defer cancel()
 	_ = b.store.Update(ctx, accountKey(component), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
-		if err != nil || acc == nil {
+		if err != nil || acc == nil || acc.ErrCode == wechat.CodeQuota {
 			return Keep, err
 		}
 		acc.RetryAt = 0
@@ -55,7 +114,7 @@ func (b *Broker) ticket(ctx context.Context) (wechat.Secret, error) {
 	if err != nil {
 		return wechat.Secret{}, err
 	}
-	if t == nil || b.now().Sub(fromMillis(t.Received)) >= ticketLife {
+	if t == nil || t.Ticket == "" || b.now().Sub(fromMillis(t.Received)) >= ticketLife {
 		return wechat.Secret{}, ErrNoTicket
 	}
 	return wechat.NewSecret(t.Ticket), nil

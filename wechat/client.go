@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // ErrUnreachable: no usable answer came: no connection, broken off, too late, an HTTP
@@ -130,17 +131,6 @@ func (c *Client) QueryAuth(ctx context.Context, component string, token, code Se
 	return Grant{AppID: i.AuthorizerAppID, Access: NewSecret(i.AuthorizerAccessToken), Refresh: NewSecret(i.AuthorizerRefreshToken), Life: i.ExpiresIn.life()}, err
 }
 
-// RefreshToken asks for the refresh token that WeChat holds for an authorizer
-// (doc/oplatform/openApi/authorization-management/api_getauthorizerinfo): the way back when ours is refused. It is
-// empty where the account's code was never exchanged.
-func (c *Client) RefreshToken(ctx context.Context, component string, token Secret, appid string) (Secret, error) {
-	var a answer
-	err := c.post(ctx, "/cgi-bin/component/api_get_authorizer_info", token, fields{
-		"component_appid": component, "authorizer_appid": appid,
-	}, &a)
-	return NewSecret(a.AuthorizationInfo.AuthorizerRefreshToken), err
-}
-
 // StableToken fetches the token of an account whose secret we hold (/cgi-bin/stable_token).
 // Without force WeChat answers the current token until five minutes before its end; with it
 // a new one, 20 times a day at most, and the old one is dead at once.
@@ -161,34 +151,50 @@ func noToken(field string) error {
 
 type answer struct {
 	AccessToken            string  `json:"access_token"`
+	PreAuthCode            string  `json:"pre_auth_code"`
 	ComponentAccessToken   string  `json:"component_access_token"`
 	AuthorizerAccessToken  string  `json:"authorizer_access_token"`
 	AuthorizerRefreshToken string  `json:"authorizer_refresh_token"`
-	ExpiresIn              seconds `json:"expires_in"`
+	ExpiresIn              integer `json:"expires_in"`
 	ErrMsg                 string  `json:"errmsg"`
 	AuthorizationInfo      struct {
 		AuthorizerAppID        string  `json:"authorizer_appid"`
 		AuthorizerAccessToken  string  `json:"authorizer_access_token"`
 		AuthorizerRefreshToken string  `json:"authorizer_refresh_token"`
-		ExpiresIn              seconds `json:"expires_in"`
+		ExpiresIn              integer `json:"expires_in"`
 	} `json:"authorization_info"`
+	AuthorizerInfo struct {
+		NickName string `json:"nick_name"`
+		Service  struct {
+			ID integer `json:"id"`
+		} `json:"service_type_info"`
+		MiniProgram json.RawMessage `json:"MiniProgramInfo"`
+		Channels    json.RawMessage `json:"channels_info"`
+		Store       json.RawMessage `json:"store_info"`
+	} `json:"authorizer_info"`
+	TotalCount integer `json:"total_count"`
+	List       []struct {
+		AuthorizerAppID string  `json:"authorizer_appid"`
+		RefreshToken    string  `json:"refresh_token"`
+		AuthTime        integer `json:"auth_time"`
+	} `json:"list"`
 }
 
-// seconds takes a number, and the string that some answers have instead.
-type seconds int64
+// integer takes the string that some answers have in its place, too.
+type integer int64
 
-func (s *seconds) UnmarshalJSON(b []byte) error {
-	n, err := strconv.ParseInt(strings.Trim(string(b), `"`), 10, 64)
+func (n *integer) UnmarshalJSON(b []byte) error {
+	v, err := strconv.ParseInt(strings.Trim(string(b), `"`), 10, 64)
 	if err != nil {
-		return fmt.Errorf("expires_in is no number")
+		return errors.New("not a number where one should be")
 	}
-	*s = seconds(n)
+	*n = integer(v)
 	return nil
 }
 
 // life is what WeChat promises of a token, kept to sane bounds: the documented 7200 s where it
 // says nothing, a day at most.
-func (s seconds) life() time.Duration {
+func (s integer) life() time.Duration {
 	if s <= 0 {
 		return 7200 * time.Second
 	}
@@ -272,14 +278,20 @@ func sanitize(msg string, token Secret, in fields) string {
 			hide(s)
 		}
 	}
-	msg = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == '\u2028' || r == '\u2029' {
+	return printable(msg, 200)
+}
+
+// printable makes text of WeChat's fit for a line of a log: without control characters, and of limit
+// characters at most.
+func printable(text string, limit int) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
 			return ' '
 		}
 		return r
-	}, msg)
-	if r := []rune(msg); len(r) > 200 {
-		msg = string(r[:200]) + "…"
+	}, text)
+	if r := []rune(text); len(r) > limit {
+		text = string(r[:limit]) + "…"
 	}
-	return msg
+	return strings.TrimSpace(text)
 }

@@ -21,6 +21,9 @@ const (
 	// NeedSecret: the account's own appid and app secret, in the query. For an
 	// authorizer the same answer comes from the twin under /component/.
 	NeedSecret
+	// NeedStandIn: answered here, with stand-ins in the place of tokens. SDKs call it before
+	// anything else.
+	NeedStandIn
 	// NeedRefusal: must not be called through a proxy. It needs a secret that callers
 	// do not have, or answers a credential.
 	NeedRefusal
@@ -30,6 +33,15 @@ const (
 const (
 	AccessToken          = "access_token"
 	ComponentAccessToken = "component_access_token"
+)
+
+// Paths on which SDKs fetch tokens.
+const (
+	PathToken           = "/cgi-bin/token"
+	PathStableToken     = "/cgi-bin/stable_token"
+	PathComponentToken  = "/cgi-bin/component/api_component_token"
+	PathAuthorizerToken = "/cgi-bin/component/api_authorizer_token"
+	PathQueryAuth       = "/cgi-bin/component/api_query_auth"
 )
 
 // Endpoint is a row of the table of paths.
@@ -60,13 +72,13 @@ type Endpoint struct {
 // 61015, and an authorizer's token on one of these 61014.
 var Endpoints = []Endpoint{
 	// Calls that mint, rotate or reveal credentials.
-	{Path: "/cgi-bin/component/api_component_token", Need: NeedRefusal, Why: "wxproxy keeps the component's token itself"},
+	{Path: PathComponentToken, Need: NeedStandIn},
+	{Path: PathQueryAuth, Need: NeedStandIn},
+	{Path: PathAuthorizerToken, Need: NeedStandIn},
+	{Path: PathToken, Need: NeedStandIn},
+	{Path: PathStableToken, Need: NeedStandIn},
 	{Path: "/cgi-bin/component/api_start_push_ticket", Need: NeedRefusal, Why: "needs the component's secret"},
 	{Path: "/cgi-bin/component/clear_quota/v2", Need: NeedRefusal, Why: "needs the component's secret"},
-	{Path: "/cgi-bin/component/api_query_auth", Need: NeedRefusal, Why: "wxproxy exchanges authorisation codes itself"},
-	{Path: "/cgi-bin/component/api_authorizer_token", Need: NeedRefusal, Why: "wxproxy renews the accounts' tokens itself; a second renewer would invalidate them"},
-	{Path: "/cgi-bin/token", Need: NeedRefusal, Why: "wxproxy keeps the accounts' tokens itself; send the call without one"},
-	{Path: "/cgi-bin/stable_token", Need: NeedRefusal, Why: "wxproxy keeps the accounts' tokens itself; send the call without one"},
 	{Path: "/cgi-bin/clear_quota/v2", Need: NeedRefusal, Why: "needs the account's secret; /cgi-bin/clear_quota does the same with a token"},
 
 	// Calls about the component and about authorisations.

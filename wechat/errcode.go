@@ -52,6 +52,12 @@ func TokenRefused(code int, component bool) bool {
 	return false
 }
 
+// AuthorizationInDoubt reports whether code, as the answer to a renewal, speaks of the authorisation rather
+// than of the moment: the refresh token is of no use, the password was changed, or the account has withdrawn.
+func AuthorizationInDoubt(code int) bool {
+	return code == CodeNotAuthorized || code == CodePasswordChanged || RefreshTokenRefused(code)
+}
+
 // RefreshTokenRefused reports whether code says that the refresh token is of no use.
 func RefreshTokenRefused(code int) bool {
 	return slices.Contains([]int{CodeInvalidRefreshToken, CodeRefreshTokenExpired, CodeRefreshTokenInvalid}, code)

@@ -23,6 +23,7 @@ type config struct {
 	Store     storeConfig     `toml:"store"`
 	Tokens    tokensConfig    `toml:"tokens"`
 	Log       logConfig       `toml:"log"`
+	Callers   []callerConfig  `toml:"caller"`
 	Apps      []appConfig     `toml:"app"`
 	Routes    []routeConfig   `toml:"route"`
 }
@@ -47,6 +48,7 @@ type proxyConfig struct {
 	AllowAnonymous bool     `toml:"allow_anonymous"`
 	TLSCertFile    string   `toml:"tls_cert_file"` // "" here and below: plain HTTP
 	TLSKeyFile     string   `toml:"tls_key_file"`
+	ClientCAFile   string   `toml:"client_ca_file"` // "": nobody is asked for a certificate
 }
 
 // callbackConfig is the listener that the internet reaches.
@@ -81,6 +83,17 @@ type logConfig struct {
 	Format string `toml:"format"`
 }
 
+// callerConfig is one who may call, and what it may do, [[caller]]. With such blocks every call needs a key.
+type callerConfig struct {
+	Name      string   `toml:"name"`
+	KeySHA256 string   `toml:"key_sha256"` // in hexadecimal digits; "": it comes with a client certificate
+	AppIDs    []string `toml:"appids"`     // "*" in this list and the next ones: all
+	Paths     []string `toml:"paths"`
+	Methods   []string `toml:"methods"`
+	Rate      int      `toml:"rate"`  // requests a second; 0: no limit
+	Burst     int      `toml:"burst"` // 0: as many as rate
+}
+
 // appConfig is an own account: one whose app secret we hold, [[app]].
 type appConfig struct {
 	AppID     string        `toml:"appid"`
@@ -108,6 +121,11 @@ func defaultConfig() config {
 		Tokens:   tokensConfig{RenewBefore: duration(10 * time.Minute), CacheSize: 100_000},
 		Log:      logConfig{Level: "info", Format: "text"},
 	}
+}
+
+// setDefaults is the same for the keys that a [[caller]] block does not have.
+func (c *callerConfig) setDefaults() {
+	*c = callerConfig{AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"}}
 }
 
 // setDefaults is the same for the keys that a [[route]] block does not have.

@@ -32,6 +32,7 @@ func check(d *decoded, readFile func(string) ([]byte, error)) ([]fault, []warnin
 	c.store()
 	c.tokens()
 	c.log()
+	c.callers()
 	c.apps()
 	c.routes()
 	// Clip: d stays as it was.

@@ -38,7 +38,6 @@ func (d *decoded) fault(key, problem string, args ...any) {
 // later are the blocks that this version has no use for. To pass over them would make their
 // writer believe that they protect or deliver something.
 var later = map[string]string{
-	"caller":  "this version cannot limit callers yet: every caller that reaches the proxy listener may do everything; remove the [[caller]] blocks",
 	"forward": "this version cannot forward events yet; remove the [[forward]] blocks",
 }
 
@@ -180,8 +179,8 @@ func (w *walk) list(key string, v any, into reflect.Value) {
 		}
 		w.value(fmt.Sprintf("%s[%d]", key, i+1), item, element)
 	}
-	// An empty list leaves what was there: nothing, as no default is a list.
-	if len(items) > 0 {
+	// An empty list is nothing, also where the default is everything. Where the default is nothing it stays as it is.
+	if len(items) > 0 || into.Len() > 0 {
 		into.Set(list)
 	}
 }

@@ -22,7 +22,7 @@ func example(t *testing.T) string {
 // uncommented turns the commented blocks of the example into blocks: they are the lines that would
 // mean something without their "# ".
 func uncommented(text string) string {
-	return regexp.MustCompile(`(?m)^# (\[\[|[a-z_]+ = )`).ReplaceAllString(text, "$1")
+	return regexp.MustCompile(`(?m)^# (\[\[|[a-z0-9_]+ = )`).ReplaceAllString(text, "$1")
 }
 
 // decoding reads a text whose sense is not of interest.
@@ -80,12 +80,19 @@ func TestExampleHasEveryKey(t *testing.T) {
 // The commented blocks work when somebody takes the # away, and their keys are the defaults.
 func TestExampleBlocks(t *testing.T) {
 	text := uncommented(example(t))
-	cfg, warnings, err := parseConfig("example", []byte(text), sources{getenv: lookUp(map[string]string{"SHOP_APPSECRET": marker}), readFile: readFile})
+	digest := strings.Repeat("0f", 32)
+	cfg, warnings, err := parseConfig("example", []byte(text), sources{getenv: lookUp(map[string]string{"SHOP_APPSECRET": marker, "ORDERS_KEY_SHA256": digest}), readFile: readFile})
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
 	if len(cfg.Apps) != 1 || cfg.Apps[0].AppSecret.Reveal() != marker {
 		t.Errorf("%+v", cfg.Apps)
+	}
+	var caller callerConfig
+	caller.setDefaults()
+	caller.Name, caller.KeySHA256 = "orders", digest
+	if len(cfg.Callers) != 1 || !reflect.DeepEqual(cfg.Callers[0], caller) {
+		t.Errorf("%+v, the defaults are %+v", cfg.Callers, caller)
 	}
 	var r routeConfig
 	r.setDefaults()
@@ -96,7 +103,7 @@ func TestExampleBlocks(t *testing.T) {
 }
 
 func TestExampleExplainsEveryKey(t *testing.T) {
-	key := regexp.MustCompile(`^(# )?[a-z_]+ = `)
+	key := regexp.MustCompile(`^(# )?[a-z0-9_]+ = `)
 	for line := range strings.Lines(example(t)) {
 		if !key.MatchString(line) {
 			continue

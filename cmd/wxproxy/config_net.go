@@ -14,14 +14,18 @@ import (
 	"time"
 )
 
-// proxy checks the callers' listener and the way to WeChat. Who reaches that listener can call in the name of
-// every account: until callers have keys, reaching it must mean being on this machine, or the
+// proxy checks the callers' listener and the way to WeChat. Where callers have no keys, who reaches that listener can
+// call in the name of every account: then reaching it must mean being on this machine, or the
 // operator must have said in so many words that it is meant.
 func (c *checker) proxy() {
 	p := c.cfg.Proxy
-	if c.address("proxy.listen", p.Listen) && !isLoopback(p.Listen) && !p.AllowAnonymous {
-		c.fault("proxy.listen", "is %s, which other machines may reach; this version cannot tell callers apart, so the proxy listener accepts loopback addresses only: "+
-			"write \"127.0.0.1:8080\", or allow_anonymous = true in [proxy] where the network keeps strangers away", c.shown("proxy.listen", p.Listen))
+	anonymous := len(c.cfg.Callers) == 0 && !c.faulty("caller")
+	if c.address("proxy.listen", p.Listen) && !isLoopback(p.Listen) && anonymous && !p.AllowAnonymous {
+		c.fault("proxy.listen", "is %s, which other machines may reach, and nobody is asked for a key; add [[caller]] blocks (wxproxy key NAME makes one), "+
+			"or write \"127.0.0.1:8080\", or allow_anonymous = true in [proxy] where the network keeps strangers away", c.shown("proxy.listen", p.Listen))
+	}
+	if p.AllowAnonymous && !anonymous {
+		c.warnings = append(c.warnings, warning{"proxy.allow_anonymous", "changes nothing: with [[caller]] blocks every call needs a key; remove one or the other"})
 	}
 	c.upstream("proxy.upstream", p.Upstream)
 	if p.UpstreamCAFile != "" {
@@ -40,6 +44,15 @@ func (c *checker) proxy() {
 		c.fault("proxy.max_request_body", `is %v; write a size from %v to %v, such as "32MiB"`, p.MaxRequestBody, smallest, largest)
 	}
 	c.certificate("proxy.tls_cert_file", p.TLSCertFile, "proxy.tls_key_file", p.TLSKeyFile)
+	switch {
+	case p.ClientCAFile == "":
+	case p.TLSCertFile == "" && !c.faulty("proxy.tls_cert_file"):
+		c.fault("proxy.client_ca_file", "needs tls_cert_file and tls_key_file: clients show certificates within TLS only")
+	case anonymous:
+		c.fault("proxy.client_ca_file", "asks for nobody's certificate, as there is no caller; add [[caller]] blocks whose names are the common names in the certificates")
+	default:
+		c.roots("proxy.client_ca_file", p.ClientCAFile)
+	}
 }
 
 // defaultAppID wants an account that can be called for. Which authorizers there will be nobody knows

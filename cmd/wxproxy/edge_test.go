@@ -154,15 +154,16 @@ listen = "0.0.0.0:8082"
 url = "redis://127.0.0.1"
 [stor]
 key = ""
-[[caller]]
-name = "orders"
+[[route]]
+path = "/a"
+token = "x"
 `)
 	for _, command := range []string{"check", "serve"} {
 		out, err := wxproxy(t, command, "--config", path).CombinedOutput()
 		if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 1 {
 			t.Errorf("%s: %v", command, err)
 		}
-		for _, key := range []string{"component.appid:", "component.appsecret:", "component.message_key:", "proxy.listen:", "proxy.timeout:", "admin.listen:", "store.url:", "stor:", "caller"} {
+		for _, key := range []string{"component.appid:", "component.appsecret:", "component.message_key:", "proxy.listen:", "proxy.timeout:", "admin.listen:", "store.url:", "stor:", "route[1].token:"} {
 			if !strings.Contains(string(out), key) {
 				t.Errorf("%s says nothing of %s:\n%s", command, key, out)
 			}

@@ -72,7 +72,7 @@ func open(ctx context.Context, cfg config, log *slog.Logger, watch func(proxy.Ca
 		},
 	})
 	if in.proxy, err = proxy.New(in.proxyConfig(cfg, p)); err != nil {
-		return nil, fmt.Errorf("proxy.upstream: %w", err)
+		return nil, fmt.Errorf("[proxy] and [[caller]]: %w", err)
 	}
 	in.callback = callback.New(callback.Config{
 		ComponentAppID: cfg.Component.AppID, Crypts: p.crypts, Accounts: in.broker, Observe: in.metrics.Event, Log: log,
@@ -106,7 +106,7 @@ func reasonOf(err error) error {
 
 func (in *instance) proxyConfig(cfg config, p parts) proxy.Config {
 	return proxy.Config{
-		Component: cfg.Component.AppID, Apps: p.secrets.Apps, DefaultAppID: cfg.Proxy.DefaultAppID, Routes: p.routes,
+		Component: cfg.Component.AppID, Apps: p.secrets.Apps, DefaultAppID: cfg.Proxy.DefaultAppID, Routes: p.routes, Callers: p.callers,
 		Upstream: cfg.Proxy.Upstream, Roots: p.roots, Timeout: time.Duration(cfg.Proxy.Timeout), MaxBody: int(cfg.Proxy.MaxRequestBody),
 		Tokens: in.broker, Observer: in.metrics, Watch: in.watch, Log: in.log,
 	}
@@ -173,7 +173,7 @@ func (in *instance) reload(cfg config) error {
 		return err
 	}
 	if err := in.proxy.Reconfigure(in.proxyConfig(cfg, p)); err != nil {
-		return fmt.Errorf("proxy.upstream: %w", err)
+		return fmt.Errorf("[proxy] and [[caller]]: %w", err)
 	}
 	in.broker.Reconfigure(p.secrets, p.client)
 	in.callback.Reconfigure(callback.Config{ComponentAppID: cfg.Component.AppID, Crypts: p.crypts})

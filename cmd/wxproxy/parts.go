@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"wxproxy/proxy"
 	"wxproxy/tokens"
 	"wxproxy/tokens/boltstore"
 	"wxproxy/wechat"
@@ -22,6 +23,7 @@ type parts struct {
 	client  *wechat.Client
 	crypts  []*wechat.Crypt // current key, then the previous one
 	routes  []wechat.Endpoint
+	callers []proxy.Caller
 	roots   *x509.CertPool // nil: the system's
 	tls     *tls.Config    // of the proxy listener; nil: plain
 }
@@ -54,12 +56,28 @@ func newParts(cfg config) (parts, error) {
 	for _, r := range cfg.Routes {
 		p.routes = append(p.routes, wechat.Endpoint{Path: r.Path, Need: needs[r.Token], Parameter: r.Parameter})
 	}
+	for _, c := range cfg.Callers {
+		digest, err := keyDigest(c.KeySHA256)
+		if err != nil {
+			return p, fmt.Errorf("caller %s: key_sha256: %w", c.Name, err)
+		}
+		p.callers = append(p.callers, proxy.Caller{
+			Name: c.Name, KeySHA256: digest, AppIDs: c.AppIDs, Paths: c.Paths, Methods: c.Methods, Rate: c.Rate, Burst: c.Burst,
+		})
+	}
 	if cfg.Proxy.TLSCertFile != "" {
 		cert, err := tls.LoadX509KeyPair(cfg.Proxy.TLSCertFile, cfg.Proxy.TLSKeyFile)
 		if err != nil {
 			return p, fmt.Errorf("proxy.tls_cert_file: %w", err)
 		}
 		p.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	if cfg.Proxy.ClientCAFile != "" && p.tls != nil {
+		// Not the system's roots: anybody can have a certificate of theirs with a caller's name in it.
+		if p.tls.ClientCAs, err = appendRoots(x509.NewCertPool(), cfg.Proxy.ClientCAFile); err != nil {
+			return p, fmt.Errorf("proxy.client_ca_file: %w", err)
+		}
+		p.tls.ClientAuth = tls.VerifyClientCertIfGiven // who has none shows a key
 	}
 	return p, nil
 }
@@ -69,13 +87,18 @@ func roots(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}
-	pem, err := readFile(file)
-	if err != nil {
-		return nil, err
-	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
+	}
+	return appendRoots(pool, file)
+}
+
+// appendRoots adds the certificates of a PEM file to pool.
+func appendRoots(pool *x509.CertPool, file string) (*x509.CertPool, error) {
+	pem, err := readFile(file)
+	if err != nil {
+		return nil, err
 	}
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, errors.New("there is no certificate in it")
@@ -104,7 +127,8 @@ func needsRestart(a, b config) (keys []string) {
 	for key, differs := range map[string]bool{
 		"proxy.listen": a.Proxy.Listen != b.Proxy.Listen, "callback.listen": a.Callback.Listen != b.Callback.Listen, "admin.listen": a.Admin.Listen != b.Admin.Listen,
 		"proxy.tls_cert_file": a.Proxy.TLSCertFile != b.Proxy.TLSCertFile, "proxy.tls_key_file": a.Proxy.TLSKeyFile != b.Proxy.TLSKeyFile,
-		"store.url": a.Store.URL != b.Store.URL, "store.key": !a.Store.Key.Equal(b.Store.Key),
+		"proxy.client_ca_file": a.Proxy.ClientCAFile != b.Proxy.ClientCAFile,
+		"store.url":            a.Store.URL != b.Store.URL, "store.key": !a.Store.Key.Equal(b.Store.Key),
 		"tokens.renew_before": a.Tokens.RenewBefore != b.Tokens.RenewBefore, "tokens.cache_size": a.Tokens.CacheSize != b.Tokens.CacheSize,
 		"log.format": a.Log.Format != b.Log.Format,
 	} {

@@ -86,7 +86,7 @@ func TestServe(t *testing.T) {
 	if v := w.wx.Violations(); len(v) > 0 {
 		t.Errorf("WeChat saw what it must not see: %q", v)
 	}
-	for path, want := range map[string]int{"/cgi-bin/user/get": 400, "/wxeeeeeeeeeeeeeeee/cgi-bin/user/get": 404, "/" + accountA + "/cgi-bin/token": 403, "/" + accountA + "/a/../b": 400} {
+	for path, want := range map[string]int{"/cgi-bin/user/get": 400, "/wxeeeeeeeeeeeeeeee/cgi-bin/user/get": 404, "/" + accountA + "/cgi-bin/clear_quota/v2": 403, "/" + accountA + "/a/../b": 400} {
 		if status, answer, _ := w.try("GET", path, ""); status != want || !strings.HasPrefix(answer, fmt.Sprintf(`{"errcode":-%d,"errmsg":"wxproxy: `, want)) {
 			t.Errorf("%s: %d %s", path, status, answer)
 		}
@@ -196,7 +196,6 @@ func TestTokenEndpointDown(t *testing.T) {
 		"html 200":  {Path: refreshPath, Body: "<html>maintenance</html>", BodyType: "text/html"},
 		"broken":    {Path: refreshPath, Break: sandbox.BreakBefore},
 		"busy":      {Path: refreshPath, ErrCode: -1},
-		"quota":     {Path: refreshPath, ErrCode: 45009},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,151 @@
+package proxy_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"wxproxy/proxy"
+)
+
+// authority signs certificates.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{t: t}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour), IsCA: true,
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	c := a.sign(template)
+	a.cert, a.key = c.Leaf, c.PrivateKey.(*ecdsa.PrivateKey)
+	return a
+}
+
+// sign makes a certificate of template; of the authority itself as long as there is none.
+func (a *authority) sign(template *x509.Certificate) tls.Certificate {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	parent, parentKey := a.cert, a.key
+	if parent == nil {
+		parent, parentKey = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), parentKey)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+func (a *authority) client(name string) tls.Certificate {
+	return a.sign(&x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+}
+
+func (a *authority) pool() *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AddCert(a.cert)
+	return p
+}
+
+// A client certificate of the operator's authority is as good as the key of the caller of its name.
+func TestClientCertificates(t *testing.T) {
+	up, _ := mirror(t)
+	ours, foreign := newAuthority(t), newAuthority(t)
+	server := ours.sign(&x509.Certificate{SerialNumber: big.NewInt(3), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	config := proxy.Config{Component: component, Upstream: up, Tokens: &scripted{current: "T0"},
+		Callers: []proxy.Caller{named("orders", ordersKey), {Name: "bare", AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"}}}}
+	p, err := proxy.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go p.Serve(ln, &tls.Config{Certificates: []tls.Certificate{server}, ClientCAs: ours.pool(), ClientAuth: tls.VerifyClientCertIfGiven})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		p.Shutdown(ctx)
+	})
+	client := func(certs ...tls.Certificate) *http.Client {
+		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ours.pool(), Certificates: certs}}
+		t.Cleanup(tr.CloseIdleConnections)
+		return &http.Client{Transport: tr}
+	}
+	status := func(c *http.Client, key string) int {
+		t.Helper()
+		req, _ := http.NewRequest("GET", "https://"+ln.Addr().String()+"/"+account+"/cgi-bin/a", nil)
+		if key != "" {
+			req.Header.Set("X-Wxproxy-Key", key)
+		}
+		resp, err := c.Do(req)
+		if err != nil {
+			return 0
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	bare := client(ours.client("bare"))
+	for name, c := range map[string]struct {
+		client *http.Client
+		key    string
+		want   int
+	}{
+		"by certificate alone":          {bare, "", 200},
+		"of one who has a key":          {client(ours.client("orders")), "", 200},
+		"key and certificate":           {client(ours.client("orders")), ordersKey, 200},
+		"key alone":                     {client(), ordersKey, 200},
+		"neither":                       {client(), "", 401},
+		"two callers":                   {bare, ordersKey, 401},
+		"wrong key":                     {bare, "wrong", 401},
+		"nobody's name":                 {client(ours.client("nobody")), "", 401},
+		"nobody's name, with a key":     {client(ours.client("nobody")), ordersKey, 200},
+		"no name":                       {client(ours.client("")), "", 401},
+		"another authority's":           {client(foreign.client("bare")), "", 0},
+		"another authority's and a key": {client(foreign.client("bare")), ordersKey, 0},
+		"a server's certificate":        {client(server), "", 0},
+	} {
+		// Clients leave out what they are not asked for; this one must show it.
+		tc := c.client.Transport.(*http.Transport).TLSClientConfig
+		if certs := tc.Certificates; len(certs) > 0 {
+			tc.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certs[0], nil }
+		}
+		for range 2 { // the second time on the same connection
+			if got := status(c.client, c.key); got != c.want {
+				t.Errorf("%s: %d, want %d", name, got, c.want)
+			}
+		}
+	}
+	// A caller that is removed is gone on open connections, too.
+	config.Callers = config.Callers[:1]
+	if err := p.Reconfigure(config); err != nil {
+		t.Fatal(err)
+	}
+	if got := status(bare, ""); got != 401 {
+		t.Errorf("a removed caller got %d", got)
+	}
+}

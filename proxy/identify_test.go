@@ -1,0 +1,113 @@
+//go:build !race
+
+package proxy
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+const aKey = "wxk_AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCde"
+
+// identified is what a call costs until it is known who calls and that it may: headers, target, rules, limits and rate.
+func identified(tb testing.TB, header, value, query string) func() {
+	tb.Helper()
+	r, err := newRoster([]Caller{
+		{Name: "orders", KeySHA256: sha256.Sum256([]byte(aKey)), AppIDs: []string{acc}, Paths: []string{"/cgi-bin/x", "/cgi-bin/message/*"}, Methods: []string{"GET"}, Rate: 1_000_000},
+		{Name: "stock", KeySHA256: sha256.Sum256([]byte("another")), AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"}},
+	}, roster{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s := testSettings()
+	s.roster, s.signer = r, newSigner(nil)
+	if query == "stand-in" {
+		query = "access_token=" + s.signer.issue(accountStandIn, acc, "orders", time.Now()) + "&"
+	}
+	var cx fasthttp.RequestCtx
+	if header != "" {
+		cx.Request.Header.Set(header, value)
+	}
+	uri := []byte("/cgi-bin/message/custom/send?" + query + "lang=zh_CN")
+	if header != "" {
+		uri = append([]byte("/"+acc), uri...)
+	}
+	cx.Request.Header.SetRequestURIBytes(uri)
+	c := new(call)
+	return func() {
+		*c = call{s: s, cx: &cx, began: time.Now(), headers: c.headers[:0], scratch: c.scratch[:0]}
+		var ok bool
+		if c.headers, c.caller, ok = readHeaders(c.headers, &cx.Request.Header); !ok {
+			tb.Fatal("headers")
+		}
+		var p *problem
+		if c.target, p = readTarget(uri); p != nil {
+			tb.Fatal(p)
+		}
+		c.readTokens()
+		if c.plan, p = s.decide(c.target, c.caller, nil); p == nil {
+			p = c.identify()
+		}
+		if p == nil {
+			p = c.permitted()
+		}
+		if p == nil {
+			p = c.paced()
+		}
+		if p != nil && p.status != 429 || c.who == nil || c.who.name != "orders" {
+			tb.Fatal(p, c.who)
+		}
+	}
+}
+
+var ways = map[string][3]string{
+	"bearer":   {"Authorization", "Bearer " + aKey, ""},
+	"basic":    {"Proxy-Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("x:"+aKey)), ""},
+	"header":   {"X-Wxproxy-Key", aKey, "access_token=80_foreign&"},
+	"stand-in": {"", "", "stand-in"},
+}
+
+// Under the race detector pools and buffers allocate: hence the build tag.
+func TestIdentifyAlloc(t *testing.T) {
+	for name, w := range ways {
+		f := identified(t, w[0], w[1], w[2])
+		f() // the buffers grow once
+		if n := testing.AllocsPerRun(200, f); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+func BenchmarkIdentify(b *testing.B) {
+	for name, w := range ways {
+		b.Run(name, func(b *testing.B) {
+			f := identified(b, w[0], w[1], w[2])
+			b.ReportAllocs()
+			for b.Loop() {
+				f()
+			}
+		})
+	}
+	b.Run("nobody is asked", func(b *testing.B) {
+		s := testSettings()
+		s.signer = newSigner(nil)
+		var cx fasthttp.RequestCtx
+		uri := []byte("/" + acc + "/cgi-bin/message/custom/send?lang=zh_CN")
+		c := new(call)
+		b.ReportAllocs()
+		for b.Loop() {
+			*c = call{s: s, cx: &cx, began: time.Now(), headers: c.headers[:0], scratch: c.scratch[:0]}
+			c.headers, c.caller, _ = readHeaders(c.headers, &cx.Request.Header)
+			c.target, _ = readTarget(uri)
+			c.readTokens()
+			c.plan, _ = s.decide(c.target, c.caller, nil)
+			if c.identify() != nil || c.permitted() != nil || c.paced() != nil {
+				b.Fatal("refused")
+			}
+		}
+	})
+}

@@ -1,0 +1,62 @@
+package proxy_test
+
+import (
+	"strings"
+	"testing"
+
+	"wxproxy/proxy"
+)
+
+// What is told of a caller's limits is what a call of his meets.
+func TestPermission(t *testing.T) {
+	up, _ := mirror(t)
+	limited := named("limited", stockKey)
+	limited.AppIDs, limited.Paths, limited.Methods = []string{account}, []string{"/cgi-bin/user/*", "/wxa/*"}, []string{"GET"}
+	platform := named("platform", "platform-key")
+	platform.AppIDs = []string{component}
+	config := proxy.Config{Component: component, Upstream: up, Tokens: &scripted{current: "T0"}, Callers: []proxy.Caller{limited, platform}}
+	p, addr := start(t, up, func(c *proxy.Config) { *c = config })
+	keys := map[string]string{"limited": stockKey, "platform": "platform-key"}
+	f := func(name, appid, method, path string, want bool, word string) {
+		t.Helper()
+		allowed, reason := p.Permission(name, appid, method, path)
+		if allowed != want || !strings.Contains(reason, word) {
+			t.Errorf("%s %s %s: %v %s", name, method, path, allowed, reason)
+		}
+		if keys[name] == "" || strings.Contains(path, "token") || strings.Contains(path, "query_auth") {
+			return
+		}
+		headers := []string{"Content-Length: 0", "X-Wxproxy-Key: " + keys[name]}
+		if appid != "" {
+			headers = append(headers, "X-WX-APPID: "+appid)
+		}
+		if resp, body := send(t, addr, method+strings.TrimPrefix(get(path, headers...), "GET")); (resp.StatusCode == 200) != want {
+			t.Errorf("%s %s %s: told %v, and the call got %s %s", name, method, path, allowed, resp.Status, body)
+		}
+	}
+	f("limited", "", "GET", "/"+account+"/cgi-bin/user/info", true, "allow")
+	f("limited", account, "GET", "/cgi-bin/user/info?x=1", true, "allow")
+	f("limited", "", "POST", "/"+account+"/cgi-bin/user/info", false, "method POST")
+	f("limited", "", "GET", "/"+other+"/cgi-bin/user/info", false, other)
+	f("limited", "", "GET", "/"+account+"/cgi-bin/menu/get", false, "path")
+	f("limited", "", "GET", "/"+account+"/wxa/gettemplatelist", false, component)
+	f("limited", "", "GET", "/cgi-bin/user/info", false, "for which account")
+	f("limited", "", "GET", "/a/../b", false, "path")
+	f("platform", "", "GET", "/wxa/gettemplatelist", true, "allow")
+	f("platform", "", "GET", "/"+account+"/cgi-bin/user/info", false, account)
+	f("limited", "", "GET", "/cgi-bin/token?appid="+account, true, "allow")
+	f("limited", "", "GET", "/cgi-bin/token?appid="+other, false, other)
+	f("limited", "", "GET", "/"+other+"/cgi-bin/token", false, other)
+	f("limited", "", "POST", "/cgi-bin/component/api_component_token", false, component)
+	f("limited", "", "POST", "/cgi-bin/component/api_query_auth", false, "method")
+	f("platform", "", "POST", "/cgi-bin/component/api_component_token", true, "allow")
+	f("platform", "", "POST", "/cgi-bin/component/api_query_auth", true, "allow")
+	f("platform", "", "POST", "/cgi-bin/component/api_authorizer_token", true, "allow")
+	f("nobody", "", "GET", "/"+account+"/cgi-bin/user/info", false, "no caller of that name")
+	config.Callers = nil
+	if err := p.Reconfigure(config); err != nil {
+		t.Fatal(err)
+	}
+	keys = nil
+	f("nobody", "", "GET", "/"+account+"/cgi-bin/user/info", true, "no caller is configured")
+}

@@ -1,0 +1,26 @@
+package proxy
+
+import (
+	"testing"
+	"time"
+)
+
+// Whatever somebody sends as a stand-in, only what was issued is taken.
+func FuzzStandIn(f *testing.F) {
+	s := newSigner([]byte("0123456789abcdef0123456789abcdef"))
+	now := time.Unix(1_800_000_000, 0)
+	good := s.issue(accountStandIn, acc, "orders", now)
+	f.Add(good)
+	f.Add(good[:len(good)-1])
+	f.Add(standInPrefix)
+	f.Add(standInPrefix + "AQ")
+	f.Fuzz(func(t *testing.T, token string) {
+		if !isStandIn([]byte(token)) {
+			return
+		}
+		st, _, err := s.read([]byte(token), nil, now)
+		if (err == nil) != (token == good) {
+			t.Fatalf("%q: %+v, %v", token, st, err)
+		}
+	})
+}

@@ -1,0 +1,32 @@
+package tokens
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+)
+
+// Key gives [KeySize] random bytes that are made when they are first asked for, and kept in the store under
+// name: all replicas get the same, also after a restart. What is signed with it stays good as long as the store.
+func (b *Broker) Key(ctx context.Context, name string) (key []byte, err error) {
+	err = b.store.Update(ctx, secretKey(name), func(_ context.Context, raw []byte) ([]byte, error) {
+		r, err := decode(raw, func(r *secretRecord) int { return r.Version })
+		if err != nil {
+			return nil, err
+		}
+		if r != nil {
+			if len(r.Key) != KeySize {
+				return nil, fmt.Errorf("%w: the key %q is too short", ErrCorrupt, name)
+			}
+			key = r.Key
+			return Keep, nil
+		}
+		key = make([]byte, KeySize)
+		rand.Read(key)
+		return encode(&secretRecord{Version: recordVersion, Key: key}), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return key, nil
+}
