@@ -114,7 +114,7 @@ func (in *instance) proxyConfig(cfg config, p parts) proxy.Config {
 
 func (in *instance) consoleConfig(cfg config) console.Config {
 	return console.Config{Ready: in.broker.Ready, Metrics: in.metrics.Handler(), Key: cfg.Admin.Key, Log: in.log, Loopback: isLoopback(cfg.Admin.Listen),
-		Accounts: operatorOf(in.broker), Gauges: in.broker, Explain: in.explain, About: in.about(),
+		Accounts: in.broker, Gauges: in.broker, Explain: in.explain, About: in.about(),
 	}
 }
 

@@ -8,14 +8,7 @@ import (
 
 	"wxproxy/console"
 	"wxproxy/proxy"
-	"wxproxy/tokens"
 )
-
-// operatorOf is the broker as the console sees it.
-func operatorOf(b *tokens.Broker) console.Accounts {
-	a, _ := any(b).(console.Accounts)
-	return a
-}
 
 // about is what the console says of the program. The store is named by its kind: its URL can hold a
 // password.
@@ -48,7 +41,7 @@ func (in *instance) explain(appid, method, path, caller string) (console.Explana
 		out.Note = "what the caller sends as a token is an end user's, and passes as it is"
 	}
 	if caller != "" {
-		allowed, reason := in.permission(caller, appid, method, path)
+		allowed, reason := in.proxy.Permission(caller, appid, method, path)
 		out.Caller = &console.Verdict{Name: caller, Allowed: allowed, Reason: reason}
 	}
 	return out, nil
@@ -65,9 +58,4 @@ func ruleSource(e proxy.Explanation) string {
 		return ""
 	}
 	return "table"
-}
-
-// permission says whether the caller of that name may make the call, and why.
-func (in *instance) permission(_, _, _, _ string) (allowed bool, reason string) {
-	return true, "no caller is configured: calls need no key, and everybody who reaches the proxy listener may make them"
 }

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"wxproxy/sandbox"
-	"wxproxy/tokens"
 )
 
 // operate runs a command of the real program before the wxproxy of w, and gives its exit code and what it printed.
@@ -23,9 +22,6 @@ func (w *world) operate(args ...string) (int, string) {
 
 // An operator's day, with the real program on both sides and the sandbox WeChat behind.
 func TestOperatorWithTheRealThing(t *testing.T) {
-	if operatorOf(new(tokens.Broker)) == nil {
-		t.Skip("the broker does not serve operators")
-	}
 	w := newWorld(t, sandbox.Config{})
 	w.start().authorised(accountA, accountB)
 	did := func(want int, words string, args ...string) string {
