@@ -166,6 +166,8 @@ func TestFaults(t *testing.T) {
 	f(fmt.Errorf("%w: the store sleeps", tokens.ErrUnavailable), 503, "1", "the store sleeps")
 	f(tokens.ErrNoTicket, 503, "1", "ticket")
 	f(tokens.ErrClosed, 503, "1", "stopping")
+	f(fmt.Errorf("%w: no route to host", wechat.ErrUnreachable), 502, "", "no route to host")
+	f(&wechat.Error{Code: 45009, Msg: "reach max api daily quota limit"}, 502, "", "45009")
 	f(context.DeadlineExceeded, 503, "1", "too long")
 	if said.String() != "" {
 		t.Errorf("logged what was answered: %s", said.String())

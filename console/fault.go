@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"wxproxy/tokens"
+	"wxproxy/wechat"
 )
 
 // fault is an error as an operator's program sees it.
@@ -40,6 +41,8 @@ func (s *state) faultOf(err error, appid string) *fault {
 		return &fault{http.StatusNotFound, "account " + appid + " is not known here", "an account is known from its authorisation on; POST /api/sync asks WeChat who has authorised", 0}
 	case errors.Is(err, tokens.ErrClosed):
 		return &fault{http.StatusServiceUnavailable, "wxproxy is stopping", "try again when it runs", time.Second}
+	case errors.Is(err, wechat.ErrUnreachable), wechat.Code(err) != 0:
+		return &fault{http.StatusBadGateway, err.Error(), "this is what WeChat said, or that it said nothing", 0}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &fault{http.StatusServiceUnavailable, "it took too long", "try again", time.Second}
 	}

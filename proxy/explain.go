@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"wxproxy/wechat"
 )
 
 // Explanation says what would become of a call: the decision of the call itself, told instead of
@@ -71,6 +73,10 @@ func (p *Proxy) Explain(appid, method, path string) (Explanation, error) {
 	e.Rule, e.RuleOwn = s.table.Origin(plan.endpoint)
 	e.RuleGuess = plan.endpoint.Guess
 	e.AppID = string(plan.appid)
+	if plan.endpoint.Need == wechat.NeedStandIn {
+		e.Credential, e.Answered = "none", true
+		return e, nil
+	}
 	if problem != nil {
 		// What is refused by its path never comes to the question for whom it is.
 		if e.AppID == "" && (t.prefix == nil || appid == "") {

@@ -34,7 +34,7 @@ const words = {
     c_component: "第三方平台令牌", c_authorizer: "授权方令牌", c_app: "自有账号令牌", c_secret: "自有账号 secret", c_none: "无", c_refused: "无：不转发",
   },
 };
-const zhTypes = { "official account": "公众号", "mini program": "小程序", "component": "第三方平台", "own account": "自有账号", "authorizer": "授权方", "app": "自有账号" };
+const zhTypes = { "official account": "公众号", "subscription account": "订阅号", "service account": "服务号", "Channels account": "视频号", "shop": "小店", "mini program": "小程序", "component": "第三方平台", "own account": "自有账号", "authorizer": "授权方", "app": "自有账号" };
 
 const $ = (id) => document.getElementById(id);
 let language = (navigator.language || "en").startsWith("zh") ? "zh" : "en";
@@ -140,7 +140,6 @@ function row(a) {
   renew.type = forget.type = "button";
   renew.dataset.key = a.appid + "-renew";
   forget.dataset.key = a.appid + "-forget";
-  renew.disabled = a.state === "revoked";
   forget.disabled = a.kind !== "authorizer";
   renew.onclick = () => act(renew, () => ask("/api/accounts/" + a.appid + "/refresh", "POST"), say("refreshed", a.appid));
   forget.onclick = async () => {
