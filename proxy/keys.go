@@ -7,6 +7,9 @@ import (
 	"encoding/base64"
 	"net"
 	"net/http"
+	"time"
+
+	"github.com/valyala/fasthttp"
 
 	"wxproxy/wechat"
 )
@@ -82,6 +85,29 @@ func (c *call) identify() *problem {
 	return errNoKey
 }
 
+// stranger says what there is against a request before its body is read: that nothing in its header shows who sends
+// it, so that it will be refused whatever the body is. Certificates are not looked at: where there are any, nobody is a
+// stranger yet.
+func (p *Proxy) stranger(s *settings, h *fasthttp.RequestHeader) *problem {
+	if s.roster.open() || p.certificates.Load() {
+		return nil
+	}
+	c := call{p: p, s: s, began: time.Now()}
+	var ok bool
+	if _, c.caller, ok = readHeaders(nil, h); !ok {
+		return errHeader
+	}
+	var problem *problem
+	if c.target, problem = readTarget(h.RequestURI()); problem != nil {
+		return problem
+	}
+	c.readTokens()
+	if c.plan, _ = s.decide(c.target, c.caller, nil); c.plan.endpoint.Need == wechat.NeedStandIn {
+		return nil // the key is in the body
+	}
+	return c.identify()
+}
+
 // shownKey gives the caller whose key is in the headers, or whose certificate the connection has; nil where
 // there is neither.
 func (c *call) shownKey() (*identity, *problem) {
@@ -112,6 +138,9 @@ func (c *call) shownKey() (*identity, *problem) {
 			return nil, errTwoKeys
 		}
 		who, seen = id, true
+	}
+	if c.cx == nil { // only the header is there
+		return who, nil
 	}
 	if name := certificateName(c.cx.Conn()); name != "" {
 		if id := r.byName[name]; id != nil {

@@ -123,6 +123,8 @@ type Proxy struct {
 	watch    func(Call)
 	log      *slog.Logger
 	server   *fasthttp.Server
+
+	certificates atomic.Bool // clients are asked for certificates
 }
 
 // What the server allows its callers.
@@ -222,6 +224,7 @@ func (p *Proxy) Reconfigure(c Config) error {
 func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
 	ln = callers{ln}
 	if conf != nil {
+		p.certificates.Store(conf.ClientCAs != nil)
 		ln = tls.NewListener(ln, conf)
 	}
 	return p.server.Serve(ln)
@@ -237,17 +240,33 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// limits is asked when the header of a request is in.
-func (p *Proxy) limits(*fasthttp.RequestHeader) fasthttp.RequestConfig {
-	return fasthttp.RequestConfig{MaxRequestBodySize: p.settings.Load().maxBody}
+// limits is asked when the header of a request is in. Large bodies, which are held in memory, are taken of nobody who
+// shows no key.
+func (p *Proxy) limits(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	s := p.settings.Load()
+	if n := h.ContentLength(); (n > longestForm || n == -1) && p.stranger(s, h) != nil { // -1: in chunks
+		return fasthttp.RequestConfig{MaxRequestBodySize: min(longestForm, s.maxBody)}
+	}
+	return fasthttp.RequestConfig{MaxRequestBodySize: s.maxBody}
 }
 
-// expect answers Expect: 100-continue: a body over the limit need not be sent at all.
+// expect answers Expect: 100-continue: a body that will not be taken need not be sent at all.
 func (p *Proxy) expect(ctx *fasthttp.RequestCtx) int {
-	if ctx.Request.Header.ContentLength() > p.settings.Load().maxBody {
-		return http.StatusRequestEntityTooLarge
+	s := p.settings.Load()
+	var pr *problem
+	if n := ctx.Request.Header.ContentLength(); n > longestForm {
+		pr = p.stranger(s, &ctx.Request.Header)
+		if pr == nil && n > s.maxBody {
+			pr = errTooLarge
+		}
+	} else if n > s.maxBody {
+		pr = errTooLarge
 	}
-	return http.StatusContinue
+	if pr == nil {
+		return http.StatusContinue
+	}
+	pr.write(&ctx.Response)
+	return pr.status
 }
 
 // refuse answers what is not a request, or too large a one.
@@ -257,6 +276,12 @@ func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 	switch {
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		pr = errTooLarge
+		// Of a body in chunks the header is forgotten by now.
+		if h := &ctx.Request.Header; len(h.Host()) > 0 {
+			if stranger := p.stranger(p.settings.Load(), h); stranger != nil {
+				pr = stranger
+			}
+		}
 	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
 		pr = &problem{status: http.StatusRequestHeaderFieldsTooLarge, msg: "request line and headers are over 16 KiB", hint: "send less"}
 	case errors.As(err, &timeout) && timeout.Timeout():

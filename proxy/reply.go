@@ -50,7 +50,7 @@ var (
 	errNoComponent     = &problem{status: http.StatusBadRequest, msg: "this call needs the component's token, and no component is configured", hint: "fill in [component]"}
 	errComponentTarget = &problem{status: http.StatusBadRequest, msg: "this call needs the token of an account, and the appid given is the component's",
 		hint: "name the account that the call is for"}
-	errTooLarge = &problem{status: http.StatusRequestEntityTooLarge, msg: "the request body is over the limit", hint: "raise [proxy] max_request_body, or send less"}
+	errTooLarge = &problem{status: http.StatusRequestEntityTooLarge, msg: "the request body is over the limit", hint: "raise [proxy] max_request_body, or send less; where callers have keys, a call without one may have 64 KiB"}
 	errDefect   = &problem{status: http.StatusInternalServerError, msg: "a defect of wxproxy's own", hint: "please report it with what the log says about this request id"}
 )
 

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -45,14 +44,9 @@ func (w *world) as(key, method, path, body string) (int, string) {
 // reload writes the configuration with more blocks behind it and waits until it is taken over.
 func (w *world) reload(blocks string) {
 	w.t.Helper()
-	base, err := os.ReadFile(filepath.Join(w.dir, "base.toml"))
+	base, err := os.ReadFile(w.config())
 	if err != nil {
-		base = []byte(w.config())
-		base, err = os.ReadFile(string(base))
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		w.file("base.toml", string(base))
+		w.t.Fatal(err)
 	}
 	w.file("config.toml", string(base)+blocks)
 	const done = "the configuration was read again"
