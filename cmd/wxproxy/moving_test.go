@@ -64,6 +64,13 @@ var movingCodecs = map[string]func(string) string{
 	// Protocol version 4 of JBoss Marshalling (older ones: 3), a short string, its length.
 	"MarshallingCodec":     func(s string) string { return "\x04>" + string([]byte{byte(len(s))}) + s },
 	"MarshallingCodec old": func(s string) string { return "\x03>" + string([]byte{byte(len(s))}) + s },
+	// A string, its length: in a byte, or behind a mark in two, the lower one first.
+	"FstCodec": func(s string) string {
+		if len(s) <= 127 {
+			return "\xfc" + string([]byte{byte(len(s))}) + s
+		}
+		return "\xfc\x80" + string([]byte{byte(len(s)), byte(len(s) >> 8)}) + s
+	},
 	"SerializationCodec": func(s string) string {
 		return "\xac\xed\x00\x05t" + string([]byte{byte(len(s) >> 8), byte(len(s))}) + s
 	},
@@ -72,20 +79,18 @@ var movingCodecs = map[string]func(string) string{
 func TestMovingFromWxJava(t *testing.T) {
 	r := startRedis(t)
 	for codec, write := range movingCodecs {
-		for _, prefix := range []string{"", "wx:open:"} {
-			t.Run(codec+" "+prefix, func(t *testing.T) {
-				r.do(t, "FLUSHALL")
-				key := prefix + "wechat_authorizer_refresh_token:" + movingPlatform + ":"
-				r.do(t, "SET", key+movingA, write(movingToday))
-				r.do(t, "SET", key+movingB, write(movingOld))
-				r.do(t, "SET", key+movingC, write(movingLong))
-				// What is none of it: another platform's, and the other keys.
-				r.do(t, "SET", prefix+"wechat_authorizer_refresh_token:wxc999999999999999:"+movingA, write("refreshtoken@@@another"))
-				r.do(t, "SET", prefix+"wechat_authorizer_access_token:"+movingPlatform+":"+movingA, write("75_access"))
-				r.do(t, "SET", prefix+"wechat_component_verify_ticket:"+movingPlatform, write("ticket@@@one"))
-				r.wantCSV(t, "wxjava", movingA+","+movingToday, movingB+","+movingOld, movingC+","+movingLong)
-			})
-		}
+		t.Run(codec, func(t *testing.T) {
+			r.do(t, "FLUSHALL")
+			const key = "wechat_authorizer_refresh_token:" + movingPlatform + ":"
+			r.do(t, "SET", key+movingA, write(movingToday))
+			r.do(t, "SET", key+movingB, write(movingOld))
+			r.do(t, "SET", "wx:open:"+key+movingC, write(movingLong)) // by the starters
+			// What is none of it: another platform's, and the other keys.
+			r.do(t, "SET", "wechat_authorizer_refresh_token:wxc999999999999999:"+movingA, write("refreshtoken@@@another"))
+			r.do(t, "SET", "wechat_authorizer_access_token:"+movingPlatform+":"+movingA, write("75_access"))
+			r.do(t, "SET", "wechat_component_verify_ticket:"+movingPlatform, write("ticket@@@one"))
+			r.wantCSV(t, "wxjava", movingA+","+movingToday, movingB+","+movingOld, movingC+","+movingLong)
+		})
 	}
 }
 
