@@ -90,6 +90,15 @@ func WithSecret(secret string) AccountOption { return func(a *account) { a.secre
 // accounts at WeChat.
 func WithoutAPIPermission() AccountOption { return func(a *account) { a.noAPI = true } }
 
+// WithAuthorization makes an account that authorised the component at that time, and whose code somebody has exchanged: it
+// is listed with a refresh token, and nothing is pushed.
+func WithAuthorization(at time.Time) AccountOption {
+	return func(a *account) {
+		a.authorized, a.authTime, a.refresh = true, at, newRefresh()
+		a.consent++
+	}
+}
+
 // AddAccount makes an account that has not authorised the component. Its appid is wx and 16 characters of
 // 0-9, a-z, and nobody else's: everything else is an error.
 func (s *WeChat) AddAccount(appid string, kind Kind, options ...AccountOption) error {
@@ -114,6 +123,7 @@ func (s *WeChat) add(appid string, kind Kind, options ...AccountOption) (*accoun
 		o(a)
 	}
 	s.remember(a.secret)
+	s.remember(a.refresh)
 	s.accounts[appid] = a
 	s.order = append(s.order, a)
 	return a, nil
