@@ -180,25 +180,26 @@ var (
 	gzipMagic   = []byte{0x1f, 0x8b}
 )
 
-// errcodeOf finds the top-level errcode of an answer, compressed or not, 0 where there is none.
-func errcodeOf(resp *fasthttp.Response) int {
+// errcodeOf finds the top-level errcode of an answer, compressed or not, 0 where there is none; and says whether the
+// answer shows a credential of ours.
+func (c *call) errcodeOf(resp *fasthttp.Response) (code int, echo bool) {
 	b := answerHead(resp)
 	if bytes.HasPrefix(b, gzipMagic) {
-		return errcodeOfGzip(b)
+		buf := peekBuffers.Get().(*[]byte)
+		defer peekBuffers.Put(buf)
+		b = unzipHead((*buf)[:peekSize], b)
 	}
-	return wechat.FindErrCode(b)
+	return wechat.FindErrCode(b), c.echoes(b)
 }
 
-// errcodeOfGzip undoes as much of the compression as is looked into.
-func errcodeOfGzip(b []byte) int {
+// unzipHead undoes as much of the compression as there is room for in buf.
+func unzipHead(buf, b []byte) []byte {
 	z := gzipReaders.Get().(*gzip.Reader)
 	defer gzipReaders.Put(z)
 	if z.Reset(bytes.NewReader(b)) != nil {
-		return 0
+		return nil
 	}
-	buf := peekBuffers.Get().(*[]byte)
-	defer peekBuffers.Put(buf)
 	// A prefix of an answer ends in the middle: what could be read is what counts.
-	plain, _ := readFull(z, (*buf)[:peekSize])
-	return wechat.FindErrCode(plain)
+	plain, _ := readFull(z, buf)
+	return plain
 }

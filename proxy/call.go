@@ -38,7 +38,9 @@ type call struct {
 	id      []byte
 	scratch []byte // what the caller's credentials are decoded into
 
-	word    string // X-Wxproxy-Token
+	sent    [3]string // credentials of ours that WeChat got; "" for none
+	echo    bool      // the answer shows one of them
+	word    string    // X-Wxproxy-Token
 	errcode int
 	problem *problem
 
@@ -131,7 +133,7 @@ func (c *call) forward() *problem {
 			return p
 		}
 	}
-	if reveals(c.target.plain) {
+	if c.echo || reveals(c.target.plain) {
 		return c.redact()
 	}
 	return nil
@@ -188,8 +190,12 @@ func (c *call) retry(stale tokens.Token, code int) *problem {
 func (c *call) send(token tokens.Token) *problem {
 	req, resp := &c.cx.Request, &c.cx.Response
 	body := req.Body()
+	c.sent = [...]string{token.Value.Reveal(), "", c.plan.secret.Reveal()}
+	if token.Escaped != c.sent[0] {
+		c.sent[1] = token.Escaped
+	}
 	c.out = c.appendHead(c.out[:0], token, len(body))
-	began := c.now
+	began := time.Now()
 	err := c.s.upstream.exchange(c.out, body, req.Header.IsHead(), c.cx.Conn(), resp, c.s.timeout, began, c.deadline)
 	c.now = time.Now()
 	c.upstream += c.now.Sub(began)
@@ -197,13 +203,13 @@ func (c *call) send(token tokens.Token) *problem {
 		return problemOf(err, string(c.plan.appid), time.Now())
 	}
 	resp.Header.SetNoDefaultContentType(true)
-	cleanAnswer(&resp.Header)
+	c.cleanAnswer(&resp.Header)
 	return nil
 }
 
 // look reads the errcode of the answer and counts it.
 func (c *call) look() int {
-	c.errcode = errcodeOf(&c.cx.Response)
+	c.errcode, c.echo = c.errcodeOf(&c.cx.Response)
 	if c.errcode != 0 {
 		c.p.observe.WeChatError(c.errcode)
 		c.doubt()

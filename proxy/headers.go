@@ -162,10 +162,13 @@ func acceptsGzip(value []byte) bool {
 // Headers of answers that concern the connection between WeChat and us only.
 var answerHops = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Transfer-Encoding", "Te", "Trailer", "Upgrade", "X-Wxproxy-Token"}
 
-// cleanAnswer takes hop-by-hop headers off, and what only we may say.
-func cleanAnswer(h *fasthttp.ResponseHeader) {
+// cleanAnswer takes hop-by-hop headers off, what only we may say, and what shows a credential of ours.
+func (c *call) cleanAnswer(h *fasthttp.ResponseHeader) {
 	others, connection := false, []byte(nil)
 	for name, value := range h.All() {
+		if c.echoes(value) {
+			others = true
+		}
 		switch roleOf(name) {
 		case headerConn:
 			connection = value
@@ -188,7 +191,10 @@ func cleanAnswer(h *fasthttp.ResponseHeader) {
 			names = append(names, string(tok))
 		}
 	}
-	for name := range h.All() {
+	for name, value := range h.All() {
+		if c.echoes(value) { // a redirect to where the request went, say
+			names = append(names, string(name))
+		}
 		for _, hop := range answerHops {
 			if equalFold(name, hop) {
 				names = append(names, string(name))

@@ -62,7 +62,7 @@ func (s *stage) title(c *demoCommand) {
 	s.line("%s\n", s.paint(bold, "wxproxy demo: a sandbox WeChat and wxproxy in one process"))
 	s.line("  %-18s http://%s", "proxy", c.proxy+"   your services call here, without credentials")
 	s.line("  %-18s http://%s", "callback", c.callback+"   WeChat pushes here; /authorize is for merchants")
-	s.line("  %-18s http://%s", "admin", c.admin+"   /metrics, /healthz, /readyz")
+	s.line("  %-18s http://%s", "admin", c.admin+"   the console, /metrics, /healthz, /readyz")
 	s.line("  %-18s http://%s\n", "sandbox WeChat", c.sandbox+"   stands in for api.weixin.qq.com")
 }
 
