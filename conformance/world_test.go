@@ -158,6 +158,14 @@ key_sha256 = "%x"
 		}
 		eventually(t, func() bool { return w.ok("http://" + w.proxy + "/" + id + "/cgi-bin/get_api_domain_ip") })
 	}
+	// What wxproxy does by itself is over: the list of accounts is read at the first ticket, their names after that.
+	eventually(t, func() bool {
+		names := 2
+		if own {
+			names = 0
+		}
+		return wx.Count("/cgi-bin/component/api_get_authorizer_list") > 0 && wx.Count("/cgi-bin/component/api_get_authorizer_info") >= names
+	})
 	wx.ResetHistory()
 	return w
 }
