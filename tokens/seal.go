@@ -60,7 +60,16 @@ func Seal(ctx context.Context, inner Store, key []byte) (Store, error) {
 	if err := s.check(ctx); err != nil {
 		return nil, err
 	}
+	if w, ok := inner.(Watcher); ok {
+		return &sealedWatched{s, w}, nil
+	}
 	return s, nil
+}
+
+// sealedWatched is a sealed store that others write to as well: the keys of the records are readable, so it can be watched.
+type sealedWatched struct {
+	*sealed
+	Watcher
 }
 
 // check makes sure that key is the one with which the store was sealed.

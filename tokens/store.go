@@ -57,5 +57,13 @@ type Store interface {
 	Close() error
 }
 
+// Watcher is a Store that other processes write to as well.
+type Watcher interface {
+	// Watch calls changed, a call at a time and until ctx ends, with the keys of records that anybody has saved or deleted
+	// (this process too) within some 2 s of that; with nil where any record may have been, as at the beginning, and when the store
+	// could not be asked for a while.
+	Watch(ctx context.Context, changed func(keys []string))
+}
+
 // Keep, returned by the function of an Update, leaves the record as it was.
 var Keep = []byte{}
