@@ -4,6 +4,8 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,12 +45,12 @@ func newAhead(b *Broker, limit int) *ahead {
 	return a
 }
 
-// watch looks at e again after wait. A later watch of the same account takes the earlier one's place.
-func (a *ahead) watch(appid string, e *entry, wait time.Duration) {
+// watch looks at e again after wait. A later watch of the same account takes the earlier one's place. false: there is no room.
+func (a *ahead) watch(appid string, e *entry, wait time.Duration) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.stopped {
-		return
+		return false
 	}
 	at := a.b.now().Add(wait)
 	if w := a.current[appid]; w != nil {
@@ -56,13 +58,21 @@ func (a *ahead) watch(appid string, e *entry, wait time.Duration) {
 		heap.Fix(&a.queue, w.index)
 	} else {
 		if len(a.queue) >= a.limit {
-			return // renewed when the next call finds it due
+			return false // renewed when the next call finds it due
 		}
 		w = &watch{appid: appid, entry: e, at: at}
 		a.current[appid] = w
 		heap.Push(&a.queue, w)
 	}
 	a.arm()
+	return true
+}
+
+// appids lists who is watched: all that are in memory and not due, but those for which there was no room.
+func (a *ahead) appids() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Keys(a.current))
 }
 
 func (a *ahead) arm() {

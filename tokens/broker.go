@@ -57,6 +57,7 @@ type Broker struct {
 	codes   *exchanger
 	census  census
 
+	keys     heldKeys
 	profiles *profiler
 	doubts   *doubts
 	upkeep   *upkeep
@@ -102,6 +103,9 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	b.upkeep.start()
+	if w, ok := b.store.(Watcher); ok {
+		b.work.Go(func() { b.follow(w) })
+	}
 	return b, nil
 }
 
@@ -189,7 +193,27 @@ func (b *Broker) Token(ctx context.Context, appid string) (Token, error) {
 	if t, ok := b.Cached(appid); ok {
 		return t, nil
 	}
-	return b.fly(ctx, strings.Clone(appid), wechat.Secret{}, missing)
+	appid = strings.Clone(appid)
+	if t, ok := b.late(appid); ok {
+		return t, nil
+	}
+	return b.fly(ctx, appid, wechat.Secret{}, missing)
+}
+
+// late gives a token that is due and still good. The store is looked at meanwhile, and nobody waits for it: it may be away.
+func (b *Broker) late(appid string) (Token, bool) {
+	e, ok := b.cache.last(appid)
+	if !ok {
+		return Token{}, false
+	}
+	now := b.now()
+	if until := e.fresh.Load(); now.UnixNano() >= until && e.fresh.CompareAndSwap(until, now.Add(recheck).UnixNano()) {
+		go b.fly(context.Background(), appid, wechat.Secret{}, missing)
+	}
+	e.used.Store(true)
+	t := e.token
+	t.Hit = true
+	return t, true
 }
 
 // Renew gives a token of appid that is another one than stale, which WeChat has just refused. Of many
@@ -295,18 +319,22 @@ func (b *Broker) keep(appid string, kind Kind, acc *account, epoch uint64, used 
 	now := b.now()
 	due := acc.due(appid, b.before)
 	e := newEntry(acc, kind, due)
-	ttl := due.Sub(now)
-	if ttl <= 0 {
+	fresh := due
+	if !now.Before(due) {
 		// Due and still good: it serves on, for moments at a time, while it is renewed.
-		ttl = min(recheck, e.end.Sub(now))
+		fresh = now.Add(recheck)
 	}
+	e.fresh.Store(fresh.UnixNano())
 	e.used.Store(used)
-	b.cache.put(appid, e, ttl, epoch)
-	b.ahead.watch(appid, e, max(due.Sub(now), 0, fromMillis(acc.RetryAt).Sub(now)))
+	drops := b.cache.drops.Load()
+	if !b.ahead.watch(appid, e, max(due.Sub(now), 0, fromMillis(acc.RetryAt).Sub(now))) {
+		e.drops = drops
+	}
+	b.cache.put(appid, e, e.end.Sub(now), epoch)
 	return e.token
 }
 
-// recheck is how long a token that is due is served from memory without a look at the store.
+// recheck is how long a token that is due is served from memory before the store is looked at again.
 const recheck = 2 * time.Second
 
 func storeFault(err error) error {

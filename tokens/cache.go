@@ -24,9 +24,11 @@ type Token struct {
 // entry is what the cache holds of an account.
 type entry struct {
 	token Token
-	end   time.Time   // never sent afterwards
-	due   time.Time   // to be renewed from then on
-	used  atomic.Bool // since it was put in; an unused account is not renewed ahead
+	end   time.Time    // never sent afterwards
+	due   time.Time    // to be renewed from then on
+	used  atomic.Bool  // since it was put in; an unused account is not renewed ahead
+	fresh atomic.Int64 // Unix nanoseconds: from then on the store is looked at while it serves
+	drops uint64       // of the cache when it was put in, where nobody lists it; 0: it is listed
 }
 
 // cache puts ristretto in front of the store. It only makes things faster: a new key is
@@ -37,12 +39,14 @@ type cache struct {
 	now     func() time.Time
 	seed    maphash.Seed
 	epochs  [1024]atomic.Uint64 // by hash of the appid: changed by each write to the store
+	drops   atomic.Uint64       // entries that nobody lists are good while this is as it was when they were put in
 	evicted atomic.Uint64
 	dropped atomic.Uint64
 }
 
 func newCache(size int64, now func() time.Time) (*cache, error) {
 	k := &cache{now: now, seed: maphash.MakeSeed()}
+	k.drops.Store(1)
 	var err error
 	k.c, err = ristretto.NewCache(&ristretto.Config[string, *entry]{
 		NumCounters:        10 * size,
@@ -59,13 +63,36 @@ func newCache(size int64, now func() time.Time) (*cache, error) {
 	return k, err
 }
 
-// get gives the entry of appid if it may still be sent. It does not keep appid.
+// get gives the entry of appid if it may be sent without more ado. It does not keep appid.
 func (k *cache) get(appid string) (*entry, bool) {
 	e, ok := k.c.Get(appid)
-	if !ok || !k.now().Before(e.end) {
+	if !ok {
+		return nil, false
+	}
+	if now := k.now(); !now.Before(e.end) || now.UnixNano() >= e.fresh.Load() || !k.valid(e) {
 		return nil, false
 	}
 	return e, true
+}
+
+// last gives the entry of appid if it may be sent, though the store may know something newer.
+func (k *cache) last(appid string) (*entry, bool) {
+	e, ok := k.c.Get(appid)
+	if !ok || !k.now().Before(e.end) || !k.valid(e) {
+		return nil, false
+	}
+	return e, true
+}
+
+func (k *cache) valid(e *entry) bool { return e.drops == 0 || e.drops == k.drops.Load() }
+
+// dropUnlisted drops the entries that nobody lists. First the epochs: an entry that is on its way in either has the old
+// number, or is refused.
+func (k *cache) dropUnlisted() {
+	for i := range k.epochs {
+		k.epochs[i].Add(1)
+	}
+	k.drops.Add(1)
 }
 
 // epoch and put keep a reader from putting in what it read before somebody wrote:

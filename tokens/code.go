@@ -141,14 +141,18 @@ func codeIsDead(err error) bool {
 type exchanger struct {
 	b      *Broker
 	mu     sync.Mutex
-	timers map[string]*time.Timer // by appid; nil after stop
+	timers map[string]*turn // by appid; nil after stop
 }
+
+// turn is the next try, or the one under way.
+type turn struct{ timer *time.Timer }
 
 func newExchanger(b *Broker) *exchanger {
-	return &exchanger{b: b, timers: make(map[string]*time.Timer)}
+	return &exchanger{b: b, timers: make(map[string]*turn)}
 }
 
-// recover schedules what an earlier process left behind.
+// recover schedules what another process left behind, and nobody here is at yet. More than one may be: under the lock of the
+// code one of them exchanges it.
 func (x *exchanger) recover(ctx context.Context) error {
 	var appids []string
 	err := x.b.store.List(ctx, codePrefix, "", func(key string, _ []byte) bool {
@@ -156,7 +160,12 @@ func (x *exchanger) recover(ctx context.Context) error {
 		return true
 	})
 	for _, a := range appids {
-		x.schedule(a, 0, 0)
+		x.mu.Lock()
+		_, scheduled := x.timers[a]
+		x.mu.Unlock()
+		if !scheduled {
+			x.schedule(a, 0, 0)
+		}
 	}
 	return err
 }
@@ -168,12 +177,14 @@ func (x *exchanger) schedule(appid string, attempt int, wait time.Duration) {
 		return
 	}
 	if t := x.timers[appid]; t != nil {
-		t.Stop()
+		t.timer.Stop()
 	}
-	x.timers[appid] = time.AfterFunc(wait, func() { x.run(appid, attempt) })
+	t := new(turn)
+	t.timer = time.AfterFunc(wait, func() { x.run(appid, attempt, t) })
+	x.timers[appid] = t
 }
 
-func (x *exchanger) run(appid string, attempt int) {
+func (x *exchanger) run(appid string, attempt int, t *turn) {
 	if !x.b.begin() {
 		return
 	}
@@ -184,7 +195,13 @@ func (x *exchanger) run(appid string, attempt int) {
 	if err != nil {
 		x.b.log.Warn("authorisation code not exchanged yet", "account", appid, "error", err)
 	}
-	if !done {
+	x.mu.Lock()
+	mine := x.timers[appid] == t // no newer code was brought meanwhile
+	if mine && done {
+		delete(x.timers, appid)
+	}
+	x.mu.Unlock()
+	if mine && !done {
 		x.schedule(appid, attempt+1, backoff(attempt+1))
 	}
 }
@@ -206,7 +223,7 @@ func (x *exchanger) stop() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, t := range x.timers {
-		t.Stop()
+		t.timer.Stop()
 	}
 	x.timers = nil
 }

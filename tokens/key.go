@@ -4,13 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
+	"sync"
 )
 
 // Key gives [KeySize] random bytes that are made when they are first asked for, and kept in the store under
 // name: all replicas get the same, also after a restart. What is signed with it stays good as long as the store.
 func (b *Broker) Key(ctx context.Context, name string) (key []byte, err error) {
 	err = b.store.Update(ctx, secretKey(name), func(_ context.Context, raw []byte) ([]byte, error) {
-		r, err := decode(raw, func(r *secretRecord) int { return r.Version })
+		r, err := decodeSecret(raw)
 		if err != nil {
 			return nil, err
 		}
@@ -28,5 +30,27 @@ func (b *Broker) Key(ctx context.Context, name string) (key []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
+	b.keys.put(name, key)
 	return key, nil
+}
+
+// heldKeys are the keys that were asked for; see restoreKeys.
+type heldKeys struct {
+	mu     sync.Mutex
+	byName map[string][]byte
+}
+
+func (k *heldKeys) put(name string, key []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.byName == nil {
+		k.byName = map[string][]byte{}
+	}
+	k.byName[name] = key
+}
+
+func (k *heldKeys) all() map[string][]byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.byName)
 }

@@ -158,6 +158,10 @@ func decodeSynced(raw []byte) (*synced, error) {
 	return decode(raw, func(s *synced) int { return s.Version })
 }
 
+func decodeSecret(raw []byte) (*secretRecord, error) {
+	return decode(raw, func(r *secretRecord) int { return r.Version })
+}
+
 func encode(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wechat.Secret, why reason) (Token, error) {
 	var (
 		out    *account // what is good now
+		fresh  bool     // it was fetched here
 		result error    // why there is nothing new, although the record was saved
 		epoch  uint64
 	)
@@ -56,7 +57,7 @@ func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wecha
 		if suspect {
 			acc.Storm.note(now)
 		}
-		out = acc
+		out, fresh = acc, true
 		return encode(acc), nil
 	})
 	switch {
@@ -66,6 +67,13 @@ func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wecha
 	case errors.Is(err, ErrUnknownAccount), errors.Is(err, ErrThrottled):
 		return Token{}, err
 	case err != nil:
+		if errors.Is(err, ErrLost) {
+			// While we slept somebody else took the lock, and may have renewed.
+			epoch := b.cache.epoch(appid)
+			if acc, loadErr := b.loadAccount(ctx, appid); loadErr == nil && acc.usable(b.now()) && acc.Access != stale.Reveal() {
+				return b.keep(appid, kind, acc, epoch, why != aged), nil
+			}
+		}
 		if out != nil { // fetched, and lost because it could not be saved: it is not used
 			b.count(kind, "store", 0)
 		}
@@ -82,7 +90,8 @@ func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wecha
 		return Token{}, ErrThrottled
 	}
 	epoch = b.cache.touch(appid)
-	if kind == Authorizer && b.now().Sub(fromMillis(out.Profiled)) >= profileLife {
+	// Whoever has fetched it reads the name, too: one of all replicas.
+	if fresh && kind == Authorizer && b.now().Sub(fromMillis(out.Profiled)) >= profileLife {
 		b.profiles.want(appid)
 	}
 	return b.keep(appid, kind, out, epoch, why != aged), nil

@@ -71,6 +71,10 @@ func (u *upkeep) look() {
 	ctx, cancel := context.WithTimeout(u.ctx, syncTimeout)
 	defer cancel()
 	u.tickets(ctx)
+	// Codes that another process has left, and cannot exchange any more.
+	if err := b.codes.recover(ctx); err != nil && u.ctx.Err() == nil {
+		b.log.Warn("waiting authorisation codes could not be read", "error", err)
+	}
 	if !u.mineToSync(ctx) {
 		return
 	}
@@ -108,10 +112,12 @@ func latest(a, b time.Time) time.Time {
 }
 
 // mineToSync says whether a comparison is due, and no other replica is at it. It needs a component
-// token, or a ticket to get one with: otherwise the ticket wakes us.
+// token, which may be in memory only where the store was emptied, or a ticket to get one with: otherwise the ticket wakes us.
 func (u *upkeep) mineToSync(ctx context.Context) (mine bool) {
 	b := u.b
-	if acc, err := b.loadAccount(ctx, b.Component()); err != nil || !acc.usable(b.now()) {
+	if acc, err := b.loadAccount(ctx, b.Component()); err != nil {
+		return false
+	} else if _, cached := b.cache.last(b.Component()); !cached && !acc.usable(b.now()) {
 		if _, err := b.ticket(ctx); err != nil {
 			return false
 		}

@@ -1,0 +1,114 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+)
+
+// follow keeps what is in memory in step with a store that other processes write to. While the store is away, what is in
+// memory goes on being used; it is compared when the store is back.
+func (b *Broker) follow(w Watcher) {
+	w.Watch(b.upkeep.ctx, func(keys []string) {
+		if keys == nil {
+			b.compareAll()
+			return
+		}
+		for _, key := range keys {
+			if appid, ok := strings.CutPrefix(key, accountPrefix); ok {
+				b.compare(appid)
+			}
+		}
+	})
+}
+
+// compareAll compares each account in memory, and drops those that cannot be listed.
+func (b *Broker) compareAll() {
+	b.cache.dropUnlisted()
+	for _, appid := range b.ahead.appids() {
+		b.compare(appid)
+	}
+	b.restoreKeys()
+	b.upkeep.wake() // the store may be empty
+}
+
+// compare drops the token of appid from memory if the store has another one, or none. It tries until the store answers.
+func (b *Broker) compare(appid string) {
+	// First: who has read the record before now puts it into memory no more.
+	b.cache.touch(appid)
+	for {
+		same, err := b.same(appid)
+		switch {
+		case err == nil && same:
+			return
+		case err == nil, errors.Is(err, ErrCorrupt):
+			// Also where nothing was found in memory: what was put there a moment ago may not be visible yet.
+			b.cache.remove(appid)
+			return
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-b.upkeep.ctx.Done():
+			return
+		}
+	}
+}
+
+// same says whether memory and store agree on appid.
+func (b *Broker) same(appid string) (bool, error) {
+	e, ok := b.cache.last(appid)
+	if !ok {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(b.upkeep.ctx, renewTimeout)
+	defer cancel()
+	acc, err := b.loadAccount(ctx, appid)
+	if err != nil {
+		return false, err
+	}
+	if acc == nil {
+		// In a store that was emptied the missing record says nothing about the account, and the token may well be good.
+		return b.emptied(ctx)
+	}
+	return !acc.Gone && acc.Access == e.token.Value.Reveal(), nil
+}
+
+// emptied says that the store has lost what the component always has there after its first ticket. Whoever forgets an
+// account leaves that alone.
+func (b *Broker) emptied(ctx context.Context) (bool, error) {
+	component := b.Component()
+	if component == "" {
+		return false, nil
+	}
+	for _, key := range []string{accountKey(component), ticketKey(component), syncKey(component)} {
+		if _, err := b.store.Load(ctx, key); !errors.Is(err, ErrNotFound) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// restoreKeys gives our keys back to a store that was emptied: what was signed with them stays good, and a process that starts
+// now signs as we do.
+func (b *Broker) restoreKeys() {
+	ctx, cancel := context.WithTimeout(b.upkeep.ctx, renewTimeout)
+	defer cancel()
+	for name, key := range b.keys.all() {
+		var other bool
+		err := b.store.Update(ctx, secretKey(name), func(_ context.Context, raw []byte) ([]byte, error) {
+			r, err := decodeSecret(raw)
+			if err != nil || r != nil {
+				other = r != nil && string(r.Key) != string(key)
+				return Keep, err
+			}
+			return encode(&secretRecord{Version: recordVersion, Key: key}), nil
+		})
+		if other {
+			b.log.Error("the store has another signing key than this process: restart it, or stand-ins of one are refused by the other", "key", name)
+		}
+		if err != nil && ctx.Err() == nil {
+			b.log.Warn("a signing key could not be given back to the store", "key", name, "error", err)
+		}
+	}
+}
