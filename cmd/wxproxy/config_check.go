@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"wxproxy/tokens/redisstore"
 	"wxproxy/wechat"
 )
 
@@ -151,24 +152,34 @@ func (c *checker) store() {
 	const key = "store.url"
 	url := c.cfg.Store.URL
 	path, isFile := strings.CutPrefix(url, "file:")
-	// Redis has forms such as redis+sentinel://.
-	scheme, _, _ := strings.Cut(url, ":")
 	switch {
 	case url == "":
-		c.empty(key, `write "file:PATH", or "memory:" for trials`)
-	case scheme == "redis", scheme == "rediss", strings.HasPrefix(scheme, "redis+"), strings.HasPrefix(scheme, "rediss+"):
-		c.fault(key, `is of Redis; this version keeps its store in a file: write "file:PATH"`)
+		c.empty(key, `write "file:PATH", "redis://HOST:6379", or "memory:" for trials`)
+	case isRedis(url):
+		if err := redisstore.Check(url); err != nil {
+			c.fault(key, "%v", err)
+		}
+		if c.cfg.Store.Key.IsEmpty() {
+			c.empty("store.key", "a store in Redis is sealed with it, by all processes that share it with the same: make one with: openssl rand -base64 32")
+		}
 	case isFile && path == "":
 		c.fault(key, `has no path; write "file:PATH", such as "file:wxproxy.db"`)
 	case isFile && strings.HasPrefix(path, "//") && !strings.HasPrefix(path, "///"):
 		// Read as a URL it names a host, read as a path it begins at the root. Neither was meant.
 		c.fault(key, `has two slashes behind "file:"; write "file:/absolute/path" or "file:relative/path"`)
 	case !isFile && url != "memory:":
-		c.fault(key, `is of no kind that wxproxy knows; write "file:PATH", or "memory:" for trials`)
+		c.fault(key, `is of no kind that wxproxy knows; write "file:PATH", "redis://HOST:6379", or "memory:" for trials`)
 	}
 	if _, err := sealingKey(c.cfg.Store.Key); err != nil {
 		c.fault("store.key", "%v", err)
 	}
+}
+
+// isRedis: in one of its forms, such as rediss+sentinel://.
+func isRedis(url string) bool {
+	scheme, _, _ := strings.Cut(url, ":")
+	scheme, _, _ = strings.Cut(scheme, "+")
+	return scheme == "redis" || scheme == "rediss"
 }
 
 // tokens keeps both numbers within what works: a renewal earlier than a token's whole life would renew

@@ -151,7 +151,7 @@ timeout = "soon"
 [admin]
 listen = "0.0.0.0:8082"
 [store]
-url = "redis://127.0.0.1"
+url = "redis://"
 [stor]
 key = ""
 [[route]]

@@ -54,7 +54,7 @@ func open(ctx context.Context, cfg config, log *slog.Logger, watch func(proxy.Ca
 	if err != nil {
 		return nil, err
 	}
-	if in.store, err = openStore(ctx, cfg); err != nil {
+	if in.store, err = openStore(ctx, cfg, func(problem string) { log.Warn("store", "problem", problem) }); err != nil {
 		return nil, err
 	}
 	in.tls = p.tls

@@ -13,6 +13,7 @@ import (
 	"wxproxy/proxy"
 	"wxproxy/tokens"
 	"wxproxy/tokens/boltstore"
+	"wxproxy/tokens/redisstore"
 	"wxproxy/wechat"
 )
 
@@ -106,8 +107,8 @@ func appendRoots(pool *x509.CertPool, file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// openStore opens what store.url names. The errors say what to do.
-func openStore(ctx context.Context, cfg config) (tokens.Store, error) {
+// openStore opens what store.url names. The errors say what to do; warn is told what is no error.
+func openStore(ctx context.Context, cfg config, warn func(problem string)) (tokens.Store, error) {
 	if cfg.Store.URL == "memory:" {
 		return tokens.NewMemoryStore(), nil
 	}
@@ -115,7 +116,12 @@ func openStore(ctx context.Context, cfg config) (tokens.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store.key: %w", err)
 	}
-	s, err := boltstore.OpenFile(ctx, strings.TrimPrefix(cfg.Store.URL, "file:"), key)
+	var s tokens.Store
+	if isRedis(cfg.Store.URL) {
+		s, err = redisstore.OpenSealed(ctx, cfg.Store.URL, key, redisstore.Options{Warn: warn})
+	} else {
+		s, err = boltstore.OpenFile(ctx, strings.TrimPrefix(cfg.Store.URL, "file:"), key)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("store.url: %w", err)
 	}

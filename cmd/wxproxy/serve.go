@@ -100,7 +100,7 @@ func (c *checkCommand) Run(ctx context.Context) error {
 	if _, err := newParts(cfg); err != nil {
 		return fmt.Errorf("%s: %w", c.config, err)
 	}
-	store, err := openStore(ctx, cfg)
+	store, err := openStore(ctx, cfg, func(problem string) { fmt.Fprintf(c.env.stdout, "warning: %s: store.url: %s\n", c.config, problem) })
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.config, err)
 	}
