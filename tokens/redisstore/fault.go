@@ -31,6 +31,9 @@ func (s *Store) fault(ctx context.Context, err error) error {
 	if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) {
 		return context.DeadlineExceeded
 	}
+	if word, _ := answerOf(err); word == "CLUSTERDOWN" && s.kind != cluster {
+		return s.located(errors.New(refusals["MOVED"]))
+	}
 	return s.located(errors.New(inWords(err)))
 }
 
