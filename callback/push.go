@@ -57,7 +57,7 @@ func (h *Handler) servePush(w *recorder, r *http.Request, event string, timeout 
 	if out.reply != nil {
 		text = out.reply.body
 	}
-	delivered := false
+	delivered, gone := false, r.Context().Err() != nil // asked before the answer: who has it may go
 	if out.answered != nil {
 		defer func() { out.answered(delivered) }()
 	}
@@ -73,7 +73,7 @@ func (h *Handler) servePush(w *recorder, r *http.Request, event string, timeout 
 	}
 	if out.answered != nil {
 		report() // who has the answer finds it counted
-		delivered = http.NewResponseController(w.ResponseWriter).Flush() == nil && r.Context().Err() == nil
+		delivered = http.NewResponseController(w.ResponseWriter).Flush() == nil && !gone
 	}
 }
 
