@@ -16,7 +16,7 @@ func (h *Handler) relay(l letter, e wechat.Event) {
 	if e.InfoType == infoTicket || len(l.keys.rules) == 0 {
 		return
 	}
-	account := e.Account(l.doc)
+	account := wechat.EventAccount(l.doc)
 	if !isAppID(account) {
 		account = l.keys.component // it is about the platform itself
 	}

@@ -40,14 +40,15 @@ func ParseReply(doc []byte) error {
 	return err
 }
 
-// Account is the account that an authorisation event is about: the names differ from type to type. "" where it names
-// none, or not in a form that an appid has.
-func (e Event) Account(doc []byte) string {
-	f, err := topLevel(doc, "AuthorizerAppid", "authorizer_appid", "verify_appid", "appid")
+// EventAccount gives what a decrypted authorisation event names as the account that it is about: the element's name differs
+// from type to type (the pages below doc/oplatform/openApi). "" where it names none.
+func EventAccount(doc []byte) string {
+	names := []string{"AuthorizerAppid", "authorizer_appid", "verify_appid", "appid"}
+	f, err := topLevel(doc, names...)
 	if err != nil {
 		return ""
 	}
-	for _, name := range []string{"AuthorizerAppid", "authorizer_appid", "verify_appid", "appid"} {
+	for _, name := range names {
 		if f[name] != "" {
 			return f[name]
 		}
