@@ -5,7 +5,7 @@ FUZZTIME    ?= 20s
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test lint unit alloc fuzz bench demo clean
+.PHONY: help build test lint unit alloc conformance fuzz bench demo clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -30,6 +30,22 @@ unit: ## the tests, with the race detector, in random order
 alloc: ## the tests that count allocations, which the race detector would spoil
 	go test -run 'Alloc' ./wechat ./tokens ./proxy ./metrics
 
+# An SDK's dependencies are installed anew when its lock file has changed.
+NODE_SDKS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard conformance/*/package-lock.json))
+GO_SDKS   := $(filter-out conformance/scenario,$(patsubst %/go.mod,%,$(wildcard conformance/*/go.mod)))
+
+conformance: node $(NODE_SDKS) ## unmodified SDKs before wxproxy and the sandbox WeChat; installs them
+	for sdk in $(GO_SDKS); do (cd $$sdk && go mod download && go vet ./...) || exit 1; done
+	WXPROXY_CONFORMANCE=1 go test -count=1 -v ./conformance
+
+.PHONY: node
+node:
+	bash .ci/tools.sh node
+
+conformance/%/node_modules/.package-lock.json: conformance/%/package-lock.json conformance/%/package.json | node
+	cd conformance/$* && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
+
 fuzz: ## each fuzz target for FUZZTIME
 	bash .ci/fuzz.sh $(FUZZTIME)
 
@@ -37,4 +53,4 @@ bench: ## the figures of the hot path
 	go test -run '^$$' -bench . -benchmem ./wechat ./tokens ./proxy ./metrics
 
 clean: ## what was built or installed here
-	rm -rf wxproxy .tools .bench
+	rm -rf wxproxy .tools .bench conformance/*/node_modules

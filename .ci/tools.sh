@@ -2,6 +2,7 @@
 # Brings what the tests need beside Go: a real Prometheus with promtool and a real Redis, unpacked into .tools/ and neither
 # installed nor started, a C compiler for the race detector, curl, and Chromium for the pages (not with
 # WXPROXY_NO_BROWSER=1). It may be run again at any time: what is there stays.
+# With the argument "node" it brings Node.js and npm instead, which nothing but the SDKs of `make conformance` needs.
 # WXPROXY_TOOLS names another folder than .tools; the tests read it too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -23,6 +24,15 @@ complete() {
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 log=$work/log
+
+if [ "${1:-}" = node ]; then
+  if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+    [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt install -y --no-install-recommends nodejs npm ||
+      { cat "$log" >&2; fail "the SDKs for Node need nodejs and npm: install them"; }
+  fi
+  echo "tools.sh: node $(node --version), npm $(npm --version 2>/dev/null)"
+  exit
+fi
 
 if ! complete "$tools"; then
   command -v apt-get >/dev/null && command -v dpkg >/dev/null ||

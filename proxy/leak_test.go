@@ -28,7 +28,9 @@ func zipped(s string) []byte {
 
 // An answer that shows the token that went out does not leave as it is, wherever it stands and however it is wrapped.
 func TestEchoedToken(t *testing.T) {
-	echo := func(r *http.Request) string { return `{"errcode":40066,"errmsg":"invalid url ` + r.URL.RequestURI() + `"}` }
+	echo := func(r *http.Request) string {
+		return `{"errcode":40066,"errmsg":"invalid url ` + r.URL.RequestURI() + `"}`
+	}
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Debug", "from "+r.URL.RequestURI())
 		w.Header().Set("X-Kept", "1")

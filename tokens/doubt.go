@@ -28,7 +28,7 @@ func look(ctx context.Context, client *wechat.Client, component string, token we
 		return a, true, nil
 	case code == wechat.CodeNotAuthorized:
 		return a, false, nil
-	case code == 0, wechat.TokenRefused(code, true):
+	case wechat.TokenRefused(code, true):
 		return a, false, err
 	}
 	for offset := 0; ; offset += wechat.ListPage {
@@ -61,6 +61,12 @@ func (b *Broker) Doubt(appid string, code int) {
 		defer b.work.Done()
 		ctx, cancel := context.WithTimeout(b.life, renewTimeout)
 		defer cancel()
+		select {
+		case b.doubts.slots <- struct{}{}:
+			defer func() { <-b.doubts.slots }()
+		case <-ctx.Done(): // very many at once: the next refusal asks again, later
+			return
+		}
 		if err := b.resolve(ctx, appid, code); err != nil {
 			b.log.Warn("it could not be found out whether an account still authorises", "account", appid, "errcode", code, "error", err)
 		}
@@ -120,6 +126,8 @@ func (b *Broker) discover(ctx context.Context, appid string) (found bool) {
 
 // doubts remembers what WeChat was asked a short while ago.
 type doubts struct {
+	slots chan struct{} // questions at the same time
+
 	mu       sync.Mutex
 	asked    map[string]time.Time
 	unknown  map[string]time.Time
@@ -139,7 +147,7 @@ const (
 )
 
 func newDoubts() *doubts {
-	return &doubts{asked: map[string]time.Time{}, unknown: map[string]time.Time{}, tokens: discoverBurst}
+	return &doubts{slots: make(chan struct{}, 4), asked: map[string]time.Time{}, unknown: map[string]time.Time{}, tokens: discoverBurst}
 }
 
 func (d *doubts) may(appid string, now time.Time) bool {

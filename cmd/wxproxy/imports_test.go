@@ -21,6 +21,7 @@ func TestImports(t *testing.T) {
 		"wxproxy/console":          {"wxproxy/tokens", "wxproxy/wechat"},
 		"wxproxy/bench/prime":      {"wxproxy/wechat"},
 		"wxproxy/bench/bare":       {},
+		"wxproxy/conformance":      {},
 	}
 	only := map[string]string{ // a library → the one package that may import it, and packages below bench
 		"github.com/prometheus/":    "wxproxy/metrics",

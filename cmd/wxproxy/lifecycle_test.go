@@ -154,7 +154,10 @@ func TestLateAndDuplicateEvents(t *testing.T) {
 			if _, err := w.wx.UpdateAuthorized(ctx, accountA); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, func() bool { status, answer, _ := w.try("GET", "/"+accountA+userInfo, ""); return status == 200 && !strings.Contains(answer, "errcode") })
+			eventually(t, func() bool {
+				status, answer, _ := w.try("GET", "/"+accountA+userInfo, "")
+				return status == 200 && !strings.Contains(answer, "errcode")
+			})
 			if err := w.wx.Unauthorize(ctx, accountA); err != nil {
 				t.Fatal(err)
 			}
