@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,12 +59,12 @@ func TestAnswersAreBounded(t *testing.T) {
 func TestWaitersForAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var a answers
-		calls, good := 0, 0
+		var calls, good atomic.Int32
+		var all sync.WaitGroup
 		for range 10 {
-			go func() {
+			all.Go(func() {
 				_, settle, err := a.do(t.Context(), keyOf("wx", nil), func() (serviceAnswer, error) {
-					calls++
-					n := calls
+					n := calls.Add(1)
 					time.Sleep(time.Second)
 					if n == 1 {
 						return serviceAnswer{}, errors.New("down")
@@ -70,15 +72,14 @@ func TestWaitersForAFailure(t *testing.T) {
 					return serviceAnswer{}, nil
 				})
 				if err == nil {
-					good++
+					good.Add(1)
 					settle(true)
 				}
-			}()
+			})
 		}
-		synctest.Wait()
-		time.Sleep(10 * time.Second)
-		if calls != 2 || good != 9 || len(a.m) != 0 {
-			t.Errorf("%d calls, %d answered, %d kept", calls, good, len(a.m))
+		all.Wait()
+		if calls.Load() != 2 || good.Load() != 9 || len(a.m) != 0 {
+			t.Errorf("%d calls, %d answered, %d kept", calls.Load(), good.Load(), len(a.m))
 		}
 	})
 }
@@ -109,6 +110,7 @@ func TestJobsEndAfterAMinute(t *testing.T) {
 			failed: func(error) { ended = time.Since(began) },
 		})
 		time.Sleep(2 * jobTime)
+		synctest.Wait()
 		if ended != jobTime || tries < 6 || tries > 12 {
 			t.Errorf("%d tries in %v", tries, ended)
 		}
