@@ -1,6 +1,6 @@
 // Package callback serves WeChat and merchants' browsers: it takes the pushes of authorisation events, verifies and
-// decrypts them, and has them stored before it says that they have arrived; and it shows the pages on which a merchant
-// authorises the component.
+// decrypts them, and has them stored before it says that they have arrived; it hands messages and events of accounts
+// to services; and it shows the pages on which a merchant authorises the component.
 //
 // The listener is reached from the internet. Nothing on it tells a stranger more than that
 // it exists, and nothing that a stranger sends is answered with success, stored, or printed.
@@ -71,11 +71,20 @@ type Config struct {
 	// Now is the clock of the pages. nil: time.Now.
 	Now func() time.Time
 
+	// Forwards say which messages and events go to which services; the first rule that fits decides. None: all are
+	// answered with success.
+	Forwards []Forward
+	// SendText sends a text to a user of an account, with the account's token. nil: messages of the release checker
+	// that want it are treated like all others.
+	SendText func(ctx context.Context, appid, openid, text string) error
+
 	// Timeout bounds the reading of a push and its storing together. 0: 4 s, as WeChat waits for 5.
 	Timeout time.Duration
+	// MessageTimeout is the same for messages and events of accounts, the service's answer included. 0: 4.5 s.
+	MessageTimeout time.Duration
 
-	// Observe is told of each push on the events path once; the words are those of [Events]
-	// and [Results]. nil: nobody counts.
+	// Observe is told of each push once, and of an event that a service did not take once more; the words are
+	// those of [Events] and [Results]. nil: nobody counts.
 	Observe func(event, result string)
 	Log     *slog.Logger // nil: nothing is logged
 }
@@ -84,17 +93,23 @@ const (
 	eventsPath = "/component/events"
 	healthPath = "/healthz"
 
-	defaultTimeout = 4 * time.Second
+	defaultTimeout        = 4 * time.Second
+	defaultMessageTimeout = 4500 * time.Millisecond
 )
 
-// Handler answers everything on the callback listener. It is safe for concurrent use.
+// Handler answers everything on the callback listener. It is safe for concurrent use. Close it when nothing more is served.
 type Handler struct {
 	accounts Accounts
-	timeout  time.Duration
+	timeout  time.Duration // of authorisation events
 	observe  func(event, result string)
 	log      *slog.Logger
 	keys     atomic.Pointer[keys]
 	replays  *replays
+
+	messageTimeout time.Duration
+	answers        answers
+	services       *http.Client
+	outbox         *outbox
 
 	authorizations    Authorizations
 	stateKey          []byte
@@ -108,12 +123,17 @@ type keys struct {
 	component string
 	crypts    []*wechat.Crypt
 	pages     pages
+	rules     []Forward
+	sendText  func(ctx context.Context, appid, openid, text string) error
 }
 
 // New makes a Handler.
 func New(c Config) *Handler {
 	if c.Timeout <= 0 {
 		c.Timeout = defaultTimeout
+	}
+	if c.MessageTimeout <= 0 {
+		c.MessageTimeout = defaultMessageTimeout
 	}
 	if c.Observe == nil {
 		c.Observe = func(string, string) {}
@@ -132,16 +152,26 @@ func New(c Config) *Handler {
 		accounts: c.Accounts, timeout: c.Timeout, observe: c.Observe, log: c.Log, replays: newReplays(),
 		authorizations: c.Authorizations, stateKey: bytes.Clone(c.StateKey), now: c.Now, openings: newLimiter(c.Now), returns: newLimiter(c.Now),
 	}
+	h.messageTimeout, h.services = c.MessageTimeout, newServices()
+	h.outbox = newOutbox(func(cause any) { h.defect("a job", cause) })
 	h.Reconfigure(c)
 	return h
 }
 
-// Reconfigure takes the ComponentAppID, the Crypts, the PublicURL, the ReturnTo and the LoginBase of c; the rest stays
-// as it was. Pushes and pages under way end with what they began with.
+// Close waits for what is done behind answers: events on their way to services. It ends with ctx, and drops the rest.
+func (h *Handler) Close(ctx context.Context) error {
+	err := h.outbox.close(ctx)
+	h.services.CloseIdleConnections()
+	return err
+}
+
+// Reconfigure takes the ComponentAppID, the Crypts, the PublicURL, the ReturnTo, the LoginBase, the Forwards and SendText of
+// c; the rest stays as it was. Pushes and pages under way end with what they began with.
 func (h *Handler) Reconfigure(c Config) {
 	h.keys.Store(&keys{
 		component: c.ComponentAppID, crypts: slices.Clone(c.Crypts),
 		pages: pages{publicURL: strings.TrimSuffix(c.PublicURL, "/"), returnTo: slices.Clone(c.ReturnTo), loginBase: strings.TrimSuffix(c.LoginBase, "/")},
+		rules: cloneRules(c.Forwards), sendText: c.SendText,
 	})
 }
 
@@ -155,17 +185,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Cache-Control", "no-store")
 
-	switch path := r.URL.EscapedPath(); {
+	switch path, account := r.URL.EscapedPath(), accountOf(r.URL.EscapedPath()); {
 	case path == healthPath && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		answer(rec, http.StatusOK, "ok")
 	case path == healthPath:
 		refuseMethod(rec, "GET, HEAD")
-	case path == eventsPath && !h.takesEvents():
+	case path == eventsPath && !h.takesEvents(), account != "" && !h.opensPushes():
 		h.log.Warn("push refused: no component is configured")
 		refuse(rec, http.StatusNotFound)
 	case path == eventsPath && r.Method == http.MethodPost:
-		h.serveEvents(rec, r)
-	case path == eventsPath:
+		h.servePush(rec, r, other, h.timeout, h.takeEvent)
+	case account != "" && r.Method == http.MethodPost:
+		h.servePush(rec, r, eventMessage, h.messageTimeout, func(ctx context.Context, l letter) outcome { return h.takeMessage(ctx, account, l) })
+	case path == eventsPath, account != "":
 		refuseMethod(rec, "POST")
 	case (path == authorizePath || path == authorizedPath) && !h.servesPages():
 		refuse(rec, http.StatusNotFound)
@@ -180,13 +212,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (h *Handler) takesEvents() bool {
+func (h *Handler) takesEvents() bool { return h.accounts != nil && h.opensPushes() }
+
+// opensPushes reports whether there is a component to verify and decrypt for.
+func (h *Handler) opensPushes() bool {
 	k := h.keys.Load()
-	return h.accounts != nil && k.component != "" && len(k.crypts) > 0
+	return k.component != "" && len(k.crypts) > 0
 }
 
-// survive is deferred around each request. What was panicked with may be anything, a piece of a
-// push too, so only the runtime's own words are logged; the stack says the rest.
+// survive is deferred around each request.
 func (h *Handler) survive(w *recorder) {
 	cause := recover()
 	if cause == nil {
@@ -195,15 +229,21 @@ func (h *Handler) survive(w *recorder) {
 	if cause == http.ErrAbortHandler {
 		panic(cause) // a handler's way to break off; net/http knows it
 	}
-	what := "not the runtime's"
-	if e, ok := cause.(runtime.Error); ok {
-		what = e.Error()
-	}
-	h.log.Error("BUG: panic in the callback listener", "panic", what, "stack", string(debug.Stack()))
+	h.defect("the callback listener", cause)
 	if w.begun {
 		panic(http.ErrAbortHandler) // half an answer must not be taken for a whole one
 	}
 	refuse(w, http.StatusInternalServerError)
+}
+
+// defect logs a panic. What was panicked with may be anything, a piece of a push too, so only the
+// runtime's own words are logged; the stack says the rest.
+func (h *Handler) defect(where string, cause any) {
+	what := "not the runtime's"
+	if e, ok := cause.(runtime.Error); ok {
+		what = e.Error()
+	}
+	h.log.Error("BUG: panic in "+where, "panic", what, "stack", string(debug.Stack()))
 }
 
 // recorder knows whether an answer has begun.

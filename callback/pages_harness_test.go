@@ -1,6 +1,7 @@
 package callback_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/xml"
 	"html"
@@ -28,6 +29,7 @@ type desk struct {
 	mu               sync.Mutex
 	opened, returned int
 	name             string
+	appid            string // "": account
 	preAuth          func() error
 	exchange         func(ctx context.Context, n int, code string) error // n: which one it is, from 1
 }
@@ -48,14 +50,14 @@ func (d *desk) PreAuthCode(context.Context) (wechat.Secret, time.Duration, error
 func (d *desk) Exchange(ctx context.Context, code wechat.Secret) (tokens.Authorization, error) {
 	d.mu.Lock()
 	d.returned++
-	n, do, name := d.returned, d.exchange, d.name
+	n, do, name, appid := d.returned, d.exchange, d.name, cmp.Or(d.appid, account)
 	d.mu.Unlock()
 	if do != nil {
 		if err := do(ctx, n, code.Reveal()); err != nil {
 			return tokens.Authorization{}, err
 		}
 	}
-	return tokens.Authorization{AppID: account, Name: name}, nil
+	return tokens.Authorization{AppID: appid, Name: name}, nil
 }
 
 func (d *desk) counts() (opened, returned int) {

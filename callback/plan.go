@@ -66,14 +66,23 @@ func (h *Handler) report(r *http.Request, out outcome) {
 	h.observe(out.event, out.result)
 	level, text := slog.LevelWarn, "push refused"
 	switch {
+	case out.status == http.StatusOK && out.err != nil:
+		text = "push taken, and its answer is of no use"
+	case out.status == http.StatusOK && out.event == eventMessage:
+		level, text = slog.LevelDebug, "push taken" // there are as many as users write
 	case out.status == http.StatusOK:
 		level, text = slog.LevelInfo, "push taken"
+	case out.result == resultUndelivered:
+		level, text = slog.LevelError, "no service took the push, WeChat has to repeat it"
 	case out.status >= http.StatusInternalServerError:
 		level, text = slog.LevelError, "push could not be kept, WeChat has to repeat it"
 	}
 	attrs := []slog.Attr{
 		slog.String("event", out.event), slog.String("result", out.result), slog.Int("status", out.status),
 		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("query_bytes", len(r.URL.RawQuery)),
+	}
+	if out.note != "" {
+		attrs = append(attrs, slog.String("answered_by", out.note))
 	}
 	if out.err != nil {
 		attrs = append(attrs, slog.Any("error", out.err))

@@ -76,11 +76,16 @@ func TestRoutes(t *testing.T) {
 		f(method, "/component/events", 405, "POST")
 	}
 	f("POST", "/component/events", 400, "") // there, and without a query
+	for _, method := range []string{"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "post"} {
+		f(method, "/wxf7d2ddffc117e8de/events", 405, "POST")
+	}
+	f("POST", "/wxf7d2ddffc117e8de/events", 400, "")
 	for _, target := range []string{
 		"/", "//", "/healthz/", "//healthz", "/./healthz", "/component/../healthz", "/Healthz", "/health%7a", "/healthz%00", "/healthz;a",
 		"/component/events/", "//component/events", "/component//events", "/component/./events", "/component/x/../events",
 		"/component/event%73", "/component%2fevents", "/component", "/metrics", "/api/status", "/cgi-bin/token",
-		"/wxf7d2ddffc117e8de/events", "/authorize", "*", "http://api.weixin.qq.com/cgi-bin/token",
+		"/wxf7d2ddffc117e8de/events/", "/wxf7d2ddffc117e8d/events", "/WXf7d2ddffc117e8de/events", "/wxf7d2ddffc117e8de/event", "/wxf7d2ddffc117e8de//events",
+		"//wxf7d2ddffc117e8de/events", "/wxf7d2ddffc117e8de/event%73", "/wxf7d2ddffc117e8d%65/events", "/a/wxf7d2ddffc117e8de/events", "/authorize", "*", "http://api.weixin.qq.com/cgi-bin/token",
 	} {
 		for _, method := range []string{"GET", "POST", "OPTIONS"} {
 			if target == "*" && method != "OPTIONS" {
@@ -90,8 +95,8 @@ func TestRoutes(t *testing.T) {
 		}
 	}
 	f("CONNECT", "api.weixin.qq.com:443", 404, "")
-	if got, want := l.counted(), []string{"other bad_message"}; !slices.Equal(got, want) {
-		t.Errorf("counted %q, want %q: only what is on the path for events", got, want)
+	if got, want := l.counted(), []string{"other bad_message", "message bad_message"}; !slices.Equal(got, want) {
+		t.Errorf("counted %q, want %q: only what is on the paths for events", got, want)
 	}
 }
 

@@ -29,6 +29,7 @@ func (m *Metrics) registerEvents() {
 	for _, event := range commonEvents {
 		m.events.WithLabelValues(event, "ok")
 	}
+	m.events.WithLabelValues("message", "undelivered") // users wait for an answer: worth an alarm
 	// Refusals come before the push is read, so nobody knows what it would have been. These
 	// are the ones to be alarmed by, and an alarm on increase() needs the zero.
 	for _, result := range eventResults {
@@ -53,7 +54,7 @@ func (m *Metrics) Redacted() { m.redactions.Inc() }
 
 // Event counts a push from WeChat: event is its InfoType, message for those on an account's
 // own address, or other; result is ok, stale, ignored, replayed, bad_signature, undecryptable,
-// wrong_appid, bad_message, too_large or store.
+// wrong_appid, bad_message, too_large, store, undelivered or bad_reply.
 func (m *Metrics) Event(event, result string) {
 	m.events.WithLabelValues(among(knownEvents, event), among(eventResults, result)).Inc()
 }

@@ -92,10 +92,10 @@ var (
 		"order_path_apply_result_notify", "order_path_audit_result_notify",
 	}, commonEvents...)
 
-	// eventResults say what became of a push; all but the first three are answered with an error.
+	// eventResults say what became of a push; all but the first three and bad_reply are answered with an error.
 	eventResults = []string{
 		"ok", "stale", "ignored", "replayed", "bad_signature", "undecryptable",
-		"wrong_appid", "bad_message", "too_large", "store",
+		"wrong_appid", "bad_message", "too_large", "store", "undelivered", "bad_reply",
 	}
 
 	// knownErrcodes are those of WeChat's table of return codes (全局返回码) that concern tokens,

@@ -313,6 +313,9 @@ func (c *call) end() {
 	c.id = appendRequestID(c.id[:0], c.caller.requestID)
 	resp.Header.Set("X-Wxproxy-Token", c.word)
 	resp.Header.SetBytesV("X-Request-Id", c.id)
+	if c.p.leaving.Load() {
+		resp.Header.SetConnectionClose()
+	}
 	if stream, ok := resp.BodyStream().(*answerBody); ok && c.problem == nil {
 		done := *c // the original is used again
 		done.detach()

@@ -9,15 +9,22 @@ import (
 )
 
 // callers accepts the callers' connections.
-type callers struct{ net.Listener }
+type callers struct {
+	net.Listener
+	open  *atomic.Int64 // connections that were accepted and not closed
+	close func() error  // once
+}
 
 func (l callers) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if t, ok := c.(*net.TCPConn); ok && err == nil {
-		return &callerConn{TCPConn: t}, nil
+		l.open.Add(1)
+		return &callerConn{TCPConn: t, open: l.open}, nil
 	}
 	return c, err
 }
+
+func (l callers) Close() error { return l.close() }
 
 // callerConn is a caller's connection. It sets its deadlines a little late and then leaves them alone while they
 // are late enough: the server moves three of them with each call, which costs more than the looks at the clock.
@@ -25,6 +32,8 @@ type callerConn struct {
 	*net.TCPConn
 	read, write time.Time // as they are set; only the connection's own goroutine asks
 	refused     atomic.Bool
+	closed      atomic.Bool
+	open        *atomic.Int64
 
 	asked       bool   // whether the client has shown a certificate; see certificateName
 	certificate string // its common name
@@ -78,6 +87,9 @@ func linger(c net.Conn) {
 }
 
 func (c *callerConn) Close() error {
+	if !c.closed.Swap(true) {
+		c.open.Add(-1)
+	}
 	if !c.refused.Load() || c.TCPConn.CloseWrite() != nil {
 		return c.TCPConn.Close()
 	}

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -125,6 +126,10 @@ type Proxy struct {
 	server   *fasthttp.Server
 
 	certificates atomic.Bool // clients are asked for certificates
+
+	listener atomic.Pointer[callers] // nil: not yet
+	open     atomic.Int64            // connections of callers
+	leaving  atomic.Bool             // each answer is the last one of its connection
 }
 
 // What the server allows its callers.
@@ -222,7 +227,9 @@ func (p *Proxy) Reconfigure(c Config) error {
 
 // Serve answers calls on ln until Shutdown. With conf the listener speaks TLS.
 func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
-	ln = callers{ln}
+	l := &callers{Listener: ln, open: &p.open, close: sync.OnceValue(ln.Close)}
+	p.listener.Store(l)
+	ln = l
 	if conf != nil {
 		p.certificates.Store(conf.ClientCAs != nil)
 		ln = tls.NewListener(ln, conf)
@@ -230,8 +237,20 @@ func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
 	return p.server.Serve(ln)
 }
 
-// Shutdown stops accepting and waits for calls under way until ctx ends.
+// farewell is how long callers have to hear, with the answer to one more call, that their connection ends.
+const farewell = time.Second
+
+// Shutdown stops accepting and waits for calls under way until ctx ends. A connection that was closed at once could
+// have a call in it that was sent at this moment, and would be lost: so connections that are in use end with an answer that says
+// so, and those that rest are closed a second later.
 func (p *Proxy) Shutdown(ctx context.Context) error {
+	p.leaving.Store(true)
+	if l := p.listener.Load(); l != nil {
+		l.Close() // its error comes again below
+	}
+	for end := time.Now().Add(farewell); p.open.Load() > 0 && time.Now().Before(end) && ctx.Err() == nil; {
+		time.Sleep(5 * time.Millisecond)
+	}
 	err := p.server.ShutdownWithContext(ctx)
 	p.settings.Load().upstream.close()
 	if errors.Is(err, context.DeadlineExceeded) {

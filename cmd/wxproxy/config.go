@@ -26,6 +26,7 @@ type config struct {
 	Callers   []callerConfig  `toml:"caller"`
 	Apps      []appConfig     `toml:"app"`
 	Routes    []routeConfig   `toml:"route"`
+	Forwards  []forwardConfig `toml:"forward"`
 }
 
 // componentConfig is the third-party platform. All of it empty: only own accounts are served.
@@ -107,6 +108,13 @@ type routeConfig struct {
 	Parameter string `toml:"parameter"`
 }
 
+// forwardConfig is a service that gets messages and events, [[forward]]. The first block that fits decides.
+type forwardConfig struct {
+	AppIDs []string `toml:"appids"` // "*" in this list and the next: all
+	Events []string `toml:"events"` // InfoTypes, MsgTypes or Events, without regard to case
+	URL    string   `toml:"url"`
+}
+
 // defaultConfig is the one place of defaults: what holds for every key that the file does not
 // have. It is no configuration to serve with, as nothing stands in for an appid.
 func defaultConfig() config {
@@ -131,6 +139,11 @@ func (c *callerConfig) setDefaults() {
 // setDefaults is the same for the keys that a [[route]] block does not have.
 func (r *routeConfig) setDefaults() {
 	*r = routeConfig{Token: "account", Parameter: wechat.AccessToken}
+}
+
+// setDefaults is the same for the keys that a [[forward]] block does not have.
+func (f *forwardConfig) setDefaults() {
+	*f = forwardConfig{AppIDs: []string{"*"}, Events: []string{"*"}}
 }
 
 const (

@@ -16,14 +16,14 @@ func (c *checker) callers() {
 		block := fmt.Sprintf("caller[%d]", i+1)
 		c.callerName(block+".name", caller.Name, names, i+1)
 		c.callerKey(block+".key_sha256", caller.KeySHA256, keys, i+1)
-		c.allowed(block+".appids", caller.AppIDs, func(s string) string {
+		c.allowed("caller", block+".appids", caller.AppIDs, func(s string) string {
 			if !isAppID(s) {
 				return badAppID
 			}
 			return ""
 		})
-		c.allowed(block+".paths", caller.Paths, badLimit)
-		c.allowed(block+".methods", caller.Methods, func(s string) string {
+		c.allowed("caller", block+".paths", caller.Paths, badLimit)
+		c.allowed("caller", block+".methods", caller.Methods, func(s string) string {
 			if !methodForm.MatchString(s) {
 				return `is no method; write capital letters, such as "GET" or "POST"`
 			}
@@ -82,10 +82,10 @@ func keyDigest(s string) (b [sha256.Size]byte, err error) {
 	return b, err
 }
 
-// allowed checks a list of what is allowed, in which "*" stands for everything.
-func (c *checker) allowed(key string, list []string, problem func(string) string) {
+// allowed checks a list of what a block of that name allows, in which "*" stands for everything.
+func (c *checker) allowed(block, key string, list []string, problem func(string) string) {
 	if len(list) == 0 {
-		c.fault(key, `is empty, so that nothing would be allowed; write ["*"] for everything, or remove the [[caller]] block`)
+		c.fault(key, `is empty, so that nothing would be allowed; write ["*"] for everything, or remove the [[%s]] block`, block)
 	}
 	for i, s := range list {
 		element := fmt.Sprintf("%s[%d]", key, i+1)

@@ -36,6 +36,7 @@ func check(d *decoded, readFile func(string) ([]byte, error)) ([]fault, []warnin
 	c.callers()
 	c.apps()
 	c.routes()
+	c.forwards()
 	// Clip: d stays as it was.
 	return append(slices.Clip(d.faults), c.found...), c.warnings
 }

@@ -35,23 +35,11 @@ func (d *decoded) fault(key, problem string, args ...any) {
 	d.unread[key] = true
 }
 
-// later are the blocks that this version has no use for. To pass over them would make their
-// writer believe that they protect or deliver something.
-var later = map[string]string{
-	"forward": "this version cannot forward events yet; remove the [[forward]] blocks",
-}
-
 // decode puts the values of tree over the defaults. It goes on after a fault, so that the operator
 // sees all of them.
 func decode(tree map[string]any, from sources) *decoded {
 	d := &decoded{cfg: defaultConfig(), written: map[string]string{}, unread: map[string]bool{}}
 	w := &walk{decoded: d, expand: &expander{sources: from, left: expansionLimit}}
-	for _, key := range slices.Sorted(maps.Keys(later)) {
-		if _, there := tree[key]; there {
-			d.fault(key, "%s", later[key])
-			delete(tree, key)
-		}
-	}
 	w.table("", tree, reflect.ValueOf(&d.cfg).Elem())
 	return d
 }

@@ -100,6 +100,12 @@ func TestExampleBlocks(t *testing.T) {
 	if !slices.Equal(cfg.Routes, []routeConfig{r}) {
 		t.Errorf("%+v, the defaults are %+v", cfg.Routes, r)
 	}
+	var f forwardConfig
+	f.setDefaults()
+	f.URL = "http://orders.internal/wechat"
+	if len(cfg.Forwards) != 1 || !reflect.DeepEqual(cfg.Forwards[0], f) {
+		t.Errorf("%+v, the defaults are %+v", cfg.Forwards, f)
+	}
 }
 
 func TestExampleExplainsEveryKey(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"wxproxy/metrics"
 	"wxproxy/proxy"
 	"wxproxy/tokens"
+	"wxproxy/wechat"
 )
 
 // instance is a whole wxproxy: three listeners, a broker, a store. serve and demo run one.
@@ -38,8 +39,12 @@ type instance struct {
 	callbackServer, consoleServer  *http.Server
 }
 
-// stopTime is what calls and renewals under way get when wxproxy stops.
-const stopTime = 30 * time.Second
+const (
+	// stopTime is what calls and renewals under way get when wxproxy stops.
+	stopTime = 30 * time.Second
+	// deliverTime is what events on their way to services get of it.
+	deliverTime = stopTime / 2
+)
 
 // open builds everything from the store upwards and binds the addresses, so that a busy port or a
 // store in use is told before anything is served. On an error nothing stays open.
@@ -120,7 +125,26 @@ func (in *instance) callbackConfig(cfg config, p parts) callback.Config {
 	return callback.Config{
 		ComponentAppID: cfg.Component.AppID, Crypts: p.crypts, Accounts: in.broker, Observe: in.metrics.Event, Log: in.log,
 		Authorizations: in.broker, StateKey: in.keys.state, PublicURL: cfg.Callback.PublicURL, ReturnTo: cfg.Callback.ReturnTo, LoginBase: loginBase(cfg),
+		Forwards: forwardsOf(cfg), SendText: func(ctx context.Context, appid, openid, text string) error {
+			return sendText(ctx, in.broker, p.client, appid, openid, text)
+		},
 	}
+}
+
+// sendText sends a text to a user of an account, once more where its token is refused.
+func sendText(ctx context.Context, b *tokens.Broker, client *wechat.Client, appid, openid, text string) error {
+	t, err := b.Token(ctx, appid)
+	if err != nil {
+		return err
+	}
+	err = client.SendText(ctx, t.Value, openid, text)
+	if !wechat.TokenRefused(wechat.Code(err), false) {
+		return err
+	}
+	if t, err = b.Renew(ctx, appid, t.Value); err != nil {
+		return err
+	}
+	return client.SendText(ctx, t.Value, openid, text)
 }
 
 // loginBase is where merchants consent: at WeChat (""), or at a sandbox. It is one where both WeChat and this wxproxy
@@ -167,10 +191,19 @@ func (in *instance) stop() error {
 	go func() { errs <- in.proxy.Shutdown(ctx) }()
 	go func() { errs <- in.callbackServer.Shutdown(ctx) }()
 	err := errors.Join(<-errs, <-errs)
+	in.deliver(ctx)
 	err = errors.Join(err, in.broker.Close(ctx))
 	err = errors.Join(err, in.store.Close())
 	in.consoleServer.Close()
 	return err
+}
+
+// deliver gives events on their way to services some time. That a service does not take them is no failure of ours, and
+// was logged.
+func (in *instance) deliver(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, deliverTime)
+	defer cancel()
+	_ = in.callback.Close(ctx)
 }
 
 // release closes what open had opened before it failed.

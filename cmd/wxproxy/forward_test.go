@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"wxproxy/sandbox"
+	"wxproxy/wechat"
+)
+
+// checkerAccount is one of those with which WeChat tries a platform before its release.
+const checkerAccount = "wx570bc396a51b8ff8"
+
+// inbox is a service that messages are forwarded to.
+type inbox struct {
+	*httptest.Server
+	mu   sync.Mutex
+	seen []string // "APPID document"
+}
+
+func newInbox(t *testing.T, answer string) *inbox {
+	t.Helper()
+	s := &inbox{}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		s.mu.Lock()
+		s.seen = append(s.seen, r.Header.Get("X-WX-APPID")+" "+string(b))
+		s.mu.Unlock()
+		_, _ = io.WriteString(w, answer)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *inbox) has(text string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Contains(strings.Join(s.seen, "\n"), text)
+}
+
+const fromUser = "oSandboxUser0000000000000001"
+
+func messageDoc(msgType, more string) string {
+	return fmt.Sprintf("<xml><ToUserName>gh_1</ToUserName><FromUserName>%s</FromUserName><CreateTime>1715943329</CreateTime><MsgType>%s</MsgType>%s</xml>", fromUser, msgType, more)
+}
+
+// unsealed does what WeChat does with a passive reply.
+func unsealed(t *testing.T, answer []byte) string {
+	t.Helper()
+	var x struct{ Encrypt, MsgSignature, TimeStamp, Nonce string }
+	if err := xml.Unmarshal(answer, &x); err != nil {
+		t.Fatalf("%s: %v", answer, err)
+	}
+	c, err := wechat.NewCrypt(wechat.NewSecret(sandbox.DefaultMessageToken), wechat.NewSecret(sandbox.DefaultEncodingAESKey), sandbox.DefaultComponentAppID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := c.Open(x.MsgSignature, x.TimeStamp, x.Nonce, x.Encrypt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(doc)
+}
+
+// Messages and events go where the configuration says, also after it has changed; and what comes back reaches the user.
+func TestForward(t *testing.T) {
+	const passive = "<xml><MsgType>text</MsgType><Content>你好</Content></xml>"
+	chat, rest := newInbox(t, passive), newInbox(t, "success")
+	w := newWorld(t, sandbox.Config{})
+	w.callbackExtra = fmt.Sprintf("[[forward]]\nappids = [%q]\nevents = [\"Text\"]\nurl = \"%s/wechat\"\n[[forward]]\nurl = %q", accountA, chat.URL, rest.URL)
+	w.start().authorised(accountA)
+	ctx := context.Background()
+	push := func(account, doc string) string {
+		t.Helper()
+		answer, err := w.wx.PushXML(ctx, "/"+account+"/events", doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(answer)
+	}
+	hello := messageDoc("text", "<Content>hello</Content><MsgId>1</MsgId>")
+	if got := unsealed(t, []byte(push(accountA, hello))); got != passive || !chat.has(accountA+" "+hello) {
+		t.Errorf("%s", got)
+	}
+	if got := push(accountB, hello); got != "success" || !rest.has(accountB+" "+hello) {
+		t.Errorf("%s", got)
+	}
+	// The authorisation before, without its code; never a ticket.
+	eventually(t, func() bool { return rest.has("<InfoType><![CDATA[authorized]]></InfoType>") })
+	if !rest.has("<AuthorizationCode>***</AuthorizationCode>") || rest.has("@@@") || rest.has("component_verify_ticket") {
+		t.Errorf("%q", rest.seen)
+	}
+
+	// The service is down: WeChat is told to repeat, and finds it back.
+	chat.Close()
+	if _, err := w.wx.PushXML(ctx, "/"+accountA+"/events", hello); err == nil || !strings.Contains(err.Error(), "HTTP 500") {
+		t.Errorf("%v", err)
+	}
+	path := filepath.Join(w.dir, "config.toml")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := newInbox(t, passive)
+	w.file("config.toml", strings.Replace(string(old), chat.URL, back.URL, 1))
+	w.signal(syscall.SIGHUP)
+	eventually(t, func() bool {
+		answer, err := w.wx.PushXML(ctx, "/"+accountA+"/events", hello)
+		return err == nil && unsealed(t, answer) == passive
+	})
+	if !back.has(hello) {
+		t.Error("another one has answered")
+	}
+	if _, metrics := w.get(w.admin, "/metrics"); !strings.Contains(metrics, `wxproxy_callback_events_total{event="message",result="ok"} 3`) ||
+		!strings.Contains(metrics, `wxproxy_callback_events_total{event="message",result="undelivered"}`) {
+		t.Error("not counted")
+	}
+	if code := w.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if strings.Contains(w.out.String(), "hello") {
+		t.Error("the log holds a message")
+	}
+}
+
+// WeChat's checker is content with a wxproxy that nobody stands behind.
+func TestReleaseChecker(t *testing.T) {
+	const send = "/cgi-bin/message/custom/send"
+	w := newWorld(t, sandbox.Config{}).start()
+	ctx := context.Background()
+	if err := w.wx.PushTicket(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.wx.AddAccount(checkerAccount, sandbox.OfficialAccount); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := w.wx.PushXML(ctx, "/"+checkerAccount+"/events", messageDoc("text", "<Content>TESTCOMPONENT_MSG_TYPE_TEXT</Content>"))
+	if err != nil || !strings.Contains(unsealed(t, answer), "<Content>TESTCOMPONENT_MSG_TYPE_TEXT_callback</Content>") {
+		t.Errorf("%s %v", answer, err)
+	}
+	for round := range 2 { // the second time its token is refused first
+		code := w.wx.AuthorizationCode(checkerAccount)
+		if round == 1 {
+			w.fault(sandbox.Fault{Path: send, ErrCode: 40001, Times: 1})
+		}
+		answer, err = w.wx.PushXML(ctx, "/"+checkerAccount+"/events", messageDoc("text", "<Content>QUERY_AUTH_CODE:"+code+"</Content>"))
+		if err != nil || len(answer) != 0 {
+			t.Errorf("%q %v", answer, err)
+		}
+		eventually(t, func() bool {
+			return w.wx.CountFunc(func(c sandbox.Call) bool {
+				return c.Path == send && c.ErrCode == 0 && c.Appid == checkerAccount &&
+					strings.TrimSpace(string(c.Body)) == fmt.Sprintf(`{"msgtype":"text","text":{"content":"%s_from_api"},"touser":"%s"}`, code, fromUser)
+			}) == 1
+		})
+	}
+	if answer, err = w.wx.PushXML(ctx, "/"+checkerAccount+"/events", messageDoc("event", "<Event>LOCATION</Event>")); err != nil || !strings.Contains(unsealed(t, answer), "<Content>LOCATIONfrom_callback</Content>") {
+		t.Errorf("%s %v", answer, err)
+	}
+	if code := w.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, secret := range w.wx.Secrets() {
+		if strings.Contains(w.out.String(), secret) {
+			t.Errorf("%.12s… is in the log", secret)
+		}
+	}
+	if v := w.wx.Violations(); len(v) > 0 {
+		t.Errorf("%q", v)
+	}
+}
+
+// The service in docs/messages.md works as it stands there.
+func TestDocumentedService(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3")
+	}
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "messages.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, program, _ := strings.Cut(string(text), "```python\n")
+	program, _, _ = strings.Cut(program, "```")
+	addr := freeAddr(t)
+	host, port, _ := strings.Cut(addr, ":")
+	cmd := exec.Command(python, "-c", strings.Replace(program, `("127.0.0.1", 9000)`, fmt.Sprintf("(%q, %s)", host, port), 1))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	w := newWorld(t, sandbox.Config{})
+	w.callbackExtra = fmt.Sprintf("[[forward]]\nurl = \"http://%s/wechat\"", addr)
+	w.start()
+	var answer []byte
+	eventually(t, func() bool { // it takes a moment to listen
+		answer, err = w.wx.PushXML(context.Background(), "/"+accountA+"/events", messageDoc("text", "<Content>a &lt; 你好</Content>"))
+		return err == nil
+	})
+	if got := unsealed(t, answer); !strings.Contains(got, "<Content>a &lt; 你好</Content>") || !strings.Contains(got, "<ToUserName>"+fromUser+"</ToUserName>") {
+		t.Errorf("%s", got)
+	}
+	if answer, err = w.wx.PushXML(context.Background(), "/"+accountA+"/events", messageDoc("image", "")); err != nil || string(answer) != "success" {
+		t.Errorf("%s %v", answer, err)
+	}
+}
