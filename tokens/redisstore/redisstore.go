@@ -152,6 +152,9 @@ func (s *Store) Ping(ctx context.Context) error {
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
+	outer := ctx
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
 	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i := range s.buckets {
 			if i > 0 && s.kind != cluster {
@@ -163,11 +166,14 @@ func (s *Store) Ping(ctx context.Context) error {
 	})
 	for _, c := range cmds {
 		if err := c.Err(); err != nil {
-			return s.fault(ctx, err)
+			return s.fault(outer, err)
 		}
 	}
-	return s.fault(ctx, err)
+	return s.fault(outer, err)
 }
+
+// pingTimeout is shorter than the patience of those who ask, who would not be told otherwise which Redis it is.
+const pingTimeout = time.Second
 
 // Close implements [tokens.Store]; see [tokens.KeyLocks.Close] for how long it waits.
 func (s *Store) Close() error { return s.close() }

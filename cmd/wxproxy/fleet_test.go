@@ -1,0 +1,340 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"wxproxy/sandbox"
+)
+
+// fleet is several wxproxies, processes of their own, that share a Redis and are one to WeChat and to callers.
+type fleet struct {
+	t        *testing.T
+	wx       *sandbox.WeChat
+	wxURL    string
+	redis    *sharedRedis
+	dir      string
+	replicas []*replica
+	client   *http.Client
+	next     atomic.Uint64
+}
+
+// replica is one wxproxy. Its addresses stay the same when it is started again.
+type replica struct {
+	f                      *fleet
+	proxy, callback, admin string
+	config                 string
+	out                    *output
+
+	mu  sync.Mutex
+	cmd *exec.Cmd // nil: it does not run
+}
+
+// newFleet starts WeChat, Redis and n replicas.
+func newFleet(t *testing.T, n int, c sandbox.Config) *fleet {
+	t.Helper()
+	wx, err := sandbox.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(wx)
+	t.Cleanup(srv.Close)
+	f := &fleet{t: t, wx: wx, wxURL: srv.URL, dir: t.TempDir(), redis: newSharedRedis(t)}
+	f.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 1000}}
+	t.Cleanup(f.client.CloseIdleConnections)
+	if err := wx.SetPushURL(f.pushes()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		r := &replica{f: f, proxy: freeAddr(t), callback: freeAddr(t), admin: freeAddr(t), out: &output{}}
+		r.config = filepath.Join(f.dir, fmt.Sprintf("config%d.toml", i))
+		if err := os.WriteFile(r.config, []byte(f.configuration(r)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f.replicas = append(f.replicas, r)
+	}
+	t.Cleanup(func() {
+		for _, r := range f.replicas {
+			r.kill()
+			if t.Failed() {
+				t.Logf("%s said:\n%s", r.proxy, tail(r.out.String(), 6000))
+			}
+		}
+	})
+	for _, r := range f.replicas {
+		r.start()
+	}
+	return f
+}
+
+func tail(s string, n int) string {
+	if len(s) > n {
+		return "…" + s[len(s)-n:]
+	}
+	return s
+}
+
+func (f *fleet) configuration(r *replica) string {
+	return fmt.Sprintf(`
+[component]
+appid = %q
+appsecret = %q
+message_token = %q
+message_key = %q
+[proxy]
+listen = %q
+upstream = %q
+timeout = "20s"
+[callback]
+listen = %q
+[admin]
+listen = %q
+[store]
+url = "redis+unix://%s"
+key = %q
+`, sandbox.DefaultComponentAppID, sandbox.DefaultComponentSecret, sandbox.DefaultMessageToken, sandbox.DefaultEncodingAESKey,
+		r.proxy, f.wxURL, r.callback, r.admin, f.redis.socket, base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)))
+}
+
+// pushes is the balancer between WeChat and the callback listeners: it takes the first replica that answers.
+func (f *fleet) pushes() string {
+	balancer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return
+		}
+		start := int(f.next.Add(1))
+		for i := range f.replicas {
+			r := f.replicas[(start+i)%len(f.replicas)]
+			failed := false
+			one := &httputil.ReverseProxy{
+				Rewrite:      func(p *httputil.ProxyRequest) { p.Out.URL.Scheme, p.Out.URL.Host = "http", r.callback },
+				ErrorHandler: func(http.ResponseWriter, *http.Request, error) { failed = true },
+			}
+			ctx, cancel := context.WithTimeout(req.Context(), 5*time.Second)
+			again := req.Clone(ctx)
+			again.Body = io.NopCloser(bytes.NewReader(body))
+			one.ServeHTTP(w, again)
+			cancel()
+			if !failed {
+				return
+			}
+		}
+		w.WriteHeader(http.StatusBadGateway)
+	}))
+	f.t.Cleanup(balancer.Close)
+	return balancer.URL
+}
+
+// start runs the replica and waits until it serves.
+func (r *replica) start() {
+	t := r.f.t
+	t.Helper()
+	cmd := wxproxy(t, "serve", "--config", r.config)
+	cmd.Stdout, cmd.Stderr = r.out, r.out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Lock()
+	r.cmd = cmd
+	r.mu.Unlock()
+	eventually(t, func() bool { status, _ := r.get("/healthz"); return status == 200 })
+}
+
+func (r *replica) signal(s syscall.Signal) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cmd != nil {
+		r.cmd.Process.Signal(s)
+	}
+}
+
+// kill ends the replica without a warning, also one that is stopped.
+func (r *replica) kill() {
+	r.signal(syscall.SIGKILL)
+	r.wait()
+}
+
+// stop ends it as an operator does.
+func (r *replica) stop() {
+	r.f.t.Helper()
+	r.signal(syscall.SIGTERM)
+	if code := r.wait(); code != 0 {
+		r.f.t.Errorf("exit code %d", code)
+	}
+}
+
+func (r *replica) wait() int {
+	r.mu.Lock()
+	cmd := r.cmd
+	r.cmd = nil
+	r.mu.Unlock()
+	if cmd == nil {
+		return 0
+	}
+	cmd.Wait()
+	return cmd.ProcessState.ExitCode()
+}
+
+// get asks the admin listener; 0: it does not answer.
+func (r *replica) get(path string) (status int, body string) {
+	resp, err := r.f.client.Get("http://" + r.admin + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
+}
+
+// answer is what became of a call.
+type answer struct {
+	status int
+	token  string // X-Wxproxy-Token
+	text   string
+	took   time.Duration
+	err    error
+}
+
+// ok: WeChat answered, and had nothing against the token.
+func (a answer) ok() bool {
+	return a.err == nil && a.status == 200 && strings.Contains(a.text, `"errcode":0`)
+}
+
+func (a answer) String() string {
+	return fmt.Sprintf("%d %s %.200s %v after %v", a.status, a.token, a.text, a.err, a.took.Round(time.Millisecond))
+}
+
+// call makes a call of the account at this replica, a POST that net/http repeats in no case.
+func (r *replica) call(account string) (a answer) {
+	body := `{"touser":"oSandboxUser0000000000000001","msgtype":"text","text":{"content":"hello"}}`
+	req, err := http.NewRequest("POST", "http://"+r.proxy+"/"+account+"/cgi-bin/message/custom/send", io.NopCloser(strings.NewReader(body)))
+	if err != nil {
+		return answer{err: err}
+	}
+	req.ContentLength = int64(len(body))
+	req.Header.Set("Content-Type", "application/json")
+	began := time.Now()
+	defer func() { a.took = time.Since(began) }()
+	resp, err := r.f.client.Do(req)
+	if err != nil {
+		return answer{err: err}
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return answer{status: resp.StatusCode, token: resp.Header.Get("X-Wxproxy-Token"), text: string(b), err: err}
+}
+
+// call makes a call of the account at any replica, and tries the next where the connection is refused, and only then.
+func (f *fleet) call(account string) (a answer) {
+	start := int(f.next.Add(1))
+	for i := range f.replicas {
+		a = f.replicas[(start+i)%len(f.replicas)].call(account)
+		if !errors.Is(a.err, syscall.ECONNREFUSED) {
+			break
+		}
+	}
+	return a
+}
+
+// everywhere wants a call of the account to succeed at each replica.
+func (f *fleet) everywhere(account string) {
+	f.t.Helper()
+	for _, r := range f.replicas {
+		eventually(f.t, func() bool { return r.call(account).ok() })
+	}
+}
+
+// authorised pushes a ticket and has the accounts authorise the component; each has been called at each replica.
+func (f *fleet) authorised(appids ...string) *fleet {
+	f.t.Helper()
+	f.ticket()
+	for _, a := range appids {
+		if _, err := f.wx.Authorize(f.t.Context(), a); err != nil {
+			f.t.Fatal(err)
+		}
+		f.everywhere(a)
+	}
+	return f
+}
+
+func (f *fleet) ticket() {
+	f.t.Helper()
+	if err := f.wx.PushTicket(f.t.Context()); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// sharedRedis is a redis-server on a socket, which survives its process by what it wrote.
+type sharedRedis struct {
+	t           *testing.T
+	dir, socket string
+	cmd         *exec.Cmd
+}
+
+func newSharedRedis(t *testing.T) *sharedRedis {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "fleet") // t.TempDir can be too long for the name of a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &sharedRedis{t: t, dir: dir, socket: filepath.Join(dir, "socket")}
+	t.Cleanup(func() { r.kill(); os.RemoveAll(dir) })
+	r.start()
+	return r
+}
+
+// start runs it, again too, with what it had.
+func (r *sharedRedis) start() {
+	r.t.Helper()
+	var out bytes.Buffer
+	os.Remove(r.socket)
+	r.cmd = exec.Command(redisTool(r.t, "redis-server"), "--port", "0", "--unixsocket", r.socket, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no", "--dir", r.dir)
+	r.cmd.Stdout, r.cmd.Stderr = &out, &out
+	if err := r.cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	eventually(r.t, func() bool { return r.do("PING") == "+PONG" })
+}
+
+func (r *sharedRedis) signal(s syscall.Signal) { r.cmd.Process.Signal(s) }
+
+func (r *sharedRedis) kill() {
+	if r.cmd != nil {
+		r.cmd.Process.Kill()
+		r.cmd.Wait()
+		r.cmd = nil
+	}
+}
+
+// do sends a command and gives the first line of the answer, "" where there is none.
+func (r *sharedRedis) do(command string) string {
+	conn, err := net.Dial("unix", r.socket)
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprintf(conn, "%s\r\n", command)
+	b := make([]byte, 512)
+	n, _ := conn.Read(b)
+	line, _, _ := strings.Cut(string(b[:n]), "\r\n")
+	return line
+}

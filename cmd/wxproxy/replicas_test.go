@@ -1,0 +1,272 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"wxproxy/sandbox"
+)
+
+// What three wxproxies that share a Redis are to callers and to WeChat: one.
+
+// rounds is how often a race is run: WXPROXY_ROUNDS, or a number that does not take long.
+func rounds(t *testing.T, short int) int {
+	if n, err := strconv.Atoi(os.Getenv("WXPROXY_ROUNDS")); err == nil {
+		return n
+	}
+	return short
+}
+
+// 600 calls at three replicas are refused at the same moment: one renewal, and no call fails.
+func TestReplicasRenewOnce(t *testing.T) {
+	f := newFleet(t, 3, sandbox.Config{Grace: -1}).authorised()
+	for round := range rounds(t, 12) {
+		// A new account each time: one whose good tokens are refused thrice within a minute would be throttled.
+		account := fmt.Sprintf("wx%016d", round)
+		if err := f.wx.AddAccount(account, sandbox.OfficialAccount, sandbox.WithAuthorization(time.Now())); err != nil {
+			t.Fatal(err)
+		}
+		f.everywhere(account)
+		f.wx.ResetHistory()
+		f.wx.Expire(account)
+		var calls sync.WaitGroup
+		for i := range 600 {
+			calls.Go(func() {
+				if a := f.replicas[i%3].call(account); !a.ok() {
+					t.Errorf("round %d: %v", round, a)
+				}
+			})
+		}
+		calls.Wait()
+		if n := f.wx.Count(refreshPath); n != 1 {
+			t.Fatalf("round %d: %d renewals", round, n)
+		}
+	}
+}
+
+// A replica that is killed in the middle of a renewal delays the account by less than 15 seconds.
+func TestReplicaKilledWhileItRenews(t *testing.T) {
+	f := newFleet(t, 2, sandbox.Config{Grace: -1, RotateRefreshTokens: true}).authorised(accountA)
+	hold := make(chan struct{})
+	defer close(hold)
+	if _, err := f.wx.AddFault(sandbox.Fault{Path: refreshPath, Times: 1, Hold: hold}); err != nil {
+		t.Fatal(err)
+	}
+	f.wx.ResetHistory()
+	f.wx.Expire(accountA)
+	go f.replicas[0].call(accountA)
+	eventually(t, func() bool { return f.wx.Count(refreshPath) == 1 })
+	f.replicas[0].kill()
+	a := f.replicas[1].call(accountA)
+	t.Logf("%v", a)
+	if !a.ok() || a.took > 15*time.Second {
+		t.Errorf("%v", a)
+	}
+	f.replicas[0].start()
+	f.everywhere(accountA)
+}
+
+// A replica that slept in the middle of a renewal, for longer than its lock held, overwrites nothing when it wakes.
+func TestReplicaSleepsWhileItRenews(t *testing.T) {
+	f := newFleet(t, 2, sandbox.Config{Grace: -1, RotateRefreshTokens: true}).authorised(accountA)
+	hold := make(chan struct{})
+	if _, err := f.wx.AddFault(sandbox.Fault{Path: refreshPath, Times: 1, Hold: hold}); err != nil {
+		t.Fatal(err)
+	}
+	f.wx.ResetHistory()
+	f.wx.Expire(accountA)
+	var late answer
+	done := make(chan struct{})
+	go func() { late = f.replicas[0].call(accountA); close(done) }()
+	eventually(t, func() bool { return f.wx.Count(refreshPath) == 1 })
+	f.replicas[0].signal(syscall.SIGSTOP)
+	close(hold) // its answer is on the way: a token that the next renewal kills
+	if a := f.replicas[1].call(accountA); !a.ok() || a.took > 15*time.Second {
+		t.Errorf("the other one: %v", a)
+	}
+	renewals := f.wx.Count(refreshPath)
+	f.replicas[0].signal(syscall.SIGCONT)
+	<-done
+	t.Logf("who slept: %v; %d renewals", late, renewals)
+	if !late.ok() {
+		t.Errorf("who slept: %v", late)
+	}
+	for _, r := range f.replicas {
+		if a := r.call(accountA); !a.ok() {
+			t.Errorf("afterwards: %v", a)
+		}
+	}
+	// The refresh token in the store is the living one: what is needed is a renewal, and no look into WeChat's list.
+	f.wx.ResetHistory()
+	f.wx.Expire(accountA)
+	if a := f.replicas[0].call(accountA); !a.ok() {
+		t.Errorf("the next renewal: %v", a)
+	}
+	if n := f.wx.Count(infoPath); n != 0 || f.wx.Count(refreshPath) != 1 {
+		t.Errorf("%d renewals, and the refresh token was looked up %d times", f.wx.Count(refreshPath), n)
+	}
+}
+
+// While Redis is away or silent calls go on with the tokens in memory, renewals end with an error in bounded time, /readyz
+// says why; and five seconds after its return all is well.
+func TestRedisAway(t *testing.T) {
+	for name, away := range map[string]struct{ leave, comeBack func(*sharedRedis) }{
+		"killed": {(*sharedRedis).kill, (*sharedRedis).start},
+		"silent": {func(r *sharedRedis) { r.signal(syscall.SIGSTOP) }, func(r *sharedRedis) { r.signal(syscall.SIGCONT) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, 2, sandbox.Config{Grace: -1}).authorised(accountA, accountB)
+			for _, r := range f.replicas {
+				eventually(t, func() bool { return r.call(accountA).token == "hit" })
+			}
+			away.leave(f.redis)
+			for _, r := range f.replicas {
+				eventually(t, func() bool {
+					status, why := r.get("/readyz")
+					return status == 503 && strings.Contains(why, "store") && strings.Contains(why, f.redis.socket)
+				})
+			}
+			for i := range 200 {
+				if a := f.replicas[i%2].call(accountA); !a.ok() || a.token != "hit" || a.took > 2*time.Second {
+					t.Fatalf("from memory: %v", a)
+				}
+			}
+			f.wx.Expire(accountB)
+			if a := f.replicas[0].call(accountB); a.status != 503 || a.took > 15*time.Second || !strings.Contains(a.text, "wxproxy: ") {
+				t.Errorf("without the store: %v", a)
+			}
+			away.comeBack(f.redis)
+			back := time.Now()
+			for _, r := range f.replicas {
+				eventually(t, func() bool { status, _ := r.get("/readyz"); return status == 200 && r.call(accountB).ok() })
+			}
+			if took := time.Since(back); took > 5*time.Second {
+				t.Errorf("all well only %v after its return", took)
+			}
+			f.everywhere(accountA)
+		})
+	}
+}
+
+// A Redis that has lost everything is filled again from one ticket, and no call fails meanwhile.
+func TestRedisWiped(t *testing.T) {
+	f := newFleet(t, 2, sandbox.Config{}).authorised(accountA, accountB)
+	if got := f.redis.do("FLUSHALL"); got != "+OK" {
+		t.Fatal(got)
+	}
+	f.ticket()
+	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		for _, account := range []string{accountA, accountB} {
+			if a := f.call(account); !a.ok() {
+				t.Fatalf("%v", a)
+			}
+		}
+	}
+	for _, r := range f.replicas {
+		eventually(t, func() bool {
+			status, list := r.get("/api/accounts")
+			return status == 200 && strings.Contains(list, accountA) && strings.Contains(list, accountB)
+		})
+		r.stop()
+		r.start()
+	}
+	f.everywhere(accountA)
+	f.everywhere(accountB)
+}
+
+// What is decided at one replica holds at all of them within five seconds.
+func TestDecisionsHoldEverywhere(t *testing.T) {
+	f := newFleet(t, 3, sandbox.Config{}).authorised(accountA, accountB)
+	within := func(what string, ok func(r *replica) bool) {
+		t.Helper()
+		began := time.Now()
+		for _, r := range f.replicas {
+			eventually(t, func() bool { return ok(r) })
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s after %v", what, took)
+		} else {
+			t.Logf("%s after %v", what, took.Round(time.Millisecond))
+		}
+	}
+	if err := f.wx.Unauthorize(t.Context(), accountA); err != nil {
+		t.Fatal(err)
+	}
+	within("withdrawn", func(r *replica) bool { return r.call(accountA).status == http.StatusGone })
+	if _, err := f.wx.Authorize(t.Context(), accountA); err != nil {
+		t.Fatal(err)
+	}
+	within("authorised again", func(r *replica) bool { return r.call(accountA).ok() })
+	// A re-authorisation kills the tokens of before at once: each replica uses the new one.
+	f.wx.ResetHistory()
+	if _, err := f.wx.Authorize(t.Context(), accountB); err != nil {
+		t.Fatal(err)
+	}
+	within("re-authorised", func(r *replica) bool { a := r.call(accountB); return a.ok() && a.token == "hit" })
+	if n := f.wx.Count(refreshPath); n != 0 {
+		t.Errorf("%d renewals of an account with new tokens", n)
+	}
+	req, err := http.NewRequest("DELETE", "http://"+f.replicas[0].admin+"/api/accounts/"+accountB, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := f.client.Do(req)
+	if err != nil || resp.StatusCode >= 300 {
+		t.Fatal(resp, err)
+	}
+	resp.Body.Close()
+	within("forgotten", func(r *replica) bool { status, _ := r.get("/api/accounts/" + accountB); return status == 404 })
+}
+
+// Each of three replicas is stopped and started again, twice, under load: no call fails for a client that goes to the
+// next replica when a connection is refused.
+func TestRollingRestart(t *testing.T) {
+	f := newFleet(t, 3, sandbox.Config{}).authorised(accountA, accountB)
+	const rate = 200 // calls a second
+	var calls sync.WaitGroup
+	var made, failed atomic.Int64
+	stop := make(chan struct{})
+	var workers sync.WaitGroup
+	workers.Go(func() {
+		tick := time.NewTicker(time.Second / rate)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+			calls.Go(func() {
+				made.Add(1)
+				if a := f.call([]string{accountA, accountB}[rand.IntN(2)]); !a.ok() {
+					failed.Add(1)
+					t.Errorf("%v", a)
+				}
+			})
+		}
+	})
+	for range rounds(t, 2) {
+		for _, r := range f.replicas {
+			time.Sleep(300 * time.Millisecond)
+			r.stop()
+			time.Sleep(300 * time.Millisecond)
+			r.start()
+		}
+	}
+	close(stop)
+	workers.Wait()
+	calls.Wait()
+	t.Logf("%d calls, %d failed", made.Load(), failed.Load())
+	if n := f.wx.Count(refreshPath); n != 0 {
+		t.Errorf("%d renewals of tokens that were good", n)
+	}
+}
