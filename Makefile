@@ -5,7 +5,7 @@ FUZZTIME    ?= 20s
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test lint unit alloc conformance fuzz bench demo clean
+.PHONY: help build test lint unit alloc conformance soak fuzz bench demo clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -45,6 +45,11 @@ node:
 conformance/%/node_modules/.package-lock.json: conformance/%/package-lock.json conformance/%/package.json | node
 	cd conformance/$* && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
+
+SOAK ?= 15m
+soak: ## three replicas for SOAK, while one thing after another goes wrong; WXPROXY_SEED=N does it again
+	bash .ci/tools.sh
+	WXPROXY_SOAK=$(SOAK) go test -count=1 -timeout 0 -v -run '^TestSoak$$' ./cmd/wxproxy
 
 fuzz: ## each fuzz target for FUZZTIME
 	bash .ci/fuzz.sh $(FUZZTIME)
