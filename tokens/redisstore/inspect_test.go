@@ -68,6 +68,7 @@ func TestPasswords(t *testing.T) {
 }
 
 func TestReplica(t *testing.T) {
+	t.Parallel()
 	master := start(t)
 	replica := start(t, "--replicaof", "127.0.0.1 "+master.port)
 	eventually(t, "connected to the master", func() bool { return strings.Contains(replica.do("INFO replication"), "master_link_status:up") })

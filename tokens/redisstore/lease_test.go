@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -25,6 +26,9 @@ func TestMain(m *testing.M) {
 	if url := os.Getenv(childEnv); url != "" {
 		hold(url)
 	}
+	// They wait for leases and for other processes more than they work.
+	flag.Parse()
+	flag.Set("test.parallel", "8")
 	os.Exit(m.Run())
 }
 
