@@ -136,6 +136,11 @@ func TestCluster(t *testing.T) {
 				t.Errorf("the node at %s holds nothing", node.addr())
 			}
 		}
+		// A user with the rights that docs/redis.md gives.
+		for _, node := range nodes {
+			node.do("ACL " + rights(t))
+		}
+		put(t, open(t, strings.Replace(at, "://", "://wxproxy:"+password+"@", 1), redisstore.Options{}), "a", "one")
 		// One asked by the URL of a single one says what it is.
 		refused(t, nodes[0].url(), "redis+cluster://")
 		// A node dies: what lies on the others goes on, and it is told what does not.
