@@ -264,3 +264,36 @@ func TestRedisAwayDuringUpdate(t *testing.T) {
 	}
 	want(t, s, "a", "precious")
 }
+
+// Who waits for a lock that another process holds, leaves with its context, and when the store is closed.
+func TestWaitersLeave(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	a, b := open(t, r.url(), quick), open(t, r.url(), quick)
+	err := a.Update(t.Context(), "a", func(context.Context, []byte) ([]byte, error) {
+		none := func(context.Context, []byte) ([]byte, error) {
+			t.Error("fn was called")
+			return nil, nil
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if err := b.Update(ctx, "a", none); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		left := make(chan error, 2)
+		for range 2 { // one waits for Redis, the other for the first
+			go func() { left <- b.Update(t.Context(), "a", none) }()
+		}
+		time.AfterFunc(50*time.Millisecond, func() { b.Close() })
+		for range 2 {
+			if err := <-left; !errors.Is(err, tokens.ErrStoreClosed) {
+				t.Error(err)
+			}
+		}
+		return []byte("the holder's"), nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	want(t, a, "a", "the holder's")
+}
