@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -296,4 +297,41 @@ func TestWaitersLeave(t *testing.T) {
 		t.Error(err)
 	}
 	want(t, a, "a", "the holder's")
+}
+
+// A long queue in one process does not keep the others out.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	a, b := open(t, r.url(), redisstore.Options{}), open(t, r.url(), redisstore.Options{})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	defer all.Wait()
+	var done atomic.Bool
+	defer done.Store(true)
+	working := make(chan struct{}, 1000)
+	for range 10 {
+		all.Go(func() {
+			for !done.Load() {
+				err := a.Update(t.Context(), "a", func(context.Context, []byte) ([]byte, error) {
+					select {
+					case working <- struct{}{}:
+					default:
+					}
+					time.Sleep(100 * time.Millisecond)
+					return []byte("a"), nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	<-working
+	for range 3 {
+		if err := b.Update(ctx, "a", replaceWith("b")); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
