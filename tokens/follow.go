@@ -74,14 +74,14 @@ func (b *Broker) same(appid string) (bool, error) {
 	return !acc.Gone && acc.Access == e.token.Value.Reveal(), nil
 }
 
-// emptied says that the store has lost what the component always has there after its first ticket. Whoever forgets an
-// account leaves that alone.
+// emptied says that the store has lost both things that the component has there after its first ticket, and that no operator
+// removes together.
 func (b *Broker) emptied(ctx context.Context) (bool, error) {
 	component := b.Component()
 	if component == "" {
 		return false, nil
 	}
-	for _, key := range []string{accountKey(component), ticketKey(component), syncKey(component)} {
+	for _, key := range []string{accountKey(component), ticketKey(component)} {
 		if _, err := b.store.Load(ctx, key); !errors.Is(err, ErrNotFound) {
 			return false, err
 		}

@@ -29,7 +29,7 @@ type Medium interface {
 }
 
 // KeyLocks are the locks of a store that belongs to one process: it is the Update of such a
-// store, whatever its [Medium]. There is a lock for each key, and none that two keys share: with
+// store, whatever its [Medium], and the queue in front of a lock that processes share. There is a lock for each key, and none that two keys share: with
 // striped locks an update inside an update (account, then component) would now and then
 // wait for itself. What is kept grows with the updates under way, not with the keys ever seen.
 //

@@ -253,10 +253,13 @@ func TestSync(t *testing.T) {
 	s, client := newScript(t)
 	s.knows(map[string]listed{accountA: {"refresh@" + accountA + "@1000", 1000}})
 	b := authorised(t, tokens.NewMemoryStore(), client, nil)
+	eventually(t, func() bool { return s.count("api_get_authorizer_list") > 0 })
+	if _, err := b.Sync(t.Context()); err != nil { // the one at the first ticket is over
+		t.Fatal(err)
+	}
 	authorise(t, b, accountB, 1000)
 	var left = "wxdddddddddddddddd"
 	authorise(t, b, left, 1000)
-	eventually(t, func() bool { return s.count("api_get_authorizer_list") > 0 })
 	if err := b.Withdraw(t.Context(), left, time.Unix(1500, 0)); err != nil {
 		t.Fatal(err)
 	}

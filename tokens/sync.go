@@ -89,7 +89,11 @@ func (b *Broker) sync(ctx context.Context) (r SyncResult, err error) {
 		return r, err
 	}
 	r.Took = b.now().Sub(began)
-	if err := b.noteSync(ctx, func(s *synced) bool { s.Done = millis(b.now()); return true }); err != nil {
+	err = b.noteSync(ctx, func(s *synced) bool {
+		s.Done = millis(b.now())
+		return s.Begun >= millis(began) // otherwise the store was emptied meanwhile, and has to be filled again
+	})
+	if err != nil {
 		return r, err
 	}
 	b.log.Info("accounts compared with WeChat's list", "listed", r.Listed, "added", r.Added, "recovered", r.Recovered, "revoked", r.Revoked, "took", r.Took.Round(time.Millisecond))

@@ -85,6 +85,7 @@ type world struct {
 	dir                    string
 	proxy, callback, admin string // host:port
 	extra, callbackExtra   string // more configuration, of [proxy] and of [callback]
+	store                  string // what stands in [store]; "": a file in dir
 	cmd                    *exec.Cmd
 	out                    *output
 	seen                   *output // every answer that left it
@@ -143,6 +144,10 @@ func (w *world) file(name, text string) string {
 }
 
 func (w *world) config() string {
+	store := w.store
+	if store == "" {
+		store = fmt.Sprintf("url = %q", "file:"+w.dir+"/wxproxy.db")
+	}
 	return w.file("config.toml", fmt.Sprintf(`
 [component]
 appid = %q
@@ -159,11 +164,11 @@ listen = %q
 [admin]
 listen = %q
 [store]
-url = "file:%s/wxproxy.db"
+%s
 [log]
 level = "debug"
 `, sandbox.DefaultComponentAppID, sandbox.DefaultComponentSecret, sandbox.DefaultMessageToken, sandbox.DefaultEncodingAESKey,
-		w.proxy, w.wxURL, w.extra, w.callback, w.callbackExtra, w.admin, w.dir))
+		w.proxy, w.wxURL, w.extra, w.callback, w.callbackExtra, w.admin, store))
 }
 
 // start runs the program and waits until it serves.

@@ -24,9 +24,13 @@ const (
 	redirects = 4
 )
 
+// clientName is what CLIENT LIST shows.
+const clientName = "wxproxy"
+
 // settings are what the clients of one target differ in.
 type settings struct {
-	pool      int // connections, to each server; 0: the library's choice
+	pool      int // connections, to each server
+	pipes     int // more of them, for many commands at once
 	tries     int
 	timeout   time.Duration
 	connected *atomic.Int64 // counts connections; may be nil
@@ -49,16 +53,16 @@ func (t *target) newClient(s settings) (redis.UniversalClient, error) {
 	switch t.kind {
 	case sentinel:
 		return redis.NewFailoverClient(&redis.FailoverOptions{
-			SentinelAddrs: t.addrs, MasterName: t.master, SentinelPassword: t.sentry,
+			ClientName: clientName, SentinelAddrs: t.addrs, MasterName: t.master, SentinelPassword: t.sentry,
 			Username: t.user, Password: t.password, DB: t.db, TLSConfig: secure, OnConnect: onConnect,
-			Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: tries, PoolSize: s.pool,
+			Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: tries, PoolSize: s.pool, PipelinePoolSize: s.pipes,
 			DialTimeout: s.timeout, DialerRetries: 1, ReadTimeout: s.timeout, WriteTimeout: s.timeout, PoolTimeout: s.timeout,
 		}), nil
 	case cluster:
 		return redis.NewClusterClient(&redis.ClusterOptions{
-			Addrs: t.addrs, MaxRedirects: redirects,
+			ClientName: clientName, Addrs: t.addrs, MaxRedirects: redirects,
 			Username: t.user, Password: t.password, TLSConfig: secure, OnConnect: onConnect,
-			Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, PoolSize: s.pool,
+			Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, PoolSize: s.pool, PipelinePoolSize: s.pipes,
 			MinRetryBackoff: 20 * time.Millisecond, MaxRetryBackoff: 200 * time.Millisecond,
 			DialTimeout: s.timeout, DialerRetries: 1, ReadTimeout: s.timeout, WriteTimeout: s.timeout, PoolTimeout: s.timeout,
 			ClusterStateReloadInterval: 10 * time.Second,
@@ -70,9 +74,9 @@ func (t *target) newClient(s settings) (redis.UniversalClient, error) {
 		network = "unix"
 	}
 	return redis.NewClient(&redis.Options{
-		Network: network, Addr: t.addrs[0],
+		ClientName: clientName, Network: network, Addr: t.addrs[0],
 		Username: t.user, Password: t.password, DB: t.db, TLSConfig: secure, OnConnect: onConnect,
-		Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: tries, PoolSize: s.pool,
+		Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: tries, PoolSize: s.pool, PipelinePoolSize: s.pipes,
 		DialTimeout: s.timeout, DialerRetries: 1, ReadTimeout: s.timeout, WriteTimeout: s.timeout, PoolTimeout: s.timeout,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}), nil

@@ -82,6 +82,12 @@ func inWords(err error) string {
 	var noTLS tls.RecordHeaderError
 	var op *net.OpError
 	switch {
+	case strings.Contains(text, "all sentinels specified in configuration are unreachable"):
+		// The library joins what each of them said.
+		if strings.Contains(text, "NOAUTH") || strings.Contains(text, "WRONGPASS") {
+			return "its sentinels want a password, or refuse the one in ?sentinel_password="
+		}
+		return "none of its sentinels answers, or none knows a master of that name"
 	case isAnswer && known:
 		return fmt.Sprintf("%s (%s)", said, word)
 	case isAnswer && strings.Contains(text, "invalid password"), isAnswer && strings.Contains(text, "without any password configured"):
@@ -91,15 +97,13 @@ func inWords(err error) string {
 	case isAnswer && strings.Contains(text, "cluster support disabled"), strings.Contains(text, "cluster support disabled"):
 		return "it is no cluster: write redis://HOST:PORT"
 	case isAnswer:
-		return "it refuses: " + text
+		return "it refuses: " + strings.ReplaceAll(text, "\n", "; ")
 	case errors.As(err, &unknown):
 		return "its certificate is of an authority that is not known here: name it with ?ca_file=PATH"
 	case errors.As(err, &name), errors.As(err, &invalid):
 		return "its certificate is not good: " + text
 	case errors.As(err, &noTLS):
 		return "it does not speak TLS: begin the URL with redis"
-	case strings.Contains(text, "all sentinels specified in configuration are unreachable"):
-		return "none of its sentinels answers, or none knows a master of that name"
 	case errors.Is(err, redis.ErrPoolTimeout):
 		return "it does not keep up: all connections are busy"
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
@@ -107,5 +111,5 @@ func inWords(err error) string {
 	case errors.As(err, &op) && op.Op == "dial":
 		return "it cannot be reached: " + op.Err.Error()
 	}
-	return "it cannot be reached: " + text
+	return "it cannot be reached: " + strings.ReplaceAll(text, "\n", "; ")
 }

@@ -37,6 +37,7 @@ type Store struct {
 	lease    time.Duration
 	warn     func(string)
 	locks    *tokens.KeyLocks
+	back     sync.Map      // keys whose lock is left to other processes → until when
 	closing  chan struct{} // closed when Close begins
 	closed   atomic.Bool   // set when nothing is answered any more
 	close    func() error
@@ -98,10 +99,10 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	for i := range s.buckets {
 		s.buckets[i] = bucket(o.prefix, i)
 	}
-	if s.client, err = t.newClient(settings{pool: poolSize, tries: tries, timeout: ioTimeout}); err != nil {
+	if s.client, err = t.newClient(settings{pool: poolSize, pipes: 4, tries: tries, timeout: ioTimeout}); err != nil {
 		return nil, err
 	}
-	if s.poller, err = t.newClient(settings{pool: 1, timeout: pollTimeout, connected: &s.dialled}); err != nil {
+	if s.poller, err = t.newClient(settings{pool: 1, pipes: 1, timeout: pollTimeout, connected: &s.dialled}); err != nil {
 		return nil, errors.Join(err, s.client.Close())
 	}
 	s.polling, s.stopPoll = context.WithCancel(context.Background())

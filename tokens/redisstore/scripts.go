@@ -15,6 +15,7 @@ import (
 //	wxproxy:{0a}:changes    sorted set  key → number of its newest change; the newest 4,000 keys
 //	wxproxy:{0a}:head       hash        n: number of the newest change; id: random, from the bucket's first change
 //	wxproxy:{0a}:lock:KEY   string      who holds the lock of KEY; ends with its lease
+//	wxproxy:{0a}:want:KEY   string      there while another process waits for that lock
 //	wxproxy:{0a}:ping       string      written to see whether writing works; ends after a minute
 //	wxproxy:{00}:format     string      format of all this
 const buckets = 16
@@ -26,11 +27,11 @@ const format = 1
 const logged = 4000
 
 // names are the keys of Redis that belong to a bucket.
-type names struct{ records, names, changes, head, lock, ping string }
+type names struct{ records, names, changes, head, lock, want, ping string }
 
 func bucket(prefix string, i int) names {
 	p := fmt.Sprintf("%s:{%02x}:", prefix, i)
-	return names{records: p + "records", names: p + "names", changes: p + "changes", head: p + "head", lock: p + "lock:", ping: p + "ping"}
+	return names{records: p + "records", names: p + "names", changes: p + "changes", head: p + "head", lock: p + "lock:", want: p + "want:", ping: p + "ping"}
 }
 
 func formatKey(prefix string) string { return prefix + ":{00}:format" }
@@ -43,16 +44,19 @@ func bucketOf(key string) int {
 }
 
 // take locks a key for ARGV[1] (a random owner) and reads the record. It answers with {record}, or with the
-// milliseconds that the lease of another still has. Sent twice, it finds the lock to be the owner's already.
+// milliseconds that the lease of another still has, and leaves word that it waits. Sent twice, it finds the lock to be the
+// owner's already.
 var take = redis.NewScript(`
-local lock, records = KEYS[1], KEYS[2]
+local lock, records, want = KEYS[1], KEYS[2], KEYS[3]
 local owner, lease, key = ARGV[1], ARGV[2], ARGV[3]
 if not redis.call('SET', lock, owner, 'NX', 'PX', lease) then
   if redis.call('GET', lock) ~= owner then
+    redis.call('SET', want, 1, 'PX', 500)
     return redis.call('PTTL', lock)
   end
   redis.call('PEXPIRE', lock, lease)
 end
+redis.call('DEL', want)
 return {redis.call('HGET', records, key)}
 `)
 
@@ -64,15 +68,17 @@ end
 return 0
 `)
 
-// release unlocks, if the lock is still the owner's.
+// release unlocks, if the lock is still the owner's; 2: another process waits for it.
 var release = redis.NewScript(`
 if redis.call('GET', KEYS[1]) == ARGV[1] then
-  return redis.call('DEL', KEYS[1])
+  redis.call('DEL', KEYS[1])
+  return 1 + redis.call('EXISTS', KEYS[2])
 end
 return 0
 `)
 
-// save writes the record (an empty one: deletes it), notes the change and unlocks; 0: the lock was lost, nothing was done.
+// save writes the record (an empty one: deletes it), notes the change and unlocks; 0: the lock was lost, nothing was done; 2:
+// another process waits for it.
 //
 // A lock that is nobody's counts as ours while the record is the one that was read (ARGV[4] is its SHA-1, "" where there
 // was none): nobody has come between, and what is to be saved exists once. That is so after a Redis that was away for
@@ -80,7 +86,7 @@ return 0
 //
 // Sent twice because the answer was lost, it finds its own record.
 var save = redis.NewScript(`
-local lock, records, names, changes, head = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local lock, records, names, changes, head, want = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local owner, key, record, read, logged = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local holder = redis.call('GET', lock)
 local old = redis.call('HGET', records, key)
@@ -110,7 +116,7 @@ end
 if holder == owner then
   redis.call('DEL', lock)
 end
-return 1
+return 1 + redis.call('EXISTS', want)
 `)
 
 // page gives {keys, records}: as many as ARGV[3] in the range of keys.

@@ -199,7 +199,7 @@ func reply(in *bufio.Reader) (string, error) {
 }
 
 // quick has short leases, so that tests need not wait for long ones.
-var quick = redisstore.Options{Lease: 400 * time.Millisecond}
+var quick = redisstore.Options{Lease: time.Second}
 
 func open(t testing.TB, url string, o redisstore.Options) *redisstore.Store {
 	t.Helper()

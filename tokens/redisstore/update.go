@@ -52,6 +52,8 @@ type lock struct {
 	free  atomic.Bool // unlocked, as far as we can
 	read  string      // SHA-1 of the record, "" where there was none
 
+	since time.Time // we have it
+
 	mu     sync.Mutex
 	end    time.Time // of the lease, by our clock, never later than by that of Redis
 	timer  *time.Timer
@@ -62,15 +64,24 @@ type lock struct {
 const (
 	firstPause = 4 * time.Millisecond
 	lastPause  = 120 * time.Millisecond
+	// standBack is how long a process leaves a lock alone that another one waits for: for longer than that one pauses. It does so
+	// after it has worked for some turnTime; otherwise a long queue in one process would keep the others out.
+	standBack = 200 * time.Millisecond
+	turnTime  = 250 * time.Millisecond
 )
 
 // Read locks, and gives the record, nil where there is none.
 func (l *lock) Read(string) ([]byte, error) {
+	if until, ok := l.s.back.LoadAndDelete(l.key); ok {
+		if err := l.wait(time.Until(until.(time.Time))); err != nil {
+			return nil, err
+		}
+	}
 	l.owner = rand.Text()
 	pause := firstPause
 	for {
 		asked := time.Now()
-		answer, err := take.Run(l.ctx, l.s.client, []string{l.names.lock + l.key, l.names.records}, l.owner, l.s.lease.Milliseconds(), l.key).Result()
+		answer, err := take.Run(l.ctx, l.s.client, []string{l.names.lock + l.key, l.names.records, l.names.want + l.key}, l.owner, l.s.lease.Milliseconds(), l.key).Result()
 		if err != nil {
 			// It may be ours without our knowing. Nobody waits for a Redis that is away to hear that it is not.
 			l.free.Store(true)
@@ -78,7 +89,7 @@ func (l *lock) Read(string) ([]byte, error) {
 			return nil, l.s.fault(l.ctx, err)
 		}
 		if row, ok := answer.([]any); ok && len(row) == 1 {
-			l.end = asked.Add(l.s.lease)
+			l.since, l.end = asked, asked.Add(l.s.lease)
 			if err := l.ctx.Err(); err != nil {
 				return nil, err
 			}
@@ -95,16 +106,34 @@ func (l *lock) Read(string) ([]byte, error) {
 			wait = min(wait, time.Duration(left+1)*time.Millisecond)
 		}
 		pause = min(pause*3/2, lastPause)
-		select {
-		case <-time.After(wait):
-		case <-l.ctx.Done():
+		if err := l.wait(wait); err != nil {
 			l.free.Store(true) // it never was ours
-			return nil, l.ctx.Err()
-		case <-l.s.closing:
-			l.free.Store(true)
-			return nil, tokens.ErrStoreClosed
+			return nil, err
 		}
 	}
+}
+
+// wait returns early with an error when nobody wants the lock any more.
+func (l *lock) wait(d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-l.ctx.Done():
+		return l.ctx.Err()
+	case <-l.s.closing:
+		return tokens.ErrStoreClosed
+	}
+}
+
+// unlocked is told what the script said. Where another process waits, the next in our queue stands back now and then: the more
+// likely the longer we have worked.
+func (l *lock) unlocked(said int) {
+	if said < 2 || mathrand.N(turnTime) > time.Since(l.since) {
+		return
+	}
+	until := time.Now().Add(standBack)
+	l.s.back.Store(l.key, until)
+	time.AfterFunc(standBack, func() { l.s.back.CompareAndDelete(l.key, until) })
 }
 
 func sum(record string) string {
@@ -166,11 +195,12 @@ func (l *lock) Write(_ string, record []byte) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), max(l.s.lease, 2*ioTimeout))
 	defer cancel()
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		saved, err := save.Run(ctx, l.s.client, []string{n.lock + l.key, n.records, n.names, n.changes, n.head},
+		saved, err := save.Run(ctx, l.s.client, []string{n.lock + l.key, n.records, n.names, n.changes, n.head, n.want + l.key},
 			l.owner, l.key, record, l.read, logged).Int()
 		switch {
-		case err == nil && saved == 1:
+		case err == nil && saved > 0:
 			l.free.Store(true)
+			l.unlocked(saved)
 			return nil
 		case err == nil:
 			l.free.Store(true)
@@ -196,7 +226,9 @@ func (l *lock) drop() {
 func (l *lock) unlock() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), ioTimeout)
 	defer cancel()
-	_ = release.Run(ctx, l.s.client, []string{l.names.lock + l.key}, l.owner).Err()
+	if said, err := release.Run(ctx, l.s.client, []string{l.names.lock + l.key, l.names.want + l.key}, l.owner).Int(); err == nil {
+		l.unlocked(said)
+	}
 }
 
 // passing says that another try may be answered: nothing is wrong with what was asked.
