@@ -7,7 +7,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"flag"
@@ -23,7 +22,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -67,17 +65,17 @@ func run(rounds int, length time.Duration, conns int) (float64, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
+	started := &processes{dir: dir}
+	defer started.stop()
 	upstream, ca, err := serve()
 	if err != nil {
 		return 0, err
 	}
-	bare, err := startBare(ctx, dir, upstream)
+	bare, err := startBare(started, upstream)
 	if err != nil {
 		return 0, err
 	}
-	ours, err := startOurs(ctx, dir, upstream, ca)
+	ours, err := startOurs(started, upstream, ca)
 	if err != nil {
 		return 0, err
 	}
@@ -121,15 +119,15 @@ func serve() (address string, ca []byte, err error) {
 	return ln.Addr().String(), ca, nil
 }
 
-func startBare(ctx context.Context, dir, upstream string) (*contender, error) {
+func startBare(p *processes, upstream string) (*contender, error) {
 	address, err := free()
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, dir, &contender{name: "bare", address: address, path: "/cgi-bin/message/custom/send"}, "./bench/bare", address, upstream, "tls")
+	return p.start(&contender{name: "bare", address: address, path: "/cgi-bin/message/custom/send"}, "./bench/bare", address, upstream, "tls")
 }
 
-func startOurs(ctx context.Context, dir, upstream string, ca []byte) (*contender, error) {
+func startOurs(p *processes, upstream string, ca []byte) (*contender, error) {
 	var at [3]string
 	for i := range at {
 		var err error
@@ -154,29 +152,42 @@ appsecret = "guard"
 [[caller]]
 name = "guard"
 key_sha256 = "%x"
-`, at[0], upstream, dir, at[1], at[2], account, sha256.Sum256([]byte(key)))
+`, at[0], upstream, p.dir, at[1], at[2], account, sha256.Sum256([]byte(key)))
 	for name, text := range map[string][]byte{"ca.pem": ca, "config.toml": []byte(config)} {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(p.dir, name), text, 0o600); err != nil {
 			return nil, err
 		}
 	}
 	c := &contender{name: "wxproxy", address: at[0], path: "/" + account + "/cgi-bin/message/custom/send"}
-	return start(ctx, dir, c, "./cmd/wxproxy", "serve", "--config", filepath.Join(dir, "config.toml"))
+	return p.start(c, "./cmd/wxproxy", "serve", "--config", filepath.Join(p.dir, "config.toml"))
 }
 
-// start builds and runs a program, each on one processor, and waits until it accepts.
-func start(ctx context.Context, dir string, c *contender, source string, args ...string) (*contender, error) {
-	binary := filepath.Join(dir, c.name)
+// processes are those that were started.
+type processes struct {
+	dir     string
+	running []*exec.Cmd
+}
+
+func (p *processes) stop() {
+	for _, cmd := range p.running {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+}
+
+// start builds and runs a program, on one processor, and waits until it accepts.
+func (p *processes) start(c *contender, source string, args ...string) (*contender, error) {
+	binary := filepath.Join(p.dir, c.name)
 	if out, err := exec.Command("go", "build", "-o", binary, source).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}
-	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd := exec.Command(binary, args...)
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
+	p.running = append(p.running, cmd)
 	c.pid = cmd.Process.Pid
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		conn, err := net.Dial("tcp", c.address)
@@ -185,9 +196,7 @@ func start(ctx context.Context, dir string, c *contender, source string, args ..
 			return c, nil
 		}
 		if time.Now().After(end) {
-			cmd.Process.Signal(syscall.SIGKILL)
-			cmd.Wait()
-			return nil, fmt.Errorf("%s does not serve: %w\n%s", c.name, err, out.String())
+			return nil, fmt.Errorf("%s does not serve: %w", c.name, err)
 		}
 	}
 }
