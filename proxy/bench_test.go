@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -147,3 +149,75 @@ func benchCalls(b *testing.B, addr string) {
 }
 
 var _ io.ReadCloser = (*answerBody)(nil)
+
+// canned is a connection to WeChat without a kernel in between: what is written is answered at once.
+type canned struct {
+	net.Conn
+	answer  []byte
+	pending []byte
+}
+
+func (c *canned) Write(b []byte) (int, error) { c.pending = c.answer; return len(b), nil }
+
+func (c *canned) Read(b []byte) (int, error) {
+	n := copy(b, c.pending)
+	c.pending = c.pending[n:]
+	return n, nil
+}
+
+func (c *canned) SetDeadline(time.Time) error      { return nil }
+func (c *canned) SetReadDeadline(time.Time) error  { return nil }
+func (c *canned) SetWriteDeadline(time.Time) error { return nil }
+func (c *canned) Close() error                     { return nil }
+func (c *canned) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (c *canned) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+
+// BenchmarkOwn is what is left of BenchmarkHandler without the kernel: the instructions of a call, from the parsed request
+// to the answer that is ready to be written.
+func BenchmarkOwn(b *testing.B) {
+	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: nginx\r\nConnection: keep-alive\r\nContent-Type: application/json; encoding=utf-8\r\nDate: Mon, 23 Nov 2026 10:00:00 GMT\r\nContent-Length: %d\r\n\r\n%s", len(benchReply), benchReply)
+	dial := func(string, time.Duration) (net.Conn, error) {
+		return &upstreamConn{Conn: &canned{answer: answer}}, nil
+	}
+	body := `{"touser":"OPENID","msgtype":"text","text":{"content":"hello world"}}`
+	request := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: proxy\r\nUser-Agent: bench\r\nAccept: */*\r\nX-Wxproxy-Key: bench-key\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", benchURI, len(body), body)
+	serve := func(b *testing.B, h fasthttp.RequestHandler) {
+		var cx fasthttp.RequestCtx
+		cx.Init2(&canned{}, nil, false)
+		cx.Request.Header.DisableNormalizing()
+		cx.Response.Header.DisableNormalizing()
+		src := bytes.NewReader(nil)
+		br := bufio.NewReader(src)
+		b.ReportAllocs()
+		for b.Loop() {
+			src.Reset(request)
+			br.Reset(src)
+			if err := cx.Request.Read(br); err != nil {
+				b.Fatal(err)
+			}
+			h(&cx)
+			if cx.Response.StatusCode() != 200 {
+				b.Fatal(cx.Response.String())
+			}
+			cx.Request.Reset()
+			cx.Response.Reset()
+		}
+	}
+	b.Run("bare", func(b *testing.B) {
+		hc := &fasthttp.HostClient{Addr: "wechat:80", DialTimeout: dial, NoDefaultUserAgentHeader: true}
+		serve(b, func(c *fasthttp.RequestCtx) {
+			c.Request.URI().QueryArgs().Set("access_token", benchToken)
+			if err := hc.Do(&c.Request, &c.Response); err != nil {
+				c.Error(err.Error(), 502)
+			}
+		})
+	})
+	b.Run("wxproxy", func(b *testing.B) {
+		p, err := New(Config{Component: comp, Upstream: "http://wechat", Tokens: atHand(), Callers: []Caller{{Name: "bench", KeySHA256: sha256.Sum256([]byte("bench-key")), AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"}}}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		p.settings.Load().upstream.pool.DialTimeout = dial
+		serve(b, p.handle)
+	})
+}
