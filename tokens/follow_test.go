@@ -357,3 +357,53 @@ func TestCodeTakenOver(t *testing.T) {
 		t.Error("not exchanged")
 	}
 }
+
+// losing loses a lock once: what the update brings comes too late.
+type losing struct {
+	tokens.Store
+	armed   atomic.Bool
+	quicker func() // what somebody else does meanwhile
+}
+
+func (l *losing) Update(ctx context.Context, key string, fn func(context.Context, []byte) ([]byte, error)) error {
+	if key != "account/"+accountA || !l.armed.CompareAndSwap(true, false) {
+		return l.Store.Update(ctx, key, fn)
+	}
+	old, err := l.Load(ctx, key)
+	if err != nil {
+		return err
+	}
+	_, _ = fn(ctx, old)
+	l.quicker()
+	return tokens.ErrLost
+}
+
+// Who slept during its renewal takes what somebody else has got meanwhile, and nobody sees an error.
+func TestLockLost(t *testing.T) {
+	_, client := newScript(t)
+	store := &losing{Store: tokens.NewMemoryStore()}
+	b := authorised(t, store, client, nil)
+	other := newBroker(t, store.Store, client, nil)
+	stale := mustToken(t, b, accountA).Value
+	var theirs tokens.Token
+	store.quicker = func() {
+		var err error
+		if theirs, err = other.Renew(t.Context(), accountA, stale); err != nil {
+			t.Error(err)
+		}
+	}
+	store.armed.Store(true)
+	got, err := b.Renew(t.Context(), accountA, stale)
+	if err != nil || !got.Value.Equal(theirs.Value) || got.Value.Equal(stale) {
+		t.Errorf("%v", err)
+	}
+	// Where nobody else has got one it fails, and the next try succeeds.
+	store.quicker = func() {}
+	store.armed.Store(true)
+	if _, err := b.Renew(t.Context(), accountA, got.Value); !errors.Is(err, tokens.ErrUnavailable) {
+		t.Error(err)
+	}
+	if again, err := b.Renew(t.Context(), accountA, got.Value); err != nil || again.Value.Equal(got.Value) {
+		t.Error(err)
+	}
+}
