@@ -316,7 +316,9 @@ func TestStoreEmptied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() bool { return mustToken(t, b, accountA).Hit })
+	eventually(t, func() bool { return named(t, b) }) // nobody writes any more
+	v.heard(t)
+	eventually(t, func() bool { return mustToken(t, b, accountA).Hit && mustToken(t, b, component).Hit })
 	store.empty(t)
 	mustToken(t, b, accountA)
 	eventually(t, func() bool { return s.count("api_get_authorizer_list") == 2 })
