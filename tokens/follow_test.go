@@ -133,6 +133,13 @@ func (v *view) heard(t *testing.T) {
 	})
 }
 
+// named says whether the name of accountA is known, without asking for it.
+func named(t *testing.T, b *tokens.Broker) bool {
+	t.Helper()
+	list, _, err := b.List(t.Context(), 0, 10, accountA)
+	return err == nil && len(list) == 1 && list[0].Name != ""
+}
+
 // What becomes of an account in one process, becomes of it in all.
 func TestAllFollow(t *testing.T) {
 	s, client := newScript(t)
@@ -206,11 +213,8 @@ func TestOneOfAll(t *testing.T) {
 	for range 2 {
 		brokers = append(brokers, newBroker(t, store.view(), client, c.use))
 	}
-	eventually(t, func() bool { // the name is read once, and kept
-		list, _, err := brokers[0].List(t.Context(), 0, 10, accountA)
-		return err == nil && len(list) == 1 && list[0].Name != ""
-	})
-	named := s.count("api_get_authorizer_info")
+	eventually(t, func() bool { return named(t, brokers[0]) }) // the name is read once, and kept
+	names := s.count("api_get_authorizer_info")
 	everywhere := func(n int, do func(b *tokens.Broker)) {
 		var all sync.WaitGroup
 		for _, b := range brokers {
@@ -247,8 +251,8 @@ func TestOneOfAll(t *testing.T) {
 	if n := s.count("api_get_authorizer_list"); n > 1 {
 		t.Errorf("the list was read %d times", n)
 	}
-	if n := s.count("api_get_authorizer_info"); n != named {
-		t.Errorf("the name was read %d times more", n-named)
+	if n := s.count("api_get_authorizer_info"); n != names {
+		t.Errorf("the name was read %d times more", n-names)
 	}
 }
 
@@ -312,7 +316,9 @@ func TestStoreEmptied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() bool { return mustToken(t, b, accountA).Hit })
+	eventually(t, func() bool { return named(t, b) }) // nobody writes any more
+	v.heard(t)
+	eventually(t, func() bool { return mustToken(t, b, accountA).Hit && mustToken(t, b, component).Hit })
 	store.empty(t)
 	mustToken(t, b, accountA)
 	eventually(t, func() bool { return s.count("api_get_authorizer_list") == 2 })
@@ -355,5 +361,56 @@ func TestCodeTakenOver(t *testing.T) {
 	})
 	if n := s.count("api_query_auth"); n == 0 {
 		t.Error("not exchanged")
+	}
+}
+
+// losing loses a lock once: what the update brings comes too late.
+type losing struct {
+	tokens.Store
+	armed   atomic.Bool
+	quicker func() // what somebody else does meanwhile
+}
+
+func (l *losing) Update(ctx context.Context, key string, fn func(context.Context, []byte) ([]byte, error)) error {
+	if key != "account/"+accountA || !l.armed.CompareAndSwap(true, false) {
+		return l.Store.Update(ctx, key, fn)
+	}
+	old, err := l.Load(ctx, key)
+	if err != nil {
+		return err
+	}
+	_, _ = fn(ctx, old)
+	l.quicker()
+	return tokens.ErrLost
+}
+
+// Who slept during its renewal takes what somebody else has got meanwhile, and nobody sees an error.
+func TestLockLost(t *testing.T) {
+	_, client := newScript(t)
+	store := &losing{Store: tokens.NewMemoryStore()}
+	b := authorised(t, store, client, nil)
+	other := newBroker(t, store.Store, client, nil)
+	eventually(t, func() bool { return named(t, b) }) // nobody else writes the account now
+	stale := mustToken(t, b, accountA).Value
+	var theirs tokens.Token
+	store.quicker = func() {
+		var err error
+		if theirs, err = other.Renew(t.Context(), accountA, stale); err != nil {
+			t.Error(err)
+		}
+	}
+	store.armed.Store(true)
+	got, err := b.Renew(t.Context(), accountA, stale)
+	if err != nil || !got.Value.Equal(theirs.Value) || got.Value.Equal(stale) {
+		t.Errorf("%v", err)
+	}
+	// Where nobody else has got one it fails, and the next try succeeds.
+	store.quicker = func() {}
+	store.armed.Store(true)
+	if _, err := b.Renew(t.Context(), accountA, got.Value); !errors.Is(err, tokens.ErrUnavailable) {
+		t.Error(err)
+	}
+	if again, err := b.Renew(t.Context(), accountA, got.Value); err != nil || again.Value.Equal(got.Value) {
+		t.Error(err)
 	}
 }
