@@ -22,6 +22,8 @@ func TestImports(t *testing.T) {
 		"wxproxy/console":           {"wxproxy/tokens", "wxproxy/wechat"},
 		"wxproxy/bench/prime":       {"wxproxy/wechat"},
 		"wxproxy/bench/bare":        {},
+		"wxproxy/bench/guard":       {"wxproxy/sandbox"},
+		"wxproxy/bench/scale":       {},
 		"wxproxy/conformance":       {},
 	}
 	only := map[string]string{ // a library → the one package that may import it, and packages below bench
