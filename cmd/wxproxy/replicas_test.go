@@ -212,7 +212,8 @@ func TestDecisionsHoldEverywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	within("re-authorised", func(r *replica) bool { a := r.call(accountB); return a.ok() && a.token == "hit" })
-	if n := f.wx.Count(refreshPath); n != 0 {
+	// One where a call came between the authorisation and the exchange of its code.
+	if n := f.wx.Count(refreshPath); n > 1 {
 		t.Errorf("%d renewals of an account with new tokens", n)
 	}
 	req, err := http.NewRequest("DELETE", "http://"+f.replicas[0].admin+"/api/accounts/"+accountB, nil)
