@@ -62,6 +62,9 @@ func (p *Proxy) handle(cx *fasthttp.RequestCtx) {
 	defer c.end()
 	if c.problem = c.run(); c.problem != nil {
 		c.problem.write(&cx.Response)
+		if c.problem == errNotHTTP {
+			cx.SetConnectionClose() // what comes behind it may be a part of it
+		}
 		if code := c.problem.errcode; code != 0 {
 			c.errcode = code
 		}
@@ -72,6 +75,9 @@ func (c *call) run() *problem {
 	h := &c.cx.Request.Header
 	if h.IsConnect() {
 		return errConnect
+	}
+	if doubtful(&c.cx.Request) {
+		return errNotHTTP
 	}
 	var ok bool
 	if c.headers, c.caller, ok = readHeaders(c.headers, h); !ok {

@@ -69,6 +69,7 @@ type Config struct {
 	Roots        *x509.CertPool           // that vouch for Upstream; nil: the system's
 	Timeout      time.Duration            // of a call; 0: 60 s
 	MaxBody      int                      // of a request, bytes; 0: 32 MiB
+	Patience     time.Duration            // with slow callers, see patience; 0: 100 s. Only New looks at it
 	Tokens       Tokens
 	// StandInKey signs what SDKs get in place of tokens, 32 bytes; all replicas need the same, for ever. nil: one that
 	// is made up, and forgotten at the end.
@@ -149,6 +150,9 @@ func New(c Config) (*Proxy, error) {
 	if err := p.Reconfigure(c); err != nil {
 		return nil, err
 	}
+	if c.Patience <= 0 {
+		c.Patience = patience
+	}
 	p.server = &fasthttp.Server{
 		Handler:        p.handle,
 		ErrorHandler:   p.refuse,
@@ -157,9 +161,9 @@ func New(c Config) (*Proxy, error) {
 		Logger:         quiet{p.log},
 
 		// One value for all, because then deadlines need not be moved at each step; see callerConn.
-		ReadTimeout:        patience,
-		WriteTimeout:       patience, // put off while a stream flows
-		IdleTimeout:        patience,
+		ReadTimeout:        c.Patience,
+		WriteTimeout:       c.Patience, // put off while a stream flows
+		IdleTimeout:        c.Patience,
 		ReadBufferSize:     headerLimit,
 		MaxRequestBodySize: p.settings.Load().maxBody,
 		Concurrency:        1 << 20,
@@ -272,7 +276,7 @@ func (p *Proxy) expect(ctx *fasthttp.RequestCtx) int {
 // refuse answers what is not a request, or too large a one.
 func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 	var timeout net.Error
-	pr := &problem{status: http.StatusBadRequest, msg: "this is not a proper HTTP request", hint: "check the client"}
+	pr := errNotHTTP
 	switch {
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		pr = errTooLarge
