@@ -2,8 +2,12 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"strings"
@@ -17,60 +21,74 @@ import (
 
 // patient is how long a test of slow clients takes, more or less; everything else has until long.
 const (
-	patient = time.Second
+	patient = 2 * time.Second
 	long    = 30 * time.Second
 )
 
+// dripping opens a connection, sends first at once and then b now and then (0: nothing more), until the other side ends
+// it. It gives what came back.
+func dripping(t *testing.T, addr, first string, b byte) (back string, ended bool) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Error(err)
+		return "", false
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(long))
+	io.WriteString(conn, first)
+	over := make(chan struct{})
+	var dripper sync.WaitGroup
+	if b != 0 {
+		dripper.Go(func() {
+			tick := time.NewTicker(patient / 20)
+			defer tick.Stop()
+			for {
+				select {
+				case <-over:
+					return
+				case <-tick.C:
+					conn.Write([]byte{b})
+				}
+			}
+		})
+	}
+	all, err := io.ReadAll(conn)
+	close(over)
+	dripper.Wait()
+	if n, ok := err.(net.Error); ok && n.Timeout() {
+		t.Errorf("%.40q: still open", first)
+		return "", false
+	}
+	return string(all), true
+}
+
 // Clients that send a byte now and then, or nothing, are cut off however busy they look, and nobody waits for them.
 func TestSlowCallers(t *testing.T) {
+	t.Parallel()
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{}`) })
 	_, addr := start(t, up, func(c *proxy.Config) { c.Patience = patient })
 	path := "/" + account + "/cgi-bin/a"
 	var wg sync.WaitGroup
-	var ended, answered atomic.Int32
-	slow := func(first string, drip byte) {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(long))
-		io.WriteString(conn, first)
-		over := make(chan struct{})
-		if drip != 0 {
-			wg.Go(func() {
-				tick := time.NewTicker(patient / 20)
-				defer tick.Stop()
-				for {
-					select {
-					case <-over:
-						return
-					case <-tick.C:
-						conn.Write([]byte{drip})
-					}
-				}
-			})
-		}
-		back, err := io.ReadAll(conn)
-		close(over)
-		if n, ok := err.(net.Error); ok && n.Timeout() {
-			t.Errorf("%.40q: still open", first)
-			return
-		}
-		ended.Add(1)
-		if strings.HasPrefix(string(back), "HTTP/1.1 408 ") {
-			answered.Add(1)
-		}
+	var ended, told atomic.Int32
+	slow := func(first string, b byte) {
+		wg.Go(func() {
+			back, over := dripping(t, addr, first, b)
+			if over {
+				ended.Add(1)
+			}
+			if strings.HasPrefix(back, "HTTP/1.1 408 ") {
+				told.Add(1)
+			}
+		})
 	}
 	const each = 60
 	for range each {
-		wg.Go(func() { slow("GET "+path+" HTTP/1.1\r\nHost: x\r\nX-Slow: ", 'a') })
-		wg.Go(func() { slow("GET "+path, 'a') })
-		wg.Go(func() { slow("POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", 'a') })
-		wg.Go(func() { slow("POST "+path+" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n", 'a') })
-		wg.Go(func() { slow("GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\nGET "+path, 'a') }) // slow from the second on
-		wg.Go(func() { slow("", 0) })
+		slow("GET "+path+" HTTP/1.1\r\nHost: x\r\nX-Slow: ", 'a')
+		slow("GET "+path, 'a')
+		slow("POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", 'a')
+		slow("POST "+path+" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n", 'a')
+		slow("GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\nGET "+path, 'a') // slow from the second on
+		slow("", 0)
 	}
 	done := make(chan struct{})
 	go func() { wg.Wait(); close(done) }()
@@ -85,7 +103,7 @@ func TestSlowCallers(t *testing.T) {
 				t.Errorf("%d of %d were ended", n, 6*each)
 			}
 			// Whoever is still there to read is told why.
-			if n := answered.Load(); n < each {
+			if n := told.Load(); n < each {
 				t.Errorf("%d were told", n)
 			}
 			return
@@ -94,8 +112,36 @@ func TestSlowCallers(t *testing.T) {
 	}
 }
 
+// Whoever does not get on with the handshake is cut off as well.
+func TestSlowHandshakes(t *testing.T) {
+	t.Parallel()
+	ours := newAuthority(t)
+	server := ours.sign(&x509.Certificate{SerialNumber: big.NewInt(3), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
+	p, err := proxy.New(proxy.Config{Upstream: "http://127.0.0.1:1", Tokens: &scripted{}, Patience: patient})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go p.Serve(ln, &tls.Config{Certificates: []tls.Certificate{server}})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		p.Shutdown(ctx)
+	})
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() { dripping(t, ln.Addr().String(), "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 'a') })
+		wg.Go(func() { dripping(t, ln.Addr().String(), "", 0) })
+	}
+	wg.Wait()
+}
+
 // Clients that ask for much and read nothing are cut off, and WeChat's connections with them.
 func TestSlowReaders(t *testing.T) {
+	t.Parallel()
 	const readers = 20
 	gone := make(chan error, readers)
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
