@@ -139,6 +139,7 @@ func newRing(tb testing.TB) *ring {
 	r.upstream, r.addr = up.Addr().String(), down.Addr().String()
 	p, err := proxy.New(proxy.Config{
 		Component: component, Upstream: "http://" + r.upstream, Tokens: eachItsOwn{}, MaxBody: 1 << 20,
+		StandInKey: bytes.Repeat([]byte("k"), sha256.Size), // all of the fuzzer's processes take each other's
 		Callers: []proxy.Caller{
 			{Name: "limited", KeySHA256: sha256.Sum256([]byte(limitedKey)), AppIDs: []string{account}, Paths: []string{limitedPrefix + "*", limitedExact}, Methods: []string{"*"}},
 			named("orders", "a-key-that-the-client-does-not-have"),
@@ -291,7 +292,7 @@ func (r *ring) offence(a arrival) string {
 		if plain, err := url.QueryUnescape(name); err == nil {
 			name = plain
 		}
-		switch strings.ToLower(strings.TrimSpace(name)) {
+		switch name {
 		case "access_token":
 			if ours++; value != limitedToken {
 				return "a token that is not ours, or another account's"
@@ -412,6 +413,28 @@ var tricks = []string{
 	"GET {p}/cgi-bin/user/a HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: {key}\r\nX-A: " + strings.Repeat("a", 17<<10) + "\r\n\r\n{ok}",
 }
 
+// standInTricks are more of them, for whoever has a stand-in: {standin}.
+var standInTricks = []string{
+	"GET /cgi-bin/user/info?access_token={standin} HTTP/1.1\r\nHost: x\r\n\r\n", "GET /cgi-bin/tags/get?access_token={standin} HTTP/1.1\r\nHost: x\r\n\r\n",
+	"GET /cgi-bin/user/info?a=b&access%5Ftoken={standin}&access_token=&component_access_token={standin} HTTP/1.1\r\nHost: x\r\n\r\n",
+	"GET /" + other + "/cgi-bin/user/info?access_token={standin} HTTP/1.1\r\nHost: x\r\n\r\n", "GET /" + component + "/cgi-bin/user/info?access_token={standin};access_token=x HTTP/1.1\r\nHost: x\r\n\r\n",
+	"POST /cgi-bin/user/../component/api_get_authorizer_list?component_access_token={standin} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
+	"GET /sns/userinfo?access_token={standin} HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: {key}\r\n\r\n{ok}",
+	"POST /cgi-bin/stable_token HTTP/1.1\r\nHost: x\r\nContent-Length: 75\r\n\r\n{\"appid\":\"" + account + "\",\"secret\":\"{key}\",\"a\":\"bcdef\"}{ok}",
+}
+
+// standIn fetches one as SDKs do.
+func (r *ring) standIn(tb testing.TB) string {
+	tb.Helper()
+	back := r.answered(tb, []byte("GET /cgi-bin/token?appid="+account+"&secret="+limitedKey+" HTTP/1.1\r\nHost: x\r\n\r\n"))
+	_, token, _ := bytes.Cut(back, []byte(`"access_token":"`))
+	token, _, ok := bytes.Cut(token, []byte(`"`))
+	if !ok {
+		tb.Fatalf("no stand-in: %q", back)
+	}
+	return string(token)
+}
+
 func trick(s string) []byte {
 	ok := "GET /" + account + "/cgi-bin/user/info?openid=o HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: " + limitedKey + "\r\n\r\n"
 	return []byte(strings.NewReplacer("{ok}", ok, "{key}", limitedKey, "{p}", "/"+account).Replace(s))
@@ -422,6 +445,9 @@ func FuzzDifferential(f *testing.F) {
 		f.Add(trick(s))
 	}
 	r := newRing(f)
+	for _, s := range standInTricks {
+		f.Add(trick(strings.ReplaceAll(s, "{standin}", r.standIn(f))))
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) { r.check(t, raw) })
 }
 
@@ -432,6 +458,12 @@ func TestDifferentialLetsThrough(t *testing.T) {
 		back := r.answered(t, trick(tricks[i]))
 		if got := r.settle(t); len(got) != want || bytes.Count(back, []byte("HTTP/1.1 200 OK")) != want {
 			t.Errorf("%q: %d requests reached WeChat, want %d\n%s", tricks[i], len(got), want, back)
+		}
+	}
+	for i, want := range []int{1, 0, 1} {
+		r.answered(t, trick(strings.ReplaceAll(standInTricks[i], "{standin}", r.standIn(t))))
+		if got := r.settle(t); len(got) != want {
+			t.Errorf("%q: %d requests reached WeChat, want %d", standInTricks[i], len(got), want)
 		}
 	}
 }

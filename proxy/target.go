@@ -220,6 +220,9 @@ func (s *settings) decide(t target, c caller, action []byte) (plan, *problem) {
 		}
 		p.holder, p.kind = component, tokens.Component
 		p.component = p.endpoint.ComponentAppID && present(t.query)&paramComponentAppID == 0
+		if p.endpoint.ComponentAppID {
+			p.drop |= paramSecret // a login's needs none, and what comes as one is a key of ours, or a real secret
+		}
 	case wechat.NeedSecret:
 		return s.login(p, t, isComponent)
 	case wechat.NeedAccount:
