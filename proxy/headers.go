@@ -137,12 +137,11 @@ func readHeaders(dst []byte, h *fasthttp.RequestHeader) (_ []byte, c caller, ok 
 
 // doubtful reports whether a request might end elsewhere for a server in front of this one: fasthttp takes any version
 // for HTTP/1, and a Transfer-Encoding of identity, which is none any more (RFC 9112, 6.3 and A.2), for no body.
-func doubtful(r *fasthttp.Request) bool {
-	h := &r.Header
+func doubtful(h *fasthttp.RequestHeader, body []byte) bool {
 	if !h.IsHTTP11() && string(h.Protocol()) != "HTTP/1.0" {
 		return true
 	}
-	if len(r.Body()) > 0 || h.IsGet() || h.IsHead() {
+	if len(body) > 0 || h.IsGet() || h.IsHead() {
 		return false
 	}
 	for line := range bytes.Lines(h.RawHeaders()) {

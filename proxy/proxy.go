@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -154,21 +155,22 @@ func New(c Config) (*Proxy, error) {
 		c.Patience = patience
 	}
 	p.server = &fasthttp.Server{
-		Handler:        p.handle,
-		ErrorHandler:   p.refuse,
-		HeaderReceived: p.limits,
-		ExpectHandler:  p.expect,
-		Logger:         quiet{p.log},
+		Handler:       p.handle,
+		ErrorHandler:  p.refuse,
+		ExpectHandler: p.expect,
+		Logger:        quiet{p.log},
 
 		// One value for all, because then deadlines need not be moved at each step; see callerConn.
 		ReadTimeout:        c.Patience,
 		WriteTimeout:       c.Patience, // put off while a stream flows
 		IdleTimeout:        c.Patience,
 		ReadBufferSize:     headerLimit,
-		MaxRequestBodySize: p.settings.Load().maxBody,
+		MaxRequestBodySize: math.MaxInt, // readBody has the limits
 		Concurrency:        1 << 20,
 
 		LazyRequestTime: true,
+
+		StreamRequestBody: true,
 
 		// Nothing is added to, taken from or spelled anew in what passes.
 		DisableHeaderNamesNormalizing: true,
@@ -244,14 +246,14 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// limits is asked when the header of a request is in. Large bodies, which are held in memory, are taken of nobody who
-// shows no key.
-func (p *Proxy) limits(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+// bodyLimit is how large a request's body may be. Large ones, which are held in memory, are taken of nobody who shows no
+// key.
+func (p *Proxy) bodyLimit(h *fasthttp.RequestHeader) int {
 	s := p.settings.Load()
-	if n := h.ContentLength(); (n > longestForm || n == -1) && p.stranger(s, h) != nil { // -1: in chunks
-		return fasthttp.RequestConfig{MaxRequestBodySize: min(longestForm, s.maxBody)}
+	if p.stranger(s, h) != nil {
+		return min(longestForm, s.maxBody)
 	}
-	return fasthttp.RequestConfig{MaxRequestBodySize: s.maxBody}
+	return s.maxBody
 }
 
 // expect answers Expect: 100-continue: a body that will not be taken need not be sent at all.
@@ -280,11 +282,8 @@ func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 	switch {
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		pr = errTooLarge
-		// Of a body in chunks the header is forgotten by now.
-		if h := &ctx.Request.Header; len(h.Host()) > 0 {
-			if stranger := p.stranger(p.settings.Load(), h); stranger != nil {
-				pr = stranger
-			}
+		if stranger := p.stranger(p.settings.Load(), &ctx.Request.Header); stranger != nil {
+			pr = stranger
 		}
 	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
 		pr = &problem{status: http.StatusRequestHeaderFieldsTooLarge, msg: "request line and headers are over 16 KiB", hint: "send less"}

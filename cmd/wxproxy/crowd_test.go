@@ -9,6 +9,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -113,5 +114,32 @@ func TestManyIdleConnections(t *testing.T) {
 		if err := call(conns[i], "/"+accountA+userInfo, http.StatusOK); err != nil {
 			t.Errorf("connection %d, again: %v", i, err)
 		}
+	}
+}
+
+// Bodies that are announced and do not come take no memory: thousands could be announced by a few bytes each.
+func TestAnnouncedBodies(t *testing.T) {
+	w := newWorld(t, sandbox.Config{}).start().authorised(accountA)
+	const each, most = 200, 150 // announced, 12 GiB in all; MiB for all of the program
+	head := fmt.Sprintf("POST /%s/cgi-bin/media/upload HTTP/1.1\r\nHost: x\r\n", accountA)
+	some := strings.Repeat("a", 10_000)
+	for range each {
+		for _, raw := range []string{"Content-Length: 33554432\r\n\r\n" + some, "Transfer-Encoding: chunked\r\n\r\n1fffff0\r\n" + some} {
+			c, err := net.Dial("tcp", w.proxy)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			io.WriteString(c, head+raw)
+		}
+	}
+	// Others are served meanwhile, and by then all of it has been read.
+	for range 200 {
+		w.call("/"+accountA+userInfo, "hit")
+	}
+	if now := w.memory(); now > most<<10 {
+		t.Errorf("%d MiB with %d bodies announced", now>>10, 2*each)
+	} else {
+		t.Logf("%d MiB with %d bodies announced", now>>10, 2*each)
 	}
 }
