@@ -45,7 +45,9 @@ func (p *Proxy) readBody(cx *fasthttp.RequestCtx, buf []byte) ([]byte, error) {
 		m, err := stream.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+m]
 		switch {
-		case err == io.EOF && n >= 0 && len(buf) != n:
+		case err == io.EOF && (n >= 0 && len(buf) != n || n < 0 && (m > 0 || ended(cx.Conn()))):
+			// fasthttp says io.EOF of a chunked body that breaks off behind a chunk, too; and of one that is whole only
+			// after its last chunk, for which it reads no further than that.
 			return buf, io.ErrUnexpectedEOF
 		case err == io.EOF && len(buf) <= limit:
 			return buf, nil

@@ -401,6 +401,11 @@ var tricks = []string{
 	"POST {p}/cgi-bin/user/a HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: {key}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello{ok}",
 	"POST {p}/cgi-bin/user/a HTTP/1.1\r\nHost: x\r\nContent-Length: 120\r\n\r\n{ok}", "GET {p}/cgi-bin/user/a HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: {key}\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AA\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 
+	"POST {p}/cgi-bin/user/a HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: {key}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi", "POST {p}/cgi-bin/user/a HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: {key}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r",
+	"POST {p}/cgi-bin/user/a HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: {key}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n", "POST {p}/cgi-bin/user/a HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: {key}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0",
+	"POST {p}/cgi-bin/user/a HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: {key}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n", "POST {p}/cgi-bin/user/a HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: {key}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-A: b",
+	"POST {p}/cgi-bin/user/a HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: {key}\r\nContent-Length: 5\r\n\r\nhell",
+
 	// Lines that are not quite lines.
 	"GET {p}/cgi-bin/user/a HTTP/1.1\nHost: x\nX-Wxproxy-Key: {key}\n\n{ok}", "GET {p}/cgi-bin/user/a HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: {key}\r\nX-A: b\r\n c\r\n\tContent-Length: 9\r\n\r\n{ok}",
 	"GET {p}/cgi-bin/user/a HTTP/1.1\r\n X-Wxproxy-Key: {key}\r\nHost: x\r\n\r\n{ok}", "GET {p}/cgi-bin/user/a HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: {key}\r\nX-A: b\rAuthorization: Bearer z\r\n\r\n{ok}",

@@ -231,7 +231,7 @@ func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
 	ln = callers{ln}
 	if conf != nil {
 		p.certificates.Store(conf.ClientCAs != nil)
-		ln = tls.NewListener(ln, conf)
+		ln = securedCallers{ln, conf}
 	}
 	return p.server.Serve(ln)
 }

@@ -2,12 +2,8 @@ package proxy_test
 
 import (
 	"bufio"
-	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"strings"
@@ -115,26 +111,11 @@ func TestSlowCallers(t *testing.T) {
 // Whoever does not get on with the handshake is cut off as well.
 func TestSlowHandshakes(t *testing.T) {
 	t.Parallel()
-	ours := newAuthority(t)
-	server := ours.sign(&x509.Certificate{SerialNumber: big.NewInt(3), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
-	p, err := proxy.New(proxy.Config{Upstream: "http://127.0.0.1:1", Tokens: &scripted{}, Patience: patient})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go p.Serve(ln, &tls.Config{Certificates: []tls.Certificate{server}})
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		p.Shutdown(ctx)
-	})
+	addr, _ := secured(t, proxy.Config{Upstream: "http://127.0.0.1:1", Tokens: &scripted{}, Patience: patient})
 	var wg sync.WaitGroup
 	for range 20 {
-		wg.Go(func() { dripping(t, ln.Addr().String(), "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 'a') })
-		wg.Go(func() { dripping(t, ln.Addr().String(), "", 0) })
+		wg.Go(func() { dripping(t, addr, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 'a') })
+		wg.Go(func() { dripping(t, addr, "", 0) })
 	}
 	wg.Wait()
 }
