@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -203,6 +204,9 @@ func TestPanic(t *testing.T) {
 			panic("BUG: metrics")
 		})}, "/metrics"},
 		{"in the readiness", console.Config{Ready: func(context.Context) error { panic("BUG: readiness") }}, "/readyz"},
+		{"with anything", console.Config{Ready: func(context.Context) error { panic("hidden ticket") }}, "/readyz"},
+		{"with an error", console.Config{Metrics: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(errors.New("hidden token")) })}, "/metrics"},
+		{"of the runtime", console.Config{Ready: func(context.Context) error { return []error{}[len(os.Args)] }}, "/readyz"},
 	} {
 		c.config.Log = said.logger()
 		address := start(t, c.config)
@@ -216,7 +220,7 @@ func TestPanic(t *testing.T) {
 			t.Errorf("%s: and then healthz: %d", c.name, got.status)
 		}
 	}
-	for _, want := range []string{"BUG: metrics", "BUG: readiness", "console_test.go"} {
+	for _, want := range []string{"BUG: metrics", "BUG: readiness", "index out of range", "not the runtime's", "console_test.go"} {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("the log says nothing of %q:\n%s", want, said.String())
 		}

@@ -3,7 +3,9 @@ package console
 import (
 	"log/slog"
 	"net/http"
+	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 )
 
@@ -58,7 +60,7 @@ func (s *state) survive(w *recorder, r *http.Request) {
 	if cause == http.ErrAbortHandler {
 		panic(cause) // a handler's way to break off; net/http knows it
 	}
-	s.log.Error("BUG: panic in the admin listener", "panic", cause, "stack", string(debug.Stack()))
+	s.log.Error("BUG: panic in the admin listener", "panic", inWords(cause), "stack", string(debug.Stack()))
 	if w.begun {
 		// Half an answer must not be taken for a whole one.
 		panic(http.ErrAbortHandler)
@@ -68,3 +70,22 @@ func (s *state) survive(w *recorder, r *http.Request) {
 	}
 	fail(w, r, &fault{status: http.StatusInternalServerError, msg: "a defect of wxproxy; its log says more"})
 }
+
+// inWords is what may be logged of a panic: our own sentences and the runtime's. Anything else can be a piece of a
+// request, or of what is kept; the stack says where it was.
+func inWords(cause any) string {
+	switch c := cause.(type) {
+	case relayed:
+		return string(c)
+	case runtime.Error:
+		return c.Error()
+	case string:
+		if strings.HasPrefix(c, "BUG: ") {
+			return c
+		}
+	}
+	return "not the runtime's"
+}
+
+// relayed is what was said of a panic in another goroutine, to be panicked with again.
+type relayed string

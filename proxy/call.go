@@ -33,6 +33,7 @@ type call struct {
 	shown   shown
 	who     *identity // who calls; nil: everybody, or nobody who was recognised
 	plan    plan
+	body    []byte // the caller's
 	headers []byte // of the caller's that WeChat gets
 	out     []byte // what is sent: request line and headers
 	id      []byte
@@ -55,13 +56,23 @@ var calls = sync.Pool{New: func() any { return new(call) }}
 // The life of a call, from above to below.
 func (p *Proxy) handle(cx *fasthttp.RequestCtx) {
 	c := calls.Get().(*call)
-	*c = call{p: p, s: p.settings.Load(), cx: cx, began: time.Now(), headers: c.headers[:0], out: c.out[:0], id: c.id[:0], scratch: c.scratch[:0], word: "none"}
+	body, err := p.readBody(cx, c.body[:0])
+	if err != nil {
+		c.body = kept(body)
+		calls.Put(c)
+		p.refuse(cx, err)
+		return
+	}
+	*c = call{p: p, body: body, s: p.settings.Load(), cx: cx, began: time.Now(), headers: c.headers[:0], out: c.out[:0], id: c.id[:0], scratch: c.scratch[:0], word: "none"}
 	c.now, c.deadline = c.began, c.began.Add(c.s.timeout)
 	p.observe.CallStarted()
 	// fasthttp does not catch panics: without this one bad call would end all.
 	defer c.end()
 	if c.problem = c.run(); c.problem != nil {
 		c.problem.write(&cx.Response)
+		if c.problem == errNotHTTP {
+			cx.SetConnectionClose() // what comes behind it may be a part of it
+		}
 		if code := c.problem.errcode; code != 0 {
 			c.errcode = code
 		}
@@ -72,6 +83,9 @@ func (c *call) run() *problem {
 	h := &c.cx.Request.Header
 	if h.IsConnect() {
 		return errConnect
+	}
+	if doubtful(h, c.body) {
+		return errNotHTTP
 	}
 	var ok bool
 	if c.headers, c.caller, ok = readHeaders(c.headers, h); !ok {
@@ -189,14 +203,13 @@ func (c *call) retry(stale tokens.Token, code int) *problem {
 // send makes one exchange with WeChat.
 func (c *call) send(token tokens.Token) *problem {
 	req, resp := &c.cx.Request, &c.cx.Response
-	body := req.Body()
 	c.sent = [...]string{token.Value.Reveal(), "", c.plan.secret.Reveal()}
 	if token.Escaped != c.sent[0] {
 		c.sent[1] = token.Escaped
 	}
-	c.out = c.appendHead(c.out[:0], token, len(body))
+	c.out = c.appendHead(c.out[:0], token, len(c.body))
 	began := time.Now()
-	err := c.s.upstream.exchange(c.out, body, req.Header.IsHead(), c.cx.Conn(), resp, c.s.timeout, began, c.deadline)
+	err := c.s.upstream.exchange(c.out, c.body, req.Header.IsHead(), c.cx.Conn(), resp, c.s.timeout, began, c.deadline)
 	c.now = time.Now()
 	c.upstream += c.now.Sub(began)
 	if err != nil {
@@ -323,6 +336,7 @@ func (c *call) end() {
 	} else {
 		c.report()
 	}
+	c.body = kept(c.body)
 	c.cx, c.target, c.caller, c.shown, c.who, c.plan, c.problem = nil, target{}, caller{}, shown{}, nil, plan{}, nil
 	calls.Put(c)
 }
@@ -350,7 +364,7 @@ func (c *call) detach() {
 	c.id = append([]byte(nil), c.id...)
 	c.target.path = append([]byte(nil), c.target.path...)
 	c.plan.appid = append([]byte(nil), c.plan.appid...)
-	c.headers, c.out, c.scratch, c.caller, c.shown = nil, nil, nil, caller{}, shown{}
+	c.body, c.headers, c.out, c.scratch, c.caller, c.shown = nil, nil, nil, nil, caller{}, shown{}
 	c.detached.method, c.detached.status = string(c.cx.Method()), c.cx.Response.StatusCode()
 	c.cx = nil
 }

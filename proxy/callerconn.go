@@ -26,6 +26,44 @@ func (l callers) Accept() (net.Conn, error) {
 
 func (l callers) Close() error { return l.close() }
 
+// securedCallers puts TLS on the callers' connections.
+type securedCallers struct {
+	net.Listener
+	conf *tls.Config
+}
+
+func (l securedCallers) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &securedConn{Conn: tls.Server(c, l.conf)}, nil
+}
+
+// securedConn is a caller's connection with TLS on it.
+type securedConn struct {
+	*tls.Conn
+	over bool
+}
+
+func (c *securedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.over = c.over || err == io.EOF
+	return n, err
+}
+
+// ended reports whether it was tried to read more than the client has sent before he ended his side. Only the
+// connection's own goroutine may ask.
+func ended(c net.Conn) bool {
+	switch c := c.(type) {
+	case *callerConn:
+		return c.over
+	case *securedConn:
+		return c.over
+	}
+	return false
+}
+
 // callerConn is a caller's connection. It sets its deadlines a little late and then leaves them alone while they
 // are late enough: the server moves three of them with each call, which costs more than the looks at the clock.
 type callerConn struct {
@@ -34,9 +72,16 @@ type callerConn struct {
 	refused     atomic.Bool
 	closed      atomic.Bool
 	open        *atomic.Int64
+	over        bool // see ended
 
 	asked       bool   // whether the client has shown a certificate; see certificateName
 	certificate string // its common name
+}
+
+func (c *callerConn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	c.over = c.over || err == io.EOF
+	return n, err
 }
 
 // late is by how much a deadline may be exceeded.
@@ -78,7 +123,7 @@ const (
 
 // linger marks the connection of a request that was refused unread.
 func linger(c net.Conn) {
-	if t, ok := c.(*tls.Conn); ok {
+	if t, ok := c.(*securedConn); ok {
 		c = t.NetConn()
 	}
 	if l, ok := c.(*callerConn); ok {

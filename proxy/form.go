@@ -15,7 +15,7 @@ type form map[string]json.RawMessage
 // readForm reads the body as what it is, whatever its Content-Type says: JSON, which SDKs send as a form or as
 // nothing in particular, or else a form. What the body does not name may stand in the query.
 func (c *call) readForm() form {
-	f, body := form{}, bytes.TrimSpace(c.cx.Request.Body())
+	f, body := form{}, bytes.TrimSpace(c.body)
 	if !bytes.HasPrefix(body, []byte("{")) || json.Unmarshal(body, &f) != nil {
 		f = form{}
 		f.take(string(body))

@@ -34,8 +34,7 @@ var headerRoles = map[string]headerRole{
 	"authorization": headerAuthorization, "proxy-authorization": headerProxyAuthorization, "x-wxproxy-key": headerKey,
 	"proxy-authenticate": headerDrop, "cookie": headerDrop, "x-wxproxy-token": headerDrop,
 	"forwarded": headerDrop, "via": headerDrop, "x-real-ip": headerDrop, "x-client-ip": headerDrop, "true-client-ip": headerDrop, "cf-connecting-ip": headerDrop,
-	"x-forwarded-for": headerDrop, "x-forwarded-host": headerDrop, "x-forwarded-proto": headerDrop, "x-forwarded-port": headerDrop, "x-forwarded-server": headerDrop,
-	"x-forwarded-prefix": headerDrop, "x-original-forwarded-for": headerDrop, "x-cluster-client-ip": headerDrop, "x-envoy-external-address": headerDrop,
+	"x-original-forwarded-for": headerDrop, "x-cluster-client-ip": headerDrop, "x-envoy-external-address": headerDrop,
 	"x-wx-appid": headerTarget, "x-request-id": headerID, "accept-encoding": headerEncoding,
 	"origin": headerBrowser, "sec-fetch-site": headerBrowser,
 }
@@ -51,8 +50,15 @@ var worthLooking = func() (t [256][longestHeader + 1]bool) {
 	return t
 }()
 
+// forwarded begins a family of headers in which servers in front tell where a request came from, and some of them who
+// sent it, with his certificate or token.
+const forwarded = "x-forwarded-"
+
 // roleOf looks a header up, whatever its case. It allocates nothing.
 func roleOf(name []byte) headerRole {
+	if len(name) > len(forwarded) && name[2]|0x20 == 'f' && equalFold(name[:len(forwarded)], forwarded) {
+		return headerDrop
+	}
 	if len(name) > longestHeader || len(name) == 0 || !worthLooking[name[0]][len(name)] {
 		return headerPass
 	}
@@ -127,6 +133,24 @@ func readHeaders(dst []byte, h *fasthttp.RequestHeader) (_ []byte, c caller, ok 
 		dst = dropListed(dst, start, listed)
 	}
 	return dst, c, true
+}
+
+// doubtful reports whether a request might end elsewhere for a server in front of this one: fasthttp takes any version
+// for HTTP/1, and a Transfer-Encoding of identity, which is none any more (RFC 9112, 6.3 and A.2), for no body.
+func doubtful(h *fasthttp.RequestHeader, body []byte) bool {
+	if !h.IsHTTP11() && string(h.Protocol()) != "HTTP/1.0" {
+		return true
+	}
+	if len(body) > 0 || h.IsGet() || h.IsHead() {
+		return false
+	}
+	for line := range bytes.Lines(h.RawHeaders()) {
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		if equalFold(name, "Transfer-Encoding") && !equalFold(bytes.TrimSpace(value), "chunked") {
+			return true
+		}
+	}
+	return false
 }
 
 // dropListed takes the headers out that Connection names.

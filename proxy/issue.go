@@ -27,7 +27,7 @@ var (
 
 // issue answers a call that WeChat never gets, or in another form.
 func (c *call) issue() *problem {
-	if len(c.cx.Request.Body()) > longestForm {
+	if len(c.body) > longestForm {
 		return errFormLarge
 	}
 	var p *problem

@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/base64"
 	"net"
 	"net/http"
@@ -187,7 +186,7 @@ func keyOf(value, buf []byte) (key, _ []byte) {
 // certificateName is the common name of the certificate that the client of conn has shown and that was verified;
 // "" without one. It is read once: it does not change during the life of a connection.
 func certificateName(conn net.Conn) string {
-	t, ok := conn.(*tls.Conn)
+	t, ok := conn.(*securedConn)
 	if !ok {
 		return ""
 	}

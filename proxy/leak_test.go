@@ -6,8 +6,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"wxproxy/proxy"
@@ -153,4 +155,49 @@ func TestRegisteredAccountIsClaimed(t *testing.T) {
 	if code := <-spent; code != "queryauthcode@@@new" {
 		t.Error(code)
 	}
+}
+
+// panicking breaks down over a token, with the token in its mouth.
+type panicking struct{ scripted }
+
+func (*panicking) Cached(string) (tokens.Token, bool) { panic("BUG: what about " + longToken) }
+
+// A defect of ours is told with its place, without what it was about, and ends one call only.
+func TestPanicQuotesNothing(t *testing.T) {
+	up := wechatServer(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{}`) })
+	said := new(printed)
+	_, addr := start(t, up, func(c *proxy.Config) {
+		c.Tokens = &panicking{}
+		c.Log = slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	for range 2 {
+		resp, body := send(t, addr, get("/"+account+"/cgi-bin/user/info?x=hidden-in-the-query", "X-A: hidden-in-a-header"))
+		if resp.StatusCode != http.StatusInternalServerError || !strings.HasPrefix(body, `{"errcode":-500,`) || strings.Contains(body, longToken) {
+			t.Errorf("%s %s", resp.Status, body)
+		}
+	}
+	if text := said.String(); strings.Contains(text, longToken) || strings.Contains(text, "hidden-in") || !strings.Contains(text, "leak_test.go") {
+		t.Errorf("the log: %s", text)
+	}
+	if resp, body := send(t, addr, get("/sns/userinfo?access_token=users")); resp.StatusCode != http.StatusOK {
+		t.Errorf("the next call: %s %s", resp.Status, body)
+	}
+}
+
+// printed keeps a log.
+type printed struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (p *printed) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.buf.Write(b)
+}
+
+func (p *printed) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.buf.String()
 }

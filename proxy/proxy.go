@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"sync"
@@ -70,6 +71,7 @@ type Config struct {
 	Roots        *x509.CertPool           // that vouch for Upstream; nil: the system's
 	Timeout      time.Duration            // of a call; 0: 60 s
 	MaxBody      int                      // of a request, bytes; 0: 32 MiB
+	Patience     time.Duration            // with slow callers, see patience; 0: 100 s. Only New looks at it
 	Tokens       Tokens
 	// StandInKey signs what SDKs get in place of tokens, 32 bytes; all replicas need the same, for ever. nil: one that
 	// is made up, and forgotten at the end.
@@ -154,22 +156,26 @@ func New(c Config) (*Proxy, error) {
 	if err := p.Reconfigure(c); err != nil {
 		return nil, err
 	}
+	if c.Patience <= 0 {
+		c.Patience = patience
+	}
 	p.server = &fasthttp.Server{
-		Handler:        p.handle,
-		ErrorHandler:   p.refuse,
-		HeaderReceived: p.limits,
-		ExpectHandler:  p.expect,
-		Logger:         quiet{p.log},
+		Handler:       p.handle,
+		ErrorHandler:  p.refuse,
+		ExpectHandler: p.expect,
+		Logger:        quiet{p.log},
 
 		// One value for all, because then deadlines need not be moved at each step; see callerConn.
-		ReadTimeout:        patience,
-		WriteTimeout:       patience, // put off while a stream flows
-		IdleTimeout:        patience,
+		ReadTimeout:        c.Patience,
+		WriteTimeout:       c.Patience, // put off while a stream flows
+		IdleTimeout:        c.Patience,
 		ReadBufferSize:     headerLimit,
-		MaxRequestBodySize: p.settings.Load().maxBody,
+		MaxRequestBodySize: math.MaxInt, // readBody has the limits
 		Concurrency:        1 << 20,
 
 		LazyRequestTime: true,
+
+		StreamRequestBody: true,
 
 		// Nothing is added to, taken from or spelled anew in what passes.
 		DisableHeaderNamesNormalizing: true,
@@ -232,7 +238,7 @@ func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
 	ln = l
 	if conf != nil {
 		p.certificates.Store(conf.ClientCAs != nil)
-		ln = tls.NewListener(ln, conf)
+		ln = securedCallers{ln, conf}
 	}
 	return p.server.Serve(ln)
 }
@@ -259,14 +265,14 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// limits is asked when the header of a request is in. Large bodies, which are held in memory, are taken of nobody who
-// shows no key.
-func (p *Proxy) limits(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+// bodyLimit is how large a request's body may be. Large ones, which are held in memory, are taken of nobody who shows no
+// key.
+func (p *Proxy) bodyLimit(h *fasthttp.RequestHeader) int {
 	s := p.settings.Load()
-	if n := h.ContentLength(); (n > longestForm || n == -1) && p.stranger(s, h) != nil { // -1: in chunks
-		return fasthttp.RequestConfig{MaxRequestBodySize: min(longestForm, s.maxBody)}
+	if p.stranger(s, h) != nil {
+		return min(longestForm, s.maxBody)
 	}
-	return fasthttp.RequestConfig{MaxRequestBodySize: s.maxBody}
+	return s.maxBody
 }
 
 // expect answers Expect: 100-continue: a body that will not be taken need not be sent at all.
@@ -291,15 +297,12 @@ func (p *Proxy) expect(ctx *fasthttp.RequestCtx) int {
 // refuse answers what is not a request, or too large a one.
 func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 	var timeout net.Error
-	pr := &problem{status: http.StatusBadRequest, msg: "this is not a proper HTTP request", hint: "check the client"}
+	pr := errNotHTTP
 	switch {
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		pr = errTooLarge
-		// Of a body in chunks the header is forgotten by now.
-		if h := &ctx.Request.Header; len(h.Host()) > 0 {
-			if stranger := p.stranger(p.settings.Load(), h); stranger != nil {
-				pr = stranger
-			}
+		if stranger := p.stranger(p.settings.Load(), &ctx.Request.Header); stranger != nil {
+			pr = stranger
 		}
 	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
 		pr = &problem{status: http.StatusRequestHeaderFieldsTooLarge, msg: "request line and headers are over 16 KiB", hint: "send less"}

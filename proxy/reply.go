@@ -37,9 +37,10 @@ var (
 	errNoTarget = &problem{status: http.StatusBadRequest, msg: "for which account is this call?",
 		hint: "put the appid in front of the path (/wx…/cgi-bin/…), send the header X-WX-APPID, or set [proxy] default_appid"}
 	errPath = &problem{status: http.StatusBadRequest, msg: "the path cannot be forwarded as it is",
-		hint: "send it plainly: no dot segments, empty segments, backslashes, control characters or semicolons, no % / \\ . in escaped form"}
+		hint: "send it plainly: no dot segments, empty segments, backslashes, control characters or semicolons, no % / \\ . in escaped form, no letters other than UTF-8"}
 	errQuery = &problem{status: http.StatusBadRequest, msg: "the query holds spaces, control characters or #",
 		hint: "percent-encode them"}
+	errNotHTTP = &problem{status: http.StatusBadRequest, msg: "this is not a proper HTTP request", hint: "check the client"}
 	errHeader  = &problem{status: http.StatusBadRequest, msg: "a header holds control characters", hint: "send plain text in headers"}
 	errAction  = &problem{status: http.StatusBadRequest, msg: "the parameter action occurs with different values", hint: "it decides which token the call needs: send it once"}
 	errBrowser = &problem{status: http.StatusForbidden, msg: "calls from web pages are not taken",

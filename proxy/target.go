@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"net/http"
+	"unicode/utf8"
 
 	"wxproxy/tokens"
 	"wxproxy/wechat"
@@ -95,8 +96,8 @@ func plainPath(path []byte) ([]byte, *problem) {
 	if len(path) < 2 || path[0] != '/' {
 		return nil, errPath
 	}
-	escaped := false
-	segment := 1 // where the current one begins
+	escaped := false // or not ASCII
+	segment := 1     // where the current one begins
 	for i, ch := range path {
 		switch classes[ch] {
 		case bytePlain:
@@ -133,6 +134,10 @@ func plainPath(path []byte) ([]byte, *problem) {
 		}
 		plain = append(plain, ch)
 	}
+	// Among what is no UTF-8 are the long forms of a dot and a slash (C0 AE, C0 AF), which some decoders take for them.
+	if !utf8.Valid(plain) {
+		return nil, errPath
+	}
 	return plain, nil
 }
 
@@ -140,7 +145,7 @@ func plainPath(path []byte) ([]byte, *problem) {
 const (
 	bytePlain     = iota
 	byteSlash     // parts segments of a path
-	bytePercent   // begins an escape
+	bytePercent   // begins an escape, or is no ASCII: has to be looked at closely
 	byteBad       // nowhere
 	byteBadInPath // only in a query
 )
@@ -150,6 +155,8 @@ var classes = func() (c [256]uint8) {
 		switch {
 		case ch <= ' ' || ch == 0x7f || ch == '#':
 			c[ch] = byteBad
+		case ch >= 0x80:
+			c[ch] = bytePercent
 		case ch == '\\' || ch == ';':
 			c[ch] = byteBadInPath
 		}
@@ -213,6 +220,9 @@ func (s *settings) decide(t target, c caller, action []byte) (plan, *problem) {
 		}
 		p.holder, p.kind = component, tokens.Component
 		p.component = p.endpoint.ComponentAppID && present(t.query)&paramComponentAppID == 0
+		if p.endpoint.ComponentAppID {
+			p.drop |= paramSecret // a login's needs none, and what comes as one is a key of ours, or a real secret
+		}
 	case wechat.NeedSecret:
 		return s.login(p, t, isComponent)
 	case wechat.NeedAccount:

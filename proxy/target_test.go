@@ -49,7 +49,7 @@ func TestReadTarget(t *testing.T) {
 		}
 	}
 	for _, uri := range []string{"/", "//", "/" + acc, "/" + acc + "/", "///cgi-bin/a", "/" + acc + "///cgi-bin/a", "/cgi-bin//a", "/cgi-bin/../a", "/./a", "/a/..", "/a/.", "/cgi-bin/a//",
-		"/a\\b", "/a/%2e%2e/b", "/a/%2E/b", "/a%2fb", "/a%2Fb", "/a%5cb", "/a%5Cb", "/a%00", "/a%0d%0aHost:x", "/a%7f", "/a%25b", "/a%2", "/a%zz", "/a%", "/a;b", "/a%3bb", "/a%3Fb", "/a%23b", "/a\x01b", "/a\x7f", "/a b", "/a#b"} {
+		"/a\\b", "/a/%2e%2e/b", "/a/%2E/b", "/a%2fb", "/a%2Fb", "/a%5cb", "/a%5Cb", "/a%00", "/a%0d%0aHost:x", "/a%7f", "/a%25b", "/a%2", "/a%zz", "/a%", "/a;b", "/a%3bb", "/a%3Fb", "/a%23b", "/a\x01b", "/a\x7f", "/a/%c0%ae%c0%ae/b", "/a%C0%AFb", "/a/\xc0\xae./b", "/a%e0%80%ae", "/a%ff", "/a b", "/a#b"} {
 		bad(uri, errPath)
 	}
 	for _, uri := range []string{"/a?b c", "/a?b\tc", "/a?b#c", "/a?\x00", "/a?b\x7f"} {
@@ -226,6 +226,7 @@ func TestAppendQuery(t *testing.T) {
 	f(a+"/cgi-bin/a?", "?access_token=T%40")
 	f(a+"/cgi-bin/a?b=%20&access_token=x&c", "?access_token=T%40&b=%20&c")
 	f(a+"/sns/component/jscode2session?appid="+acc+"&component_access_token=x", "?component_appid="+comp+"&component_access_token=T%40&appid="+acc)
+	f("/sns/component/jscode2session?secret=s&appid="+acc+"&component_appid="+comp, "?component_access_token=T%40&appid="+acc+"&component_appid="+comp)
 	f(a+"/sns/jscode2session?secret=s&js_code=1&access_token=x", "?appid="+acc+"&component_appid="+comp+"&component_access_token=T%40&js_code=1")
 	f("/sns/jscode2session?appid="+own+"&secret=mine&js_code=1", "?appid="+own+"&secret=s3cret&js_code=1")
 	f("/sns/userinfo?access_token=x", "?access_token=x")

@@ -157,7 +157,8 @@ func (u *upstream) exchange(head, body []byte, isHead bool, client net.Conn, res
 		switch {
 		case skip:
 			resp.SkipBody = true
-			closing = closing || resp.StatusCode() == http.StatusSwitchingProtocols
+			// A server that sends a body all the same would have it taken for the next caller's answer.
+			closing = true
 		case n >= 0 && n <= peekSize: // nearly all answers
 			err = resp.ReadBody(br, peekSize)
 		default:

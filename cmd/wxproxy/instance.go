@@ -78,7 +78,8 @@ func open(ctx context.Context, cfg config, log *slog.Logger, watch func(proxy.Ca
 		TicketAge: in.broker.TicketAge, ComponentExpiry: in.broker.ComponentExpiry, Accounts: in.broker.Accounts,
 		Evictions: in.broker.Evictions, SetsDropped: in.broker.SetsDropped,
 		Panicked: func(what string, cause any) {
-			log.Error("BUG: a metric could not be read", "metric", what, "panic", cause)
+			// Only the kind of it: the cause itself can be anything.
+			log.Error("BUG: a metric could not be read", "metric", what, "panic", fmt.Sprintf("%T", cause))
 		},
 	})
 	if in.proxy, err = proxy.New(in.proxyConfig(cfg, p)); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,6 +87,9 @@ type world struct {
 	proxy, callback, admin string // host:port
 	extra, callbackExtra   string // more configuration, of [proxy] and of [callback]
 	store                  string // what stands in [store]; "": a file in dir
+	adminExtra, storeExtra string // of [admin] and of [store]
+	format                 string // of the log; "": text
+	blocks                 string // behind all else
 	cmd                    *exec.Cmd
 	out                    *output
 	seen                   *output // every answer that left it
@@ -163,12 +167,16 @@ listen = %q
 %s
 [admin]
 listen = %q
+%s
 [store]
+%s
 %s
 [log]
 level = "debug"
+format = %q
+%s
 `, sandbox.DefaultComponentAppID, sandbox.DefaultComponentSecret, sandbox.DefaultMessageToken, sandbox.DefaultEncodingAESKey,
-		w.proxy, w.wxURL, w.extra, w.callback, w.callbackExtra, w.admin, store))
+		w.proxy, w.wxURL, w.extra, w.callback, w.callbackExtra, w.admin, w.adminExtra, store, w.storeExtra, cmp.Or(w.format, "text"), w.blocks))
 }
 
 // start runs the program and waits until it serves.
