@@ -197,7 +197,8 @@ func (s *settings) decide(t target, c caller, action []byte) (plan, *problem) {
 	if problem != nil {
 		return p, problem
 	}
-	p.appid, p.drop = appid, paramTokens
+	// What comes as a secret is a key of ours, or an account's real one.
+	p.appid, p.drop = appid, paramTokens|paramSecret
 	component := []byte(nil)
 	if s.component != nil {
 		component = s.component
@@ -212,7 +213,7 @@ func (s *settings) decide(t target, c caller, action []byte) (plan, *problem) {
 	}
 	switch need {
 	case wechat.NeedUser:
-		p.drop = paramStandIn
+		p.drop = paramStandIn | paramSecret
 	case wechat.NeedNothing:
 	case wechat.NeedComponent:
 		if component == nil {
@@ -220,9 +221,6 @@ func (s *settings) decide(t target, c caller, action []byte) (plan, *problem) {
 		}
 		p.holder, p.kind = component, tokens.Component
 		p.component = p.endpoint.ComponentAppID && present(t.query)&paramComponentAppID == 0
-		if p.endpoint.ComponentAppID {
-			p.drop |= paramSecret // a login's needs none, and what comes as one is a key of ours, or a real secret
-		}
 	case wechat.NeedSecret:
 		return s.login(p, t, isComponent)
 	case wechat.NeedAccount:
@@ -248,14 +246,14 @@ func (s *settings) login(p plan, t target, isComponent bool) (plan, *problem) {
 	}
 	if secret, ok := s.apps[text(p.appid)]; ok {
 		p.kind, p.secret = tokens.App, secret
-		p.drop |= paramSecret | paramAppID
+		p.drop |= paramAppID
 		return p, nil
 	}
 	if s.component == nil {
 		return p, errNoComponent
 	}
 	p.path, p.holder, p.kind = p.endpoint.Twin, s.component, tokens.Component
-	p.drop |= paramSecret | paramComponentAppID
+	p.drop |= paramComponentAppID
 	p.component = true
 	p.withAppID = present(t.query)&paramAppID == 0
 	return p, nil

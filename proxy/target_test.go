@@ -130,7 +130,7 @@ func TestDecide(t *testing.T) {
 			got = here
 		case !plan.secret.IsEmpty():
 			got = "secret of " + string(plan.appid)
-		case plan.drop == paramStandIn:
+		case plan.drop == paramStandIn|paramSecret:
 			got = "as it is"
 		default:
 			got = "no token"
@@ -225,6 +225,8 @@ func TestAppendQuery(t *testing.T) {
 	f(a+"/cgi-bin/a", "?access_token=T%40")
 	f(a+"/cgi-bin/a?", "?access_token=T%40")
 	f(a+"/cgi-bin/a?b=%20&access_token=x&c", "?access_token=T%40&b=%20&c")
+	f(a+"/cgi-bin/a?secret=s&b", "?access_token=T%40&b")
+	f("/sns/userinfo?access_token=x&s%65cret=s", "?access_token=x")
 	f(a+"/sns/component/jscode2session?appid="+acc+"&component_access_token=x", "?component_appid="+comp+"&component_access_token=T%40&appid="+acc)
 	f("/sns/component/jscode2session?secret=s&appid="+acc+"&component_appid="+comp, "?component_access_token=T%40&appid="+acc+"&component_appid="+comp)
 	f(a+"/sns/jscode2session?secret=s&js_code=1&access_token=x", "?appid="+acc+"&component_appid="+comp+"&component_access_token=T%40&js_code=1")

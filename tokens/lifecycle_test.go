@@ -248,6 +248,14 @@ func TestRebuilt(t *testing.T) {
 	}
 }
 
+// past waits until the millisecond in which something was written is over: a comparison takes what was written since it began
+// for newer than what it read.
+func past(t *testing.T) {
+	t.Helper()
+	now := time.Now().UnixMilli()
+	eventually(t, func() bool { return time.Now().UnixMilli() > now })
+}
+
 // Sync takes over what WeChat lists, and finds out who has left.
 func TestSync(t *testing.T) {
 	s, client := newScript(t)
@@ -263,6 +271,7 @@ func TestSync(t *testing.T) {
 	if err := b.Withdraw(t.Context(), left, time.Unix(1500, 0)); err != nil {
 		t.Fatal(err)
 	}
+	past(t)
 	// B has left without a word; the withdrawn one has come back later; one is new; A has another refresh token.
 	s.knows(map[string]listed{accountA: {"other", 1000}, left: {"back", 2000}, unknown: {"new", 3000}})
 	r, err := b.Sync(t.Context())
@@ -277,6 +286,7 @@ func TestSync(t *testing.T) {
 	if a, err := b.Account(t.Context(), accountA); err != nil || a.RefreshToken != wechat.NewSecret("other").Fingerprint() {
 		t.Errorf("%+v %v", a, err)
 	}
+	past(t)
 	if r, err = b.Sync(t.Context()); err != nil || r.Unchanged != 3 || r.Added+r.Recovered+r.Revoked != 0 {
 		t.Errorf("again: %+v %v", r, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"time"
 
@@ -62,7 +63,10 @@ func (b *Broker) sync(ctx context.Context) (r SyncResult, err error) {
 	if err := b.noteSync(ctx, func(s *synced) bool { s.Begun = millis(began); return true }); err != nil {
 		return r, err
 	}
-	listed := make(map[string]struct{})
+	// A hash of each: a million names would take ten times the room, and that two are alike is not to be feared.
+	seed := maphash.MakeSeed()
+	listed := make(map[uint64]struct{})
+	isListed := func(appid string) bool { _, ok := listed[maphash.String(seed, appid)]; return ok }
 	for offset, total := 0, 1; offset < total; {
 		var page []wechat.Authorizer
 		err := b.asComponent(ctx, func(component string, token wechat.Secret) error {
@@ -81,11 +85,11 @@ func (b *Broker) sync(ctx context.Context) (r SyncResult, err error) {
 			return r, err
 		}
 		for _, l := range page {
-			listed[l.AppID] = struct{}{}
+			listed[maphash.String(seed, l.AppID)] = struct{}{}
 		}
 	}
 	r.Listed = len(listed)
-	if r.Revoked, err = b.revokeMissing(ctx, listed, began); err != nil {
+	if r.Revoked, err = b.revokeMissing(ctx, isListed, began); err != nil {
 		return r, err
 	}
 	r.Took = b.now().Sub(began)
@@ -206,7 +210,7 @@ func (a *account) agrees(l wechat.Authorizer, created int64, asked time.Time) bo
 
 // revokeMissing finds the accounts that WeChat does not list. It may have forgotten one because others left while
 // the list was read, so each is asked for once more.
-func (b *Broker) revokeMissing(ctx context.Context, listed map[string]struct{}, began time.Time) (revoked int, err error) {
+func (b *Broker) revokeMissing(ctx context.Context, isListed func(appid string) bool, began time.Time) (revoked int, err error) {
 	type missing struct {
 		appid string
 		acc   *account
@@ -214,7 +218,7 @@ func (b *Broker) revokeMissing(ctx context.Context, listed map[string]struct{}, 
 	var all []missing
 	err = b.store.List(ctx, accountPrefix, "", func(key string, raw []byte) bool {
 		appid := strings.TrimPrefix(key, accountPrefix)
-		if _, ok := listed[appid]; ok || b.Kind(appid) != Authorizer {
+		if isListed(appid) || b.Kind(appid) != Authorizer {
 			return true
 		}
 		acc, err := decodeAccount(raw)
