@@ -5,7 +5,7 @@ FUZZTIME    ?= 20s
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test lint unit alloc conformance soak fuzz bench demo clean
+.PHONY: help build test lint unit alloc conformance soak fuzz bench peers guard demo clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -56,6 +56,12 @@ fuzz: ## each fuzz target for FUZZTIME
 
 bench: ## the figures of the hot path
 	go test -run '^$$' -bench . -benchmem ./wechat ./tokens ./proxy ./metrics
+
+peers: ## the cost of a call beside nginx, HAProxy and bare fasthttp; draws the chart of BENCHMARKS.md
+	bench/run.sh
+
+guard: ## fails where a call costs more than 1.35 times the same call through the barest proxy
+	go run ./bench/guard -limit 1.35
 
 clean: ## what was built or installed here
 	rm -rf wxproxy .tools .bench conformance/*/node_modules

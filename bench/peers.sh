@@ -5,11 +5,15 @@
 #   bench/peers.sh [seconds]     ROUNDS=3 CONNS=64
 #   TLS=1 bench/peers.sh         WeChat's side speaks TLS, as in life
 #
-# Needs nginx with the Lua module, haproxy and wrk (Debian: nginx-core libnginx-mod-http-lua haproxy wrk), openssl, Go.
+# Needs nginx with the Lua module, haproxy, wrk and openssl, which it installs where it can (Debian), and Go. RESULTS=file
+# gets the last table too.
 set -u
 cd "$(dirname "$0")/.."
 here=$PWD/bench secs=${1:-8} conns=${CONNS:-64} rounds=${ROUNDS:-3} tls=${TLS:-} t=/tmp/bench
-for tool in nginx haproxy wrk openssl; do command -v $tool >/dev/null || { echo "peers.sh: $tool is missing"; exit 1; }; done
+packages=()
+for tool in nginx haproxy wrk openssl; do command -v $tool >/dev/null || packages+=(${tool/nginx/nginx-core}); done
+[ -e /usr/share/nginx/modules-available/mod-http-lua.conf ] || packages+=(libnginx-mod-http-lua)
+[ ${#packages[@]} = 0 ] || { apt-get install -y --no-install-recommends "${packages[@]}" || { apt-get update && apt-get install -y --no-install-recommends "${packages[@]}"; }; } || { echo "peers.sh: install ${packages[*]} by hand"; exit 1; }
 rm -rf $t; mkdir -p $t/conf
 openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=api.weixin.qq.com -addext subjectAltName=DNS:api.weixin.qq.com,IP:127.0.0.1 -keyout $t/key.pem -out $t/cert.pem 2>/dev/null
 go build -o $t/wxproxy ./cmd/wxproxy && go build -o $t/prime ./bench/prime && go build -o $t/bare ./bench/bare || exit 1
@@ -20,7 +24,7 @@ if [ -n "$tls" ]; then
   sed -i "s#127.0.0.1:9100;#127.0.0.1:9101;#; s#proxy_pass http://#proxy_ssl_session_reuse on; proxy_ssl_server_name on; proxy_ssl_name api.weixin.qq.com; proxy_pass https://#" $t/conf/nginx-static.conf $t/conf/nginx-lua.conf
   sed -i "s#server s 127.0.0.1:9100#server s 127.0.0.1:9101 ssl verify none sni str(api.weixin.qq.com)#" $t/conf/haproxy.cfg
 fi
-component=wxcccccccccccccccc account=wx1234567890abcdef token=benchtoken key=abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG
+component=wxcccccccccccccccc account=wx1234567890abcdef caller=bench-caller-key token=benchtoken key=abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG
 cat > $t/config.toml <<TOML
 [component]
 appid = "$component"
@@ -37,6 +41,9 @@ listen = "127.0.0.1:9208"
 listen = "127.0.0.1:9209"
 [store]
 url = "file:$t/bench.db"
+[[caller]]
+name = "bench"
+key_sha256 = "$(printf %s "$caller" | sha256sum | cut -d' ' -f1)"
 TOML
 pids=()
 start() { "$@" >$t/last.log 2>&1 & pids+=($!); last=$!; }
@@ -54,6 +61,7 @@ cat > $t/post.lua <<'LUA'
 wrk.method = "POST"
 wrk.body = '{"touser":"OPENID","msgtype":"text","text":{"content":"hello world"}}'
 wrk.headers["Content-Type"] = "application/json"
+wrk.headers["X-Wxproxy-Key"] = "bench-caller-key"
 LUA
 sleep 2
 $t/prime -callback http://127.0.0.1:9208 -component $component -token $token -key $key -account $account >/dev/null || exit 1
@@ -71,4 +79,4 @@ done; done | tee $t/out.txt
 echo "median processor time for one call, and its ratio to nginx with Lua:"
 for n in "${order[@]}"; do
   awk -v n="$n" '$1==n{print $6}' $t/out.txt | sort -n | awk -v n="$n" '{a[NR]=$1} END{print n, a[int((NR+1)/2)]}'
-done | awk '{v[$1]=$2; o[NR]=$1} END{for(i=1;i<=NR;i++) printf "%-14s %6.1f us  %.2f\n", o[i], v[o[i]], v[o[i]]/v["nginx-lua"]}' | sort -k2n
+done | awk '{v[$1]=$2; o[NR]=$1} END{for(i=1;i<=NR;i++) printf "%-14s %6.1f us  %.2f\n", o[i], v[o[i]], v[o[i]]/v["nginx-lua"]}' | sort -k2n | tee ${RESULTS:+"$RESULTS"}

@@ -24,6 +24,7 @@ func TestImports(t *testing.T) {
 		"wxproxy/bench/bare":        {},
 		"wxproxy/bench/guard":       {"wxproxy/sandbox"},
 		"wxproxy/bench/scale":       {},
+		"wxproxy/bench/chart":       {},
 		"wxproxy/conformance":       {},
 	}
 	only := map[string]string{ // a library → the one package that may import it, and packages below bench
