@@ -207,7 +207,7 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 	ask(hostileKey, "GET", "/sns/jscode2session?js_code=x&appid="+accountA, "")
 
 	// The internet: pushes, the pages, and everything that is not there.
-	nobodys := []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/vars", "/metrics", "/api/status", "/readyz", "/", "/config.toml", "/../config.toml", "/" + accountA + "/events"}
+	nobodys := []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/vars", "/metrics", "/api/status", "/readyz", "/", "/config.toml", "/../config.toml", "/" + accountA + "/event"}
 	for _, path := range nobodys {
 		if status, _ := w.exchange(w.callback, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); status != 404 {
 			t.Errorf("callback %s: %d", path, status)
@@ -234,7 +234,7 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 		w.push("<xml>"+w.wx.Ticket(), spoil)
 	}
 	for _, method := range []string{"GET", "HEAD", "POST", "TRACE", "ODD"} {
-		for _, path := range []string{"/authorize", "/authorize?return_to=http://127.0.0.1:1/back", "/authorized?auth_code=" + url.QueryEscape(w.wx.AuthorizationCode(accountA)) + "&expires_in=600", "/authorized?auth_code=x", "/component/events", "/healthz"} {
+		for _, path := range []string{"/authorize", "/authorize?return_to=http://127.0.0.1:1/back", "/authorized?auth_code=" + url.QueryEscape(w.wx.AuthorizationCode(accountA)) + "&expires_in=600", "/authorized?auth_code=x", "/component/events", "/" + accountA + "/events", "/healthz"} {
 			w.exchange(w.callback, method+" "+path+" HTTP/1.1\r\nHost: "+w.callback+"\r\n\r\n")
 		}
 	}

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 
 	"wxproxy/console"
 	"wxproxy/proxy"
+	"wxproxy/wechat"
 )
 
 // about is what the console says of the program. The store is named by its kind: its URL can hold a
@@ -37,7 +39,7 @@ func (in *instance) explain(appid, method, path, caller string) (console.Explana
 	switch {
 	case e.Answered:
 		out.Note = "wxproxy answers this by itself: SDKs fetch their tokens here"
-	case e.Credential == "none" && len(e.Removes) == 0:
+	case e.Credential == "none" && !slices.Contains(e.Removes, wechat.AccessToken):
 		out.Note = "what the caller sends as a token is an end user's, and passes as it is"
 	}
 	if caller != "" {
