@@ -29,12 +29,15 @@ type sdk struct {
 	code     bool // it has mini program codes
 	platform bool // it has a third-party mode
 	mini     bool // it has a client for mini programs of its own, with a token of its own
+	forgets  bool // of api_query_auth's answer it keeps the refresh token only, and asks for an access token
 }
 
 var sdks = []sdk{
 	{name: "co-wechat-api", node: true, code: true, mini: true},
 	{name: "wechat-api", node: true},
 	{name: "node-easywechat", node: true, code: true, mini: true, platform: true},
+	{name: "silenceper", code: true, mini: true, platform: true, forgets: true},
+	{name: "chanxuehong"},
 }
 
 // mode is a way to point an SDK at wxproxy.
@@ -156,6 +159,9 @@ func (s sdk) run(t *testing.T, m mode, command []string) {
 		want = map[string]int{"/cgi-bin/token": 0, "/cgi-bin/component/api_component_token": 1, "/cgi-bin/component/api_query_auth": 0, "/cgi-bin/component/api_authorizer_token": 2}
 		if exchanges {
 			want["/cgi-bin/component/api_query_auth"], want["/cgi-bin/component/api_authorizer_token"] = 1, 1
+			if s.forgets {
+				want["/cgi-bin/component/api_authorizer_token"]++
+			}
 		}
 	}
 	for path, n := range want {
