@@ -37,8 +37,8 @@ type Platform struct {
 	Mini        func(appid, refreshToken string) (Mini, error)
 }
 
-// SDK makes the clients. base is what the SDK is to call in place of https://api.weixin.qq.com. Mini and Platform may
-// be nil.
+// SDK makes the clients. base is what the SDK is to call in place of https://api.weixin.qq.com. What it does not have
+// is nil, but not both Account and Mini.
 type SDK struct {
 	Account  func(base, appid, secret string) Account
 	Mini     func(base, appid, secret string) Mini
@@ -220,7 +220,9 @@ func (p Platform) run(appid, miniAppID string) {
 func Run(sdk SDK) {
 	base, appid, mini, secret := env("BASE_URL"), env("APPID"), env("MINI_APPID"), env("SECRET")
 	both := func(accountBase, miniBase string) {
-		sdk.Account(accountBase, appid, secret).run(appid)
+		if sdk.Account != nil {
+			sdk.Account(accountBase, appid, secret).run(appid)
+		}
 		if sdk.Mini != nil {
 			sdk.Mini(miniBase, mini, secret).run(mini)
 		}
@@ -239,14 +241,16 @@ func Run(sdk SDK) {
 		}
 		p.run(appid, mini)
 	case "refused":
-		step("a wrong secret is 40125", func() error {
-			_, err := sdk.Account(base, appid, "not-the-key").User(openid)
-			return refuses("40125", err)
-		})
-		step("a wrong appid is 40013", func() error {
-			_, err := sdk.Account(base, "wxeeeeeeeeeeeeeeee", secret).User(openid)
-			return refuses("40013", err)
-		})
+		call := func(appid, secret string) (err error) {
+			if sdk.Account != nil {
+				_, err = sdk.Account(base, appid, secret).User(openid)
+			} else {
+				_, err = sdk.Mini(base, appid, secret).Code("scene=1", "pages/index")
+			}
+			return err
+		}
+		step("a wrong secret is 40125", func() error { return refuses("40125", call(appid, "not-the-key")) })
+		step("a wrong appid is 40013", func() error { return refuses("40013", call("wxeeeeeeeeeeeeeeee", secret)) })
 	default:
 		fail("the environment", fmt.Errorf("no mode %q", mode))
 	}
