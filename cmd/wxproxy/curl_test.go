@@ -49,6 +49,7 @@ func TestCurl(t *testing.T) {
 		"JSON":                      {silent + `-x http://x:$KEY@$PROXY -d @$DIR/form.json http://api.weixin.qq.com/$A/cgi-bin/menu/create`, `"errcode":0`},
 		"an upload":                 {silent + `-x http://x:$KEY@$PROXY -F media=@$DIR/picture.jpg "http://api.weixin.qq.com/$A/cgi-bin/media/upload?type=image"`, `"media_id":"`},
 		"chunked":                   {silent + `-x http://x:$KEY@$PROXY -H 'Transfer-Encoding: chunked' -d @$DIR/form.json http://api.weixin.qq.com/$A/cgi-bin/menu/create`, `"errcode":0`},
+		"Bearer":                    {silent + `-H "Authorization: Bearer $KEY" "http://$PROXY/$A/cgi-bin/user/get"`, `"total":3`},
 		"the base URL":              {silent + `"http://x:$KEY@$PROXY/$A/cgi-bin/user/info?openid=oSandboxUser0000000000000001&lang=zh_CN"`, `"openid":"oSandboxUser0000000000000001"`},
 		"no key":                    {silent + `-x $PROXY ` + prefixed, `{"errcode":-401,`},
 		"a wrong key":               {silent + `-x http://x:wrong@$PROXY ` + prefixed, `{"errcode":-401,`},
