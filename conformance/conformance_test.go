@@ -29,12 +29,18 @@ type sdk struct {
 	code     bool // it has mini program codes
 	platform bool // it has a third-party mode
 	mini     bool // it has a client for mini programs of its own, with a token of its own
+	only     bool // it has that client only
+	forgets  bool // of api_query_auth's answer it keeps the refresh token only, and asks for an access token
 }
 
 var sdks = []sdk{
 	{name: "co-wechat-api", node: true, code: true, mini: true},
 	{name: "wechat-api", node: true},
 	{name: "node-easywechat", node: true, code: true, mini: true, platform: true},
+	{name: "silenceper", code: true, mini: true, platform: true, forgets: true},
+	{name: "chanxuehong"},
+	{name: "fastwego", code: true, mini: true, platform: true},
+	{name: "weapp", code: true, mini: true, only: true},
 }
 
 // mode is a way to point an SDK at wxproxy.
@@ -149,13 +155,16 @@ func (s sdk) run(t *testing.T, m mode, command []string) {
 		t.Errorf("the SDK got %s", bad)
 	}
 	want := map[string]int{"/cgi-bin/token": 1, "/cgi-bin/component/api_component_token": 0, "/cgi-bin/component/api_query_auth": 0, "/cgi-bin/component/api_authorizer_token": 0}
-	if s.mini {
+	if s.mini && !s.only {
 		want["/cgi-bin/token"]++
 	}
 	if m.env == "platform" {
 		want = map[string]int{"/cgi-bin/token": 0, "/cgi-bin/component/api_component_token": 1, "/cgi-bin/component/api_query_auth": 0, "/cgi-bin/component/api_authorizer_token": 2}
 		if exchanges {
 			want["/cgi-bin/component/api_query_auth"], want["/cgi-bin/component/api_authorizer_token"] = 1, 1
+			if s.forgets {
+				want["/cgi-bin/component/api_authorizer_token"]++
+			}
 		}
 	}
 	for path, n := range want {
@@ -197,6 +206,9 @@ func (s sdk) renewals(t *testing.T, w *world, m mode) {
 		if s.code {
 			want[miniAppid]++
 		}
+	}
+	if s.only {
+		want[appid] = 0
 	}
 	if m.env == "platform" {
 		want["component"] = 1

@@ -1,0 +1,3 @@
+module wxproxy/conformance/scenario
+
+go 1.26.0
