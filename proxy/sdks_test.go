@@ -19,8 +19,8 @@ type recorded struct {
 	header            http.Header
 }
 
-// recorder is a WeChat that remembers calls and answers with headers.
-func recorder(t *testing.T, headers map[string]string) (url string, last func() recorded) {
+// remembering is a WeChat that remembers calls and answers with headers.
+func remembering(t *testing.T, headers map[string]string) (url string, last func() recorded) {
 	var mu sync.Mutex
 	var r recorded
 	url = wechatServer(t, func(w http.ResponseWriter, req *http.Request) {
@@ -39,7 +39,7 @@ func recorder(t *testing.T, headers map[string]string) (url string, last func() 
 // Bodies are full of appids that the call is not for: a mini program that a message leads to, an account that is
 // bound, a component's in the place of an account's.
 func TestBodiesNameNobody(t *testing.T) {
-	up, last := recorder(t, nil)
+	up, last := remembering(t, nil)
 	mine := named("orders", ordersKey)
 	mine.AppIDs = []string{account} // for another one it would be 403
 	_, addr := start(t, up, func(c *proxy.Config) { c.Callers = []proxy.Caller{mine} })
@@ -63,7 +63,7 @@ func TestBodiesNameNobody(t *testing.T) {
 
 // SDKs that keep the ticket themselves send whatever they were primed with, or have none.
 func TestAnyTicketWillDo(t *testing.T) {
-	up, last := recorder(t, nil)
+	up, last := remembering(t, nil)
 	_, addr := start(t, up, func(c *proxy.Config) { c.Callers = []proxy.Caller{named("orders", ordersKey)} })
 	for _, more := range []string{``, `,"component_verify_ticket":""`, `,"component_verify_ticket":null`, `,"component_verify_ticket":"placeholder"`, `,"component_verify_ticket":{"a":[0]}`,
 		`,"component_verify_ticket":"ticket@@@x","appid":"x","secret":"y","neededText":""`} {
@@ -78,7 +78,7 @@ func TestAnyTicketWillDo(t *testing.T) {
 // Methods and headers are the SDK's: one fetches media with an empty POST, one names the type of a body that is not
 // there, one has no User-Agent. Nothing is insisted on, and nothing is made up.
 func TestCallsOfTheirOwnKind(t *testing.T) {
-	up, last := recorder(t, nil)
+	up, last := remembering(t, nil)
 	_, addr := start(t, up, nil)
 	for _, c := range []struct{ method, headers, body string }{
 		{"GET", "", ""},
@@ -104,7 +104,7 @@ func TestCallsOfTheirOwnKind(t *testing.T) {
 // WeChat is asked for gzip or for nothing, whatever an SDK could undo besides; an SDK that said nothing gets nothing
 // compressed.
 func TestCompressionIsTheSDKs(t *testing.T) {
-	up, last := recorder(t, nil)
+	up, last := remembering(t, nil)
 	_, addr := start(t, up, nil)
 	for accept, want := range map[string]string{
 		"": "", "gzip": "gzip", "gzip, deflate": "gzip", "gzip, compress, deflate, br": "gzip", "gzip, deflate, br, zstd": "gzip", "*": "gzip",
@@ -130,7 +130,7 @@ func TestTypesAndNamesOfFiles(t *testing.T) {
 		{"Content-Type": "application/json; encoding=utf-8"},
 		{"Content-Type": "video/mp4", "Content-disposition": "attachment; filename=\"\xe4\xbd\xa0.mp4\""},
 	} {
-		up, _ := recorder(t, headers)
+		up, _ := remembering(t, headers)
 		_, addr := start(t, up, nil)
 		for _, path := range []string{"/cgi-bin/media/get", "/sns/oauth2/access_token"} {
 			resp, answer := send(t, addr, get("/"+account+path))
@@ -148,7 +148,7 @@ func TestTypesAndNamesOfFiles(t *testing.T) {
 
 // HTTP clients follow redirects, and make a GET of a POST on the way.
 func TestNothingIsRedirected(t *testing.T) {
-	up, last := recorder(t, nil)
+	up, last := remembering(t, nil)
 	_, addr := start(t, up, nil)
 	for path, forwarded := range map[string]string{
 		"//" + account + "/cgi-bin/a": "/cgi-bin/a", "/" + account + "//cgi-bin/a": "/cgi-bin/a", "//" + account + "//cgi-bin/a/": "/cgi-bin/a/",

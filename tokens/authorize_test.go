@@ -37,6 +37,14 @@ func TestTicket(t *testing.T) {
 	if err := b.PutTicket(t.Context(), wechat.NewSecret("ticket@@@0"), c.now().Add(-time.Minute)); !errors.Is(err, tokens.ErrStale) {
 		t.Errorf("an older ticket: %v", err)
 	}
+	// One from the future does not keep the others out.
+	if err := b.PutTicket(t.Context(), wechat.NewSecret("ticket@@@2036"), c.now().Add(10*365*24*time.Hour)); err != nil {
+		t.Error(err)
+	}
+	c.forward(20 * time.Minute)
+	if err := b.PutTicket(t.Context(), wechat.NewSecret("ticket@@@2"), c.now()); err != nil {
+		t.Errorf("after one from the future: %v", err)
+	}
 	c.forward(11 * time.Hour)
 	mustToken(t, b, component) // a ticket serves for twelve hours
 	c.forward(3 * time.Hour)

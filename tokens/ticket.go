@@ -11,8 +11,13 @@ import (
 
 // PutTicket stores a component_verify_ticket durably. created is its CreateTime: the newest counts,
 // and an older one is ErrStale. The same ticket pushed again is a new sign of life.
+//
+// One that is dated far in the future does not keep later ones out: it counts as little newer than our clock.
 func (b *Broker) PutTicket(ctx context.Context, t wechat.Secret, created time.Time) error {
 	component := b.Component()
+	if latest := b.now().Add(ticketAhead); created.After(latest) {
+		created = latest
+	}
 	err := b.store.Update(ctx, ticketKey(component), func(_ context.Context, raw []byte) ([]byte, error) {
 		old, err := decodeTicket(raw)
 		if err != nil {
@@ -51,6 +56,9 @@ func (b *Broker) askComponent(ctx context.Context, appid string, secret wechat.S
 	}
 	return wechat.Grant{}, err
 }
+
+// ticketAhead is by how much WeChat's clock may be ahead of ours, for all that we know.
+const ticketAhead = 15 * time.Minute
 
 // pushPause is the least time between two askings for tickets: the next push comes that late.
 const pushPause = 10 * time.Minute
