@@ -86,10 +86,11 @@ func pathWithin(path, prefix string) bool {
 // it was written.
 func withResult(target, appid, state string) string {
 	target, fragment, hasFragment := strings.Cut(target, "#")
-	switch {
-	case !strings.Contains(target, "?"):
+	// A "?" in a query is a letter like others: only the first one begins it.
+	switch _, query, has := strings.Cut(target, "?"); {
+	case !has:
 		target += "?"
-	case !strings.HasSuffix(target, "?") && !strings.HasSuffix(target, "&"):
+	case query != "" && !strings.HasSuffix(query, "&"):
 		target += "&"
 	}
 	target += "appid=" + url.QueryEscape(appid)
