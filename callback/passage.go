@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"strings"
 	"time"
 )
 
@@ -49,7 +50,8 @@ func sealPassage(key []byte, component string, p passage, now time.Time) string 
 
 // openPassage reads what sealPassage has made, with the same key and for the same component, if its time is not over.
 func openPassage(key []byte, component, s string, now time.Time) (p passage, ok bool) {
-	if len(s) > maxPassage {
+	// The decoder skips line breaks wherever they stand.
+	if len(s) > maxPassage || strings.ContainsAny(s, "\r\n") {
 		return p, false
 	}
 	text, err := passageForm.DecodeString(s)

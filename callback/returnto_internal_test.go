@@ -52,6 +52,7 @@ func FuzzOpenPassage(f *testing.F) {
 	good := sealPassage(key, "wx0000000000000001", p, now)
 	f.Add(good)
 	f.Add(good + "A")
+	f.Add(good + "\n")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, s string) {
 		got, ok := openPassage(key, "wx0000000000000001", s, now)
