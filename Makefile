@@ -5,7 +5,7 @@ FUZZTIME    ?= 20s
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test lint unit alloc conformance soak fuzz bench peers guard demo clean
+.PHONY: help build test lint unit alloc deploy conformance soak fuzz bench peers guard demo clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -16,7 +16,7 @@ build: ## the program, as ./wxproxy
 demo: ## the whole thing in one process, nothing to configure
 	go run ./cmd/wxproxy demo
 
-test: lint unit alloc ## all tests; installs what they need (Debian's packages)
+test: lint unit alloc deploy ## all tests; installs what they need (Debian's packages)
 
 lint: ## formatting, go vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt the files above"; exit 1; }
@@ -29,6 +29,9 @@ unit: ## the tests, with the race detector, in random order
 
 alloc: ## the tests that count allocations, which the race detector would spoil
 	go test -run 'Alloc' ./wechat ./tokens ./proxy ./metrics
+
+deploy: ## the files of deploy/, read with the libraries of docker compose and Kubernetes
+	cd deploy/check && go vet ./... && go test ./...
 
 # An SDK's dependencies are installed anew when its lock file has changed.
 NODE_SDKS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard conformance/*/package-lock.json))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Brings what the tests need beside Go: a real Prometheus with promtool and a real Redis, unpacked into .tools/ and neither
-# installed nor started, a C compiler for the race detector, curl, and Chromium for the pages (not with
-# WXPROXY_NO_BROWSER=1). It may be run again at any time: what is there stays.
+# Brings what the tests need beside Go: a real Prometheus with promtool, a real Redis and a real HAProxy, unpacked into
+# .tools/ and neither installed nor started, a C compiler for the race detector, curl, OpenSSL, systemd-analyze, and Chromium
+# for the pages (not with WXPROXY_NO_BROWSER=1). It may be run again at any time: what is there stays.
 # With the argument "node" it brings Node.js and npm instead, which nothing but the SDKs of `make conformance` needs.
 # WXPROXY_TOOLS names another folder than .tools; the tests read it too.
 set -euo pipefail
@@ -62,54 +62,64 @@ if ! command -v curl >/dev/null; then
     fail "the tests of the demo need curl: install it"
 fi
 
+# deploy/ has a script that needs OpenSSL, and a unit for systemd to read.
+needed=$(for pair in openssl:openssl systemd-analyze:systemd; do command -v "${pair%:*}" >/dev/null || echo "${pair#*:}"; done)
+if [ -n "$needed" ]; then
+  [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt install -y --no-install-recommends $needed ||
+    { cat "$log" >&2; fail "the tests of deploy/ need" $needed": install them"; }
+fi
+
 # The authorisation pages are opened in a real browser. The font has Chinese characters, for screenshots.
 if [ "${WXPROXY_NO_BROWSER:-}" != 1 ] && ! command -v chromium >/dev/null; then
   [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt install -y --no-install-recommends chromium fonts-wqy-microhei ||
     fail "the tests of the pages need chromium: install it, or set WXPROXY_NO_BROWSER=1"
 fi
 
-# Redis, with those of its libraries that the machine does not have. They lie beside it, so each program gets a
-# script in front that says where.
-redis() { "$1/usr/bin/redis-server" --version >/dev/null 2>&1 && "$1/usr/bin/redis-cli" --version >/dev/null 2>&1; }
-if ! redis "$tools"; then
+# unpack NAME PACKAGES PATHS [ARGUMENT]: programs out of packages whose installation would start a server, with those of
+# their libraries that the machine does not have. They lie beside the program, so each gets a script in front that says where.
+# With ARGUMENT a program tells its version.
+unpack() {
+  local name=$1 packages=$2 programs=$3 argument=${4:---version} lib file to
+  there() { for file in $programs; do "$tools/usr/bin/$(basename "$file")" "$argument" >/dev/null 2>&1 || return 1; done; }
+  if there; then return; fi
   command -v apt-get >/dev/null && command -v dpkg >/dev/null ||
-    fail "this is no Debian: put redis-server and redis-cli (6 or later) into $tools/usr/bin by hand, and run this again"
-  packages() { # redis-tools holds the programs; redis-server is but a link and a service
-    echo redis-tools redis-server
-    for lib in $(apt-cache depends --important redis-tools | sed -n 's/^ *|\{0,1\}Depends: \(lib[^<]*\)$/\1/p'); do
-      dpkg -s "$lib" >/dev/null 2>&1 || echo "$lib"
-    done
-  }
-  mkdir "$work/redis"
-  apt-cache show redis-tools >/dev/null 2>&1 || apt-get -qq update >"$log" 2>&1 || true
-  (cd "$work/redis" && apt download $(packages)) ||
-    { cat "$log" >&2; fail "apt-get could not download the package 'redis-server'; is there a network, and a package list?"; }
-  for deb in "$work"/redis/*.deb; do dpkg -x "$deb" "$work/redis/root" || fail "$deb is damaged; run this again"; done
-  find "$work/redis/root" -name 'lib*.so*' -exec cp -P -t "$work/redis" {} +
-  for name in redis-server redis-cli; do
-    cp "$work/redis/root/usr/bin/$name" "$work/redis/$name"
-    cat >"$work/redis/$name.sh" <<'END'
+    fail "this is no Debian: put $(for file in $programs; do basename "$file"; done | xargs) into $tools/usr/bin by hand, and run this again"
+  apt-cache show $packages >/dev/null 2>&1 || apt-get -qq update >"$log" 2>&1 || true
+  for lib in $(apt-cache depends --important $packages | sed -n 's/^ *|\{0,1\}Depends: \(lib[^<]*\)$/\1/p' | sort -u); do
+    dpkg -s "$lib" >/dev/null 2>&1 || packages="$packages $lib"
+  done
+  mkdir "$work/$name"
+  (cd "$work/$name" && apt download $packages) ||
+    { cat "$log" >&2; fail "apt-get could not download $packages; is there a network, and a package list?"; }
+  for file in "$work/$name"/*.deb; do dpkg -x "$file" "$work/$name/root" || fail "$file is damaged; run this again"; done
+  find "$work/$name/root" -name 'lib*.so*' -exec cp -P -t "$work/$name" {} +
+  for file in $programs; do
+    cp "$work/$name/root/$file" "$work/$name/$(basename "$file")"
+    cat >"$work/$name/$(basename "$file").sh" <<END
 #!/bin/sh
-here=$(dirname "$(readlink -f "$0")")/../lib/redis
-LD_LIBRARY_PATH=$here exec "$here/$(basename "$0")" "$@"
+here=\$(dirname "\$(readlink -f "\$0")")/../lib/$name
+LD_LIBRARY_PATH=\$here exec "\$here/\$(basename "\$0")" "\$@"
 END
-    chmod +x "$work/redis/$name.sh"
+    chmod +x "$work/$name/$(basename "$file").sh"
   done
-  rm -rf "$work"/redis/*.deb "$work/redis/root"
-  mkdir -p "$tools/usr/bin" "$tools/usr/lib/redis"
+  rm -rf "$work/$name"/*.deb "$work/$name/root"
+  mkdir -p "$tools/usr/bin" "$tools/usr/lib/$name"
   # Moved in whole, one by one, the scripts last: as above.
-  for file in "$work"/redis/*; do
-    name=$(basename "$file") to=$tools/usr/lib/redis
-    case $name in *.sh) continue ;; esac
-    cp -P "$file" "$to/.$name.$$" && mv -f "$to/.$name.$$" "$to/$name"
+  to=$tools/usr/lib/$name
+  for file in "$work/$name"/*; do
+    case $file in *.sh) continue ;; esac
+    cp -P "$file" "$to/.new.$$" && mv -f "$to/.new.$$" "$to/$(basename "$file")"
   done
-  for name in redis-server redis-cli; do
-    cp "$work/redis/$name.sh" "$tools/usr/bin/.$name.$$"
-    mv -f "$tools/usr/bin/.$name.$$" "$tools/usr/bin/$name"
+  to=$tools/usr/bin
+  for file in "$work/$name"/*.sh; do
+    cp "$file" "$to/.new.$$" && mv -f "$to/.new.$$" "$to/$(basename "$file" .sh)"
   done
-  redis "$tools" || fail "the package 'redis-server' does not run on this machine ($(uname -m))"
-fi
+  there || fail "what the packages $packages hold does not run on this machine ($(uname -m))"
+}
+unpack redis "redis-tools redis-server" "usr/bin/redis-server usr/bin/redis-cli"
+unpack haproxy haproxy usr/sbin/haproxy -v
 
 "$tools/usr/bin/prometheus" --version 2>&1 | sed -n 1p
 "$tools/usr/bin/redis-server" --version
+"$tools/usr/bin/haproxy" -v | sed -n 1p
 echo "tools.sh: all there"

@@ -107,17 +107,18 @@ func hexDigit(c byte) int {
 
 // appendWithout appends q to dst without the parameters in drop.
 func appendWithout(dst, q []byte, drop param) []byte {
-	start, dropped := len(dst), false
+	start, cut := len(dst), false
 	for len(q) > 0 {
 		name, value, n := nextParam(q)
-		dropped = name&drop != 0 || drop&paramStandIn != 0 && name&paramTokens != 0 && spellsStandIn(value)
+		dropped := name&drop != 0 || drop&paramStandIn != 0 && name&paramTokens != 0 && spellsStandIn(value)
 		if !dropped {
 			dst = append(dst, q[:n]...)
 		}
+		cut = dropped && q[n-1] != '&' && q[n-1] != ';'
 		q = q[n:]
 	}
 	// The separator in front of a last parameter that was cut out goes with it.
-	if dropped && len(dst) > start {
+	if cut && len(dst) > start {
 		dst = dst[:len(dst)-1]
 	}
 	return dst

@@ -52,6 +52,7 @@ func FuzzQuery(f *testing.F) {
 	f.Add("a=1&access_token=x&b=2")
 	f.Add("acc%65ss_token=x&%63omponent_access_token=1&&=&a=%2")
 	f.Add("access_token&a;b&component_access_token=")
+	f.Add("&access_token=x&")
 	f.Fuzz(func(t *testing.T, q string) {
 		got := string(appendWithout(nil, []byte(q), paramTokens))
 		if strings.Contains(q, ";") {

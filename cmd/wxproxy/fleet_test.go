@@ -306,7 +306,7 @@ func (r *sharedRedis) start() {
 	r.t.Helper()
 	var out bytes.Buffer
 	os.Remove(r.socket)
-	r.cmd = exec.Command(redisTool(r.t, "redis-server"), "--port", "0", "--unixsocket", r.socket, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no", "--dir", r.dir)
+	r.cmd = exec.Command(toolPath(r.t, "redis-server"), "--port", "0", "--unixsocket", r.socket, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no", "--dir", r.dir)
 	r.cmd.Stdout, r.cmd.Stderr = &out, &out
 	if err := r.cmd.Start(); err != nil {
 		r.t.Fatal(err)

@@ -138,7 +138,7 @@ type redisServer struct {
 }
 
 // redisTool is where .ci/tools.sh has put name, or where the machine has it.
-func redisTool(t *testing.T, name string) string {
+func toolPath(t *testing.T, name string) string {
 	t.Helper()
 	folder := os.Getenv("WXPROXY_TOOLS")
 	if folder == "" {
@@ -159,7 +159,7 @@ func redisTool(t *testing.T, name string) string {
 
 func startRedis(t *testing.T) *redisServer {
 	t.Helper()
-	server, cli := redisTool(t, "redis-server"), redisTool(t, "redis-cli")
+	server, cli := toolPath(t, "redis-server"), toolPath(t, "redis-cli")
 	dir, err := os.MkdirTemp("", "redis") // t.TempDir can be too long for the name of a socket
 	if err != nil {
 		t.Fatal(err)

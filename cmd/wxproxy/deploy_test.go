@@ -1,0 +1,457 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"wxproxy/sandbox"
+)
+
+const deployFolder = "../../deploy"
+
+// deployed reads a file of deploy/ and puts in what a container would find in other places.
+func deployed(t *testing.T, name string, replace ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(deployFolder, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	for i := 0; i < len(replace); i += 2 {
+		if !strings.Contains(text, replace[i]) {
+			t.Fatalf("%s has no %q", name, replace[i])
+		}
+		text = strings.ReplaceAll(text, replace[i], replace[i+1])
+	}
+	return text
+}
+
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// composed is what deploy/compose says, without containers: each program started with the configuration that it has there.
+type composed struct {
+	*fleet
+	secrets           string // the folder
+	key               string // a caller's
+	callers, callback string // the balancer's addresses
+	log               *output
+	client            *http.Client // trusts the balancer's certificate
+	startRedis        func() *exec.Cmd
+}
+
+// run starts a program that ends with the test.
+func run(t *testing.T, out io.Writer, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	return cmd
+}
+
+func newComposed(t *testing.T) *composed {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts HAProxy, Redis and three wxproxies")
+	}
+	dir, err := os.MkdirTemp("", "deploy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	wx, err := sandbox.New(sandbox.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(wx)
+	t.Cleanup(srv.Close)
+	c := &composed{fleet: &fleet{t: t, wx: wx, wxURL: srv.URL, dir: dir}, secrets: filepath.Join(dir, "secrets") + "/", key: "wxk_theKeyOfOneCaller",
+		callers: freeAddr(t), callback: freeAddr(t), log: &output{}}
+	c.fleet.client = &http.Client{Timeout: time.Minute}
+	c.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: c.makeSecrets(), MaxIdleConnsPerHost: 100},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	t.Cleanup(c.client.CloseIdleConnections)
+
+	redis := freeAddr(t)
+	_, port, _ := strings.Cut(redis, ":")
+	conf := write(t, dir, "redis.conf", deployed(t, "compose/redis.conf", "/run/secrets/", c.secrets, "dir /data", "dir "+dir))
+	c.startRedis = func() *exec.Cmd {
+		return run(t, io.Discard, toolPath(t, "redis-server"), conf, "--bind", "127.0.0.1", "--port", port)
+	}
+
+	sum := sha256.Sum256([]byte(c.key))
+	balance := []string{"bind :8080", "bind " + c.callers, "bind :8443", "bind " + c.callback, "/run/secrets/", c.secrets}
+	for i := range 3 {
+		r := &replica{f: c.fleet, proxy: freeAddr(t), callback: freeAddr(t), admin: freeAddr(t), out: &output{}}
+		r.config = write(t, dir, fmt.Sprintf("config%d.toml", i), deployed(t, "compose/config.toml",
+			"wx0000000000000000", sandbox.DefaultComponentAppID, "/run/secrets/", c.secrets, "redis:6379", redis, strings.Repeat("0", 64), hex.EncodeToString(sum[:]),
+			"0.0.0.0:8080", r.proxy, "0.0.0.0:8081", r.callback, "0.0.0.0:8082", r.admin, "[proxy]", fmt.Sprintf("[proxy]\nupstream = %q", srv.URL)))
+		c.replicas = append(c.replicas, r)
+		name := fmt.Sprintf("wxproxy-%d:", i+1)
+		_, admin, _ := strings.Cut(r.admin, ":")
+		balance = append(balance, name+"8080 check port 8082", r.proxy+" check port "+admin, name+"8081", r.callback)
+	}
+	t.Cleanup(func() {
+		for _, r := range c.replicas {
+			r.kill()
+			if t.Failed() {
+				t.Logf("%s said:\n%s", r.proxy, tail(r.out.String(), 3000))
+			}
+		}
+		if t.Failed() {
+			t.Logf("the balancer said:\n%s", tail(c.log.String(), 3000))
+		}
+	})
+	haproxy := write(t, dir, "haproxy.cfg", deployed(t, "compose/haproxy.cfg", balance...))
+	run(t, c.log, toolPath(t, "haproxy"), "-db", "-f", haproxy)
+	return c
+}
+
+// makeSecrets has secrets.sh do its work, and brings what it asks for.
+func (c *composed) makeSecrets() *tls.Config {
+	t := c.t
+	t.Helper()
+	script := write(t, c.dir, "secrets.sh", deployed(t, "compose/secrets.sh"))
+	out, err := exec.Command("sh", script).CombinedOutput()
+	if err == nil || strings.Count(string(out), "MISSING") != 4 || strings.Count(string(out), "made") != 5 {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	certificate := exec.Command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=wx.example.com",
+		"-addext", "subjectAltName=IP:127.0.0.1", "-keyout", c.secrets+"key.pem", "-out", c.secrets+"tls.pem")
+	if out, err := certificate.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	chain, err := os.ReadFile(c.secrets + "tls.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(c.secrets + "key.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, c.secrets, "tls.pem", string(chain)+string(key))
+	write(t, c.secrets, "appsecret", sandbox.DefaultComponentSecret)
+	write(t, c.secrets, "message_token", sandbox.DefaultMessageToken)
+	write(t, c.secrets, "message_key", sandbox.DefaultEncodingAESKey+"\n")
+	before, err := os.ReadFile(c.secrets + "store_key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("sh", script).CombinedOutput(); err != nil || strings.Contains(string(out), "made") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if after, _ := os.ReadFile(c.secrets + "store_key"); !bytes.Equal(before, after) {
+		t.Fatal("the second run has made another store_key")
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(chain)
+	return &tls.Config{RootCAs: roots}
+}
+
+// call makes one call by the balancer, without a second try.
+func (c *composed) call(account string) (a answer) {
+	body := `{"touser":"oSandboxUser0000000000000001","msgtype":"text","text":{"content":"hello"}}`
+	req, err := http.NewRequest("POST", "http://"+c.callers+"/"+account+"/cgi-bin/message/custom/send?access_token="+c.key, io.NopCloser(strings.NewReader(body)))
+	if err != nil {
+		return answer{err: err}
+	}
+	req.ContentLength = int64(len(body))
+	req.Header.Set("Authorization", "Bearer "+c.key)
+	began := time.Now()
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return answer{err: err, took: time.Since(began)}
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return answer{status: resp.StatusCode, token: resp.Header.Get("X-Wxproxy-Token"), text: string(b), err: err, took: time.Since(began)}
+}
+
+func (c *composed) status(address string) int {
+	resp, err := c.client.Get(address)
+	if err != nil {
+		return 0
+	}
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// What deploy/compose has, put together, is one wxproxy that no restart of a part interrupts.
+func TestDeployCompose(t *testing.T) {
+	c := newComposed(t)
+	redis := c.startRedis()
+	if out, err := wxproxy(t, "check", "--config", c.replicas[0].config).CombinedOutput(); err != nil {
+		eventually(t, func() bool { // the Redis has only just been started
+			out, err = wxproxy(t, "check", "--config", c.replicas[0].config).CombinedOutput()
+			return err == nil
+		})
+	} else if strings.Contains(string(out), "warn") {
+		t.Errorf("%s", out)
+	}
+	for _, r := range c.replicas {
+		r.start()
+	}
+	// WeChat comes by TLS.
+	internet := &url.URL{Scheme: "https", Host: c.callback}
+	public := httptest.NewServer(&httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Transport: c.client.Transport, Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(internet) }})
+	t.Cleanup(public.Close)
+	if err := c.wx.SetPushURL(public.URL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return c.wx.PushTicket(t.Context()) == nil })
+	if _, err := c.wx.Authorize(t.Context(), accountA); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return c.call(accountA).ok() })
+	for path, want := range map[string]int{"/component/events": 405, "/wx0123456789abcdef/events": 405, "/authorize": 503, "/healthz": 404, "/metrics": 404, "/api/accounts": 404, "/": 404, "/wx0123456789abcdef/events/x": 404} {
+		if got := c.status(internet.String() + path); got != want {
+			t.Errorf("%s from the internet: %d, want %d", path, got, want)
+		}
+	}
+	if got := c.status("http://" + c.callers + "/" + accountA + "/cgi-bin/user/info"); got != 401 {
+		t.Errorf("a call without a key: %d", got)
+	}
+	c.scraped()
+
+	// One after the other is restarted. Nobody has to try twice.
+	calls, stop := c.load()
+	for _, r := range c.replicas {
+		time.Sleep(500 * time.Millisecond)
+		r.stop()
+		time.Sleep(500 * time.Millisecond)
+		r.start()
+		eventually(t, func() bool { status, _ := r.get("/readyz"); return status == 200 })
+		time.Sleep(2500 * time.Millisecond) // the balancer's next look, with a container's time to start
+	}
+	// One dies, and the calls that it was at with it.
+	n := calls.Load()
+	stop()
+	t.Logf("%d calls while each was restarted, none failed", n)
+	c.replicas[0].kill()
+	for range 200 {
+		if a := c.call(accountA); !a.ok() {
+			t.Fatalf("one of three is dead: %v", a)
+		}
+	}
+	c.replicas[0].start()
+
+	// Without a Redis no wxproxy is ready, and those that run go on with what they have.
+	for _, r := range c.replicas {
+		eventually(t, func() bool { return r.callWith(c.key, accountA) })
+	}
+	redis.Process.Kill()
+	redis.Wait()
+	for _, r := range c.replicas {
+		eventually(t, func() bool { status, _ := r.get("/readyz"); return status == 503 })
+	}
+	until := time.Now().Add(4 * time.Second)
+	for time.Now().Before(until) {
+		if a := c.call(accountA); !a.ok() {
+			t.Fatalf("the Redis is away: %v", a)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	c.startRedis() // with what it had
+	for _, r := range c.replicas {
+		eventually(t, func() bool { status, _ := r.get("/readyz"); return status == 200 })
+	}
+	if a := c.call(accountA); !a.ok() {
+		t.Errorf("the Redis is back: %v", a)
+	}
+	if log := c.log.String(); !strings.Contains(log, "/cgi-bin/message/custom/send") || strings.Contains(log, "access_token") || strings.Contains(log, c.key) {
+		t.Errorf("the balancer's log:\n%s", tail(log, 2000))
+	}
+}
+
+// callWith makes one call at this replica, and wants it to succeed.
+func (r *replica) callWith(key, account string) bool {
+	req, err := http.NewRequest("GET", "http://"+r.proxy+"/"+account+"/cgi-bin/user/info?openid=oSandboxUser0000000000000001", nil)
+	if err != nil {
+		return false
+	}
+	req.Header.Set("X-Wxproxy-Key", key)
+	resp, err := r.f.client.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode == 200 && strings.Contains(string(b), "openid")
+}
+
+// load makes calls until it is stopped; one that fails is an error.
+func (c *composed) load() (calls *atomic.Int64, stop func()) {
+	calls = &atomic.Int64{}
+	end := make(chan struct{})
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for {
+				select {
+				case <-end:
+					return
+				case <-time.After(10 * time.Millisecond):
+				}
+				calls.Add(1)
+				if a := c.call(accountA); !a.ok() {
+					c.t.Errorf("%v", a)
+				}
+			}
+		})
+	}
+	return calls, func() { close(end); all.Wait() }
+}
+
+// scraped has a Prometheus, with the configuration and the rules of deploy/, find all three.
+func (c *composed) scraped() {
+	t := c.t
+	t.Helper()
+	write(t, c.dir, "rules.yml", deployed(t, "prometheus/rules.yml"))
+	replace := []string{"/run/secrets/", c.secrets, "scrape_interval: 15s", "scrape_interval: 1s", "evaluation_interval: 15s", "evaluation_interval: 1s"}
+	for i, r := range c.replicas {
+		replace = append(replace, fmt.Sprintf("wxproxy-%d:8082", i+1), r.admin)
+	}
+	config := write(t, c.dir, "prometheus.yml", deployed(t, "compose/prometheus.yml", replace...))
+	address := freeAddr(t)
+	out := &output{}
+	prometheus := run(t, out, toolPath(t, "prometheus"), "--config.file="+config, "--storage.tsdb.path="+filepath.Join(c.dir, "tsdb"), "--web.listen-address="+address)
+	ask := func(path string, into any) bool {
+		resp, err := c.client.Get("http://" + address + path)
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		return json.NewDecoder(resp.Body).Decode(into) == nil
+	}
+	var got struct {
+		Data struct {
+			Result []struct{ Value [2]any }
+		}
+	}
+	eventually(t, func() bool {
+		return ask("/api/v1/query?query="+url.QueryEscape(`sum(up{job="wxproxy"}) * (sum(wxproxy_build_info) > bool 0)`), &got) && len(got.Data.Result) == 1 && got.Data.Result[0].Value[1] == "3"
+	})
+	var rules struct {
+		Data struct {
+			Groups []struct {
+				Rules []struct{ Name, Health string }
+			}
+		}
+	}
+	eventually(t, func() bool {
+		return ask("/api/v1/rules", &rules) && len(rules.Data.Groups) == 1 && rules.Data.Groups[0].Rules[0].Health == "ok"
+	})
+	for _, r := range rules.Data.Groups[0].Rules {
+		if r.Health != "ok" {
+			t.Errorf("%s: %s", r.Name, r.Health)
+		}
+	}
+	prometheus.Process.Signal(syscall.SIGTERM)
+}
+
+// Each alert fires when it should and at no other time.
+func TestDeployRules(t *testing.T) {
+	for _, args := range [][]string{{"check", "rules", "rules.yml"}, {"test", "rules", "rules_test.yml"}} {
+		cmd := exec.Command(toolPath(t, "promtool"), args...)
+		cmd.Dir = filepath.Join(deployFolder, "prometheus")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	}
+	// Every series that a rule looks at exists.
+	rules := deployed(t, "prometheus/rules.yml")
+	metrics, err := filepath.Glob("../../metrics/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var source strings.Builder
+	for _, name := range metrics {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source.Write(b)
+	}
+	for _, name := range regexp.MustCompile(`wxproxy_[a-z_]+`).FindAllString(rules, -1) {
+		if !strings.Contains(source.String(), `"`+name+`"`) {
+			t.Errorf("there is no %s", name)
+		}
+	}
+}
+
+// The ConfigMap's configuration is one that wxproxy takes, with the secrets where the Deployment mounts them.
+func TestDeployKubernetesConfig(t *testing.T) {
+	_, text, found := strings.Cut(deployed(t, "kubernetes/config.yaml"), "config.toml: |\n")
+	if !found {
+		t.Fatal("no config.toml")
+	}
+	checked(t, regexp.MustCompile(`(?m)^    `).ReplaceAllString(text, ""), "file:"+filepath.Join(t.TempDir(), "db"))
+}
+
+// checked has `wxproxy check` look at a configuration with secrets, and this store in the place of a Redis.
+func checked(t *testing.T, text, store string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, secret := range map[string]string{
+		"appsecret": sandbox.DefaultComponentSecret, "message_token": sandbox.DefaultMessageToken, "message_key": sandbox.DefaultEncodingAESKey,
+		"admin_key": "anAdminsKey", "store_key": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=", "store_url": store,
+	} {
+		write(t, dir, name, secret)
+	}
+	path := write(t, dir, "config.toml", regexp.MustCompile(`/run/(secrets|credentials/wxproxy\.service)/`).ReplaceAllString(text, dir+"/"))
+	if out, err := wxproxy(t, "check", "--config", path).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// The unit is one that systemd reads without a complaint, and that lets wxproxy do little.
+func TestDeploySystemd(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Fatal("no systemd-analyze: run make test (or .ci/tools.sh) first")
+	}
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit := write(t, t.TempDir(), "wxproxy.service", deployed(t, "systemd/wxproxy.service", "/usr/local/bin/wxproxy", path))
+	if out, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	// 0 is no exposure at all, 100 is all that there can be; a unit that says nothing has 96.
+	if out, err := exec.Command(analyze, "security", "--offline=yes", "--no-pager", "--threshold=15", unit).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	checked(t, deployed(t, "systemd/config.toml"), "")
+}
