@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -39,9 +40,10 @@ type call struct {
 	id      []byte
 	scratch []byte // what the caller's credentials are decoded into
 
-	sent    [3]string // credentials of ours that WeChat got; "" for none
-	echo    bool      // the answer shows one of them
-	word    string    // X-Wxproxy-Token
+	place   *atomic.Int32 // see shares; nil: none is taken
+	sent    [3]string     // credentials of ours that WeChat got; "" for none
+	echo    bool          // the answer shows one of them
+	word    string        // X-Wxproxy-Token
 	errcode int
 	problem *problem
 
@@ -137,6 +139,10 @@ func (c *call) forward() *problem {
 		if token, err = c.token(); err != nil {
 			return problemOf(err, string(c.plan.holder), time.Now())
 		}
+	}
+	var full *problem
+	if c.place, full = c.p.shares.enter(c.plan.appid); full != nil {
+		return full
 	}
 	if p := c.send(token); p != nil {
 		return p
@@ -332,13 +338,22 @@ func (c *call) end() {
 	if stream, ok := resp.BodyStream().(*answerBody); ok && c.problem == nil {
 		done := *c // the original is used again
 		done.detach()
-		stream.ended = func() { done.now = time.Now(); done.report() }
+		stream.ended = func() { done.leave(); done.now = time.Now(); done.report() }
 	} else {
+		c.leave()
 		c.report()
 	}
 	c.body = kept(c.body)
 	c.cx, c.target, c.caller, c.shown, c.who, c.plan, c.problem = nil, target{}, caller{}, shown{}, nil, plan{}, nil
 	calls.Put(c)
+}
+
+// leave gives the call's place back.
+func (c *call) leave() {
+	if c.place != nil {
+		c.p.shares.leave(c.place)
+		c.place = nil
+	}
 }
 
 // appendRequestID takes the caller's, if it is fit for logs, or makes one.
@@ -383,7 +398,8 @@ func (c *call) report() {
 	case c.problem != nil:
 		level = slog.LevelInfo
 	}
-	if c.p.watch == nil && !c.p.log.Enabled(context.Background(), level) {
+	loud := c.p.log.Enabled(context.Background(), level) && !c.p.shares.quiet(c.problem, c.now)
+	if c.p.watch == nil && !loud {
 		return
 	}
 	if c.cx != nil {
@@ -396,6 +412,9 @@ func (c *call) report() {
 	}
 	if c.p.watch != nil {
 		c.p.watch(seen)
+	}
+	if !loud {
+		return
 	}
 	c.p.log.Log(context.Background(), level, "call", "id", seen.RequestID, "caller", seen.Caller, "account", seen.AppID, "method", seen.Method, "path", seen.Path,
 		"status", seen.Status, "errcode", seen.ErrCode, "token", seen.Token, "took", seen.Took, "upstream", seen.Upstream, "error", seen.Error)

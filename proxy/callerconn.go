@@ -11,17 +11,37 @@ import (
 // callers accepts the callers' connections.
 type callers struct {
 	net.Listener
-	open  *atomic.Int64 // connections that were accepted and not closed
-	close func() error  // once
+	open   *atomic.Int64 // connections that were accepted and not closed
+	most   int64         // of them
+	secure bool          // they speak TLS
+	close  func() error  // once
 }
 
+// fullHouse is what one connection too many hears, before it has said anything.
+const fullHouse = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nX-Wxproxy-Token: none\r\nConnection: close\r\nContent-Length: 134\r\n\r\n" +
+	`{"errcode":-503,"errmsg":"wxproxy: as many connections are open as there may be","hint":"use connections again; start more replicas"}` + "\n"
+
 func (l callers) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if t, ok := c.(*net.TCPConn); ok && err == nil {
-		l.open.Add(1)
-		return &callerConn{TCPConn: t, open: l.open}, nil
+	for {
+		c, err := l.Listener.Accept()
+		t, ok := c.(*net.TCPConn)
+		if !ok || err != nil {
+			return c, err
+		}
+		if l.open.Add(1) <= l.most {
+			return &callerConn{TCPConn: t, open: l.open}, nil
+		}
+		l.open.Add(-1)
+		if l.secure {
+			t.Close()
+			continue
+		}
+		// There is room for this much in the kernel's buffer. What the caller has sent is not read, so the connection is
+		// ended in one direction first, or the answer would be thrown away with it.
+		t.Write([]byte(fullHouse))
+		t.CloseWrite()
+		time.AfterFunc(lingerTime/4, func() { t.Close() })
 	}
-	return c, err
 }
 
 func (l callers) Close() error { return l.close() }

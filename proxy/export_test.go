@@ -6,3 +6,16 @@ import (
 )
 
 var testToken = tokens.Token{Value: wechat.NewSecret("T@"), Escaped: "T%40"}
+
+// SetRoom is for tests of what happens when there is none. Before Serve.
+func (p *Proxy) SetRoom(underWay, callers int) {
+	p.shares.room, p.most = int64(underWay), int64(callers)
+}
+
+// UnderWay is how many calls are with WeChat.
+func (p *Proxy) UnderWay() (n int64) {
+	for i := range p.shares.of {
+		n += int64(p.shares.of[i].Load())
+	}
+	return max(n, p.shares.total.Load())
+}

@@ -128,6 +128,8 @@ type Proxy struct {
 	server   *fasthttp.Server
 
 	certificates atomic.Bool // clients are asked for certificates
+	shares       *shares
+	most         int64 // connections of callers
 
 	listener atomic.Pointer[callers] // nil: not yet
 	open     atomic.Int64            // connections of callers
@@ -146,7 +148,8 @@ const (
 
 // New builds a proxy; Serve starts it.
 func New(c Config) (*Proxy, error) {
-	p := &Proxy{tokens: c.Tokens, observe: c.Observer, watch: c.Watch, log: c.Log}
+	underWay, most := places()
+	p := &Proxy{tokens: c.Tokens, observe: c.Observer, watch: c.Watch, log: c.Log, shares: newShares(underWay), most: int64(most)}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -233,7 +236,7 @@ func (p *Proxy) Reconfigure(c Config) error {
 
 // Serve answers calls on ln until Shutdown. With conf the listener speaks TLS.
 func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
-	l := &callers{Listener: ln, open: &p.open, close: sync.OnceValue(ln.Close)}
+	l := &callers{Listener: ln, open: &p.open, most: p.most, secure: conf != nil, close: sync.OnceValue(ln.Close)}
 	p.listener.Store(l)
 	ln = l
 	if conf != nil {

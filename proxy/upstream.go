@@ -36,7 +36,6 @@ const (
 	peekSize = 64 << 10
 	// WeChat's headers, all together.
 	upstreamHeaderLimit = 16 << 10
-	maxUpstreamConns    = 16384
 )
 
 // upstream is the way to WeChat. fasthttp keeps the connections; the exchange itself is ours, for
@@ -90,8 +89,8 @@ func newUpstream(base string, roots *x509.CertPool) (*upstream, error) {
 		host: u.Host,
 		pool: &fasthttp.HostClient{
 			Addr:                addr,
-			DialTimeout:         dial, // with TLS of its own, so fasthttp's is off
-			MaxConns:            maxUpstreamConns,
+			DialTimeout:         dial,             // with TLS of its own, so fasthttp's is off
+			MaxConns:            2 * mostUnderWay, // shares has the limit
 			MaxIdleConnDuration: upstreamIdle,
 			ReadBufferSize:      upstreamHeaderLimit,
 			ConnPoolStrategy:    fasthttp.LIFO, // few busy connections rather than many that rest

@@ -1,0 +1,157 @@
+package stage
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Result is what became of a load.
+type Result struct {
+	Done    int             // calls that succeeded
+	Refused int             // calls that got 503, or were not taken in the end
+	Failed  int             // all others
+	Last    error           // one of the failures
+	Times   []time.Duration // of those that succeeded, sorted; from when a call was due, not from when it could be made
+	Refusal []time.Duration // of those that got 503, likewise
+}
+
+// At gives the time that a part of the calls stayed below: At(0.99) is the 99th percentile. 0 where there are none.
+func At(times []time.Duration, part float64) time.Duration {
+	if len(times) == 0 {
+		return 0
+	}
+	return times[min(int(part*float64(len(times))), len(times)-1)]
+}
+
+// callerPatience is how long a caller waits for an answer.
+const callerPatience = 10 * time.Second
+
+// Load makes so many calls a second, whatever becomes of them (an open loop: a call that is due is late if no connection is free
+// for it, and that counts), over so many connections that are opened beforehand and kept.
+func (c *Contender) Load(rate, conns int, length time.Duration) (Result, error) {
+	due := make(chan time.Time, rate*int(callerPatience/time.Second))
+	results := make([]Result, conns)
+	var opened, clients sync.WaitGroup
+	opened.Add(conns)
+	sem := make(chan struct{}, 64)
+	var failed error
+	var mu sync.Mutex
+	begin := make(chan struct{})
+	for i := range conns {
+		clients.Go(func() {
+			sem <- struct{}{}
+			w := worker{c: c}
+			err := w.open()
+			<-sem
+			if err != nil {
+				mu.Lock()
+				failed = err
+				mu.Unlock()
+			}
+			opened.Done()
+			<-begin
+			if err == nil {
+				results[i] = w.run(due)
+			}
+		})
+	}
+	opened.Wait()
+	close(begin)
+	var all Result
+	start := time.Now()
+	for n := 0; ; {
+		passed := time.Since(start)
+		if passed >= length {
+			break
+		}
+		for ; n < int(passed.Seconds()*float64(rate)); n++ {
+			select {
+			case due <- start.Add(time.Duration(float64(n) / float64(rate) * float64(time.Second))):
+			default:
+				all.Refused++ // nobody has taken a call for ten seconds
+			}
+		}
+		time.Sleep(500 * time.Microsecond)
+	}
+	close(due)
+	clients.Wait()
+	for _, r := range results {
+		all.Done += r.Done
+		all.Refused += r.Refused
+		all.Failed += r.Failed
+		if r.Last != nil {
+			all.Last = r.Last
+		}
+		all.Times, all.Refusal = append(all.Times, r.Times...), append(all.Refusal, r.Refusal...)
+	}
+	slices.Sort(all.Times)
+	slices.Sort(all.Refusal)
+	return all, failed
+}
+
+// worker is one caller, with one connection.
+type worker struct {
+	c       *Contender
+	conn    net.Conn
+	r       *bufio.Reader
+	request []byte
+	resp    fasthttp.Response
+}
+
+func (w *worker) open() (err error) {
+	if w.conn, err = net.Dial("tcp", w.c.address); err != nil {
+		return err
+	}
+	w.r = bufio.NewReader(w.conn)
+	w.request = w.c.request()
+	return nil
+}
+
+func (c *Contender) request() []byte {
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: api.weixin.qq.com\r\nX-Wxproxy-Key: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", c.path, key, len(message), message)
+}
+
+// call makes one call and gives the status.
+func (w *worker) call() (int, error) {
+	w.conn.SetDeadline(time.Now().Add(callerPatience))
+	if _, err := w.conn.Write(w.request); err != nil {
+		return 0, err
+	}
+	if err := w.resp.Read(w.r); err != nil {
+		return 0, err
+	}
+	status := w.resp.StatusCode()
+	if status != 200 && status != 503 || status == 200 && string(w.resp.Body()) != reply {
+		return status, fmt.Errorf("%d %s", status, w.resp.Body())
+	}
+	return status, nil
+}
+
+func (w *worker) run(due <-chan time.Time) (r Result) {
+	defer func() { w.conn.Close() }()
+	for at := range due {
+		status, err := w.call()
+		took := time.Since(at)
+		switch {
+		case err != nil:
+			r.Failed, r.Last = r.Failed+1, err
+			w.conn.Close()
+			for w.open() != nil {
+				time.Sleep(10 * time.Millisecond)
+			}
+		case status == 503:
+			r.Refused++
+			r.Refusal = append(r.Refusal, took)
+		default:
+			r.Done++
+			r.Times = append(r.Times, took)
+		}
+	}
+	return r
+}

@@ -1,0 +1,168 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"wxproxy/proxy"
+)
+
+// crowded is a proxy with little room, before a WeChat that answers the account slow when it is told to, and all others
+// at once.
+func crowded(t *testing.T, underWay, callers int) (p *proxy.Proxy, address string, release func()) {
+	t.Helper()
+	gate := make(chan struct{})
+	release = sync.OnceFunc(func() { close(gate) })
+	upstream := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.RawQuery, "slow") {
+			<-gate
+		}
+		if strings.Contains(r.URL.RawQuery, "large") {
+			w.Write(make([]byte, 1<<20))
+			return
+		}
+		io.WriteString(w, `{"errcode":0}`)
+	})
+	t.Cleanup(release) // before the server ends, which waits for its calls
+	p, err := proxy.New(proxy.Config{Component: component, Upstream: upstream, Tokens: &scripted{current: "T0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.SetRoom(underWay, callers)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go p.Serve(ln, nil)
+	t.Cleanup(func() { ln.Close() })
+	return p, ln.Addr().String(), release
+}
+
+func accountNo(i int) string { return fmt.Sprintf("wx%016d", i) }
+
+// An account that WeChat is slow for does not take all the room: the others are served as ever, and all of it comes back.
+func TestSlowAccount(t *testing.T) {
+	p, address, release := crowded(t, 64, 1000)
+	type result struct {
+		status        int
+		body, retryAt string
+	}
+	results := make(chan result, 100)
+	var all sync.WaitGroup
+	for range 100 {
+		all.Go(func() {
+			resp, body := send(t, address, "GET /"+accountNo(1)+"/cgi-bin/user/info?slow=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+			results <- result{resp.StatusCode, body, resp.Header.Get("Retry-After")}
+		})
+	}
+	// A half of the room may be one account's, while nobody else wants it.
+	refused := 0
+	for range 100 - 32 {
+		select {
+		case r := <-results:
+			refused++
+			if r.status != 503 || !strings.Contains(r.body, "too many calls of this account") || r.retryAt != "1" {
+				t.Fatalf("%+v", r)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%d calls were refused, %d are under way", refused, p.UnderWay())
+		}
+	}
+	if n := p.UnderWay(); n != 32 {
+		t.Errorf("%d calls of one account are under way", n)
+	}
+	// The others, each of whom is slow at up to an eighth of it, until there is no room at all.
+	for i := range 20 {
+		resp, body := send(t, address, "GET /"+accountNo(2+i)+"/cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n")
+		if resp.StatusCode != 200 {
+			t.Fatalf("another account: %d %s", resp.StatusCode, body)
+		}
+	}
+	for i := range 4 {
+		for range 8 {
+			all.Go(func() {
+				resp, body := send(t, address, "GET /"+accountNo(100+i)+"/cgi-bin/user/info?slow=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+				if resp.StatusCode != 200 {
+					t.Errorf("%d %s", resp.StatusCode, body)
+				}
+			})
+		}
+	}
+	waitFor(t, func() bool { return p.UnderWay() == 64 })
+	if resp, body := send(t, address, "GET /"+accountNo(50)+"/cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n"); resp.StatusCode != 503 || !strings.Contains(body, "as there is room for") || resp.Header.Get("Retry-After") != "1" {
+		t.Errorf("the 65th: %d %s", resp.StatusCode, body)
+	}
+	release()
+	all.Wait()
+	waitFor(t, func() bool { return p.UnderWay() == 0 })
+	for range 32 {
+		if r := <-results; r.status != 200 {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// A place is given back whatever becomes of the call: a stream that ends, one that the caller leaves, no connection.
+func TestPlacesComeBack(t *testing.T) {
+	p, address, _ := crowded(t, 4, 1000)
+	for i := range 20 {
+		resp, body := send(t, address, "GET /"+accountNo(i)+"/cgi-bin/media/get?large=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+		if resp.StatusCode != 200 || len(body) != 1<<20 {
+			t.Fatalf("%d, %d bytes", resp.StatusCode, len(body))
+		}
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "GET /%s/cgi-bin/media/get?large=1 HTTP/1.1\r\nHost: x\r\n\r\n", accountNo(i))
+		c.Read(make([]byte, 10))
+		c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+		waitFor(t, func() bool { return p.UnderWay() == 0 })
+	}
+}
+
+func waitFor(t *testing.T, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it never came true")
+		}
+	}
+}
+
+// One connection too many is told so, and is welcome when another has gone.
+func TestTooManyConnections(t *testing.T) {
+	_, address, _ := crowded(t, 16, 8)
+	var conns []net.Conn
+	for range 8 {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "GET /%s/cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n", accountNo(1))
+		if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != 200 {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	for range 50 {
+		resp, body := send(t, address, "GET /"+accountNo(1)+"/cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n")
+		if resp.StatusCode != 503 || !strings.Contains(body, `"errcode":-503`) || !strings.Contains(body, "connections are open") || resp.Header.Get("Retry-After") != "1" || !resp.Close {
+			t.Fatalf("the ninth: %d %s", resp.StatusCode, body)
+		}
+	}
+	conns[0].Close()
+	waitFor(t, func() bool {
+		resp, _ := send(t, address, "GET /"+accountNo(1)+"/cgi-bin/user/info HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		return resp.StatusCode == 200
+	})
+}
