@@ -192,6 +192,6 @@ func (s *state) serveStatus(w http.ResponseWriter, r *http.Request) {
 			out.Component.ExpiresIn = whole(left)
 		}
 	}
-	out.Accounts.Active, out.Accounts.Revoked, out.Accounts.Failing = s.gauges.Accounts()
+	out.Accounts.Active, out.Accounts.Revoked, out.Accounts.Failing, _ = s.gauges.Accounts()
 	replyJSON(w, http.StatusOK, out)
 }

@@ -144,7 +144,7 @@ func (g gauges) Component() string {
 }
 func (g gauges) TicketAge() (time.Duration, bool)       { return 90 * time.Second, true }
 func (g gauges) ComponentExpiry() (time.Duration, bool) { return time.Hour, !g.o.noOne }
-func (g gauges) Accounts() (int, int, int)              { return 10, 2, 1 }
+func (g gauges) Accounts() (int, int, int, bool)        { return 10, 2, 1, true }
 
 func (o *office) config() console.Config {
 	return console.Config{Accounts: o, Gauges: gauges{o}, About: console.About{Version: "v1", GoVersion: "go1", Store: "file", Started: time.Now().Add(-time.Hour)},

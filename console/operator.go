@@ -26,10 +26,10 @@ type Accounts interface {
 
 // Gauges are what can be said of the whole; [tokens.Broker] says it.
 type Gauges interface {
-	Component() string                        // appid; "": none is configured
-	TicketAge() (time.Duration, bool)         // false: no ticket has come
-	ComponentExpiry() (time.Duration, bool)   // below 0: it is over; false: there is no token
-	Accounts() (active, revoked, failing int) // authorizers
+	Component() string                                    // appid; "": none is configured
+	TicketAge() (time.Duration, bool)                     // false: no ticket has come
+	ComponentExpiry() (time.Duration, bool)               // below 0: it is over; false: there is no token
+	Accounts() (active, revoked, failing int, known bool) // authorizers
 }
 
 // About is what does not change while wxproxy runs.

@@ -188,7 +188,7 @@ func busy() *metrics.Metrics {
 	m.Pull(metrics.Gauges{
 		TicketAge:       func() (time.Duration, bool) { return 7*time.Minute + 500*time.Millisecond, true },
 		ComponentExpiry: func() (time.Duration, bool) { return -time.Second, true },
-		Accounts:        func() (int, int, int) { return 12345, 6, 7 },
+		Accounts:        func() (int, int, int, bool) { return 12345, 6, 7, true },
 		Evictions:       func() uint64 { return 8 },
 		SetsDropped:     func() uint64 { return 9 },
 	})

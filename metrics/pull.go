@@ -17,8 +17,8 @@ type Gauges struct {
 	// ComponentExpiry is how long the component's token lives on, negative where it is over;
 	// false where there is none.
 	ComponentExpiry func() (time.Duration, bool)
-	// Accounts counts the authorizers by state.
-	Accounts func() (active, revoked, failing int)
+	// Accounts counts the authorizers by state; false where they cannot be counted.
+	Accounts func() (active, revoked, failing int, known bool)
 	// Evictions and SetsDropped are the token cache's, since the start of the process.
 	Evictions   func() uint64
 	SetsDropped func() uint64
@@ -74,10 +74,13 @@ func newPulled() *pulled {
 			if g.Accounts == nil {
 				return nil
 			}
-			active, revoked, failing := g.Accounts()
+			active, revoked, failing, known := g.Accounts()
+			if !known {
+				return nil
+			}
 			return []float64{float64(active), float64(revoked), float64(failing)}
 		},
-	}, "Accounts that have authorised the component, by state.", "state")
+	}, "Accounts that have authorised the component, by state. NaN: the store does not answer.", "state")
 	add(&reading{
 		what: "wxproxy_cache_evictions_total", kind: prometheus.CounterValue,
 		read: func(g *Gauges) []float64 { return count(g.Evictions) },

@@ -47,7 +47,7 @@ func TestPullThatPanics(t *testing.T) {
 	told := make(chan string, 10)
 	m.Pull(metrics.Gauges{
 		TicketAge:   func() (time.Duration, bool) { panic("the ticket's value") },
-		Accounts:    func() (int, int, int) { panic("the accounts' value") },
+		Accounts:    func() (int, int, int, bool) { panic("the accounts' value") },
 		Evictions:   func() uint64 { panic("the cache's value") },
 		SetsDropped: func() uint64 { return 5 },
 		Panicked:    func(what string, cause any) { told <- what + ": " + cause.(string) },
@@ -77,10 +77,10 @@ func TestPullThatHangs(t *testing.T) {
 		release := make(chan struct{})
 		var asked atomic.Int64
 		m.Pull(metrics.Gauges{
-			Accounts: func() (int, int, int) {
+			Accounts: func() (int, int, int, bool) {
 				asked.Add(1)
 				<-release
-				return 1, 2, 3
+				return 1, 2, 3, true
 			},
 			TicketAge: func() (time.Duration, bool) { return time.Minute, true },
 		})

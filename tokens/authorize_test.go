@@ -104,7 +104,7 @@ func TestLifeOfAnAuthorisation(t *testing.T) {
 		t.Error("WeChat was asked for a revoked account")
 	}
 	c.forward(3 * time.Second) // the count of accounts may be two seconds old
-	if _, revoked, _ := b.Accounts(); revoked != 1 {
+	if _, revoked, _, _ := b.Accounts(); revoked != 1 {
 		t.Errorf("%d revoked", revoked)
 	}
 	if err := b.Authorize(ctx, accountA, codeOf(accountA, 2500), time.Time{}, time.Unix(2500, 0)); !errors.Is(err, tokens.ErrStale) {
@@ -112,7 +112,7 @@ func TestLifeOfAnAuthorisation(t *testing.T) {
 	}
 	authorise(t, b, accountA, 4000) // and back
 	c.forward(3 * time.Second)
-	if active, revoked, failing := b.Accounts(); active != 1 || revoked+failing != 0 {
+	if active, revoked, failing, _ := b.Accounts(); active != 1 || revoked+failing != 0 {
 		t.Errorf("%d %d %d", active, revoked, failing)
 	}
 }
@@ -176,7 +176,7 @@ func TestCodeSurvives(t *testing.T) {
 	s.down.Store(false)
 	b = newBroker(t, store, client, nil)
 	// by itself: nobody calls for the account
-	eventually(t, func() bool { active, _, _ := b.Accounts(); return active == 1 })
+	eventually(t, func() bool { active, _, _, _ := b.Accounts(); return active == 1 })
 	mustToken(t, b, accountA)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -56,6 +56,7 @@ type Broker struct {
 	ahead   *ahead
 	codes   *exchanger
 	census  census
+	index   listIndex
 
 	keys     heldKeys
 	profiles *profiler

@@ -296,7 +296,7 @@ func TestRefreshTokenRecovered(t *testing.T) {
 	if _, err := b.Renew(t.Context(), accountA, mustToken(t, b, accountA).Value); !errors.Is(err, tokens.ErrUnavailable) || !strings.Contains(err.Error(), "authorise the component again") {
 		t.Errorf("%v", err)
 	}
-	if _, _, failing := b.Accounts(); failing != 1 {
+	if _, _, failing, _ := b.Accounts(); failing != 1 {
 		t.Errorf("%d failing", failing)
 	}
 }

@@ -229,7 +229,7 @@ func TestRebuilt(t *testing.T) {
 	s.knows(known)
 	b := newBroker(t, tokens.NewMemoryStore(), client, nil)
 	putTicket(t, b)
-	eventually(t, func() bool { active, _, failing := b.Accounts(); return active == 1234 && failing == 1 })
+	eventually(t, func() bool { active, _, failing, _ := b.Accounts(); return active == 1234 && failing == 1 })
 	if n := s.count("api_get_authorizer_list"); n != 3 {
 		t.Errorf("%d pages", n)
 	}

@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"strings"
+	"sync"
 	"time"
 
 	"wxproxy/wechat"
@@ -91,27 +92,79 @@ func (b *Broker) Known(ctx context.Context, appid string) error {
 }
 
 // List shows the accounts from offset on, limit at most, in order of their appids, and says how many there are. q
-// selects those whose appid or name contains it, in any case.
+// selects those whose appid or name contains it, in any case. Who pages through very many is told a number that may be
+// some seconds old, and an account that came or went meanwhile can be missed or seen twice.
 func (b *Broker) List(ctx context.Context, offset, limit int, q string) (list []Account, total int, err error) {
 	q = strings.ToLower(q)
-	err = b.store.List(ctx, accountPrefix, "", func(key string, raw []byte) bool {
+	began := b.now()
+	from, after, total, known := b.index.before(q, offset, began)
+	n := from
+	found := listed{q: q}
+	err = b.store.List(ctx, accountPrefix, after, func(key string, raw []byte) bool {
 		appid := strings.Clone(strings.TrimPrefix(key, accountPrefix))
-		shown := total >= offset && len(list) < limit
-		if q == "" && !shown {
-			total++
-			return true
+		shown := n >= offset && len(list) < limit
+		if known && n >= offset && !shown {
+			return false
 		}
-		acc, err := decodeAccount(raw)
-		if err != nil || q != "" && !strings.Contains(strings.ToLower(appid), q) && !strings.Contains(strings.ToLower(acc.Name), q) {
-			return true
+		if q != "" || shown {
+			acc, err := decodeAccount(raw)
+			if err != nil || q != "" && !strings.Contains(strings.ToLower(appid), q) && !strings.Contains(strings.ToLower(acc.Name), q) {
+				return true
+			}
+			if shown {
+				list = append(list, b.account(appid, acc))
+			}
 		}
-		if shown {
-			list = append(list, b.account(appid, acc))
+		if n++; !known && n%indexEvery == 0 {
+			found.keys = append(found.keys, accountPrefix+appid)
 		}
-		total++
 		return true
 	})
+	if !known {
+		if total = n; err == nil {
+			now := b.now()
+			found.total, found.until = total, now.Add(max(indexLife, 5*now.Sub(began)))
+			b.index.mu.Lock()
+			b.index.last = found
+			b.index.mu.Unlock()
+		}
+	}
 	return list, total, err
+}
+
+// listIndex remembers of the last list that was gone through from beginning to end where its pages begin: without it each
+// page of a million accounts would cost as much as all of them.
+type listIndex struct {
+	mu   sync.Mutex
+	last listed
+}
+
+type listed struct {
+	q     string
+	keys  []string // of every indexEvery-th account that q selects
+	total int
+	until time.Time // until when it is good; zero: it is not
+}
+
+const (
+	indexEvery = 1000
+	indexLife  = 5 * time.Second
+	// A list of fewer is gone through each time, and is exact.
+	indexWorth = 10_000
+)
+
+// before gives the nearest place in front of offset: how many accounts lie before it, and the key of the last of them.
+func (x *listIndex) before(q string, offset int, now time.Time) (from int, after string, total int, known bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	l := &x.last
+	if q != l.q || !now.Before(l.until) || l.total < indexWorth {
+		return 0, "", 0, false
+	}
+	if i := min(offset/indexEvery, len(l.keys)); i > 0 {
+		from, after = i*indexEvery, l.keys[i-1]
+	}
+	return from, after, l.total, true
 }
 
 // Refresh gets appid a new token now, whether it is due or not, and does not wait until a failed renewal

@@ -39,36 +39,60 @@ func (b *Broker) SetsDropped() uint64 { return b.cache.dropped.Load() }
 
 // census counts the authorizers by state. It reads all records, so an answer serves for a while.
 type census struct {
-	mu     sync.Mutex
-	counts map[State]int
-	until  time.Time
+	mu      sync.Mutex
+	counts  map[State]int // nil: not known
+	until   time.Time
+	running chan struct{} // closed when it is done; nil: nobody counts
 }
 
-// Accounts counts the authorizers by state, as of two seconds ago at most; with very many
-// accounts, as of twenty times what counting takes.
-func (b *Broker) Accounts() (active, revoked, failing int) {
+const (
+	censusLife = 2 * time.Second
+	// censusWait is how long an asker waits for a count before he gets the one before it. A million accounts take longer.
+	censusWait  = time.Second
+	censusLimit = 2 * time.Minute
+)
+
+// Accounts counts the authorizers by state, as of two seconds ago at most; with very many accounts, as of some twenty
+// times what counting takes. known is false where the store could not be read, and while the first count lasts.
+func (b *Broker) Accounts() (active, revoked, failing int, known bool) {
+	c := &b.census
+	c.mu.Lock()
+	if (c.counts == nil || !b.now().Before(c.until)) && c.running == nil {
+		c.running = make(chan struct{})
+		go b.takeCensus()
+	}
+	running := c.running
+	c.mu.Unlock()
+	if running != nil {
+		select {
+		case <-running:
+		case <-time.After(censusWait):
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.counts[Active], c.counts[Revoked], c.counts[Failing], c.counts != nil
+}
+
+func (b *Broker) takeCensus() {
+	ctx, cancel := context.WithTimeout(b.life, censusLimit)
+	defer cancel()
+	began, counts := b.now(), map[State]int{}
+	err := b.store.List(ctx, accountPrefix, "", func(_ string, raw []byte) bool {
+		if acc, err := decodeAccount(raw); err == nil && acc.Kind == Authorizer.String() {
+			counts[acc.state()]++
+		}
+		return true
+	})
 	c := &b.census
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if began := b.now(); c.counts == nil || !began.Before(c.until) {
-		ctx, cancel := context.WithTimeout(b.life, 10*time.Second)
-		defer cancel()
-		counts := map[State]int{}
-		err := b.store.List(ctx, accountPrefix, "", func(_ string, raw []byte) bool {
-			if acc, err := decodeAccount(raw); err == nil && acc.Kind == Authorizer.String() {
-				counts[acc.state()]++
-			}
-			return true
-		})
-		if err == nil {
-			took := b.now().Sub(began)
-			c.counts, c.until = counts, b.now().Add(max(censusLife, 20*took))
-		}
+	if c.counts = nil; err == nil {
+		c.counts, c.until = counts, b.now().Add(max(censusLife, 20*b.now().Sub(began)))
 	}
-	return c.counts[Active], c.counts[Revoked], c.counts[Failing]
+	close(c.running)
+	c.running = nil
 }
-
-const censusLife = 2 * time.Second
 
 // Ready says whether the store answers and a token of each configured kind can be had, without
 // asking WeChat: there is one, or nothing speaks against fetching one. The error has one

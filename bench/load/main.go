@@ -20,10 +20,17 @@ import (
 
 func main() {
 	length := flag.Duration("length", 5*time.Second, "how long one measurement takes")
+	only := flag.String("only", "", "one of latency, crowd, overload, startup; empty: all")
 	flag.Parse()
 	log.SetFlags(0)
-	for _, measure := range []func(time.Duration) error{latency, crowd, overload, startup} {
-		if err := measure(*length); err != nil {
+	for _, m := range []struct {
+		name    string
+		measure func(time.Duration) error
+	}{{"latency", latency}, {"crowd", crowd}, {"overload", overload}, {"startup", startup}} {
+		if *only != "" && *only != m.name {
+			continue
+		}
+		if err := m.measure(*length); err != nil {
 			log.Fatal(err)
 		}
 	}
@@ -53,13 +60,13 @@ func latency(length time.Duration) error {
 		return err
 	}
 	defer s.Close()
-	fmt.Println("One caller, 1,000 calls a second:")
-	for _, c := range []*stage.Contender{&w.Contender, bare, ours, bare, ours} {
-		r, err := c.Load(1000, 1, length)
-		if err != nil || r.Failed+r.Refused > 0 {
-			return fmt.Errorf("%s: %d refused, %d failed: %v %v", c.Name, r.Refused, r.Failed, r.Last, err)
+	fmt.Println("One caller, one call after another:")
+	for _, c := range []*stage.Contender{&w.Contender, bare, ours, &w.Contender, bare, ours} {
+		times, err := c.Times(20_000)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
 		}
-		fmt.Printf("  %-8s median %s, 99th percentile %s\n", c.Name, us(stage.At(r.Times, .5)), us(stage.At(r.Times, .99)))
+		fmt.Printf("  %-8s median %s, 99th percentile %s\n", c.Name, us(stage.At(times, .5)), us(stage.At(times, .99)))
 	}
 	fmt.Println("64 callers, at 70 % of the rate that wxproxy can do:")
 	peak, err := ours.Peak(length, 64)
@@ -148,7 +155,7 @@ func overload(length time.Duration) error {
 			return err
 		}
 		fmt.Printf("  %-26s %d a second: %.0f succeed, %.0f refused, %.0f fail; median %s, 99th percentile %s\n", load.name, load.rate,
-			float64(r.Done)/length.Seconds(), float64(r.Refused)/length.Seconds(), float64(r.Failed)/length.Seconds(), us(stage.At(r.Times, .5)), us(stage.At(r.Times, .99)))
+			float64(r.InTime)/length.Seconds(), float64(r.Refused)/length.Seconds(), float64(r.Failed)/length.Seconds(), us(stage.At(r.Times, .5)), us(stage.At(r.Times, .99)))
 	}
 	return nil
 }

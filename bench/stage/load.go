@@ -14,6 +14,7 @@ import (
 // Result is what became of a load.
 type Result struct {
 	Done    int             // calls that succeeded
+	InTime  int             // those of them that did so while the load lasted
 	Refused int             // calls that got 503, or were not taken in the end
 	Failed  int             // all others
 	Last    error           // one of the failures
@@ -42,6 +43,7 @@ func (c *Contender) Load(rate, conns int, length time.Duration) (Result, error) 
 	sem := make(chan struct{}, 64)
 	var failed error
 	var mu sync.Mutex
+	var end time.Time // known when it begins
 	begin := make(chan struct{})
 	for i := range conns {
 		clients.Go(func() {
@@ -57,14 +59,15 @@ func (c *Contender) Load(rate, conns int, length time.Duration) (Result, error) 
 			opened.Done()
 			<-begin
 			if err == nil {
-				results[i] = w.run(due)
+				results[i] = w.run(due, &end)
 			}
 		})
 	}
 	opened.Wait()
-	close(begin)
 	var all Result
 	start := time.Now()
+	end = start.Add(length)
+	close(begin)
 	for n := 0; ; {
 		passed := time.Since(start)
 		if passed >= length {
@@ -83,6 +86,7 @@ func (c *Contender) Load(rate, conns int, length time.Duration) (Result, error) 
 	clients.Wait()
 	for _, r := range results {
 		all.Done += r.Done
+		all.InTime += r.InTime
 		all.Refused += r.Refused
 		all.Failed += r.Failed
 		if r.Last != nil {
@@ -93,6 +97,25 @@ func (c *Contender) Load(rate, conns int, length time.Duration) (Result, error) 
 	slices.Sort(all.Times)
 	slices.Sort(all.Refusal)
 	return all, failed
+}
+
+// Times makes so many calls, one after another over one connection, and gives what each took, sorted.
+func (c *Contender) Times(calls int) ([]time.Duration, error) {
+	w := worker{c: c}
+	if err := w.open(); err != nil {
+		return nil, err
+	}
+	defer w.conn.Close()
+	times := make([]time.Duration, calls)
+	for i := range times {
+		began := time.Now()
+		if status, err := w.call(); err != nil || status != 200 {
+			return nil, fmt.Errorf("%d %w", status, err)
+		}
+		times[i] = time.Since(began)
+	}
+	slices.Sort(times)
+	return times, nil
 }
 
 // worker is one caller, with one connection.
@@ -133,11 +156,12 @@ func (w *worker) call() (int, error) {
 	return status, nil
 }
 
-func (w *worker) run(due <-chan time.Time) (r Result) {
+func (w *worker) run(due <-chan time.Time, end *time.Time) (r Result) {
 	defer func() { w.conn.Close() }()
 	for at := range due {
 		status, err := w.call()
-		took := time.Since(at)
+		now := time.Now()
+		took := now.Sub(at)
 		switch {
 		case err != nil:
 			r.Failed, r.Last = r.Failed+1, err
@@ -150,6 +174,9 @@ func (w *worker) run(due <-chan time.Time) (r Result) {
 			r.Refusal = append(r.Refusal, took)
 		default:
 			r.Done++
+			if now.Before(*end) {
+				r.InTime++
+			}
 			r.Times = append(r.Times, took)
 		}
 	}

@@ -282,6 +282,10 @@ func TestDeployCompose(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+	// What the alert about the store looks at.
+	for _, r := range c.replicas {
+		eventually(t, func() bool { return strings.Contains(c.metrics(r), `wxproxy_accounts{state="active"} NaN`) })
+	}
 	c.startRedis() // with what it had
 	for _, r := range c.replicas {
 		eventually(t, func() bool { status, _ := r.get("/readyz"); return status == 200 })
@@ -289,9 +293,30 @@ func TestDeployCompose(t *testing.T) {
 	if a := c.call(accountA); !a.ok() {
 		t.Errorf("the Redis is back: %v", a)
 	}
+	eventually(t, func() bool { return strings.Contains(c.metrics(c.replicas[0]), `wxproxy_accounts{state="active"} 1`) })
 	if log := c.log.String(); !strings.Contains(log, "/cgi-bin/message/custom/send") || strings.Contains(log, "access_token") || strings.Contains(log, c.key) {
 		t.Errorf("the balancer's log:\n%s", tail(log, 2000))
 	}
+}
+
+// metrics is what Prometheus gets of a replica.
+func (c *composed) metrics(r *replica) string {
+	key, err := os.ReadFile(c.secrets + "admin_key")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	req, err := http.NewRequest("GET", "http://"+r.admin+"/metrics", nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(key)))
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return string(b)
 }
 
 // callWith makes one call at this replica, and wants it to succeed.

@@ -124,7 +124,7 @@ type officeGauges struct{}
 func (officeGauges) Component() string                      { return "wxcccccccccccccccc" }
 func (officeGauges) TicketAge() (time.Duration, bool)       { return 0, false }
 func (officeGauges) ComponentExpiry() (time.Duration, bool) { return 0, false }
-func (officeGauges) Accounts() (int, int, int)              { return 1, 1, 1 }
+func (officeGauges) Accounts() (int, int, int, bool)        { return 1, 1, 1, true }
 
 // desk is a console before an office, and somebody who types commands.
 type desk struct {
