@@ -87,9 +87,9 @@ func (s *scale) run(store string) (err error) {
 	if out, err := exec.Command(s.prime, "-callback", "http://"+s.callback, "-component", component, "-token", messageToken, "-key", messageKey, "-account", name(0)).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
-	for s.known() < s.accounts {
+	for !s.complete() {
 		if time.Since(began) > time.Hour {
-			return fmt.Errorf("after an hour it knows %d accounts", s.known())
+			return fmt.Errorf("after an hour it does not know all accounts")
 		}
 		time.Sleep(time.Second)
 	}
@@ -337,16 +337,14 @@ func (s *scale) get(path string) ([]byte, error) {
 	return b, err
 }
 
-func (s *scale) known() int {
-	text, _ := s.get("/metrics")
-	n := 0
-	for line := range strings.Lines(string(text)) {
-		var x float64
-		if _, err := fmt.Sscanf(line, `wxproxy_accounts{state="active"} %g`, &x); err == nil {
-			n = int(x)
-		}
+// complete reports whether the last account of the list is known.
+func (s *scale) complete() bool {
+	resp, err := http.Get("http://" + s.admin + "/api/accounts/" + name(s.accounts-1))
+	if err != nil {
+		return false
 	}
-	return n
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // report tells the memory beside what happened: what is resident now, and the most that ever was. The pages of a mapped file
