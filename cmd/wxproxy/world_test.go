@@ -30,13 +30,19 @@ const (
 	accountB = "wxbbbbbbbbbbbbbbbb"
 )
 
+// binary builds the program once; with WXPROXY_RACE=1 it has the race detector in it, and ends where that finds something.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "wxproxy-test")
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, "wxproxy")
-	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	args := []string{"build", "-o", path}
+	if os.Getenv("WXPROXY_RACE") != "" {
+		args = append(args, "-race")
+		os.Setenv("GORACE", "halt_on_error=1")
+	}
+	out, err := exec.Command("go", append(args, ".")...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
