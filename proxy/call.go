@@ -142,6 +142,7 @@ func (c *call) forward() *problem {
 	}
 	var full *problem
 	if c.place, full = c.p.shares.enter(c.plan.appid); full != nil {
+		c.now = time.Now()
 		return full
 	}
 	if p := c.send(token); p != nil {

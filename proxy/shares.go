@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"container/list"
 	"hash/maphash"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -19,6 +21,16 @@ type shares struct {
 	of    [4096]atomic.Int32 // by hash of the account: two may share a slot, and then a limit
 	seed  maphash.Seed
 	told  atomic.Int64 // the second in which a refusal was logged last
+
+	waiting atomic.Int32 // the length of queue, to be looked at without the lock
+	mu      sync.Mutex
+	queue   list.List // of *waiter: calls for which there was no place, the oldest first
+}
+
+// waiter is a call that waits for a place.
+type waiter struct {
+	slot *atomic.Int32
+	in   chan struct{} // closed when it has one
 }
 
 // While more than half of the room is taken, an account may have an eighth of it; before, as much as it likes.
@@ -26,6 +38,10 @@ const (
 	crowdedAt  = 2
 	oneAccount = 8
 )
+
+// placeWait is how long a call waits for a place: a burst is over by then, and with more than a burst nobody is helped by
+// calls that wait.
+const placeWait = time.Second
 
 var (
 	errNoRoom = &problem{status: http.StatusServiceUnavailable, msg: "as many calls are under way as there is room for", retryAfter: time.Second,
@@ -36,20 +52,86 @@ var (
 
 func newShares(room int) *shares { return &shares{room: int64(room), seed: maphash.MakeSeed()} }
 
-// enter takes a place for a call for the account; leave gives it back.
+// enter takes a place for a call for the account, and waits a while if there is none; leave gives it back.
 func (s *shares) enter(appid []byte) (slot *atomic.Int32, p *problem) {
 	slot = &s.of[maphash.Bytes(s.seed, appid)%uint64(len(s.of))]
-	total, own := s.total.Add(1), slot.Add(1)
-	switch {
-	case total > s.room:
-		p = errNoRoom
-	case total > s.room/crowdedAt && int64(own) > max(s.room/oneAccount, 1):
-		p = errNoShare
-	default:
+	if p = s.try(slot); p == nil {
 		return slot, nil
 	}
-	s.leave(slot)
+	return s.wait(slot)
+}
+
+// try takes a place if there is one. Calls that come at the same moment can exceed an account's share by as many as they
+// are, and the room by none.
+func (s *shares) try(slot *atomic.Int32) *problem {
+	for {
+		total := s.total.Load()
+		switch {
+		case total >= s.room:
+			return errNoRoom
+		case total >= s.room/crowdedAt && int64(slot.Load()) >= max(s.room/oneAccount, 1):
+			return errNoShare
+		case s.total.CompareAndSwap(total, total+1):
+			slot.Add(1)
+			return nil
+		}
+	}
+}
+
+func (s *shares) wait(slot *atomic.Int32) (*atomic.Int32, *problem) {
+	s.mu.Lock()
+	s.waiting.Add(1) // before the second look: who leaves after it sees that somebody waits
+	p := s.try(slot)
+	if p == nil {
+		s.waiting.Add(-1)
+		s.mu.Unlock()
+		return slot, nil
+	}
+	w := &waiter{slot: slot, in: make(chan struct{})}
+	place := s.queue.PushBack(w)
+	s.mu.Unlock()
+	timer := time.NewTimer(placeWait)
+	defer timer.Stop()
+	select {
+	case <-w.in:
+		return slot, nil
+	case <-timer.C:
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-w.in: // in the last moment
+		return slot, nil
+	default:
+	}
+	s.queue.Remove(place)
+	s.waiting.Add(-1)
 	return nil, p
+}
+
+// leave gives a place back, and to the first who may have it.
+func (s *shares) leave(slot *atomic.Int32) {
+	slot.Add(-1)
+	s.total.Add(-1)
+	if s.waiting.Load() == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// In front may be those of an account that has its share. They are not all looked at: there can be thousands.
+	const looks = 64
+	for e, n := s.queue.Front(), 0; e != nil && n < looks; n++ {
+		w, next := e.Value.(*waiter), e.Next()
+		switch s.try(w.slot) {
+		case nil:
+			s.queue.Remove(e)
+			s.waiting.Add(-1)
+			close(w.in)
+		case errNoRoom:
+			return
+		}
+		e = next
+	}
 }
 
 // quiet reports whether a refusal need not be logged: one a second is enough to know of, and thousands would make
@@ -61,11 +143,6 @@ func (s *shares) quiet(p *problem, now time.Time) bool {
 	second := now.Unix()
 	last := s.told.Load()
 	return last == second || !s.told.CompareAndSwap(last, second)
-}
-
-func (s *shares) leave(slot *atomic.Int32) {
-	slot.Add(-1)
-	s.total.Add(-1)
 }
 
 const (

@@ -24,6 +24,9 @@ func crowded(t *testing.T, underWay, callers int) (p *proxy.Proxy, address strin
 		if strings.Contains(r.URL.RawQuery, "slow") {
 			<-gate
 		}
+		if strings.Contains(r.URL.RawQuery, "brief") {
+			time.Sleep(5 * time.Millisecond)
+		}
 		if strings.Contains(r.URL.RawQuery, "large") {
 			w.Write(make([]byte, 1<<20))
 			return
@@ -106,6 +109,23 @@ func TestSlowAccount(t *testing.T) {
 		if r := <-results; r.status != 200 {
 			t.Errorf("%+v", r)
 		}
+	}
+}
+
+// A burst of many more calls than there are places is served, one after another, and nobody is refused.
+func TestBurst(t *testing.T) {
+	p, address, _ := crowded(t, 8, 1000)
+	for range 3 {
+		var all sync.WaitGroup
+		for i := range 100 {
+			all.Go(func() {
+				if resp, body := send(t, address, "GET /"+accountNo(i%20)+"/cgi-bin/user/info?brief=1 HTTP/1.1\r\nHost: x\r\n\r\n"); resp.StatusCode != 200 {
+					t.Errorf("%d %s", resp.StatusCode, body)
+				}
+			})
+		}
+		all.Wait()
+		waitFor(t, func() bool { return p.UnderWay() == 0 })
 	}
 }
 
