@@ -46,6 +46,7 @@ if [ "$missing" = 1 ]; then
 
 appsecret, message_token and message_key are on your platform's page at open.weixin.qq.com (管理中心 > 第三方平台 > 详情);
 tls.pem is the certificate chain, with the private key behind it, of the host name that WeChat pushes to.
+The files have to be readable by all (chmod 644): containers read them as other users. The folder is not.
 Keep a copy of store_key in another place: without it what is in the Redis cannot be read.
 END
   exit 1
