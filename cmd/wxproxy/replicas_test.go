@@ -32,7 +32,10 @@ func TestReplicasRenewOnce(t *testing.T) {
 	for round := range rounds(t, 12) {
 		// A new account each time: one whose good tokens are refused thrice within a minute would be throttled.
 		account := fmt.Sprintf("wx%016d", round)
-		if err := f.wx.AddAccount(account, sandbox.OfficialAccount, sandbox.WithAuthorization(time.Now())); err != nil {
+		if err := f.wx.AddAccount(account, sandbox.OfficialAccount); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.wx.Authorize(t.Context(), account); err != nil {
 			t.Fatal(err)
 		}
 		f.everywhere(account)
