@@ -259,11 +259,19 @@ func TestDeployCompose(t *testing.T) {
 	stop()
 	t.Logf("%d calls while each was restarted, none failed", n)
 	c.replicas[0].kill()
+	dead := time.Now()
+	failed := 0
 	for range 200 {
-		if a := c.call(accountA); !a.ok() {
+		a := c.call(accountA)
+		if a.ok() {
+			continue
+		}
+		// So does one that the balancer sends on a connection of whose end it has not yet heard: nobody may say that WeChat has not got it.
+		if failed++; failed > 8 || time.Since(dead) > time.Second {
 			t.Fatalf("one of three is dead: %v", a)
 		}
 	}
+	t.Logf("200 calls beside a dead one, %d failed", failed)
 	c.replicas[0].start()
 
 	// Without a Redis no wxproxy is ready, and those that run go on with what they have.
