@@ -15,13 +15,19 @@ type callers struct {
 	most   int64         // of them
 	secure bool          // they speak TLS
 	close  func() error  // once
+
+	ending atomic.Int64 // connections too many that are told so
 }
+
+// mostEnding bounds the connections too many that get an answer. Each stays open for a moment, and the files for that are few:
+// of a flood the others are closed without a word.
+const mostEnding = 64
 
 // fullHouse is what one connection too many hears, before it has said anything.
 const fullHouse = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nX-Wxproxy-Token: none\r\nConnection: close\r\nContent-Length: 134\r\n\r\n" +
 	`{"errcode":-503,"errmsg":"wxproxy: as many connections are open as there may be","hint":"use connections again; start more replicas"}` + "\n"
 
-func (l callers) Accept() (net.Conn, error) {
+func (l *callers) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
 		t, ok := c.(*net.TCPConn)
@@ -32,19 +38,21 @@ func (l callers) Accept() (net.Conn, error) {
 			return &callerConn{TCPConn: t, open: l.open}, nil
 		}
 		l.open.Add(-1)
-		if l.secure {
+		// Only this goroutine adds, so the bound holds.
+		if l.secure || l.ending.Load() >= mostEnding {
 			t.Close()
 			continue
 		}
+		l.ending.Add(1)
 		// There is room for this much in the kernel's buffer. What the caller has sent is not read, so the connection is
 		// ended in one direction first, or the answer would be thrown away with it.
 		t.Write([]byte(fullHouse))
 		t.CloseWrite()
-		time.AfterFunc(lingerTime/4, func() { t.Close() })
+		time.AfterFunc(lingerTime/4, func() { t.Close(); l.ending.Add(-1) })
 	}
 }
 
-func (l callers) Close() error { return l.close() }
+func (l *callers) Close() error { return l.close() }
 
 // securedCallers puts TLS on the callers' connections.
 type securedCallers struct {
