@@ -2,6 +2,9 @@ package proxy
 
 import (
 	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
 
 	"github.com/valyala/fasthttp"
 )
@@ -16,11 +19,38 @@ const (
 	keptRoom  = 64 << 10
 	// growth is by how much more room there may be than bytes that arrived. Doubling would copy more.
 	growth = 4
+	// leastBodies is what the large bodies of all calls may take together, in bytes, and mostBodies how many of the largest that
+	// the configuration allows: a caller with a key could have all memory otherwise.
+	leastBodies = 512 << 20
+	mostBodies  = 2
 )
 
-// readBody reads the body of a request into buf, which it extends. The errors are for refuse; where the request is larger
-// than its sender may send, it is [fasthttp.ErrBodyTooLarge] as soon as that can be told.
-func (p *Proxy) readBody(cx *fasthttp.RequestCtx, buf []byte) ([]byte, error) {
+var errBodies = &problem{status: http.StatusServiceUnavailable, msg: "the bodies of other calls take all the memory that there is for them", retryAfter: time.Second,
+	hint: "large uploads take turns: try again, send fewer at the same time, start more replicas"}
+
+// holdings are what the large bodies of all calls take together.
+type holdings struct{ total atomic.Int64 }
+
+// grow makes what one call holds so many bytes, or reports that there is no room for that.
+func (h *holdings) grow(held *int64, size, limit int) bool {
+	more := int64(size) - *held
+	if h.total.Add(more) > int64(limit) {
+		h.total.Add(-more)
+		return false
+	}
+	*held = int64(size)
+	return true
+}
+
+// release gives back what one call holds.
+func (h *holdings) release(held *int64) {
+	h.total.Add(-*held)
+	*held = 0
+}
+
+// readBody reads the body of a request into buf, which it extends; held is what of it counts to p.bodies. The errors are for
+// refuse; where the request is larger than its sender may send, it is [fasthttp.ErrBodyTooLarge] as soon as that can be told.
+func (p *Proxy) readBody(cx *fasthttp.RequestCtx, buf []byte, held *int64) ([]byte, error) {
 	if !cx.Request.IsBodyStream() {
 		return buf, nil // there is none
 	}
@@ -39,6 +69,9 @@ func (p *Proxy) readBody(cx *fasthttp.RequestCtx, buf []byte) ([]byte, error) {
 			room := max(firstRoom, growth*len(buf))
 			if n >= 0 {
 				room = min(room, n+1) // one more, to see the end
+			}
+			if room > keptRoom && !p.bodies.grow(held, room, max(p.leastBodies, mostBodies*p.settings.Load().maxBody)) {
+				return buf, errBodies
 			}
 			buf = append(make([]byte, 0, room), buf...)
 		}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -91,5 +92,70 @@ func TestBodiesCutShort(t *testing.T) {
 			}
 		}
 		hits.Store(0)
+	}
+}
+
+// The large bodies of all calls have one bound: what is more is told to come again, small ones pass, and all is given back, whatever
+// became of the call.
+func TestBodiesTogether(t *testing.T) {
+	gate := make(chan struct{})
+	var under atomic.Int32
+	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		if strings.Contains(r.URL.RawQuery, "hold") {
+			under.Add(1)
+			<-gate
+		}
+		fmt.Fprintf(w, `{"n":%d}`, n)
+	})
+	release := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(release)
+	p, err := proxy.New(proxy.Config{Upstream: up, Tokens: &scripted{current: "T0"}, MaxBody: 400_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.SetRoomForBodies(1_000_000)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go p.Serve(ln, nil)
+	t.Cleanup(func() { ln.Close() })
+	addr := ln.Addr().String()
+	upload := func(query string, n int) (int, string) {
+		resp, body := send(t, addr, fmt.Sprintf("POST /%s/cgi-bin/media/upload?%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", account, query, n, strings.Repeat("a", n)))
+		return resp.StatusCode, body
+	}
+	var held sync.WaitGroup
+	for range 2 {
+		held.Go(func() {
+			if status, body := upload("hold=1", 390_000); status != 200 || body != `{"n":390000}` {
+				t.Errorf("%d %s", status, body)
+			}
+		})
+	}
+	waitFor(t, func() bool { return under.Load() == 2 })
+	if n := p.Held(); n < 780_000 || n > 1_000_000 {
+		t.Errorf("%d bytes are held", n)
+	}
+	for range 5 {
+		if status, body := upload("", 390_000); status != 503 || !strings.Contains(body, "the bodies of other calls") {
+			t.Fatalf("the third: %d %s", status, body)
+		}
+		if status, body := upload("", 60_000); status != 200 {
+			t.Fatalf("a small one: %d %s", status, body)
+		}
+		c, err := net.Dial("tcp", addr) // one that breaks off
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "POST /%s/cgi-bin/media/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n%s", account, strings.Repeat("a", 150_000))
+		c.Close()
+	}
+	release()
+	held.Wait()
+	waitFor(t, func() bool { return p.Held() == 0 })
+	if status, body := upload("", 390_000); status != 200 {
+		t.Errorf("with room: %d %s", status, body)
 	}
 }

@@ -3,11 +3,8 @@ package proxy
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"math/rand/v2"
-	"net/http"
 	"runtime/debug"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,7 +55,9 @@ var calls = sync.Pool{New: func() any { return new(call) }}
 // The life of a call, from above to below.
 func (p *Proxy) handle(cx *fasthttp.RequestCtx) {
 	c := calls.Get().(*call)
-	body, err := p.readBody(cx, c.body[:0])
+	var held int64
+	defer p.bodies.release(&held)
+	body, err := p.readBody(cx, c.body[:0], &held)
 	if err != nil {
 		c.body = kept(body)
 		calls.Put(c)
@@ -246,73 +245,6 @@ func (c *call) doubt() {
 	}
 }
 
-// appendHead writes the request as WeChat gets it: the caller's bytes, with our credential in
-// front of his query.
-func (c *call) appendHead(b []byte, token tokens.Token, body int) []byte {
-	h := &c.cx.Request.Header
-	b = append(b, h.Method()...)
-	b = append(b, ' ')
-	if c.plan.path != "" {
-		b = append(b, c.plan.path...)
-	} else {
-		b = append(b, c.target.path...)
-	}
-	b = c.appendQuery(b, token)
-	b = append(b, " HTTP/1.1\r\nHost: "...)
-	b = append(b, c.s.upstream.host...)
-	b = append(b, "\r\n"...)
-	b = append(b, c.headers...)
-	// WeChat answers 412 to requests without a length, chunked ones above all.
-	if body > 0 || c.caller.sized || !h.IsGet() && !h.IsHead() && !h.IsDelete() && !h.IsOptions() {
-		b = append(b, "Content-Length: "...)
-		b = strconv.AppendInt(b, int64(body), 10)
-		b = append(b, "\r\n"...)
-	}
-	return append(b, "\r\n"...)
-}
-
-func (c *call) appendQuery(b []byte, token tokens.Token) []byte {
-	start := len(b)
-	b = append(b, '?')
-	if c.plan.secret.IsEmpty() {
-		if c.plan.withAppID {
-			b = append(append(append(b, "appid="...), c.plan.appid...), '&')
-		}
-	} else {
-		b = append(append(append(b, "appid="...), c.plan.appid...), "&secret="...)
-		b = append(append(b, c.plan.secret.Reveal()...), '&')
-	}
-	if c.plan.component {
-		b = append(append(append(b, "component_appid="...), c.s.component...), '&')
-	}
-	if c.plan.holder != nil {
-		b = append(append(append(b, c.parameter()...), '='), token.Escaped...)
-		b = append(b, '&')
-	}
-	ours := len(b)
-	if c.plan.drop == 0 {
-		b = append(b, c.target.query...)
-	} else {
-		b = appendWithout(b, c.target.query, c.plan.drop)
-	}
-	// Without a query of the caller's the separator, or the question mark, is one too many; a
-	// question mark that he sent himself stays.
-	if len(b) == ours && !(ours == start+1 && c.target.query != nil) {
-		b = b[:ours-1]
-	}
-	return b
-}
-
-func (c *call) parameter() string {
-	switch {
-	case c.plan.path != "": // the twins are under /sns/
-		return wechat.ComponentAccessToken
-	case c.plan.endpoint.Parameter != "":
-		return c.plan.endpoint.Parameter
-	}
-	return wechat.AccessToken
-}
-
 // credential is the word for what goes in, for the metrics.
 func (c *call) credential() string {
 	if c.plan.holder == nil && c.plan.secret.IsEmpty() {
@@ -373,66 +305,4 @@ func appendRequestID(dst, id []byte) []byte {
 		dst = append(dst, hex[n&15])
 	}
 	return dst
-}
-
-// detach copies what report needs from the request, which will not outlive the handler.
-func (c *call) detach() {
-	c.id = append([]byte(nil), c.id...)
-	c.target.path = append([]byte(nil), c.target.path...)
-	c.plan.appid = append([]byte(nil), c.plan.appid...)
-	c.body, c.headers, c.out, c.scratch, c.caller, c.shown = nil, nil, nil, nil, caller{}, shown{}
-	c.detached.method, c.detached.status = string(c.cx.Method()), c.cx.Response.StatusCode()
-	c.cx = nil
-}
-
-func (c *call) report() {
-	took := c.now.Sub(c.began)
-	method, status := c.detached.method, c.detached.status
-	if c.cx != nil {
-		status = c.cx.Response.StatusCode()
-	}
-	c.p.observe.CallDone(c.s.roster.label(c.who), c.credential(), status, took, c.upstream)
-	level := slog.LevelDebug
-	switch {
-	case status >= http.StatusInternalServerError:
-		level = slog.LevelWarn
-	case c.problem != nil:
-		level = slog.LevelInfo
-	}
-	loud := c.p.log.Enabled(context.Background(), level) && !c.p.shares.quiet(c.problem, c.now)
-	if c.p.watch == nil && !loud {
-		return
-	}
-	if c.cx != nil {
-		method = string(c.cx.Method())
-	}
-	seen := Call{RequestID: string(c.id), Caller: c.s.roster.label(c.who), AppID: string(c.plan.appid), Method: clip([]byte(method)), Path: clip(c.target.path),
-		Status: status, ErrCode: c.errcode, Token: c.word, Took: took, Upstream: c.upstream}
-	if c.problem != nil {
-		seen.Error = c.problem.msg
-	}
-	if c.p.watch != nil {
-		c.p.watch(seen)
-	}
-	if !loud {
-		return
-	}
-	c.p.log.Log(context.Background(), level, "call", "id", seen.RequestID, "caller", seen.Caller, "account", seen.AppID, "method", seen.Method, "path", seen.Path,
-		"status", seen.Status, "errcode", seen.ErrCode, "token", seen.Token, "took", seen.Took, "upstream", seen.Upstream, "error", seen.Error)
-}
-
-// clip keeps what a caller sent short and printable, for logs.
-func clip(b []byte) string {
-	const most = 200
-	if len(b) > most {
-		b = b[:most]
-	}
-	out := make([]byte, len(b))
-	for i, ch := range b {
-		if ch < ' ' || ch >= 0x7f {
-			ch = '?'
-		}
-		out[i] = ch
-	}
-	return string(out)
 }

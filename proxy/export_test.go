@@ -12,6 +12,12 @@ func (p *Proxy) SetRoom(underWay, callers int) {
 	p.shares.room, p.most = int64(underWay), int64(callers)
 }
 
+// SetRoomForBodies is for tests of what happens when there is none. Before Serve.
+func (p *Proxy) SetRoomForBodies(n int) { p.leastBodies = n }
+
+// Held is what large bodies take.
+func (p *Proxy) Held() int64 { return p.bodies.total.Load() }
+
 // UnderWay is how many calls are with WeChat.
 func (p *Proxy) UnderWay() (n int64) {
 	for i := range p.shares.of {

@@ -130,6 +130,8 @@ type Proxy struct {
 	certificates atomic.Bool // clients are asked for certificates
 	shares       *shares
 	most         int64 // connections of callers
+	bodies       holdings
+	leastBodies  int
 
 	listener atomic.Pointer[callers] // nil: not yet
 	open     atomic.Int64            // connections of callers
@@ -149,7 +151,7 @@ const (
 // New builds a proxy; Serve starts it.
 func New(c Config) (*Proxy, error) {
 	underWay, most := places()
-	p := &Proxy{tokens: c.Tokens, observe: c.Observer, watch: c.Watch, log: c.Log, shares: newShares(underWay), most: int64(most)}
+	p := &Proxy{tokens: c.Tokens, observe: c.Observer, watch: c.Watch, log: c.Log, shares: newShares(underWay), most: int64(most), leastBodies: leastBodies}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -302,6 +304,8 @@ func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 	var timeout net.Error
 	pr := errNotHTTP
 	switch {
+	case errors.Is(err, errBodies):
+		pr = errBodies
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		pr = errTooLarge
 		if stranger := p.stranger(p.settings.Load(), &ctx.Request.Header); stranger != nil {
