@@ -177,7 +177,7 @@ func (c *canned) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 func BenchmarkOwn(b *testing.B) {
 	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: nginx\r\nConnection: keep-alive\r\nContent-Type: application/json; encoding=utf-8\r\nDate: Mon, 23 Nov 2026 10:00:00 GMT\r\nContent-Length: %d\r\n\r\n%s", len(benchReply), benchReply)
 	dial := func(string, time.Duration) (net.Conn, error) {
-		return &upstreamConn{Conn: &canned{answer: answer}}, nil
+		return &upstreamConn{Conn: &canned{answer: answer}, wire: new(wire)}, nil
 	}
 	body := `{"touser":"OPENID","msgtype":"text","text":{"content":"hello world"}}`
 	request := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: proxy\r\nUser-Agent: bench\r\nAccept: */*\r\nX-Wxproxy-Key: bench-key\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", benchURI, len(body), body)

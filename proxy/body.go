@@ -17,6 +17,8 @@ const (
 	// firstRoom is what a body gets before any of it is there, and keptRoom the most that is kept for the next call.
 	firstRoom = 16 << 10
 	keptRoom  = 64 << 10
+	// readAhead is what fasthttp has read of a body before it is asked for it.
+	readAhead = 8 << 10
 	// growth is by how much more room there may be than bytes that arrived. Doubling would copy more.
 	growth = 4
 	// leastBodies is what the large bodies of all calls may take together, in bytes, and mostBodies how many of the largest that
@@ -55,6 +57,9 @@ func (p *Proxy) readBody(cx *fasthttp.RequestCtx, buf []byte, held *int64) ([]by
 		return buf, nil // there is none
 	}
 	n := cx.Request.Header.ContentLength() // -1: in chunks
+	if n < 0 || n > readAhead {
+		underneath(cx.Conn()).wait(time.Now())
+	}
 	limit, asked := min(longestForm, p.settings.Load().maxBody), false
 	stream := cx.RequestBodyStream()
 	for {

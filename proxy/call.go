@@ -141,8 +141,10 @@ func (c *call) forward() *problem {
 	}
 	var full *problem
 	if c.place, full = c.p.shares.enter(c.plan.appid); full != nil {
-		c.now = time.Now()
-		return full
+		c.place, full = c.p.shares.wait(c.place)
+		if c.now = time.Now(); full != nil {
+			return full
+		}
 	}
 	if p := c.send(token); p != nil {
 		return p
@@ -214,8 +216,12 @@ func (c *call) send(token tokens.Token) *problem {
 		c.sent[1] = token.Escaped
 	}
 	c.out = c.appendHead(c.out[:0], token, len(c.body))
-	began := time.Now()
-	err := c.s.upstream.exchange(c.out, c.body, req.Header.IsHead(), c.cx.Conn(), resp, c.s.timeout, began, c.deadline)
+	body := c.body
+	if len(c.out)+len(body) <= onePiece {
+		c.out, body = append(c.out, body...), nil
+	}
+	began := c.now
+	err := c.s.upstream.exchange(c.out, body, req.Header.IsHead(), c.cx.Conn(), resp, c.s.timeout, began, c.deadline)
 	c.now = time.Now()
 	c.upstream += c.now.Sub(began)
 	if err != nil {
@@ -253,6 +259,12 @@ func (c *call) credential() string {
 	return c.plan.kind.String()
 }
 
+// Headers of the proxy's own, as fasthttp spells them.
+var (
+	headerNameToken = []byte("X-Wxproxy-Token")
+	headerNameID    = []byte("X-Request-Id")
+)
+
 // end reports the call; a stream is reported when it is over.
 func (c *call) end() {
 	if v := recover(); v != nil {
@@ -263,15 +275,23 @@ func (c *call) end() {
 	}
 	resp := &c.cx.Response
 	c.id = appendRequestID(c.id[:0], c.caller.requestID)
-	resp.Header.Set("X-Wxproxy-Token", c.word)
-	resp.Header.SetBytesV("X-Request-Id", c.id)
+	c.scratch = append(c.scratch[:0], c.word...)
+	resp.Header.SetCanonical(headerNameToken, c.scratch)
+	resp.Header.SetCanonical(headerNameID, c.id)
 	if c.p.leaving.Load() {
 		resp.Header.SetConnectionClose()
 	}
+	conn := underneath(c.cx.Conn())
+	conn.wait(c.now)
 	if stream, ok := resp.BodyStream().(*answerBody); ok && c.problem == nil {
 		done := *c // the original is used again
 		done.detach()
-		stream.ended = func() { done.leave(); done.now = time.Now(); done.report() }
+		stream.ended = func() {
+			done.leave()
+			done.now = time.Now()
+			conn.wait(done.now)
+			done.report()
+		}
 	} else {
 		c.leave()
 		c.report()

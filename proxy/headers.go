@@ -25,41 +25,22 @@ const (
 	headerKey
 )
 
-// headerRoles: names in lower case. Hop-by-hop headers concern one connection (RFC 9110,
-// 7.6.1). Identity headers tell about the inside of the caller's network, which WeChat has no need
-// to know. Credentials are meant for wxproxy, or for nobody.
-var headerRoles = map[string]headerRole{
-	"host": headerDrop, "expect": headerDrop, "content-length": headerLength, "transfer-encoding": headerDrop,
-	"connection": headerConn, "proxy-connection": headerDrop, "keep-alive": headerDrop, "te": headerDrop, "trailer": headerDrop, "upgrade": headerDrop, "http2-settings": headerDrop,
-	"authorization": headerAuthorization, "proxy-authorization": headerProxyAuthorization, "x-wxproxy-key": headerKey,
-	"proxy-authenticate": headerDrop, "cookie": headerDrop, "x-wxproxy-token": headerDrop,
-	"forwarded": headerDrop, "via": headerDrop, "x-real-ip": headerDrop, "x-client-ip": headerDrop, "true-client-ip": headerDrop, "cf-connecting-ip": headerDrop,
-	"x-original-forwarded-for": headerDrop, "x-cluster-client-ip": headerDrop, "x-envoy-external-address": headerDrop,
-	"x-wx-appid": headerTarget, "x-request-id": headerID, "accept-encoding": headerEncoding,
-	"origin": headerBrowser, "sec-fetch-site": headerBrowser,
-}
-
+// longestHeader is the length of the longest name that roleOf knows.
 const longestHeader = len("x-original-forwarded-for")
-
-// worthLooking says by first letter and length whether a name may be one of headerRoles: most are not, and
-// need no look-up.
-var worthLooking = func() (t [256][longestHeader + 1]bool) {
-	for name := range headerRoles {
-		t[name[0]][len(name)], t[name[0]-'a'+'A'][len(name)] = true, true
-	}
-	return t
-}()
 
 // forwarded begins a family of headers in which servers in front tell where a request came from, and some of them who
 // sent it, with his certificate or token.
 const forwarded = "x-forwarded-"
 
-// roleOf looks a header up, whatever its case. It allocates nothing.
+// roleOf looks a header up, whatever its case. It allocates nothing; a switch is faster than a map here.
+//
+// Hop-by-hop headers concern one connection (RFC 9110, 7.6.1). Identity headers tell about the inside of the caller's
+// network, which WeChat has no need to know. Credentials are meant for wxproxy, or for nobody.
 func roleOf(name []byte) headerRole {
 	if len(name) > len(forwarded) && name[2]|0x20 == 'f' && equalFold(name[:len(forwarded)], forwarded) {
 		return headerDrop
 	}
-	if len(name) > longestHeader || len(name) == 0 || !worthLooking[name[0]][len(name)] {
+	if len(name) > longestHeader {
 		return headerPass
 	}
 	var buf [longestHeader]byte
@@ -69,7 +50,33 @@ func roleOf(name []byte) headerRole {
 		}
 		buf[i] = ch
 	}
-	return headerRoles[string(buf[:len(name)])]
+	switch string(buf[:len(name)]) {
+	case "host", "expect", "transfer-encoding",
+		"proxy-connection", "keep-alive", "te", "trailer", "upgrade", "http2-settings",
+		"proxy-authenticate", "cookie", "x-wxproxy-token",
+		"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip",
+		"x-original-forwarded-for", "x-cluster-client-ip", "x-envoy-external-address":
+		return headerDrop
+	case "content-length":
+		return headerLength
+	case "connection":
+		return headerConn
+	case "authorization":
+		return headerAuthorization
+	case "proxy-authorization":
+		return headerProxyAuthorization
+	case "x-wxproxy-key":
+		return headerKey
+	case "x-wx-appid":
+		return headerTarget
+	case "x-request-id":
+		return headerID
+	case "accept-encoding":
+		return headerEncoding
+	case "origin", "sec-fetch-site":
+		return headerBrowser
+	}
+	return headerPass
 }
 
 // caller is what the headers of a call say to us, and the stand-in in its query.

@@ -190,12 +190,12 @@ func certificateName(conn net.Conn) string {
 	if !ok {
 		return ""
 	}
-	l, ok := t.NetConn().(*callerConn)
-	if !ok || l.asked {
-		if ok {
-			return l.certificate
-		}
+	l := underneath(conn)
+	switch {
+	case l == nil:
 		return ""
+	case l.asked:
+		return l.certificate
 	}
 	if state := t.ConnectionState(); len(state.VerifiedChains) > 0 {
 		l.certificate = state.PeerCertificates[0].Subject.CommonName

@@ -130,6 +130,7 @@ type Proxy struct {
 	certificates atomic.Bool // clients are asked for certificates
 	shares       *shares
 	most         int64 // connections of callers
+	patience     time.Duration
 	bodies       holdings
 	leastBodies  int
 
@@ -161,8 +162,8 @@ func New(c Config) (*Proxy, error) {
 	if err := p.Reconfigure(c); err != nil {
 		return nil, err
 	}
-	if c.Patience <= 0 {
-		c.Patience = patience
+	if p.patience = c.Patience; p.patience <= 0 {
+		p.patience = patience
 	}
 	p.server = &fasthttp.Server{
 		Handler:       p.handle,
@@ -170,10 +171,7 @@ func New(c Config) (*Proxy, error) {
 		ExpectHandler: p.expect,
 		Logger:        quiet{p.log},
 
-		// One value for all, because then deadlines need not be moved at each step; see callerConn.
-		ReadTimeout:        c.Patience,
-		WriteTimeout:       c.Patience, // put off while a stream flows
-		IdleTimeout:        c.Patience,
+		// callerConn has the timeouts.
 		ReadBufferSize:     headerLimit,
 		MaxRequestBodySize: math.MaxInt, // readBody has the limits
 		Concurrency:        1 << 20,
@@ -238,7 +236,7 @@ func (p *Proxy) Reconfigure(c Config) error {
 
 // Serve answers calls on ln until Shutdown. With conf the listener speaks TLS.
 func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
-	l := &callers{Listener: ln, open: &p.open, most: p.most, secure: conf != nil, close: sync.OnceValue(ln.Close)}
+	l := &callers{Listener: ln, open: &p.open, most: p.most, patience: p.patience, secure: conf != nil, close: sync.OnceValue(ln.Close)}
 	p.listener.Store(l)
 	ln = l
 	if conf != nil {
@@ -316,6 +314,7 @@ func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		pr = &problem{status: http.StatusRequestTimeout, msg: "the request did not come in time", hint: "send it faster"}
 	}
+	underneath(ctx.Conn()).wait(time.Now())
 	pr.write(&ctx.Response)
 	ctx.Response.Header.Set("X-Wxproxy-Token", "none")
 	ctx.Response.Header.SetBytesV("X-Request-Id", appendRequestID(nil, nil))

@@ -52,13 +52,10 @@ var (
 
 func newShares(room int) *shares { return &shares{room: int64(room), seed: maphash.MakeSeed()} }
 
-// enter takes a place for a call for the account, and waits a while if there is none; leave gives it back.
+// enter takes a place for a call for the account, if there is one; leave gives it back.
 func (s *shares) enter(appid []byte) (slot *atomic.Int32, p *problem) {
 	slot = &s.of[maphash.Bytes(s.seed, appid)%uint64(len(s.of))]
-	if p = s.try(slot); p == nil {
-		return slot, nil
-	}
-	return s.wait(slot)
+	return slot, s.try(slot)
 }
 
 // try takes a place if there is one. Calls that come at the same moment can exceed an account's share by as many as they
@@ -78,6 +75,7 @@ func (s *shares) try(slot *atomic.Int32) *problem {
 	}
 }
 
+// wait takes a place in slot as soon as there is one, within placeWait; otherwise it gives no slot, and says why.
 func (s *shares) wait(slot *atomic.Int32) (*atomic.Int32, *problem) {
 	s.mu.Lock()
 	s.waiting.Add(1) // before the second look: who leaves after it sees that somebody waits

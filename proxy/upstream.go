@@ -34,6 +34,10 @@ const (
 	// Answers up to this size are held whole, so that their errcode can be read; larger
 	// ones are looked into as far as this, and streamed.
 	peekSize = 64 << 10
+	// Requests up to this size are sent as one piece, and by the wire in one go with the wait for the answer.
+	onePiece = 8 << 10
+	// mostHeld is what the wire holds back at most: a request, and what TLS adds to it.
+	mostHeld = onePiece + 1<<10
 	// WeChat's headers, all together.
 	upstreamHeaderLimit = 16 << 10
 )
@@ -75,15 +79,16 @@ func newUpstream(base string, roots *x509.CertPool) (*upstream, error) {
 		if err != nil {
 			return nil, err
 		}
+		w := newWire(conn.(*net.TCPConn))
 		if !secure {
-			return &upstreamConn{Conn: conn}, nil
+			return &upstreamConn{Conn: w, wire: w}, nil
 		}
-		c := tls.Client(conn, conf)
+		c := tls.Client(w, conf)
 		if err := c.HandshakeContext(ctx); err != nil {
 			conn.Close()
 			return nil, err
 		}
-		return &upstreamConn{Conn: c}, nil
+		return &upstreamConn{Conn: c, wire: w}, nil
 	}
 	return &upstream{
 		host: u.Host,
@@ -102,6 +107,7 @@ func newUpstream(base string, roots *x509.CertPool) (*upstream, error) {
 // little late, and left alone while it is late enough.
 type upstreamConn struct {
 	net.Conn
+	wire  *wire // below it
 	until time.Time
 }
 
@@ -118,8 +124,8 @@ func (c *upstreamConn) within(deadline time.Time, timeout time.Duration) error {
 
 func (u *upstream) close() { u.pool.CloseIdleConnections() }
 
-// exchange sends head (request line and headers, ready with the empty line) and body, and reads the answer
-// into resp: the whole of it, or for a large one the header, with the rest as a stream. The deadline is for
+// exchange sends head (request line and headers, ready with the empty line, and the body if it is short) and body, and reads the
+// answer into resp: the whole of it, or for a large one the header, with the rest as a stream. The deadline is for
 // everything up to there.
 func (u *upstream) exchange(head, body []byte, isHead bool, client net.Conn, resp *fasthttp.Response, timeout time.Duration, now, deadline time.Time) error {
 	cc, err := u.pool.AcquireConn(deadline.Sub(now), false)
@@ -135,15 +141,11 @@ func (u *upstream) exchange(head, body []byte, isHead bool, client net.Conn, res
 		u.pool.CloseConn(cc)
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}
-	bw := u.pool.AcquireWriter(conn)
-	_, err = bw.Write(head)
+	conn.wire.hold = len(body) == 0
+	_, err = conn.Write(head)
 	if err == nil && len(body) > 0 {
-		_, err = bw.Write(body)
+		_, err = conn.Write(body)
 	}
-	if err == nil {
-		err = bw.Flush()
-	}
-	u.pool.ReleaseWriter(bw)
 	if err != nil {
 		u.pool.CloseConn(cc)
 		return transferError(err)
@@ -217,15 +219,7 @@ func readHeader(br *bufio.Reader, resp *fasthttp.Response) error {
 // spoiled reports whether a connection that should be silent has something to say: its end, or
 // bytes that nobody asked for.
 func spoiled(conn net.Conn) bool {
-	conn = conn.(*upstreamConn).Conn
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
-	}
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := sc.SyscallConn()
+	raw, err := conn.(*upstreamConn).wire.SyscallConn()
 	if err != nil {
 		return true
 	}
