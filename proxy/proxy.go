@@ -243,6 +243,9 @@ func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
 		p.certificates.Store(conf.ClientCAs != nil)
 		ln = securedCallers{ln, conf}
 	}
+	stop := make(chan struct{})
+	defer close(stop)
+	go (&pressure{s: p.shares, log: p.log}).watch(stop)
 	return p.server.Serve(ln)
 }
 

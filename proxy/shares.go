@@ -1,10 +1,8 @@
 package proxy
 
 import (
-	"container/list"
 	"hash/maphash"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -16,21 +14,13 @@ import (
 
 // shares counts the calls that are with WeChat.
 type shares struct {
-	room  int64 // calls at the same time
+	most  int64        // places, as the files allow
+	room  atomic.Int64 // places now: fewer where the processor is what is scarce, see pressure
 	total atomic.Int64
 	of    [4096]atomic.Int32 // by hash of the account: two may share a slot, and then a limit
 	seed  maphash.Seed
 	told  atomic.Int64 // the second in which a refusal was logged last
-
-	waiting atomic.Int32 // the length of queue, to be looked at without the lock
-	mu      sync.Mutex
-	queue   list.List // of *waiter: calls for which there was no place, the oldest first
-}
-
-// waiter is a call that waits for a place.
-type waiter struct {
-	slot *atomic.Int32
-	in   chan struct{} // closed when it has one
+	queue queue
 }
 
 // While more than half of the room is taken, an account may have an eighth of it; before, as much as it likes.
@@ -39,10 +29,6 @@ const (
 	oneAccount = 8
 )
 
-// placeWait is how long a call waits for a place: a burst is over by then, and with more than a burst nobody is helped by
-// calls that wait.
-const placeWait = time.Second
-
 var (
 	errNoRoom = &problem{status: http.StatusServiceUnavailable, msg: "as many calls are under way as there is room for", retryAfter: time.Second,
 		hint: "WeChat answers slowly, or more is asked than one wxproxy can do: try again, start more replicas, raise the limit of open files"}
@@ -50,7 +36,11 @@ var (
 		hint: "WeChat answers them slowly, and others need room, too: try again"}
 )
 
-func newShares(room int) *shares { return &shares{room: int64(room), seed: maphash.MakeSeed()} }
+func newShares(most int) *shares {
+	s := &shares{most: int64(most), seed: maphash.MakeSeed()}
+	s.room.Store(s.most)
+	return s
+}
 
 // enter takes a place for a call for the account, if there is one; leave gives it back.
 func (s *shares) enter(appid []byte) (slot *atomic.Int32, p *problem) {
@@ -61,12 +51,13 @@ func (s *shares) enter(appid []byte) (slot *atomic.Int32, p *problem) {
 // try takes a place if there is one. Calls that come at the same moment can exceed an account's share by as many as they
 // are, and the room by none.
 func (s *shares) try(slot *atomic.Int32) *problem {
+	room := s.room.Load()
 	for {
 		total := s.total.Load()
 		switch {
-		case total >= s.room:
+		case total >= room:
 			return errNoRoom
-		case total >= s.room/crowdedAt && int64(slot.Load()) >= max(s.room/oneAccount, 1):
+		case total >= room/crowdedAt && int64(slot.Load()) >= max(room/oneAccount, 1):
 			return errNoShare
 		case s.total.CompareAndSwap(total, total+1):
 			slot.Add(1)
@@ -75,61 +66,19 @@ func (s *shares) try(slot *atomic.Int32) *problem {
 	}
 }
 
-// wait takes a place in slot as soon as there is one, within placeWait; otherwise it gives no slot, and says why.
-func (s *shares) wait(slot *atomic.Int32) (*atomic.Int32, *problem) {
-	s.mu.Lock()
-	s.waiting.Add(1) // before the second look: who leaves after it sees that somebody waits
-	p := s.try(slot)
-	if p == nil {
-		s.waiting.Add(-1)
-		s.mu.Unlock()
-		return slot, nil
-	}
-	w := &waiter{slot: slot, in: make(chan struct{})}
-	place := s.queue.PushBack(w)
-	s.mu.Unlock()
-	timer := time.NewTimer(placeWait)
-	defer timer.Stop()
-	select {
-	case <-w.in:
-		return slot, nil
-	case <-timer.C:
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	select {
-	case <-w.in: // in the last moment
-		return slot, nil
-	default:
-	}
-	s.queue.Remove(place)
-	s.waiting.Add(-1)
-	return nil, p
-}
-
-// leave gives a place back, and to the first who may have it.
+// leave gives a place back, and to whoever waits and may have it.
 func (s *shares) leave(slot *atomic.Int32) {
 	slot.Add(-1)
 	s.total.Add(-1)
-	if s.waiting.Load() == 0 {
-		return
+	if s.queue.length.Load() > 0 {
+		s.admit()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	// In front may be those of an account that has its share. They are not all looked at: there can be thousands.
-	const looks = 64
-	for e, n := s.queue.Front(), 0; e != nil && n < looks; n++ {
-		w, next := e.Value.(*waiter), e.Next()
-		switch s.try(w.slot) {
-		case nil:
-			s.queue.Remove(e)
-			s.waiting.Add(-1)
-			close(w.in)
-		case errNoRoom:
-			return
-		}
-		e = next
-	}
+}
+
+// resize makes room for so many calls, as many as there are files for at most. Calls that are under way stay.
+func (s *shares) resize(room int64) {
+	s.room.Store(min(room, s.most))
+	s.admit()
 }
 
 // quiet reports whether a refusal need not be logged: one a second is enough to know of, and thousands would make

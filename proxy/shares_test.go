@@ -50,9 +50,22 @@ func crowded(t *testing.T, underWay, callers int) (p *proxy.Proxy, address strin
 
 func accountNo(i int) string { return fmt.Sprintf("wx%016d", i) }
 
+// strangers is n accounts each of which has a share of its own.
+func strangers(p *proxy.Proxy, n int) (accounts []string) {
+	seen := map[any]bool{}
+	for i := 0; len(accounts) < n; i++ {
+		if share := p.Share(accountNo(i)); !seen[share] {
+			seen[share] = true
+			accounts = append(accounts, accountNo(i))
+		}
+	}
+	return accounts
+}
+
 // An account that WeChat is slow for does not take all the room: the others are served as ever, and all of it comes back.
 func TestSlowAccount(t *testing.T) {
 	p, address, release := crowded(t, 64, 1000)
+	accounts := strangers(p, 26)
 	type result struct {
 		status        int
 		body, retryAt string
@@ -61,7 +74,7 @@ func TestSlowAccount(t *testing.T) {
 	var all sync.WaitGroup
 	for range 100 {
 		all.Go(func() {
-			resp, body := send(t, address, "GET /"+accountNo(1)+"/cgi-bin/user/info?slow=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+			resp, body := send(t, address, "GET /"+accounts[0]+"/cgi-bin/user/info?slow=1 HTTP/1.1\r\nHost: x\r\n\r\n")
 			results <- result{resp.StatusCode, body, resp.Header.Get("Retry-After")}
 		})
 	}
@@ -83,7 +96,7 @@ func TestSlowAccount(t *testing.T) {
 	}
 	// The others, each of whom is slow at up to an eighth of it, until there is no room at all.
 	for i := range 20 {
-		resp, body := send(t, address, "GET /"+accountNo(2+i)+"/cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n")
+		resp, body := send(t, address, "GET /"+accounts[1+i]+"/cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n")
 		if resp.StatusCode != 200 {
 			t.Fatalf("another account: %d %s", resp.StatusCode, body)
 		}
@@ -91,7 +104,7 @@ func TestSlowAccount(t *testing.T) {
 	for i := range 4 {
 		for range 8 {
 			all.Go(func() {
-				resp, body := send(t, address, "GET /"+accountNo(100+i)+"/cgi-bin/user/info?slow=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+				resp, body := send(t, address, "GET /"+accounts[21+i]+"/cgi-bin/user/info?slow=1 HTTP/1.1\r\nHost: x\r\n\r\n")
 				if resp.StatusCode != 200 {
 					t.Errorf("%d %s", resp.StatusCode, body)
 				}
@@ -99,7 +112,7 @@ func TestSlowAccount(t *testing.T) {
 		}
 	}
 	waitFor(t, func() bool { return p.UnderWay() == 64 })
-	if resp, body := send(t, address, "GET /"+accountNo(50)+"/cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n"); resp.StatusCode != 503 || !strings.Contains(body, "as there is room for") || resp.Header.Get("Retry-After") != "1" {
+	if resp, body := send(t, address, "GET /"+accounts[25]+"/cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n"); resp.StatusCode != 503 || !strings.Contains(body, "as there is room for") || resp.Header.Get("Retry-After") != "1" {
 		t.Errorf("the 65th: %d %s", resp.StatusCode, body)
 	}
 	release()
