@@ -141,7 +141,7 @@ func (c *call) forward() *problem {
 	}
 	var full *problem
 	if c.place, full = c.p.shares.enter(c.plan.appid); full != nil {
-		c.place, full = c.p.shares.wait(c.place)
+		c.place, full = c.p.shares.wait(c.place, c.now)
 		if c.now = time.Now(); full != nil {
 			return full
 		}

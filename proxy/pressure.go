@@ -71,8 +71,9 @@ func (p *pressure) watch(stop <-chan struct{}) {
 		select {
 		case <-stop:
 			return
-		case <-ticker.C:
+		case now := <-ticker.C:
 			p.tick(pr.delay())
+			p.s.queue.sweep(now, p.on)
 		}
 	}
 }

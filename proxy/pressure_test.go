@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"log/slog"
 	"runtime"
 	"strconv"
@@ -81,7 +82,7 @@ func waitsFor(t *testing.T, s *shares, slot *atomic.Int32, done func(*problem)) 
 	t.Helper()
 	before := s.queue.length.Load()
 	go func() {
-		got, p := s.wait(slot)
+		got, p := s.wait(slot, time.Now())
 		if (got == nil) != (p != nil) {
 			t.Errorf("a place and a refusal: %v", p)
 		}
@@ -99,7 +100,6 @@ func TestNewestFirst(t *testing.T) {
 	s := newShares(1)
 	slot, _ := s.enter([]byte("a"))
 	order := make(chan string, 10)
-	began := time.Now()
 	for i := range 5 {
 		waitsFor(t, s, slot, func(p *problem) {
 			if p != nil {
@@ -115,23 +115,59 @@ func TestNewestFirst(t *testing.T) {
 			t.Fatalf("%s was served, not %s", got, want)
 		}
 	}
+	s.queue.sweep(time.Now(), false) // too early
+	if n := s.queue.length.Load(); n != 2 {
+		t.Fatalf("%d wait", n)
+	}
+	s.queue.sweep(time.Now().Add(placeWait), false)
 	for range 2 {
 		if got := <-order; got != errNoRoom.msg {
 			t.Fatalf("%s", got)
 		}
 	}
-	if took := time.Since(began); took < placeWait {
-		t.Errorf("refused after %v", took)
-	}
-	if n := s.queue.length.Load(); n != 0 || s.queue.newest != nil {
+	if n := s.queue.length.Load(); n != 0 || s.queue.newest != nil || s.queue.oldest != nil {
 		t.Errorf("%d wait", n)
 	}
-	waitsFor(t, s, slot, func(p *problem) { order <- "resized" })
-	s.most = 2
-	s.resize(2)
-	if got := <-order; got != "resized" {
+	waitsFor(t, s, slot, func(p *problem) { order <- fmt.Sprint("served: ", p == nil) })
+	s.most = 8
+	s.resize(8)
+	if got := <-order; got != "served: true" {
 		t.Error(got)
 	}
+}
+
+// Where processors are scarce few are refused at a time, those who have waited longest, and after a while all.
+func TestRefusalsTakeTurns(t *testing.T) {
+	s := newShares(1)
+	slot, _ := s.enter([]byte("a"))
+	refused := make(chan int, 100)
+	for i := range 40 {
+		waitsFor(t, s, slot, func(p *problem) {
+			if p != nil {
+				refused <- i
+			}
+		})
+	}
+	some := map[int]bool{}
+	after := func(d time.Duration, want int) {
+		t.Helper()
+		s.queue.sweep(time.Now().Add(d), true)
+		for range want {
+			some[<-refused] = true
+		}
+		if n := int(s.queue.length.Load()); n+len(some) != 40 {
+			t.Errorf("%d wait, %d were refused", n, len(some))
+		}
+		for i := range len(some) {
+			if !some[i] {
+				t.Errorf("%d was not refused, and later ones were", i)
+			}
+		}
+	}
+	after(placeWait, fewestRefusals)
+	s.queue.served = 12 * refusalsEvery
+	after(placeWait, 12)
+	after(longestWait, 40-12-fewestRefusals)
 }
 
 // However calls come and go, there are never more than there is room for, and all places come back.
@@ -140,12 +176,23 @@ func TestPlacesUnderway(t *testing.T) {
 	s := newShares(room)
 	var most, refused atomic.Int64
 	var all sync.WaitGroup
+	over := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(time.Millisecond):
+				s.queue.sweep(time.Now().Add(placeWait-2*time.Millisecond), false)
+			}
+		}
+	}()
 	for i := range 64 {
 		all.Go(func() {
 			for range 300 {
 				slot, p := s.enter([]byte{byte(i % 3)})
 				if p != nil {
-					if slot, p = s.wait(slot); p != nil {
+					if slot, p = s.wait(slot, time.Now()); p != nil {
 						refused.Add(1)
 						continue
 					}
@@ -159,6 +206,7 @@ func TestPlacesUnderway(t *testing.T) {
 		})
 	}
 	all.Wait()
+	close(over)
 	if most.Load() > room || s.total.Load() != 0 || s.queue.length.Load() != 0 || s.queue.newest != nil {
 		t.Errorf("%d at most, %d now, %d wait; %d were refused", most.Load(), s.total.Load(), s.queue.length.Load(), refused.Load())
 	}

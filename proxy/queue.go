@@ -13,29 +13,38 @@ import (
 // of thousands that take turns costs twice as much, however little there is to do for it. So it is that as much gets done as
 // ever (bench/load: overload).
 
-// placeWait is how long a call waits for a place.
-const placeWait = time.Second
+const (
+	// placeWait is how long a call waits for a place, and longestWait how long where processors are scarce: a refusal takes
+	// half of the time that a call does, and with all who have waited long enough refused at once there would be time for
+	// little else. So there are as many refusals as one of so many calls that are served.
+	placeWait     = time.Second
+	longestWait   = 5 * time.Second
+	refusalsEvery = 8
+	// fewestRefusals is how many there are at each sweep all the same.
+	fewestRefusals = 8
+)
 
-// queue is the calls that wait, the newest first.
+// queue is the calls that wait.
 type queue struct {
 	length atomic.Int32 // to be looked at without the lock
 	mu     sync.Mutex
 	newest *waiter
+	oldest *waiter
+	served int // calls that got a place since the last sweep
 }
 
 // waiter is a call that waits. They are used again and again: with too much to do every call waits.
 type waiter struct {
 	older, newer *waiter
 	slot         *atomic.Int32
-	admitted     bool          // under the lock of the queue
-	in           chan struct{} // gets one value when it is admitted
-	timer        *time.Timer
+	since        time.Time
+	over         chan bool // gets one value: whether there is a place for it
 }
 
-var waiters = sync.Pool{New: func() any { return &waiter{in: make(chan struct{}, 1), timer: time.NewTimer(placeWait)} }}
+var waiters = sync.Pool{New: func() any { return &waiter{over: make(chan bool, 1)} }}
 
-// wait takes a place in slot as soon as there is one, within placeWait; otherwise it gives no slot, and says why.
-func (s *shares) wait(slot *atomic.Int32) (*atomic.Int32, *problem) {
+// wait takes a place in slot as soon as there is one. Who has waited for too long, see sweep, gets none, and hears why.
+func (s *shares) wait(slot *atomic.Int32, now time.Time) (*atomic.Int32, *problem) {
 	q := &s.queue
 	q.mu.Lock()
 	q.length.Add(1) // before the second look: who leaves after it sees that somebody waits
@@ -46,28 +55,15 @@ func (s *shares) wait(slot *atomic.Int32) (*atomic.Int32, *problem) {
 		return slot, nil
 	}
 	w := waiters.Get().(*waiter)
-	w.slot, w.admitted = slot, false
+	w.slot, w.since = slot, now
 	q.push(w)
 	q.mu.Unlock()
-	w.timer.Reset(placeWait)
-	select {
-	case <-w.in:
-	case <-w.timer.C:
-		q.mu.Lock()
-		if w.admitted { // in the last moment
-			<-w.in
-		} else {
-			q.remove(w)
-			slot = nil
-		}
-		q.mu.Unlock()
-	}
-	w.timer.Stop()
+	admitted := <-w.over
 	waiters.Put(w)
-	if slot != nil {
-		p = nil
+	if admitted {
+		return slot, nil
 	}
-	return slot, p
+	return nil, p
 }
 
 // admit gives the places that there are to those who wait.
@@ -82,8 +78,8 @@ func (s *shares) admit() {
 		switch s.try(w.slot) {
 		case nil:
 			q.remove(w)
-			w.admitted = true
-			w.in <- struct{}{}
+			q.served++
+			w.over <- true
 		case errNoRoom:
 			return
 		}
@@ -91,9 +87,31 @@ func (s *shares) admit() {
 	}
 }
 
+// sweep refuses those who have waited for too long by now. Somebody has to call it now and then: timers would be set and
+// stopped with each call that waits.
+func (q *queue) sweep(now time.Time, scarce bool) {
+	if q.length.Load() == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	refusals := max(q.served/refusalsEvery, fewestRefusals)
+	q.served = 0
+	for w := q.oldest; w != nil && now.Sub(w.since) >= placeWait; w = q.oldest {
+		if scarce && refusals <= 0 && now.Sub(w.since) < longestWait {
+			return
+		}
+		refusals--
+		q.remove(w)
+		w.over <- false
+	}
+}
+
 func (q *queue) push(w *waiter) {
 	if w.older, w.newer = q.newest, nil; w.older != nil {
 		w.older.newer = w
+	} else {
+		q.oldest = w
 	}
 	q.newest = w
 }
@@ -106,6 +124,8 @@ func (q *queue) remove(w *waiter) {
 	}
 	if w.older != nil {
 		w.older.newer = w.newer
+	} else {
+		q.oldest = w.newer
 	}
 	w.older, w.newer, w.slot = nil, nil, nil
 	q.length.Add(-1)

@@ -53,40 +53,60 @@ func all(secure bool) (s *stage.Stage, w *stage.WeChat, bare, ours *stage.Conten
 
 func us(d time.Duration) string { return d.Round(time.Microsecond).String() }
 
-// latency is what a call takes: one connection, and at 70 % of what can be done at most.
+// latency is what a call takes: one connection, and at 70 % of what can be done at most. The machine is in one mood now and in
+// another then, so each has many short turns.
 func latency(length time.Duration) error {
 	s, w, bare, ours, err := all(false)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	const turns = 15
+	contenders := []*stage.Contender{&w.Contender, bare, ours}
 	fmt.Println("One caller, one call after another:")
-	for _, c := range []*stage.Contender{&w.Contender, bare, ours, &w.Contender, bare, ours} {
-		times, err := c.Times(20_000)
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.Name, err)
+	var medians, nineties [3][]time.Duration
+	for range turns {
+		for i, c := range contenders {
+			times, err := c.Times(2_000)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.Name, err)
+			}
+			medians[i], nineties[i] = append(medians[i], stage.At(times, .5)), append(nineties[i], stage.At(times, .99))
 		}
-		fmt.Printf("  %-8s median %s, 99th percentile %s\n", c.Name, us(stage.At(times, .5)), us(stage.At(times, .99)))
 	}
-	fmt.Println("64 callers, at 70 % of the rate that wxproxy can do:")
+	report(contenders, medians, nineties)
 	peak, err := ours.Peak(length, 64)
 	if err != nil {
 		return err
 	}
 	rate := peak * 7 / 10
-	for _, c := range []*stage.Contender{&w.Contender, bare, ours, bare, ours} {
-		r, err := c.Load(rate, 64, length)
-		if err != nil || r.Failed+r.Refused > 0 {
-			return fmt.Errorf("%s: %d refused, %d failed: %v %v", c.Name, r.Refused, r.Failed, r.Last, err)
+	fmt.Printf("64 callers, %d calls a second, 70 %% of what wxproxy can do:\n", rate)
+	medians, nineties = [3][]time.Duration{}, [3][]time.Duration{}
+	for range turns {
+		for i, c := range contenders {
+			r, err := c.Load(rate, 64, length/5)
+			if err != nil || r.Failed+r.Refused > 0 {
+				return fmt.Errorf("%s: %d refused, %d failed: %v %v", c.Name, r.Refused, r.Failed, r.Last, err)
+			}
+			medians[i], nineties[i] = append(medians[i], stage.At(r.Times, .5)), append(nineties[i], stage.At(r.Times, .99))
 		}
-		fmt.Printf("  %-8s %d a second: median %s, 99th percentile %s\n", c.Name, rate, us(stage.At(r.Times, .5)), us(stage.At(r.Times, .99)))
 	}
+	report(contenders, medians, nineties)
 	return nil
+}
+
+// report prints the medians of what the turns gave.
+func report(contenders []*stage.Contender, medians, nineties [3][]time.Duration) {
+	for i, c := range contenders {
+		slices.Sort(medians[i])
+		slices.Sort(nineties[i])
+		fmt.Printf("  %-8s median %s, 99th percentile %s\n", c.Name, us(stage.At(medians[i], .5)), us(stage.At(nineties[i], .5)))
+	}
 }
 
 // crowd is ten thousand callers who keep their connections, before a WeChat that takes 100 ms.
 func crowd(length time.Duration) error {
-	const callers, rate = 9_000, 4_000
+	const callers, rate = 10_000, 5_000
 	s, w, _, ours, err := all(false)
 	if err != nil {
 		return err
@@ -145,17 +165,38 @@ func overload(length time.Duration) error {
 		return err
 	}
 	fmt.Printf("Overload: a fifth of a processor does %d calls a second\n", peak)
+	var usual time.Duration // 99th percentile at half of that
 	for _, load := range []struct {
 		name  string
 		rate  int
 		conns int
-	}{{"half of it", peak / 2, 64}, {"twice of it, 64 callers", peak * 2, 64}, {"twice of it, 2,000 callers", peak * 2, 2000}, {"half of it again", peak / 2, 64}} {
-		r, err := ours.Load(load.rate, load.conns, length)
+	}{{"half of it", peak / 2, 64}, {"twice of it, 64 callers", peak * 2, 64}, {"twice of it, 2,000 callers", peak * 2, 2000}, {"twice of it, 8,000 callers", peak * 2, 8000}} {
+		before, err := stage.ProcessorTime(ours.Pid)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("  %-26s %d a second: %.0f succeed, %.0f refused, %.0f fail; median %s, 99th percentile %s\n", load.name, load.rate,
-			float64(r.InTime)/length.Seconds(), float64(r.Refused)/length.Seconds(), float64(r.Failed)/length.Seconds(), us(stage.At(r.Times, .5)), us(stage.At(r.Times, .99)))
+		r, err := ours.Load(load.rate, load.conns, 2*length)
+		if err != nil {
+			return err
+		}
+		after, err := stage.ProcessorTime(ours.Pid)
+		if err != nil {
+			return err
+		}
+		if usual == 0 {
+			usual = stage.At(r.Times, .99)
+		}
+		recovery, err := ours.Recovery(2*usual, 50)
+		if err != nil {
+			return err
+		}
+		seconds := (2 * length).Seconds()
+		fmt.Printf("  %-26s %d a second: %.0f succeed (%.2f of the peak), %.0f refused, %.0f fail; median %s, 99th percentile %s", load.name, load.rate,
+			float64(r.InTime)/seconds, float64(r.InTime)/seconds/float64(peak), float64(r.Refused)/seconds, float64(r.Failed)/seconds, us(stage.At(r.Answers, .5)), us(stage.At(r.Answers, .99)))
+		if r.Refused > 0 {
+			fmt.Printf("; refusals: median %s", us(stage.At(r.Refusals, .5)))
+		}
+		fmt.Printf("; as usual again after %s; %s of a processor for an answer\n", us(r.Drained+recovery), us((after-before)/time.Duration(r.Done+r.Refused+1)))
 	}
 	return nil
 }

@@ -13,13 +13,16 @@ import (
 
 // Result is what became of a load.
 type Result struct {
-	Done    int             // calls that succeeded
-	InTime  int             // those of them that did so while the load lasted
-	Refused int             // calls that got 503, or were not taken in the end
-	Failed  int             // all others
-	Last    error           // one of the failures
-	Times   []time.Duration // of those that succeeded, sorted; from when a call was due, not from when it could be made
-	Refusal []time.Duration // of those that got 503, likewise
+	Done     int             // calls that succeeded
+	InTime   int             // those of them that did so while the load lasted
+	Refused  int             // calls that got 503
+	Unmade   int             // calls that were due while the load lasted, and for which no connection was free until it ended
+	Failed   int             // all others
+	Last     error           // one of the failures
+	Times    []time.Duration // of those that succeeded, sorted; from when a call was due, not from when it could be made
+	Answers  []time.Duration // likewise, from when a call was made
+	Refusals []time.Duration // of those that got 503, likewise
+	Drained  time.Duration   // from the end of the load to the last answer
 }
 
 // At gives the time that a part of the calls stayed below: At(0.99) is the 99th percentile. 0 where there are none.
@@ -77,7 +80,7 @@ func (c *Contender) Load(rate, conns int, length time.Duration) (Result, error) 
 			select {
 			case due <- start.Add(time.Duration(float64(n) / float64(rate) * float64(time.Second))):
 			default:
-				all.Refused++ // nobody has taken a call for ten seconds
+				all.Unmade++ // nobody has taken a call for ten seconds
 			}
 		}
 		time.Sleep(500 * time.Microsecond)
@@ -88,15 +91,42 @@ func (c *Contender) Load(rate, conns int, length time.Duration) (Result, error) 
 		all.Done += r.Done
 		all.InTime += r.InTime
 		all.Refused += r.Refused
+		all.Unmade += r.Unmade
 		all.Failed += r.Failed
 		if r.Last != nil {
 			all.Last = r.Last
 		}
-		all.Times, all.Refusal = append(all.Times, r.Times...), append(all.Refusal, r.Refusal...)
+		all.Times, all.Answers, all.Refusals = append(all.Times, r.Times...), append(all.Answers, r.Answers...), append(all.Refusals, r.Refusals...)
 	}
+	all.Drained = max(time.Since(end), 0)
 	slices.Sort(all.Times)
-	slices.Sort(all.Refusal)
+	slices.Sort(all.Answers)
+	slices.Sort(all.Refusals)
 	return all, failed
+}
+
+// Recovery makes one call after another until so many in a row were answered within bound, and gives how long that took to
+// begin.
+func (c *Contender) Recovery(bound time.Duration, calls int) (time.Duration, error) {
+	w := worker{c: c}
+	if err := w.open(); err != nil {
+		return 0, err
+	}
+	defer w.conn.Close()
+	began := time.Now()
+	well := began // since when all is well
+	for good := 0; good < calls; {
+		called := time.Now()
+		status, err := w.call()
+		if err != nil {
+			return 0, err
+		}
+		good++
+		if status != 200 || time.Since(called) > bound {
+			good, well = 0, time.Now()
+		}
+	}
+	return well.Sub(began), nil
 }
 
 // Times makes so many calls, one after another over one connection, and gives what each took, sorted.
@@ -159,9 +189,13 @@ func (w *worker) call() (int, error) {
 func (w *worker) run(due <-chan time.Time, end *time.Time) (r Result) {
 	defer func() { w.conn.Close() }()
 	for at := range due {
+		called := time.Now()
+		if called.After(*end) {
+			r.Unmade++
+			continue
+		}
 		status, err := w.call()
 		now := time.Now()
-		took := now.Sub(at)
 		switch {
 		case err != nil:
 			r.Failed, r.Last = r.Failed+1, err
@@ -171,13 +205,13 @@ func (w *worker) run(due <-chan time.Time, end *time.Time) (r Result) {
 			}
 		case status == 503:
 			r.Refused++
-			r.Refusal = append(r.Refusal, took)
+			r.Refusals = append(r.Refusals, now.Sub(called))
 		default:
 			r.Done++
 			if now.Before(*end) {
 				r.InTime++
 			}
-			r.Times = append(r.Times, took)
+			r.Times, r.Answers = append(r.Times, now.Sub(at)), append(r.Answers, now.Sub(called))
 		}
 	}
 	return r
