@@ -63,8 +63,8 @@ bench: ## the figures of the hot path
 peers: ## the cost of a call beside nginx, HAProxy and bare fasthttp; draws the chart of BENCHMARKS.md
 	bench/run.sh
 
-guard: ## fails where a call costs more than 1.5 times the same call through the barest proxy
-	go run ./bench/guard -limit 1.5
+guard: ## fails where a call costs more than 1.35 times the same call through the barest proxy
+	go run ./bench/guard -limit 1.35
 
 clean: ## what was built or installed here
 	rm -rf wxproxy .tools .bench conformance/*/node_modules

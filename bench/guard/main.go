@@ -2,7 +2,7 @@
 // through the barest proxy that fasthttp allows (bench/bare), in turn, and fails where the ratio is over a limit. Times
 // differ from machine to machine, and from minute to minute; the ratio differs less, and the least of some rounds least.
 //
-//	go run ./bench/guard -limit 1.5
+//	go run ./bench/guard -limit 1.35
 package main
 
 import (
