@@ -76,7 +76,12 @@ for r in $(seq "$rounds"); do for n in "${order[@]}"; do
     /requests in/{q=$1} / 50%/{a=$2} / 99%/{b=$2} /Non-2xx/{bad=$NF}
     END{printf "%-14s round %d  %8.0f req/s  %6.1f us/req  p50 %s  p99 %s  peak %.0f MiB  failed %d\n", n, r, q/s, t*10000/(q?q:1), a, b, m/1024, bad}' <<<"$out"
 done; done | tee $t/out.txt
-echo "median processor time for one call, and its ratio to nginx with Lua:"
+# median NAME FIELD: of the rounds, in the unit of the field's first value; wrk says us, ms or s.
+median() {
+  awk -v n="$1" -v f="$2" '$1==n{v=$f; if (v ~ /us$/) v/=1000; else if (v !~ /ms$/ && v ~ /s$/) v*=1000; print v+0}' $t/out.txt | sort -n | awk '{a[NR]=$1} END{print a[int((NR+1)/2)]}'
+}
+bare=$(median bare-fasthttp 6)
+echo "medians of $rounds rounds: processor time for one call, its ratio to bare fasthttp, 99th percentile, calls a second:"
 for n in "${order[@]}"; do
-  awk -v n="$n" '$1==n{print $6}' $t/out.txt | sort -n | awk -v n="$n" '{a[NR]=$1} END{print n, a[int((NR+1)/2)]}'
-done | awk '{v[$1]=$2; o[NR]=$1} END{for(i=1;i<=NR;i++) printf "%-14s %6.1f us  %.2f\n", o[i], v[o[i]], v[o[i]]/v["nginx-lua"]}' | sort -k2n | tee ${RESULTS:+"$RESULTS"}
+  awk -v n="$n" -v u="$(median "$n" 6)" -v b="$bare" -v p="$(median "$n" 11)" -v q="$(median "$n" 4)" 'BEGIN{printf "%-14s %6.1f us  %.2f  %6.2f ms  %6d\n", n, u, u/b, p, q}'
+done | sort -k2n | tee ${RESULTS:+"$RESULTS"}

@@ -99,7 +99,7 @@ type callerConn struct {
 	*wire
 	patience time.Duration
 	until    time.Time // the deadline of reading and writing; only the connection's own goroutine asks
-	wrote    bool      // since the last Read
+	yield    bool      // before the next Read; likewise
 	refused  atomic.Bool
 	closed   atomic.Bool
 	open     *atomic.Int64
@@ -125,21 +125,16 @@ func underneath(c net.Conn) *callerConn {
 }
 
 func (c *callerConn) Read(p []byte) (int, error) {
-	if c.wrote {
-		// An answer went out, and before its caller has another call he has to get it. Whoever else has something to do is
-		// let in first: a caller in a hurry has sent by then, and is not waited for, which costs more. With nobody else
-		// there this takes a tenth of a microsecond. (BenchmarkBusy)
-		c.wrote = false
+	if c.yield {
+		// An answer has just gone out, and its caller has to get it before he has another call. Whoever else has something
+		// to do is let in first: a caller in a hurry has sent by then, and is not waited for, which costs more. With nobody
+		// else there this takes a tenth of a microsecond. (BenchmarkBusy)
+		c.yield = false
 		runtime.Gosched()
 	}
 	n, err := c.wire.Read(p)
 	c.over = c.over || err == io.EOF
 	return n, err
-}
-
-func (c *callerConn) Write(p []byte) (int, error) {
-	c.wrote = true
-	return c.wire.Write(p)
 }
 
 // late is by how much a deadline may be exceeded.
@@ -153,6 +148,7 @@ func (c *callerConn) wait(now time.Time) {
 	if c == nil {
 		return
 	}
+	c.yield = true
 	until := now.Add(c.patience)
 	if over := c.until.Sub(until); over >= 0 && over <= late {
 		return

@@ -284,9 +284,7 @@ func BenchmarkBusy(b *testing.B) {
 					go func() {
 						defer conn.Close()
 						for in := make([]byte, busyMessage); ; done <- struct{}{} {
-							if how == "reads at once" {
-								conn.wrote = false
-							}
+							conn.yield = how == "lets others in"
 							if _, err := io.ReadFull(conn, in); err != nil {
 								return
 							}
