@@ -74,14 +74,14 @@ for r in $(seq "$rounds"); do for n in "${order[@]}"; do
   rss=$(awk '/VmHWM/{print $2}' /proc/${pid[$n]}/status)
   awk -v n=$n -v r=$r -v t=$((t1 - t0)) -v s="$secs" -v m="$rss" '
     /requests in/{q=$1} / 50%/{a=$2} / 99%/{b=$2} /Non-2xx/{bad=$NF}
-    END{printf "%-14s round %d  %8.0f req/s  %6.1f us/req  p50 %s  p99 %s  peak %.0f MiB  failed %d\n", n, r, q/s, t*10000/(q?q:1), a, b, m/1024, bad}' <<<"$out"
+    END{printf "%-14s round %d  %8.0f req/s  %6.1f us/req  p50 %s  p99 %s  peak %.0f MiB  failed %d\n", n, r, (q-bad)/s, t*10000/(q?q:1), a, b, m/1024, bad}' <<<"$out"
 done; done | tee $t/out.txt
 # median NAME FIELD: of the rounds, in the unit of the field's first value; wrk says us, ms or s.
 median() {
   awk -v n="$1" -v f="$2" '$1==n{v=$f; if (v ~ /us$/) v/=1000; else if (v !~ /ms$/ && v ~ /s$/) v*=1000; print v+0}' $t/out.txt | sort -n | awk '{a[NR]=$1} END{print a[int((NR+1)/2)]}'
 }
 bare=$(median bare-fasthttp 6)
-echo "medians of $rounds rounds: processor time for one call, its ratio to bare fasthttp, 99th percentile, calls a second:"
+echo "medians of $rounds rounds: processor time for one call, its ratio to bare fasthttp, 99th percentile, calls a second that succeeded:"
 for n in "${order[@]}"; do
   awk -v n="$n" -v u="$(median "$n" 6)" -v b="$bare" -v p="$(median "$n" 11)" -v q="$(median "$n" 4)" 'BEGIN{printf "%-14s %6.1f us  %.2f  %6.2f ms  %6d\n", n, u, u/b, p, q}'
 done | sort -k2n | tee ${RESULTS:+"$RESULTS"}
