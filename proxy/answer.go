@@ -22,20 +22,29 @@ type answerBody struct {
 	client  net.Conn // to the caller
 	br      *bufio.Reader
 	timeout time.Duration
+	room    *holdings // for what is read ahead
 
 	src    io.Reader // the rest of the body
 	prefix []byte    // what was read to look for an errcode, sent first
-	moved  int       // bytes since the deadlines were put off
 	framed bool      // src tells by itself where the body ends, so the connection can serve again
-	whole  bool      // src has been read to its end
+	moved  int       // bytes to the client since its deadline was put off
 
-	done  func(reusable bool)
-	ended func() // when the stream is over: reports the call
-	once  sync.Once
+	slow  *time.Timer // until it is read ahead; nil: the reading of src has not begun
+	mu    sync.Mutex  // of what follows, and of src as long as it is not read ahead
+	ahead *ahead      // reads src; nil: the client is not slow yet
+	over  bool        // src is not to be read any more
+
+	done  func(reusable bool) // gives the connection back
+	freed func()              // when that has happened, which may be long before the caller has everything; nil: nobody asks
+	ended func()              // when the stream is over; likewise
+	once  sync.Once           // for done
 }
 
 // stall is how many bytes have to flow within the timeout; then the deadlines are put off.
 const stall = 64 << 10
+
+// slowAfter is how long a client may take for a large answer before it is read ahead of him.
+const slowAfter = 50 * time.Millisecond
 
 var peekBuffers = sync.Pool{New: func() any { b := make([]byte, 0, peekSize+1); return &b }}
 
@@ -55,8 +64,7 @@ func (a *answerBody) read(resp *fasthttp.Response, n int) error {
 	b, err := readFull(a.src, (*buf)[:peekSize+1])
 	switch {
 	case errors.Is(err, io.EOF) && n < 0:
-		a.whole = true
-		a.finish(a.framed)
+		a.release(a.framed)
 		resp.Header.SetContentLength(len(b))
 		resp.SetBody(b)
 		return nil
@@ -104,44 +112,93 @@ func answerHead(resp *fasthttp.Response) []byte {
 func (a *answerBody) Read(p []byte) (int, error) {
 	if len(a.prefix) > 0 {
 		n := copy(p, a.prefix)
-		if a.prefix = a.prefix[n:]; len(a.prefix) == 0 {
-			a.prefix = nil
-			a.extend()
-		}
+		a.prefix = a.prefix[n:]
+		a.flowed(n)
 		return n, nil
 	}
-	n, err := a.src.Read(p)
-	if a.moved += n; a.moved >= stall {
-		a.extend()
+	if a.slow == nil {
+		a.prefix = nil
+		a.slow = time.AfterFunc(slowAfter, a.readAhead)
 	}
-	if err == io.EOF {
-		if l, ok := a.src.(*io.LimitedReader); ok && l.N > 0 {
-			return n, io.ErrUnexpectedEOF // cut short: the caller must not take it for whole
-		}
-		a.whole = true
+	n, err := a.readOn(p)
+	a.flowed(n)
+	return n, err
+}
+
+func (a *answerBody) readOn(p []byte) (int, error) {
+	a.mu.Lock()
+	if ahead := a.ahead; ahead != nil {
+		a.mu.Unlock()
+		return ahead.Read(p)
+	}
+	defer a.mu.Unlock()
+	a.putOff()
+	n, err := a.readRest(p)
+	if err != nil {
+		a.over = true
+		a.release(err == io.EOF && a.framed)
 	}
 	return n, err
 }
 
-func (a *answerBody) extend() {
-	a.moved = 0
-	deadline := time.Now().Add(a.timeout)
-	a.conn.within(deadline, a.timeout)
-	a.client.SetWriteDeadline(deadline)
+// readAhead makes the rest come faster than the client takes it. Clients that keep up are better off without: what is read and
+// written at once is still in the processor's cache, and costs half as much.
+func (a *answerBody) readAhead() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.over {
+		a.ahead = newAhead(a.readRest, a.room, a.putOff, func(err error) { a.release(err == io.EOF && a.framed) })
+	}
+}
+
+// flowed puts the client's deadline off.
+func (a *answerBody) flowed(n int) {
+	if a.moved += n; a.moved >= stall {
+		a.moved = 0
+		a.client.SetWriteDeadline(time.Now().Add(a.timeout))
+	}
+}
+
+// putOff puts WeChat's deadline off.
+func (a *answerBody) putOff() { a.conn.within(time.Now().Add(a.timeout), a.timeout) }
+
+func (a *answerBody) readRest(p []byte) (int, error) {
+	n, err := a.src.Read(p)
+	if err == io.EOF {
+		if l, ok := a.src.(*io.LimitedReader); ok && l.N > 0 {
+			err = io.ErrUnexpectedEOF // cut short: the caller must not take it for whole
+		}
+	}
+	return n, err
 }
 
 // Close ends the stream; a connection with an unread rest is not used again.
 func (a *answerBody) Close() error {
-	l, limited := a.src.(*io.LimitedReader)
-	a.finish(a.framed && (a.whole || limited && l.N == 0))
+	if a.slow != nil {
+		a.slow.Stop()
+	}
+	a.mu.Lock()
+	a.over = true
+	ahead := a.ahead
+	a.mu.Unlock()
+	if ahead != nil {
+		ahead.stop(func() { a.conn.SetDeadline(time.Unix(1, 0)) })
+	} else {
+		l, limited := a.src.(*io.LimitedReader)
+		a.release(limited && l.N == 0)
+	}
+	if ended := a.ended; ended != nil {
+		a.ended = nil
+		ended()
+	}
 	return nil
 }
 
-func (a *answerBody) finish(reusable bool) {
+func (a *answerBody) release(reusable bool) {
 	a.once.Do(func() {
 		a.done(reusable)
-		if a.ended != nil {
-			a.ended()
+		if a.freed != nil {
+			a.freed()
 		}
 	})
 }

@@ -286,8 +286,8 @@ func (c *call) end() {
 	if stream, ok := resp.BodyStream().(*answerBody); ok && c.problem == nil {
 		done := *c // the original is used again
 		done.detach()
+		stream.freed = c.leaver()
 		stream.ended = func() {
-			done.leave()
 			done.now = time.Now()
 			conn.wait(done.now)
 			done.report()
@@ -306,6 +306,17 @@ func (c *call) leave() {
 	if c.place != nil {
 		c.p.shares.leave(c.place)
 		c.place = nil
+	}
+}
+
+// leaver is leave for when WeChat's connection is free, which another goroutine finds out.
+func (c *call) leaver() func() {
+	shares, place := c.p.shares, c.place
+	c.place = nil
+	return func() {
+		if place != nil {
+			shares.leave(place)
+		}
 	}
 }
 

@@ -132,6 +132,7 @@ type Proxy struct {
 	most         int64 // connections of callers
 	patience     time.Duration
 	bodies       holdings
+	ahead        holdings // of answers that slow callers have not taken yet
 	leastBodies  int
 
 	listener atomic.Pointer[callers] // nil: not yet
@@ -196,7 +197,7 @@ func New(c Config) (*Proxy, error) {
 // Watch and Log are stays as New had it, and so does the key of stand-ins where c has none. It must not be called twice
 // at the same time.
 func (p *Proxy) Reconfigure(c Config) error {
-	up, err := newUpstream(c.Upstream, c.Roots)
+	up, err := newUpstream(c.Upstream, c.Roots, &p.ahead)
 	if err != nil {
 		return err
 	}

@@ -2,10 +2,13 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -152,6 +155,55 @@ func TestSlowReaders(t *testing.T) {
 			}
 		case <-limit:
 			t.Fatal("WeChat still sends to somebody who does not read")
+		}
+	}
+}
+
+// While a caller takes his time over a large answer, WeChat's connection and the call's place serve others. He gets all of it.
+func TestSlowDownloads(t *testing.T) {
+	t.Parallel()
+	picture := make([]byte, 10<<20)
+	rand.NewChaCha8([32]byte{}).Read(picture)
+	connections := make(chan string, 100)
+	for name, serve := range map[string]func(http.ResponseWriter){
+		"of known length": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Length", strconv.Itoa(len(picture)))
+			w.Write(picture)
+		},
+		"in chunks": func(w http.ResponseWriter) { io.Copy(w, bytes.NewReader(picture)) },
+	} {
+		up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+			connections <- r.RemoteAddr
+			serve(w)
+		})
+		p, addr := start(t, up, nil)
+		var slow []*http.Response
+		for range 3 {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(long))
+			io.WriteString(conn, "GET /"+account+"/cgi-bin/media/get HTTP/1.1\r\nHost: x\r\n\r\n")
+			resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 16), nil)
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			slow = append(slow, resp)
+			// He has read nothing but the header, and yet all is as if he were gone.
+			waitFor(t, func() bool { return p.UnderWay() == 0 })
+		}
+		first := <-connections
+		for range len(slow) - 1 {
+			if next := <-connections; next != first {
+				t.Errorf("%s: another connection was opened", name)
+			}
+		}
+		for _, resp := range slow {
+			if got, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(got, picture) {
+				t.Errorf("%s: %d of %d bytes arrived as they were sent: %v", name, len(got), len(picture), err)
+			}
 		}
 	}
 }

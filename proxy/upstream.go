@@ -47,11 +47,12 @@ const (
 // behind our back, an answer's size decides whether it is held or streamed, and a stream's
 // deadline must move on while it flows.
 type upstream struct {
-	pool *fasthttp.HostClient
-	host string // for the Host header
+	pool  *fasthttp.HostClient
+	host  string    // for the Host header
+	ahead *holdings // what is read ahead of slow callers
 }
 
-func newUpstream(base string, roots *x509.CertPool) (*upstream, error) {
+func newUpstream(base string, roots *x509.CertPool, ahead *holdings) (*upstream, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("the upstream address is no URL")
@@ -91,7 +92,8 @@ func newUpstream(base string, roots *x509.CertPool) (*upstream, error) {
 		return &upstreamConn{Conn: c, wire: w}, nil
 	}
 	return &upstream{
-		host: u.Host,
+		host:  u.Host,
+		ahead: ahead,
 		pool: &fasthttp.HostClient{
 			Addr:                addr,
 			DialTimeout:         dial,             // with TLS of its own, so fasthttp's is off
@@ -189,7 +191,7 @@ func (u *upstream) exchange(head, body []byte, isHead bool, client net.Conn, res
 
 // stream takes a large answer in as far as it is looked into; the rest flows when resp is written.
 func (u *upstream) stream(conn *upstreamConn, client net.Conn, br *bufio.Reader, resp *fasthttp.Response, timeout time.Duration, n int, done func(reusable bool)) error {
-	a := &answerBody{conn: conn, client: client, br: br, timeout: timeout, done: done}
+	a := &answerBody{conn: conn, client: client, br: br, timeout: timeout, room: u.ahead, done: done}
 	if err := a.read(resp, n); err != nil {
 		done(false)
 		return transferError(err)
