@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The whole comparison: bench/peers.sh without and with TLS, with the chart of both, and with 2,000 connections, which is more
-# than any of them can serve at once. One command, some ten minutes on a machine that does nothing else.
+# than any of them can serve at once, and behaviour under load (bench/load). One command, a quarter of an hour on a machine that
+# does nothing else.
 #
 #   bench/run.sh [seconds]     ROUNDS=5
 set -eu
@@ -10,6 +11,7 @@ mkdir -p bench/results
 RESULTS=$PWD/bench/results/plain.txt bench/peers.sh "${1:-6}"
 TLS=1 RESULTS=$PWD/bench/results/tls.txt bench/peers.sh "${1:-6}"
 CONNS=2000 RESULTS=$PWD/bench/results/crowd.txt bench/peers.sh "${1:-6}"
+go run ./bench/load | tee bench/results/load.txt
 caption="$(date -u +%F), $(git describe --always --dirty), $(nproc) cores of $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -1), $(go env GOVERSION)"
-go run ./bench/chart "$caption" bench/results/plain.txt bench/results/tls.txt > bench/results/chart.svg
+go run ./bench/chart "$caption" bench/results/{plain,tls,crowd}.txt > bench/results/chart.svg
 echo "bench/results/chart.svg: $caption"

@@ -56,7 +56,7 @@ func (p *pressure) tick(delay time.Duration) {
 	}
 }
 
-// watch ticks until stop is closed.
+// watch ticks until stop is closed and no call is under way any more.
 func (p *pressure) watch(stop <-chan struct{}) {
 	pr, err := newProbe()
 	if err != nil {
@@ -66,11 +66,11 @@ func (p *pressure) watch(stop <-chan struct{}) {
 	defer pr.close()
 	ticker := time.NewTicker(pressureTick)
 	defer ticker.Stop()
-	for {
+	for over := false; !over || p.s.total.Load() > 0 || p.s.queue.length.Load() > 0; {
 		pr.send()
 		select {
 		case <-stop:
-			return
+			over, stop = true, nil
 		case now := <-ticker.C:
 			p.tick(pr.delay())
 			p.s.queue.sweep(now, p.on)
