@@ -8,10 +8,11 @@ set -eu
 cd "$(dirname "$0")/.."
 export ROUNDS=${ROUNDS:-5}
 mkdir -p bench/results
+commit=$(git describe --always --dirty)
 RESULTS=$PWD/bench/results/plain.txt bench/peers.sh "${1:-6}"
 TLS=1 RESULTS=$PWD/bench/results/tls.txt bench/peers.sh "${1:-6}"
 CONNS=2000 RESULTS=$PWD/bench/results/crowd.txt bench/peers.sh "${1:-6}"
 go run ./bench/load | tee bench/results/load.txt
-caption="$(date -u +%F), $(git describe --always --dirty), $(nproc) cores of $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -1), $(go env GOVERSION)"
+caption="$(date -u +%F), $commit, $(nproc) cores of $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -1), $(go env GOVERSION)"
 go run ./bench/chart "$caption" bench/results/{plain,tls,crowd}.txt > bench/results/chart.svg
 echo "bench/results/chart.svg: $caption"
