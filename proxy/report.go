@@ -3,8 +3,90 @@ package proxy
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
+	"runtime/debug"
+	"time"
 )
+
+// Headers of the proxy's own, as fasthttp spells them.
+var (
+	headerNameToken = []byte("X-Wxproxy-Token")
+	headerNameID    = []byte("X-Request-Id")
+)
+
+// end reports the call; a stream is reported when it is over.
+func (c *call) end() {
+	if v := recover(); v != nil {
+		// The value is not logged: it can quote the request.
+		c.p.log.Error("BUG: a call panicked", "stack", string(debug.Stack()))
+		c.problem = errDefect
+		errDefect.write(&c.cx.Response)
+	}
+	resp := &c.cx.Response
+	c.id = appendRequestID(c.id[:0], c.caller.requestID)
+	c.scratch = append(c.scratch[:0], c.word...)
+	resp.Header.SetCanonical(headerNameToken, c.scratch)
+	resp.Header.SetCanonical(headerNameID, c.id)
+	if c.p.leaving.Load() {
+		resp.Header.SetConnectionClose()
+	}
+	conn := underneath(c.cx.Conn())
+	conn.wait(c.now)
+	if stream, ok := resp.BodyStream().(*answerBody); ok && c.problem == nil {
+		done := *c // the original is used again
+		done.detach()
+		stream.freed = c.leaver()
+		stream.ended = func() {
+			done.now = time.Now()
+			conn.wait(done.now)
+			done.report()
+		}
+	} else {
+		c.leave()
+		c.report()
+	}
+	c.body = kept(c.body)
+	c.cx, c.target, c.caller, c.shown, c.who, c.plan, c.problem = nil, target{}, caller{}, shown{}, nil, plan{}, nil
+	calls.Put(c)
+}
+
+// leave gives the call's place back.
+func (c *call) leave() {
+	if c.place != nil {
+		c.p.shares.leave(c.place)
+		c.place = nil
+	}
+}
+
+// leaver is leave for when WeChat's connection is free, which another goroutine finds out.
+func (c *call) leaver() func() {
+	shares, place := c.p.shares, c.place
+	c.place = nil
+	return func() {
+		if place != nil {
+			shares.leave(place)
+		}
+	}
+}
+
+// appendRequestID takes the caller's, if it is fit for logs, or makes one.
+func appendRequestID(dst, id []byte) []byte {
+	if n := len(id); n > 0 && n <= 128 {
+		fit := true
+		for _, ch := range id {
+			fit = fit && ch > ' ' && ch < 0x7f
+		}
+		if fit {
+			return append(dst, id...)
+		}
+	}
+	const hex = "0123456789abcdef"
+	for n, i := rand.Uint64(), 0; i < 16; i, n = i+1, n>>4 {
+		dst = append(dst, hex[n&15])
+	}
+	return dst
+}
 
 // detach copies what report needs from the request, which will not outlive the handler.
 func (c *call) detach() {

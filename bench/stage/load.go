@@ -23,6 +23,7 @@ type Result struct {
 	Answers  []time.Duration // likewise, from when a call was made
 	Refusals []time.Duration // of those that got 503, likewise
 	Drained  time.Duration   // from the end of the load to the last answer
+	Cost     time.Duration   // of the process, in processor time for each call that was made; connections were there before
 }
 
 // At gives the time that a part of the calls stayed below: At(0.99) is the 99th percentile. 0 where there are none.
@@ -68,6 +69,7 @@ func (c *Contender) Load(rate, conns int, length time.Duration) (Result, error) 
 	}
 	opened.Wait()
 	var all Result
+	before, _ := ProcessorTime(c.Pid)
 	start := time.Now()
 	end = start.Add(length)
 	close(begin)
@@ -99,6 +101,9 @@ func (c *Contender) Load(rate, conns int, length time.Duration) (Result, error) 
 		all.Times, all.Answers, all.Refusals = append(all.Times, r.Times...), append(all.Answers, r.Answers...), append(all.Refusals, r.Refusals...)
 	}
 	all.Drained = max(time.Since(end), 0)
+	if after, err := ProcessorTime(c.Pid); err == nil { // WeChat is no process of its own, and has no costs
+		all.Cost = (after - before) / time.Duration(max(all.Done+all.Refused+all.Failed, 1))
+	}
 	slices.Sort(all.Times)
 	slices.Sort(all.Answers)
 	slices.Sort(all.Refusals)
