@@ -153,7 +153,14 @@ func (u *upstream) exchange(head, body []byte, isHead bool, client net.Conn, res
 		return transferError(err)
 	}
 	br := u.pool.AcquireReader(conn)
-	if err = readHeader(br, resp); err == nil {
+	err = readHeader(br, resp)
+	if err == nil && conn.wire.unsent() {
+		// An answer that nobody has asked for was there before the request went out, and it has not gone out.
+		u.pool.ReleaseReader(br)
+		u.pool.CloseConn(cc)
+		return u.exchange(head, body, isHead, client, resp, timeout, time.Now(), deadline)
+	}
+	if err == nil {
 		closing := resp.Header.ConnectionClose()
 		n := resp.Header.ContentLength()
 		skip := isHead || bodiless(resp.StatusCode())
@@ -167,15 +174,17 @@ func (u *upstream) exchange(head, body []byte, isHead bool, client net.Conn, res
 		default:
 			cc, closing := cc, closing // or all calls would pay for the closure
 			return u.stream(conn, client, br, resp, timeout, n, func(reusable bool) {
+				silent := br.Buffered() == 0
 				u.pool.ReleaseReader(br)
-				if reusable && !closing {
+				if reusable && !closing && silent {
 					u.pool.ReleaseConn(cc)
 				} else {
 					u.pool.CloseConn(cc)
 				}
 			})
 		}
-		if err == nil && !closing {
+		// What comes behind an answer would be taken for the next caller's.
+		if err == nil && !closing && br.Buffered() == 0 {
 			u.pool.ReleaseReader(br)
 			u.pool.ReleaseConn(cc)
 			return nil

@@ -72,6 +72,9 @@ func (w *wire) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// unsent reports whether what was held still is.
+func (w *wire) unsent() bool { return len(w.held) > 0 }
+
 // tryRecv is one step of reading: it says whether that is all, or whether to wait until there is something to read.
 func (w *wire) tryRecv(fd uintptr) bool {
 	if w.sendHeldFirst {

@@ -11,3 +11,5 @@ type wire struct {
 }
 
 func newWire(c *net.TCPConn) *wire { return &wire{TCPConn: c} }
+
+func (w *wire) unsent() bool { return false }
