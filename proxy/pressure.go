@@ -60,8 +60,7 @@ func (p *pressure) tick(delay time.Duration) {
 func (p *pressure) watch(stop <-chan struct{}) {
 	pr, err := newProbe()
 	if err != nil {
-		p.log.Warn("there is no watching for too much work", "error", err)
-		return
+		p.log.Warn("nothing tells when more is asked than the processors can do", "error", err)
 	}
 	defer pr.close()
 	ticker := time.NewTicker(pressureTick)
@@ -81,6 +80,7 @@ func (p *pressure) watch(stop <-chan struct{}) {
 // probe measures how long a byte that arrives waits until it is read. It goes the way of everything else that arrives: into
 // the kernel's list of what is ready, behind what is there, and from it, by the runtime, to whoever reads. Go's own measure
 // of waiting (/sched/latencies) begins only when it has taken something from that list, 128 at a time, and sees no queue.
+// nil measures nothing.
 type probe struct {
 	began time.Time
 	sent  time.Duration // when the byte was, since began
@@ -108,7 +108,7 @@ func newProbe() (*probe, error) {
 
 // send sends a byte, unless the last one is still on its way.
 func (p *probe) send() {
-	if p.back.Load() == 0 {
+	if p == nil || p.back.Load() == 0 {
 		return
 	}
 	p.back.Store(0)
@@ -118,6 +118,9 @@ func (p *probe) send() {
 
 // delay is how long the last byte took, or has taken until now.
 func (p *probe) delay() time.Duration {
+	if p == nil {
+		return 0
+	}
 	if back := p.back.Load(); back != 0 {
 		return max(time.Duration(back)-p.sent, 0)
 	}
@@ -125,6 +128,8 @@ func (p *probe) delay() time.Duration {
 }
 
 func (p *probe) close() {
-	p.w.Close()
-	p.r.Close()
+	if p != nil {
+		p.w.Close()
+		p.r.Close()
+	}
 }

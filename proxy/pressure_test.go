@@ -68,6 +68,12 @@ func TestProbe(t *testing.T) {
 			t.Errorf("%v", d)
 		}
 	}
+	none := (*probe)(nil)
+	none.send()
+	if d := none.delay(); d != 0 {
+		t.Errorf("nothing measures %v", d)
+	}
+	none.close()
 	p.close()
 	p.back.Store(1)
 	p.send() // to nobody

@@ -10,8 +10,7 @@ import (
 // more is asked than can be done for longer than that, some have to be told so: it is those who have waited longest, for who came
 // last is served first. Served in their order all would wait until nearly nobody wants the answer any more. And the
 // connections that are served are few then, and the same ones again, which the processor has in its cache; a call over one
-// of thousands that take turns costs twice as much, however little there is to do for it. So it is that as much gets done as
-// ever (bench/load: overload).
+// of thousands that take turns costs twice as much, however little there is to do for it. (bench/load: overload)
 
 const (
 	// placeWait is how long a call waits for a place, and longestWait how long where processors are scarce: a refusal takes
