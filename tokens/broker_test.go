@@ -178,7 +178,6 @@ func TestBadTokenAnswers(t *testing.T) {
 			s, client := newScript(t)
 			var c clock
 			b := authorised(t, tokens.NewMemoryStore(), client, c.use)
-			c.forward(121 * time.Minute)
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if strings.HasSuffix(r.URL.Path, "api_authorizer_token") {
 					fmt.Fprint(w, body)
@@ -188,6 +187,7 @@ func TestBadTokenAnswers(t *testing.T) {
 			}))
 			defer srv.Close()
 			b.Reconfigure(secrets(), wechat.NewClient(srv.URL, nil))
+			c.forward(121 * time.Minute) // not before: what is renewed ahead would be, and well
 			if _, err := b.Token(t.Context(), accountA); !errors.Is(err, tokens.ErrUnavailable) {
 				t.Errorf("%v", err)
 			}

@@ -59,6 +59,13 @@ func (n *news) times() int {
 	return n.everything
 }
 
+// heard says whether key has changed, by itself.
+func (n *news) heard(key string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Contains(n.keys, key)
+}
+
 // hears waits for all of want.
 func (n *news) hears(t *testing.T, want ...string) {
 	t.Helper()
@@ -200,8 +207,19 @@ func TestWatchAway(t *testing.T) {
 	began := time.Now()
 	n.everythingAfter(t, before)
 	t.Logf("noticed after %v", time.Since(began))
-	put(t, a, "a", "one")
-	n.hears(t, "a")
+	// One more connection may have been made meanwhile, for which everything is compared once more, and that says all there
+	// is to say of this change: so it is made again, until it is heard by itself.
+	var last time.Time
+	for i := 0; last.IsZero() || !n.heard("a"); i++ {
+		if time.Since(began) > 30*time.Second {
+			t.Fatal("no change is heard")
+		}
+		if time.Since(last) > 3*time.Second {
+			put(t, a, "a", fmt.Sprint(i))
+			last = time.Now()
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	mu.Lock()
 	defer mu.Unlock()
 	if len(said) != 3 || said[2] != "the store answers again" {
