@@ -58,7 +58,7 @@ func (p *Proxy) readBody(cx *fasthttp.RequestCtx, buf []byte, held *int64) ([]by
 	}
 	n := cx.Request.Header.ContentLength() // -1: in chunks
 	if n < 0 || n > readAhead {
-		underneath(cx.Conn()).wait(time.Now())
+		underneath(cx.Conn()).putOff(time.Now())
 	}
 	limit, asked := min(longestForm, p.settings.Load().maxBody), false
 	stream := cx.RequestBodyStream()

@@ -111,7 +111,7 @@ type callerConn struct {
 
 func newCallerConn(c *net.TCPConn, open *atomic.Int64, patience time.Duration) *callerConn {
 	l := &callerConn{wire: newWire(c), open: open, patience: patience}
-	l.wait(time.Now())
+	l.putOff(time.Now())
 	return l
 }
 
@@ -140,11 +140,11 @@ func (c *callerConn) Read(p []byte) (int, error) {
 // late is by how much a deadline may be exceeded.
 const late = time.Second
 
-// wait lets reading and writing take the server's patience from now on, and a little more: then the deadline, which costs more
+// putOff lets reading and writing take the server's patience from now on, and a little more: then the deadline, which costs more
 // to move than to look at, need not be moved with each call. fasthttp would move three of them, and ask the clock each time.
 //
-// nil, a connection that is none of ours, does not wait.
-func (c *callerConn) wait(now time.Time) {
+// nil, a connection that is none of ours, has no deadline.
+func (c *callerConn) putOff(now time.Time) {
 	if c == nil {
 		return
 	}
@@ -157,7 +157,7 @@ func (c *callerConn) wait(now time.Time) {
 	c.TCPConn.SetDeadline(c.until)
 }
 
-// SetWriteDeadline is exact, until the next wait.
+// SetWriteDeadline is exact, until it is put off.
 func (c *callerConn) SetWriteDeadline(t time.Time) error {
 	c.until = time.Time{}
 	return c.TCPConn.SetWriteDeadline(t)

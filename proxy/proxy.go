@@ -318,7 +318,7 @@ func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		pr = &problem{status: http.StatusRequestTimeout, msg: "the request did not come in time", hint: "send it faster"}
 	}
-	underneath(ctx.Conn()).wait(time.Now())
+	underneath(ctx.Conn()).putOff(time.Now())
 	pr.write(&ctx.Response)
 	ctx.Response.Header.Set("X-Wxproxy-Token", "none")
 	ctx.Response.Header.SetBytesV("X-Request-Id", appendRequestID(nil, nil))

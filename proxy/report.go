@@ -32,14 +32,14 @@ func (c *call) end() {
 		resp.Header.SetConnectionClose()
 	}
 	conn := underneath(c.cx.Conn())
-	conn.wait(c.now)
+	conn.putOff(c.now)
 	if stream, ok := resp.BodyStream().(*answerBody); ok && c.problem == nil {
 		done := *c // the original is used again
 		done.detach()
 		stream.freed = c.leaver()
 		stream.ended = func() {
 			done.now = time.Now()
-			conn.wait(done.now)
+			conn.putOff(done.now)
 			done.report()
 		}
 	} else {

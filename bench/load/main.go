@@ -110,30 +110,40 @@ func crowd(length time.Duration) error {
 	const callers, rate = 10_000, 5_000
 	fmt.Printf("%d callers, %d calls a second, WeChat takes 100 ms:\n", callers, rate)
 	for i := range 2 {
-		s, w, bare, ours, err := all(false) // anew, for the connections to WeChat to be one's own
-		if err != nil {
+		if err := crowdBefore(i == 1, callers, rate, 2*length); err != nil {
 			return err
 		}
-		c := []*stage.Contender{bare, ours}[i]
-		if _, err := c.Load(100, 1, time.Second); err != nil { // the token
-			return err
-		}
-		w.Delay = 100 * time.Millisecond
-		w.Most.Store(0)
-		r, err := c.Load(rate, callers, 2*length)
-		if err != nil {
-			return err
-		}
-		memory, err := resident(c.Pid)
-		if err != nil {
-			return err
-		}
-		s.Close()
-		fmt.Printf("  %-8s %d calls, %d refused, %d failed; median %s, 99th percentile %s; %s of a processor for a call; %d MiB at most, %d connections to WeChat at most\n",
-			c.Name, r.Done, r.Refused, r.Failed, us(stage.At(r.Times, .5)), us(stage.At(r.Times, .99)), us(r.Cost), memory, w.Most.Load())
-		if r.Last != nil {
-			fmt.Printf("    such as: %v\n", r.Last)
-		}
+	}
+	return nil
+}
+
+// crowdBefore measures one of the two, on a stage of its own: the connections to WeChat are to be its own, too.
+func crowdBefore(wxproxy bool, callers, rate int, length time.Duration) error {
+	s, w, c, ours, err := all(false)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if wxproxy {
+		c = ours
+	}
+	if _, err := c.Load(100, 1, time.Second); err != nil { // the token
+		return err
+	}
+	w.Delay = 100 * time.Millisecond
+	w.Most.Store(0)
+	r, err := c.Load(rate, callers, length)
+	if err != nil {
+		return err
+	}
+	memory, err := resident(c.Pid)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("  %-8s %d calls, %d refused, %d failed; median %s, 99th percentile %s; %s of a processor for a call; %d MiB at most, %d connections to WeChat at most\n",
+		c.Name, r.Done, r.Refused, r.Failed, us(stage.At(r.Times, .5)), us(stage.At(r.Times, .99)), us(r.Cost), memory, w.Most.Load())
+	if r.Last != nil {
+		fmt.Printf("    such as: %v\n", r.Last)
 	}
 	return nil
 }
