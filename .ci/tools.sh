@@ -85,9 +85,8 @@ unpack() {
   command -v apt-get >/dev/null && command -v dpkg >/dev/null ||
     fail "this is no Debian: put $(for file in $programs; do basename "$file"; done | xargs) into $tools/usr/bin by hand, and run this again"
   apt-cache show $packages >/dev/null 2>&1 || apt-get -qq update >"$log" 2>&1 || true
-  for lib in $(apt-cache depends --important $packages | sed -n 's/^ *|\{0,1\}Depends: \(lib[^<]*\)$/\1/p' | sort -u); do
-    dpkg -s "$lib" >/dev/null 2>&1 || packages="$packages $lib"
-  done
+  # A simulated installation lists every missing library, those that other libraries need included.
+  packages=$(printf '%s\n' $packages $(apt-get -s --no-install-recommends install $packages | sed -n 's/^Inst \(lib[^ ]*\).*/\1/p') | sort -u)
   mkdir "$work/$name"
   (cd "$work/$name" && apt download $packages) ||
     { cat "$log" >&2; fail "apt-get could not download $packages; is there a network, and a package list?"; }
