@@ -15,9 +15,9 @@ import (
 	"wxproxy/wechat"
 )
 
-// Authorizations does at WeChat what the pages need. *tokens.Broker is one. Methods are called at the same time. Their
+// CodeExchanger does at WeChat what the pages need. *tokens.Broker is one. Methods are called at the same time. Their
 // errors wrap those of package tokens, or what WeChat answered, and quote no code.
-type Authorizations interface {
+type CodeExchanger interface {
 	// PreAuthCode fetches a new pre_auth_code, good for life.
 	PreAuthCode(ctx context.Context) (code wechat.Secret, life time.Duration, err error)
 	// Exchange gives the account that an authorisation code stands for, and has stored its tokens durably when it

@@ -29,8 +29,8 @@ type Tickets interface {
 	PutTicket(ctx context.Context, ticket wechat.Secret, created time.Time) error
 }
 
-// Authorisations takes what accounts decide.
-type Authorisations interface {
+// EventSink takes what accounts decide.
+type EventSink interface {
 	// Authorize stores an authorisation code, durably when it returns nil; the exchange happens
 	// later, by itself. expires is the code's end, zero where it is unknown. tokens.ErrStale: a
 	// newer authorisation or withdrawal is known.
@@ -44,7 +44,7 @@ type Authorisations interface {
 // context ends with the answer's deadline, and not with the connection.
 type Accounts interface {
 	Tickets
-	Authorisations
+	EventSink
 }
 
 // Config of a Handler. The zero value answers /healthz, and 404 on everything else.
@@ -56,8 +56,8 @@ type Config struct {
 	Crypts   []*wechat.Crypt
 	Accounts Accounts // nil: no events are taken
 
-	// Authorizations does what the pages /authorize and /authorized need; nil: there are none.
-	Authorizations Authorizations
+	// CodeExchanger does what the pages /authorize and /authorized need; nil: there are none.
+	CodeExchanger CodeExchanger
 	// PublicURL is scheme and host of this listener as the internet sees it. "": the page says that it is missing.
 	PublicURL string
 	// ReturnTo are the addresses below which merchants may be sent back. None: they are sent nowhere.
@@ -111,7 +111,7 @@ type Handler struct {
 	services       *http.Client
 	outbox         *outbox
 
-	authorizations    Authorizations
+	authorizations    CodeExchanger
 	stateKey          []byte
 	now               func() time.Time
 	openings, returns *limiter
@@ -150,7 +150,7 @@ func New(c Config) *Handler {
 	}
 	h := &Handler{
 		accounts: c.Accounts, timeout: c.Timeout, observe: c.Observe, log: c.Log, replays: newReplays(),
-		authorizations: c.Authorizations, stateKey: bytes.Clone(c.StateKey), now: c.Now, openings: newLimiter(c.Now), returns: newLimiter(c.Now),
+		authorizations: c.CodeExchanger, stateKey: bytes.Clone(c.StateKey), now: c.Now, openings: newLimiter(c.Now), returns: newLimiter(c.Now),
 	}
 	h.messageTimeout, h.services = c.MessageTimeout, newServices()
 	h.outbox = newOutbox(func(cause any) { h.defect("a job", cause) })

@@ -95,7 +95,7 @@ type visited struct {
 func visit(t *testing.T, c callback.Config) *visited {
 	t.Helper()
 	v := &visited{desk: &desk{}, clock: &hands{at: time.Unix(1_790_000_000, 0)}}
-	c.Authorizations, c.Now = v.desk, v.clock.now
+	c.CodeExchanger, c.Now = v.desk, v.clock.now
 	if c.PublicURL == "" {
 		c.PublicURL = publicURL
 	}

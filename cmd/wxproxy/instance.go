@@ -125,7 +125,7 @@ func (in *instance) proxyConfig(cfg config, p parts) proxy.Config {
 func (in *instance) callbackConfig(cfg config, p parts) callback.Config {
 	return callback.Config{
 		ComponentAppID: cfg.Component.AppID, Crypts: p.crypts, Accounts: in.broker, Observe: in.metrics.Event, Log: in.log,
-		Authorizations: in.broker, StateKey: in.keys.state, PublicURL: cfg.Callback.PublicURL, ReturnTo: cfg.Callback.ReturnTo, LoginBase: loginBase(cfg),
+		CodeExchanger: in.broker, StateKey: in.keys.state, PublicURL: cfg.Callback.PublicURL, ReturnTo: cfg.Callback.ReturnTo, LoginBase: loginBase(cfg),
 		Forwards: forwardsOf(cfg), SendText: func(ctx context.Context, appid, openid, text string) error {
 			return sendText(ctx, in.broker, p.client, appid, openid, text)
 		},
