@@ -69,7 +69,7 @@ if [ -n "$needed" ]; then
     { cat "$log" >&2; fail "the tests of deploy/ need" $needed": install them"; }
 fi
 
-# The authorisation pages are opened in a real browser. The font has Chinese characters, for screenshots.
+# The authorization pages are opened in a real browser. The font has Chinese characters, for screenshots.
 if [ "${WXPROXY_NO_BROWSER:-}" != 1 ] && ! command -v chromium >/dev/null; then
   [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt install -y --no-install-recommends chromium fonts-wqy-microhei ||
     fail "the tests of the pages need chromium: install it, or set WXPROXY_NO_BROWSER=1"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole comparison: bench/peers.sh without and with TLS, with the chart of both, and with 2,000 connections, which is more
-# than any of them can serve at once, and behaviour under load (bench/load). One command, a quarter of an hour on a machine that
+# than any of them can serve at once, and behavior under load (bench/load). One command, a quarter of an hour on a machine that
 # does nothing else.
 #
 #   bench/run.sh [seconds]     ROUNDS=5

@@ -20,7 +20,7 @@ import (
 type CodeExchanger interface {
 	// PreAuthCode fetches a new pre_auth_code, good for life.
 	PreAuthCode(ctx context.Context) (code wechat.Secret, life time.Duration, err error)
-	// Exchange gives the account that an authorisation code stands for, and has stored its tokens durably when it
+	// Exchange gives the account that an authorization code stands for, and has stored its tokens durably when it
 	// returns nil. A code that was exchanged already, or is being exchanged because it was pushed too, is no error:
 	// its account is given, and WeChat is not asked a second time.
 	Exchange(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
@@ -50,7 +50,7 @@ type pages struct {
 	loginBase string // "": WeChat's
 }
 
-// servesPages: without a component there is nothing to authorise.
+// servesPages: without a component there is nothing to authorize.
 func (h *Handler) servesPages() bool {
 	return h.authorizations != nil && h.keys.Load().component != ""
 }
@@ -65,7 +65,7 @@ func (h *Handler) serveAuthorize(w *recorder, r *http.Request) {
 func (h *Handler) authorizeView(r *http.Request, words *phrases) view {
 	k := h.keys.Load()
 	if k.pages.publicURL == "" {
-		h.log.Warn("the authorisation page cannot be shown: callback.public_url is not set")
+		h.log.Warn("the authorization page cannot be shown: callback.public_url is not set")
 		return failed(http.StatusServiceUnavailable, words.notSetUp, words.noPublicURL)
 	}
 	p, problem := readAsked(r.URL.RawQuery, k.pages.returnTo, words)
@@ -89,13 +89,13 @@ func (h *Handler) authorizeView(r *http.Request, words *phrases) view {
 	code, life, err := h.authorizations.PreAuthCode(ctx)
 	if err != nil {
 		if r.Context().Err() == nil {
-			h.log.Warn("no pre-auth code for the authorisation page", "error", hide(err, code))
+			h.log.Warn("no pre-auth code for the authorization page", "error", hide(err, code))
 		}
 		v := trouble(err, words, words.notReadyText, words.defectText)
 		v.Action = &action{words.tryAgain, p.page()}
 		return v
 	}
-	h.log.Info("authorisation page opened", "type", p.kind, "account", p.account)
+	h.log.Info("authorization page opened", "type", p.kind, "account", p.account)
 	return view{
 		status: http.StatusOK, Title: words.Title, Text: []string{words.Lead}, Links: h.links(k, p, code),
 		Notes: []string{words.NoteAdmin, words.NoteChoice, with(words.NoteIn, max(1, int(life/time.Minute)))},

@@ -20,7 +20,7 @@ func TestAuthorizePage(t *testing.T) {
 	v := visit(t, callback.Config{})
 	r := v.get("/authorize", "Accept-Language", "en")
 	p := v.read(r)
-	if r.status != 200 || p.title != "Authorise your WeChat account" || p.lang != "en" || !strings.Contains(p.text, "10 minutes") {
+	if r.status != 200 || p.title != "Authorize your WeChat account" || p.lang != "en" || !strings.Contains(p.text, "10 minutes") {
 		t.Errorf("%d %+v", r.status, p)
 	}
 	// WeChat wants to see that the merchant comes from our host, and nobody is to see more.
@@ -249,7 +249,7 @@ func TestWithoutPublicURL(t *testing.T) {
 	}
 	v.handler.Reconfigure(callback.Config{ComponentAppID: component, PublicURL: publicURL})
 	v.open("")
-	v.handler.Reconfigure(callback.Config{PublicURL: publicURL}) // no component, nothing to authorise
+	v.handler.Reconfigure(callback.Config{PublicURL: publicURL}) // no component, nothing to authorize
 	if r := v.get("/authorize"); r.status != 404 {
 		t.Errorf("%d", r.status)
 	}

@@ -11,15 +11,15 @@ import (
 	"wxproxy/wechat"
 )
 
-// maxAuthCode is the longest authorisation code, in bytes. Real ones have some 100.
+// maxAuthCode is the longest authorization code, in bytes. Real ones have some 100.
 const maxAuthCode = 512
 
-var errNoAuthCode = errors.New("no authorisation code, or none that could be one")
+var errNoAuthCode = errors.New("no authorization code, or none that could be one")
 
 // overLimit says that a client has to wait before a code of theirs is exchanged.
 type overLimit time.Duration
 
-func (overLimit) Error() string { return "too many authorisation codes from one address" }
+func (overLimit) Error() string { return "too many authorization codes from one address" }
 
 // serveAuthorized takes a merchant who comes back from WeChat.
 //

@@ -43,7 +43,7 @@ func TestMerchantComesBack(t *testing.T) {
 	v.desk.name = "商店"
 	for _, query := range []string{"", "?state=x", "?type=2"} {
 		r := v.comeBack(v.open(query), "Accept-Language", "en")
-		if p := v.read(r); r.status != 200 || p.title != "Authorised" || !strings.Contains(p.text, account) {
+		if p := v.read(r); r.status != 200 || p.title != "Authorized" || !strings.Contains(p.text, account) {
 			t.Errorf("%q: %d %+v", query, r.status, p)
 		}
 		if r.header.Get("Referrer-Policy") != "no-referrer" {
@@ -55,7 +55,7 @@ func TestMerchantComesBack(t *testing.T) {
 	}
 }
 
-// Without a good s the code counts all the same: losing an authorisation would be worse. But nobody is sent anywhere.
+// Without a good s the code counts all the same: losing an authorization would be worse. But nobody is sent anywhere.
 func TestForgedPassage(t *testing.T) {
 	key := bytes.Repeat([]byte{7}, 32)
 	v := visit(t, callback.Config{ReturnTo: []string{"https://shop.example.com/"}, StateKey: key})
@@ -178,8 +178,8 @@ func TestOpeningsAtOnce(t *testing.T) {
 
 func TestExchangeFails(t *testing.T) {
 	const (
-		reload = "Your authorisation is not lost. Reload this page in a minute."
-		again  = "authorise again"
+		reload = "Your authorization is not lost. Reload this page in a minute."
+		again  = "authorize again"
 	)
 	for name, c := range map[string]struct {
 		err         error
@@ -187,12 +187,12 @@ func TestExchangeFails(t *testing.T) {
 		title, text string
 		wayBack     bool
 	}{
-		"used":        {&wechat.Error{Code: 61009, Msg: "code is invalid"}, 410, "This authorisation was used already", again, true},
-		"been used":   {&wechat.Error{Code: 40163}, 410, "This authorisation was used already", again, true},
-		"expired":     {fmt.Errorf("exchange: %w", &wechat.Error{Code: 61010}), 410, "This authorisation has expired", again, true},
-		"withdrawn":   {tokens.ErrRevoked, 409, "The authorisation was withdrawn", again, true},
-		"not ours":    {&wechat.Error{Code: 61003}, 409, "The authorisation was withdrawn", again, true},
-		"overtaken":   {tokens.ErrStale, 409, "The authorisation was withdrawn", again, true},
+		"used":        {&wechat.Error{Code: 61009, Msg: "code is invalid"}, 410, "This authorization was used already", again, true},
+		"been used":   {&wechat.Error{Code: 40163}, 410, "This authorization was used already", again, true},
+		"expired":     {fmt.Errorf("exchange: %w", &wechat.Error{Code: 61010}), 410, "This authorization has expired", again, true},
+		"withdrawn":   {tokens.ErrRevoked, 409, "The authorization was withdrawn", again, true},
+		"not ours":    {&wechat.Error{Code: 61003}, 409, "The authorization was withdrawn", again, true},
+		"overtaken":   {tokens.ErrStale, 409, "The authorization was withdrawn", again, true},
 		"bound":       {&wechat.Error{Code: 61018}, 409, "This account is connected already", "nothing left to do", false},
 		"frozen":      {&wechat.Error{Code: 50002, Msg: "user limited"}, 409, "This account is restricted", again, true},
 		"unreachable": {fmt.Errorf("%w: connection refused", wechat.ErrUnreachable), 502, "WeChat cannot be reached right now", reload, false},
@@ -281,7 +281,7 @@ func TestExchangesAreLimited(t *testing.T) {
 }
 
 // A merchant who closes the window has consented all the same.
-func TestHungUpMerchantIsAuthorised(t *testing.T) {
+func TestHungUpMerchantIsAuthorized(t *testing.T) {
 	v := visit(t, callback.Config{})
 	arrived, closed, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	v.desk.exchange = func(ctx context.Context, _ int, _ string) error {

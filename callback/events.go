@@ -9,7 +9,7 @@ import (
 	"wxproxy/wechat"
 )
 
-// takeEvent handles a push on the address for authorisation events (授权事件接收URL).
+// takeEvent handles a push on the address for authorization events (授权事件接收URL).
 func (h *Handler) takeEvent(ctx context.Context, l letter) outcome {
 	e, err := wechat.ParseEvent(l.doc)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package callback serves WeChat and merchants' browsers: it takes the pushes of authorisation events, verifies and
+// Package callback serves WeChat and merchants' browsers: it takes the pushes of authorization events, verifies and
 // decrypts them, and has them stored before it says that they have arrived; it hands messages and events of accounts
-// to services; and it shows the pages on which a merchant authorises the component.
+// to services; and it shows the pages on which a merchant authorizes the component.
 //
 // The listener is reached from the internet. Nothing on it tells a stranger more than that
 // it exists, and nothing that a stranger sends is answered with success, stored, or printed.
@@ -31,12 +31,12 @@ type Tickets interface {
 
 // EventSink takes what accounts decide.
 type EventSink interface {
-	// Authorize stores an authorisation code, durably when it returns nil; the exchange happens
+	// Authorize stores an authorization code, durably when it returns nil; the exchange happens
 	// later, by itself. expires is the code's end, zero where it is unknown. tokens.ErrStale: a
-	// newer authorisation or withdrawal is known.
+	// newer authorization or withdrawal is known.
 	Authorize(ctx context.Context, appid string, code wechat.Secret, expires, created time.Time) error
-	// Withdraw notes durably that the account took its authorisation back. tokens.ErrStale:
-	// a newer authorisation is known.
+	// Withdraw notes durably that the account took its authorization back. tokens.ErrStale:
+	// a newer authorization is known.
 	Withdraw(ctx context.Context, appid string, created time.Time) error
 }
 
@@ -100,7 +100,7 @@ const (
 // Handler answers everything on the callback listener. It is safe for concurrent use. Close it when nothing more is served.
 type Handler struct {
 	accounts Accounts
-	timeout  time.Duration // of authorisation events
+	timeout  time.Duration // of authorization events
 	observe  func(event, result string)
 	log      *slog.Logger
 	keys     atomic.Pointer[keys]

@@ -346,7 +346,7 @@ func TestMessageRefusals(t *testing.T) {
 		"bomb":                   {toAccount(right, "<xml>"+strings.Repeat("<a>", 2000)+strings.Repeat("</a>", 2000)+"</xml>"), 400, "bad_message"},
 		"document type":          {toAccount(right, `<!DOCTYPE xml><xml><MsgType>text</MsgType></xml>`), 400, "bad_message"},
 		"a ticket":               {toAccount(right, ticketDoc()), 400, "bad_message"},
-		"an authorisation":       {toAccount(right, authorizedDoc("authorized")), 400, "bad_message"},
+		"an authorization":       {toAccount(right, authorizedDoc("authorized")), 400, "bad_message"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newService(t, nil)

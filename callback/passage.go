@@ -18,10 +18,10 @@ type passage struct {
 	returnTo string // "": nowhere
 }
 
-// asked is what the merchant is asked to authorise.
+// asked is what the merchant is asked to authorize.
 type asked struct {
 	kind       string // auth_type; "" where account is set
-	account    string // biz_appid: the one account that can be authorised; "": any
+	account    string // biz_appid: the one account that can be authorized; "": any
 	categories string // ids of permission sets, joined by "|"; "": all that the component has published
 }
 
@@ -77,7 +77,7 @@ func openPassage(key []byte, component, s string, now time.Time) (p passage, ok 
 
 func passageSum(key []byte, component string, text []byte) []byte {
 	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte("wxproxy authorisation page 1\x00" + component + "\x00"))
+	mac.Write([]byte("wxproxy authorization page 1\x00" + component + "\x00"))
 	mac.Write(text)
 	return mac.Sum(nil)[:passageMAC]
 }

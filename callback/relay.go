@@ -8,7 +8,7 @@ import (
 	"wxproxy/wechat"
 )
 
-// relay has an authorisation event that was stored handed to the service of the first rule that fits, in the background.
+// relay has an authorization event that was stored handed to the service of the first rule that fits, in the background.
 //
 // A ticket goes to nobody, whatever the rules say: with it and the app secret one is the platform. Codes are masked:
 // each serves once, and is ours.

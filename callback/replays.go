@@ -19,7 +19,7 @@ const (
 // one go by can have it handled again. Those that failed it forgets: WeChat is to repeat them.
 //
 // What has fallen out, or was there before a restart, does no harm when it comes again:
-// CreateTime puts events in order wherever they are kept. An older ticket, an older authorisation and an
+// CreateTime puts events in order wherever they are kept. An older ticket, an older authorization and an
 // older withdrawal change nothing, and a code can be exchanged only once.
 //
 // A push is known by its msg_signature alone. That covers timestamp, nonce and Encrypt; together

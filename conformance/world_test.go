@@ -78,7 +78,7 @@ type world struct {
 	out                    output
 }
 
-// newWorld starts all. The accounts have authorised the platform, or, if own, wxproxy has their app secrets.
+// newWorld starts all. The accounts have authorized the platform, or, if own, wxproxy has their app secrets.
 func newWorld(t *testing.T, own bool) *world {
 	t.Helper()
 	path, err := binary()
@@ -195,7 +195,7 @@ func (w *world) clean(left map[string]string) {
 	left["wxproxy's log"] = w.out.String()
 	for where, text := range left {
 		for _, secret := range append(w.wx.Secrets(), ownSecret) {
-			// An authorisation code is the merchant's browser's: an SDK brings it.
+			// An authorization code is the merchant's browser's: an SDK brings it.
 			if strings.Contains(text, secret) && !strings.HasPrefix(secret, "queryauthcode@@@") {
 				w.t.Errorf("a secret of WeChat's is in %s: %.8s…", where, secret)
 			}

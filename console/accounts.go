@@ -95,7 +95,7 @@ func (s *state) serveRefresh(w http.ResponseWriter, r *http.Request, appid strin
 	return nil
 }
 
-var noComponent = &fault{status: http.StatusConflict, msg: "no component is configured: there are no authorisers", hint: "fill in [component]"}
+var noComponent = &fault{status: http.StatusConflict, msg: "no component is configured: there are no authorizers", hint: "fill in [component]"}
 
 // serveSync is POST /api/sync. Whoever asked and leaves ends it; what was found until then stays.
 func (s *state) serveSync(w http.ResponseWriter, r *http.Request) {

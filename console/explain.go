@@ -53,7 +53,7 @@ func (s *state) addHolder(r *http.Request, e *Explanation) error {
 	a, err := s.accounts.Account(r.Context(), e.Holder)
 	switch {
 	case errors.Is(err, tokens.ErrUnknownAccount) && e.Credential == tokens.Authorizer.String():
-		e.refuse(http.StatusNotFound, fmt.Sprintf("wxproxy: account %s has not authorised this component", e.Holder), "check the appid; an account is known from its authorisation on")
+		e.refuse(http.StatusNotFound, fmt.Sprintf("wxproxy: account %s has not authorized this component", e.Holder), "check the appid; an account is known from its authorization on")
 		return nil
 	case errors.Is(err, tokens.ErrUnknownAccount):
 		e.Note = "no token has been fetched yet; the first call fetches one"
@@ -65,7 +65,7 @@ func (s *state) addHolder(r *http.Request, e *Explanation) error {
 	e.Account = &shown
 	switch {
 	case a.State == tokens.Revoked:
-		e.refuse(http.StatusGone, fmt.Sprintf("wxproxy: account %s has withdrawn its authorisation", e.Holder), "the account has to authorise the component again")
+		e.refuse(http.StatusGone, fmt.Sprintf("wxproxy: account %s has withdrawn its authorization", e.Holder), "the account has to authorize the component again")
 	case a.Token == "":
 		e.Note = "there is no token yet; the next call fetches one"
 	case !a.Expires.After(time.Now()):

@@ -32,13 +32,13 @@ func (s *state) faultOf(err error, appid string) *fault {
 	case errors.As(err, &f):
 		return f
 	case errors.Is(err, tokens.ErrRevoked):
-		return &fault{http.StatusGone, "account " + appid + " has withdrawn its authorisation", "it has to authorise the component again", 0}
+		return &fault{http.StatusGone, "account " + appid + " has withdrawn its authorization", "it has to authorize the component again", 0}
 	case errors.Is(err, tokens.ErrThrottled):
 		return &fault{http.StatusTooManyRequests, tokens.ErrThrottled.Error(), "find out who refuses them: a call of the wrong kind, or somebody else who renews", time.Minute}
 	case errors.Is(err, tokens.ErrUnavailable), errors.Is(err, tokens.ErrNoTicket):
 		return &fault{http.StatusServiceUnavailable, err.Error(), "try again after the time in Retry-After", tokens.RetryAfter(err, time.Now())}
 	case errors.Is(err, tokens.ErrUnknownAccount):
-		return &fault{http.StatusNotFound, "account " + appid + " is not known here", "an account is known from its authorisation on; POST /api/sync asks WeChat who has authorised", 0}
+		return &fault{http.StatusNotFound, "account " + appid + " is not known here", "an account is known from its authorization on; POST /api/sync asks WeChat who has authorized", 0}
 	case errors.Is(err, tokens.ErrClosed):
 		return &fault{http.StatusServiceUnavailable, "wxproxy is stopping", "try again when it runs", time.Second}
 	case errors.Is(err, wechat.ErrUnreachable), wechat.Code(err) != 0:

@@ -18,7 +18,7 @@ type Accounts interface {
 	// Refresh fetches a new token now.
 	Refresh(ctx context.Context, appid string) (tokens.Account, error)
 	Forget(ctx context.Context, appid string) error
-	// Sync compares what is known here with WeChat's list of authorisers.
+	// Sync compares what is known here with WeChat's list of authorizers.
 	Sync(ctx context.Context) (tokens.SyncResult, error)
 	// Import takes a refresh token over from elsewhere; one that is at hand already is kept.
 	Import(ctx context.Context, appid string, refresh wechat.Secret) (added bool, err error)

@@ -80,7 +80,7 @@ func newPulled() *pulled {
 			}
 			return []float64{float64(active), float64(revoked), float64(failing)}
 		},
-	}, "Accounts that have authorised the component, by state. NaN: the store does not answer.", "state")
+	}, "Accounts that have authorized the component, by state. NaN: the store does not answer.", "state")
 	add(&reading{
 		what: "wxproxy_cache_evictions_total", kind: prometheus.CounterValue,
 		read: func(g *Gauges) []float64 { return count(g.Evictions) },

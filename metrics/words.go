@@ -99,7 +99,7 @@ var (
 	}
 
 	// knownErrcodes are those of WeChat's table of return codes (全局返回码) that concern tokens,
-	// authorisation, limits and the form of requests. The business codes, some thousand of
+	// authorization, limits and the form of requests. The business codes, some thousand of
 	// them, are "other".
 	knownErrcodes = []int{
 		-1, 40001, 40002, 40013, 40014, 40029, 40030, 40033, 40066, 40090, 40091, 40094, 40125, 40163, 40164, 40221, 40222, 40234,

@@ -27,7 +27,7 @@ type call struct {
 	target  target
 	caller  caller
 	shown   shown
-	who     *identity // who calls; nil: everybody, or nobody who was recognised
+	who     *identity // who calls; nil: everybody, or nobody who was recognized
 	plan    plan
 	body    []byte // the caller's
 	headers []byte // of the caller's that WeChat gets
@@ -240,7 +240,7 @@ func (c *call) look() int {
 	return c.errcode
 }
 
-// doubt tells whoever keeps the accounts of an answer that may mean the end of an authorisation. A password that was
+// doubt tells whoever keeps the accounts of an answer that may mean the end of an authorization. A password that was
 // changed matters for the account's own token only: end users have passwords, too.
 func (c *call) doubt() {
 	about := c.errcode == wechat.CodeNotAuthorized || c.errcode == wechat.CodePasswordChanged && c.plan.holder != nil && c.plan.kind == tokens.Authorizer

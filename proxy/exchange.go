@@ -11,7 +11,7 @@ import (
 	"wxproxy/wechat"
 )
 
-var errNoExchange = &problem{status: http.StatusServiceUnavailable, msg: "authorisation codes cannot be exchanged here",
+var errNoExchange = &problem{status: http.StatusServiceUnavailable, msg: "authorization codes cannot be exchanged here",
 	hint: "let the merchant's browser bring the code to the callback listener", retryAfter: time.Minute}
 
 // issueExchanged answers api_query_auth: the exchange is a real one, and the tokens stay here.
@@ -53,7 +53,7 @@ func (c *call) issueExchanged() *problem {
 	}
 	c.plan.appid = []byte(a.AppID)
 	if p := c.who.mayActFor(c.plan.appid); p != nil {
-		return problemf(p.status, "the account is authorised, and others may call for it", "%s", p.msg)
+		return problemf(p.status, "the account is authorized, and others may call for it", "%s", p.msg)
 	}
 	if !json.Valid(a.FuncInfo) {
 		a.FuncInfo = json.RawMessage("[]")

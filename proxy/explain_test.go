@@ -17,24 +17,24 @@ import (
 	"wxproxy/wechat"
 )
 
-// labelled is a broker whose tokens say whose they are.
-type labelled struct{ *scripted }
+// labeled is a broker whose tokens say whose they are.
+type labeled struct{ *scripted }
 
-func (labelled) Cached(appid string) (tokens.Token, bool) {
+func (labeled) Cached(appid string) (tokens.Token, bool) {
 	return tokens.Token{Value: wechat.NewSecret("T-" + appid), Escaped: "T-" + appid, Hit: true}, true
 }
-func (n labelled) Token(_ context.Context, appid string) (tokens.Token, error) {
+func (n labeled) Token(_ context.Context, appid string) (tokens.Token, error) {
 	t, _ := n.Cached(appid)
 	return t, nil
 }
-func (labelled) Renew(context.Context, string, wechat.Secret) (tokens.Token, error) {
+func (labeled) Renew(context.Context, string, wechat.Secret) (tokens.Token, error) {
 	return tokens.Token{}, tokens.ErrThrottled
 }
 
 const ownApp = "wx00000000000000ff"
 
 func withRoutes(c *proxy.Config) {
-	c.Tokens = labelled{&scripted{}}
+	c.Tokens = labeled{&scripted{}}
 	c.Apps = map[string]wechat.Secret{ownApp: wechat.NewSecret("hidden")}
 	c.Routes = []wechat.Endpoint{
 		{Path: "/cgi-bin/new/*", Need: wechat.NeedComponent, Parameter: "component_access_token"},

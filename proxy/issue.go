@@ -107,7 +107,7 @@ func (c *call) issueAuthorizer() *problem {
 	case named != "" && named != string(c.s.component):
 		return unusable("compare it with [component] appid", "component_appid is not this component's")
 	case !isAppID([]byte(f.get("authorizer_appid"))), f.get("authorizer_appid") == string(c.s.component):
-		return unusable("name the account that authorised the component", "authorizer_appid is no account's")
+		return unusable("name the account that authorized the component", "authorizer_appid is no account's")
 	}
 	appid, p := c.account(f.get("authorizer_appid"))
 	if p != nil {

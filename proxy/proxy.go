@@ -76,10 +76,10 @@ type Config struct {
 	// StandInKey signs what SDKs get in place of tokens, 32 bytes; all replicas need the same, for ever. nil: one that
 	// is made up, and forgotten at the end.
 	StandInKey []byte
-	// Exchange spends an authorisation code and keeps the tokens. Its errors are WeChat's ([wechat.Code]) or those of
+	// Exchange spends an authorization code and keeps the tokens. Its errors are WeChat's ([wechat.Code]) or those of
 	// Tokens. nil: api_query_auth is not possible.
 	Exchange func(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
-	// Doubt is told where WeChat's answer to a call for appid may mean that its authorisation has ended (61003,
+	// Doubt is told where WeChat's answer to a call for appid may mean that its authorization has ended (61003,
 	// 42007); it must not wait. nil: nobody is.
 	Doubt func(appid string, errcode int)
 

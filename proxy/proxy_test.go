@@ -302,7 +302,7 @@ func TestOwnErrors(t *testing.T) {
 		want   string
 		body   string // where the answer is WeChat's own
 	}{
-		"unknown":             {&scripted{err: tokens.ErrUnknownAccount}, 404, "has not authorised", ""},
+		"unknown":             {&scripted{err: tokens.ErrUnknownAccount}, 404, "has not authorized", ""},
 		"revoked":             {&scripted{err: tokens.ErrRevoked}, 410, "withdrawn", ""},
 		"unavailable":         {&scripted{err: tokens.ErrUnavailable}, 503, "no token can be had", ""},
 		"stopping":            {&scripted{err: tokens.ErrClosed}, 503, "stopping", ""},

@@ -46,7 +46,7 @@ scan:
 	return paramOf(raw), value, length
 }
 
-// paramOf recognises a name however it is percent-encoded.
+// paramOf recognizes a name however it is percent-encoded.
 func paramOf(raw []byte) param {
 	if len(raw) < len("appid") || len(raw) > 3*len("component_access_token") {
 		return paramOther

@@ -29,7 +29,7 @@ var revealing = [][]byte{
 	[]byte(pathFastRegister),
 }
 
-// pathFastRegister makes a mini program of an official account, and answers its authorisation code
+// pathFastRegister makes a mini program of an official account, and answers its authorization code
 // (doc/oplatform/…/register-management/fast-registration-ent/registerMiniprogram).
 const pathFastRegister = "/cgi-bin/account/fastregister"
 

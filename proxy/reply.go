@@ -63,13 +63,13 @@ func problemOf(err error, appid string, now time.Time) *problem {
 	case errors.As(err, &p):
 		return p
 	case errors.Is(err, tokens.ErrRevoked):
-		return problemf(http.StatusGone, "the account has to authorise the component again", "account %s has withdrawn its authorisation", appid)
+		return problemf(http.StatusGone, "the account has to authorize the component again", "account %s has withdrawn its authorization", appid)
 	case errors.Is(err, tokens.ErrUnavailable):
 		p = problemf(http.StatusServiceUnavailable, "try again after the time in Retry-After", "no token can be had for %s: %s", appid, err)
 		p.retryAfter = tokens.RetryAfter(err, now)
 		return p
 	case errors.Is(err, tokens.ErrUnknownAccount):
-		return problemf(http.StatusNotFound, "check the appid; an account is known from its authorisation on", "account %s has not authorised this component", appid)
+		return problemf(http.StatusNotFound, "check the appid; an account is known from its authorization on", "account %s has not authorized this component", appid)
 	case errors.Is(err, tokens.ErrClosed):
 		return &problem{status: http.StatusServiceUnavailable, msg: "wxproxy is stopping", hint: "ask another replica", retryAfter: time.Second}
 	case errors.Is(err, errTimeout):

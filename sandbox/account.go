@@ -42,7 +42,7 @@ type account struct {
 	oldRefreshUntil time.Time
 	refreshDead     bool // KillRefreshToken
 
-	authorizer chain // of the component's authorisation; of the component itself, its own
+	authorizer chain // of the component's authorization; of the component itself, its own
 	own        chain // of /cgi-bin/token
 	stable     chain // of /cgi-bin/stable_token
 	forcedAt   time.Time
@@ -90,7 +90,7 @@ func WithSecret(secret string) AccountOption { return func(a *account) { a.secre
 // accounts at WeChat.
 func WithoutAPIPermission() AccountOption { return func(a *account) { a.noAPI = true } }
 
-// WithAuthorization makes an account that authorised the component at that time, and whose code somebody has exchanged: it
+// WithAuthorization makes an account that authorized the component at that time, and whose code somebody has exchanged: it
 // is listed with a refresh token, and nothing is pushed.
 func WithAuthorization(at time.Time) AccountOption {
 	return func(a *account) {
@@ -99,7 +99,7 @@ func WithAuthorization(at time.Time) AccountOption {
 	}
 }
 
-// AddAccount makes an account that has not authorised the component. Its appid is wx and 16 characters of
+// AddAccount makes an account that has not authorized the component. Its appid is wx and 16 characters of
 // 0-9, a-z, and nobody else's: everything else is an error.
 func (s *WeChat) AddAccount(appid string, kind Kind, options ...AccountOption) error {
 	s.mu.Lock()

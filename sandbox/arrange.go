@@ -34,7 +34,7 @@ func (s *WeChat) ExpireTickets() {
 }
 
 // CurrentToken gives the access token that is the newest of that appid, be it still good or not: the component's,
-// the authorizer's, or for an account with its own secret and no authorisation the one of stable_token, then of
+// the authorizer's, or for an account with its own secret and no authorization the one of stable_token, then of
 // /cgi-bin/token. "" if there is none.
 func (s *WeChat) CurrentToken(appid string) string {
 	s.mu.Lock()

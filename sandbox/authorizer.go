@@ -7,7 +7,7 @@ import (
 
 // What the component asks and tells of its accounts (doc/oplatform/openApi/authorization-management).
 
-// authorized gives the account that the body names, if it has authorised; otherwise an errcode. s.mu is held.
+// authorized gives the account that the body names, if it has authorized; otherwise an errcode. s.mu is held.
 func (s *WeChat) authorized(c *call) (*account, int) {
 	if code := s.checkComponent(c); code != 0 {
 		return nil, code
@@ -46,7 +46,7 @@ func (s *WeChat) apiGetAuthorizerInfo(c *call) answer {
 	return reply(fields{"authorizer_info": info, "authorization_info": auth})
 }
 
-// apiGetAuthorizerList pages through those that have authorised, the earliest added first.
+// apiGetAuthorizerList pages through those that have authorized, the earliest added first.
 func (s *WeChat) apiGetAuthorizerList(c *call) answer {
 	in, good := decode[struct {
 		Offset *int `json:"offset"`

@@ -92,7 +92,7 @@ func (s *WeChat) checkComponent(c *call) int {
 	return 40013
 }
 
-// apiQueryAuth exchanges an authorisation code, once.
+// apiQueryAuth exchanges an authorization code, once.
 func (s *WeChat) apiQueryAuth(c *call) answer {
 	if code := s.checkComponent(c); code != 0 {
 		return fail(code)

@@ -31,7 +31,7 @@ const (
 	ticketInterval = 10 * time.Minute
 	// WeChat waits five seconds for the answer to a push.
 	pushTimeout = 5 * time.Second
-	// What life an authorisation code has: a pushed one an hour, the one in the merchant's browser ten minutes.
+	// What life an authorization code has: a pushed one an hour, the one in the merchant's browser ten minutes.
 	pushedCodeLife   = time.Hour
 	redirectCodeLife = 10 * time.Minute
 	preAuthCodeLife  = 10 * time.Minute
@@ -45,7 +45,7 @@ type Config struct {
 	MessageToken    string // "": DefaultMessageToken
 	EncodingAESKey  string // 43 characters; "": DefaultEncodingAESKey
 
-	// PushURL is the base of a callback listener, such as http://127.0.0.1:8081. Authorisation events go to
+	// PushURL is the base of a callback listener, such as http://127.0.0.1:8081. Authorization events go to
 	// PushURL + "/component/events". "": nothing is pushed, and nothing fails for that. [WeChat.SetPushURL]
 	// changes it.
 	PushURL string
@@ -87,7 +87,7 @@ type Config struct {
 // documentation has others in examples.
 var appidPattern = regexp.MustCompile(`^wx[0-9a-z]{16}$`)
 
-// New makes a WeChat that nobody has authorised yet. The error says which field of c is not usable.
+// New makes a WeChat that nobody has authorized yet. The error says which field of c is not usable.
 func New(c Config) (*WeChat, error) {
 	orElse(&c.ComponentAppID, DefaultComponentAppID)
 	orElse(&c.ComponentSecret, DefaultComponentSecret)

@@ -14,22 +14,22 @@ type authCode struct {
 	used    bool
 }
 
-// Authorize is the merchant who agrees: it makes an authorisation code and pushes `authorized` to the callback. The
+// Authorize is the merchant who agrees: it makes an authorization code and pushes `authorized` to the callback. The
 // code is given back in any case; the error is that of the push. An unknown appid becomes an official account. Of
-// an account that had authorised already, all tokens are dead from now on, as at WeChat.
+// an account that had authorized already, all tokens are dead from now on, as at WeChat.
 func (s *WeChat) Authorize(ctx context.Context, appid string) (code string, err error) {
 	return s.consent(ctx, appid, "authorized")
 }
 
 // UpdateAuthorized is the merchant who changes what they have agreed to: as [WeChat.Authorize], with
-// `updateauthorized`. The account must have authorised.
+// `updateauthorized`. The account must have authorized.
 func (s *WeChat) UpdateAuthorized(ctx context.Context, appid string) (code string, err error) {
 	s.mu.Lock()
 	a := s.accounts[appid]
 	ok := a != nil && a.authorized
 	s.mu.Unlock()
 	if !ok {
-		return "", errors.New("sandbox: the account has not authorised the component")
+		return "", errors.New("sandbox: the account has not authorized the component")
 	}
 	return s.consent(ctx, appid, "updateauthorized")
 }
@@ -60,7 +60,7 @@ func (s *WeChat) consent(ctx context.Context, appid, infoType string) (string, e
 // known gives the account, which it adds if need be. The component is none. s.mu is held.
 func (s *WeChat) known(appid string) (*account, error) {
 	if appid == s.cfg.ComponentAppID {
-		return nil, errors.New("sandbox: the component cannot authorise itself")
+		return nil, errors.New("sandbox: the component cannot authorize itself")
 	}
 	if a := s.accounts[appid]; a != nil {
 		return a, nil
@@ -83,7 +83,7 @@ func (s *WeChat) newCode(a *account, now time.Time, life time.Duration) string {
 }
 
 // AuthorizationCode gives a code as the merchant's browser brings it back, good for ten minutes, and pushes
-// nothing. An account that has not authorised does so by it; of one that has, it is one more code of the same
+// nothing. An account that has not authorized does so by it; of one that has, it is one more code of the same
 // consent, and its tokens live. It is "" for an appid that cannot be one.
 func (s *WeChat) AuthorizationCode(appid string) string {
 	now := s.cfg.Now()
@@ -130,7 +130,7 @@ type FastRegistration struct {
 }
 
 // FastRegister pushes notify_third_fasteregister (the lost "r" is WeChat's). With Status 0 the mini program comes
-// into being, has authorised the component, and code is to be exchanged. The error is that of the push, or says
+// into being, has authorized the component, and code is to be exchanged. The error is that of the push, or says
 // that r.AppID cannot be used.
 func (s *WeChat) FastRegister(ctx context.Context, r FastRegistration) (appid, code string, err error) {
 	orElse(&r.AppID, "wx"+randomHex(8))

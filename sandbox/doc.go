@@ -22,15 +22,15 @@
 //
 // It checks no IP allow-list (61004), no permission sets (48001, 61007), no signatures of WeChat's API
 // security mode, and no limits of frequency but those of clear_quota and of stable_token's forced mode; usage
-// is counted, so that openapi/quota/get answers something true, but never ends. Its authorisation pages ask nobody to
+// is counted, so that openapi/quota/get answers something true, but never ends. Its authorization pages ask nobody to
 // scan anything: one click is the consent, as [WeChat.Authorize] is without a browser. Where a browser must come from
 // they see by the Referer; the page for phones takes one without, because its link is scanned, too. It does not repeat a push that failed. It sends
 // nobody's messages, looks at no picture, and audits every mini program kindly and at once. It closes idle
 // connections only if its server does. It remembers everything in memory, and only within bounds: the last
 // 10,000 calls and 1,000 violations, 200,000 secrets, 64 MiB of media.
 //
-// Where the real behaviour is not known, it chose: a token of an account that has withdrawn its
-// authorisation gets 61003; an access token that was replaced lives on for [Config].Grace, whether it is the
+// Where the real behavior is not known, it chose: a token of an account that has withdrawn its
+// authorization gets 61003; an access token that was replaced lives on for [Config].Grace, whether it is the
 // component's or an authorizer's; consenting again kills the account's tokens at once, before the new code is
 // exchanged; a second exchange of the same consent gives the same refresh token; a consent on a page gives one code, which
 // is pushed and goes back with the browser.

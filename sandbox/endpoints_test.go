@@ -12,7 +12,7 @@ import (
 	"wxproxy/sandbox"
 )
 
-// account is a world in which one account has authorised.
+// account is a world in which one account has authorized.
 type accountWorld struct {
 	*world
 	appid, token, component string

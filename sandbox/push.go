@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// eventsPath is where the callback listener takes authorisation events (授权事件接收URL).
+// eventsPath is where the callback listener takes authorization events (授权事件接收URL).
 const eventsPath = "/component/events"
 
 // ErrNoPushURL: there is nowhere to push to.
@@ -69,7 +69,7 @@ func (s *WeChat) Run(ctx context.Context, onError func(error)) {
 }
 
 // PushXML pushes an arbitrary document, well encrypted and signed, to a path below the push URL, and gives what
-// was answered, up to 1 MiB. To "/component/events" it comes as an authorisation event, to "/{appid}/events" as
+// was answered, up to 1 MiB. To "/component/events" it comes as an authorization event, to "/{appid}/events" as
 // that account's message. The errors: [ErrNoPushURL]; not reached within five seconds; an HTTP status other than
 // 200.
 func (s *WeChat) PushXML(ctx context.Context, path, xml string) (answer []byte, err error) {
@@ -121,7 +121,7 @@ func (s *WeChat) PushXML(ctx context.Context, path, xml string) (answer []byte, 
 	return answer, nil
 }
 
-// pushEvent pushes an authorisation event, and wants the seven bytes
+// pushEvent pushes an authorization event, and wants the seven bytes
 // (doc/oplatform/…/Before_Develop/component_verify_ticket). Without a push URL there is nothing to do.
 func (s *WeChat) pushEvent(ctx context.Context, doc document) error {
 	answer, err := s.PushXML(ctx, eventsPath, string(document("").element("xml", doc)))
@@ -139,7 +139,7 @@ func (s *WeChat) pushEvent(ctx context.Context, doc document) error {
 // document is XML under way.
 type document string
 
-// document begins an authorisation event.
+// document begins an authorization event.
 func (s *WeChat) document(now time.Time, infoType string) document {
 	return document("").cdata("AppId", s.cfg.ComponentAppID).number("CreateTime", int(now.Unix())).cdata("InfoType", infoType)
 }

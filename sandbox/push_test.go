@@ -80,7 +80,7 @@ func TestPushesOfConsent(t *testing.T) {
 		t.Error("an appid that cannot be one")
 	}
 	if _, err := w.Authorize(ctx(t), w.ComponentAppID()); err == nil {
-		t.Error("the component authorised itself")
+		t.Error("the component authorized itself")
 	}
 }
 

@@ -87,7 +87,7 @@ func (s *WeChat) rememberUser(v string) string {
 }
 
 // Secrets gives every secret of the platform: the configured ones, and every ticket, token,
-// refresh token and authorisation code ever given out (the last 200,000). A test looks for them where
+// refresh token and authorization code ever given out (the last 200,000). A test looks for them where
 // they must not be, in their percent-encoded form as well, since some contain "@".
 func (s *WeChat) Secrets() []string {
 	s.mu.Lock()

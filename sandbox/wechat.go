@@ -27,7 +27,7 @@ type WeChat struct {
 	accounts    map[string]*account
 	order       []*account // as they were added
 	tokens      book[*token]
-	codes       book[*authCode] // authorisation codes
+	codes       book[*authCode] // authorization codes
 	preAuths    book[*preAuthCode]
 	logins      book[login]     // consent pages that are open
 	tickets     book[time.Time] // ticket → when it was made

@@ -9,7 +9,7 @@ import (
 	"wxproxy/wechat"
 )
 
-// Authorization is what became of an authorisation code.
+// Authorization is what became of an authorization code.
 type Authorization struct {
 	AppID string // of the account
 	Name  string // its nickname; "" where it is not known
@@ -17,9 +17,9 @@ type Authorization struct {
 	FuncInfo json.RawMessage
 }
 
-// Authorize takes an authorisation code that WeChat pushed for appid. When it returns nil the code is
+// Authorize takes an authorization code that WeChat pushed for appid. When it returns nil the code is
 // stored durably; it is exchanged for tokens soon afterwards, by itself, also after a restart. created is
-// the push's CreateTime, expires the code's end (zero: unknown). ErrStale: a newer authorisation
+// the push's CreateTime, expires the code's end (zero: unknown). ErrStale: a newer authorization
 // or withdrawal is known.
 func (b *Broker) Authorize(ctx context.Context, appid string, c wechat.Secret, expires, created time.Time) error {
 	acc, err := b.loadAccount(ctx, appid)
@@ -55,7 +55,7 @@ func (b *Broker) Authorize(ctx context.Context, appid string, c wechat.Secret, e
 }
 
 // exchangedAlready: a push brought the code that the merchant's browser had brought before. It tells when the
-// authorisation was by WeChat's clock, which the browser did not. created is in Unix seconds.
+// authorization was by WeChat's clock, which the browser did not. created is in Unix seconds.
 func (b *Broker) exchangedAlready(ctx context.Context, appid string, c wechat.Secret, created int64) error {
 	if acc, err := b.loadAccount(ctx, appid); err != nil || acc == nil || acc.Authorized >= created {
 		return err
@@ -70,7 +70,7 @@ func (b *Broker) exchangedAlready(ctx context.Context, appid string, c wechat.Se
 	})
 }
 
-// PreAuthCode makes a code that the authorisation pages are opened with, and says how long it lives. Errors
+// PreAuthCode makes a code that the authorization pages are opened with, and says how long it lives. Errors
 // wrap ErrUnavailable, or are WeChat's ([wechat.Code]).
 func (b *Broker) PreAuthCode(ctx context.Context) (c wechat.Secret, life time.Duration, err error) {
 	err = b.asComponent(ctx, func(component string, token wechat.Secret) error {
@@ -154,9 +154,9 @@ func (b *Broker) once(ctx context.Context, c wechat.Secret, exchange func(ctx co
 	return done, err
 }
 
-// admitted puts the tokens of a new authorisation into memory.
+// admitted puts the tokens of a new authorization into memory.
 func (b *Broker) admitted(appid string, acc *account) {
-	b.log.Info("account authorised", "account", appid, "token", wechat.NewSecret(acc.Access).Fingerprint())
+	b.log.Info("account authorized", "account", appid, "token", wechat.NewSecret(acc.Access).Fingerprint())
 	epoch := b.cache.touch(appid)
 	if acc.usable(b.now()) {
 		b.keep(appid, Authorizer, acc, epoch, false)
@@ -166,8 +166,8 @@ func (b *Broker) admitted(appid string, acc *account) {
 	b.profiles.want(appid)
 }
 
-// Withdraw notes that appid took its authorisation back. Its tokens are dead: they are forgotten, the
-// account stays known as revoked. ErrStale: a newer authorisation is known.
+// Withdraw notes that appid took its authorization back. Its tokens are dead: they are forgotten, the
+// account stays known as revoked. ErrStale: a newer authorization is known.
 func (b *Broker) Withdraw(ctx context.Context, appid string, created time.Time) error {
 	err := b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
@@ -185,7 +185,7 @@ func (b *Broker) Withdraw(ctx context.Context, appid string, created time.Time) 
 	})
 	if err == nil {
 		b.cache.remove(appid)
-		b.log.Info("authorisation withdrawn", "account", appid)
+		b.log.Info("authorization withdrawn", "account", appid)
 	}
 	return err
 }

@@ -61,10 +61,10 @@ func TestTicket(t *testing.T) {
 	}
 }
 
-func TestLifeOfAnAuthorisation(t *testing.T) {
+func TestLifeOfAnAuthorization(t *testing.T) {
 	s, client := newScript(t)
 	var c clock
-	b := authorised(t, tokens.NewMemoryStore(), client, c.use)
+	b := authorized(t, tokens.NewMemoryStore(), client, c.use)
 	ctx := t.Context()
 
 	// pushed again: nothing happens
@@ -76,7 +76,7 @@ func TestLifeOfAnAuthorisation(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	old := mustToken(t, b, accountA).Value
-	// a new authorisation replaces both tokens at once
+	// a new authorization replaces both tokens at once
 	if err := b.Authorize(ctx, accountA, codeOf(accountA, 2000), time.Time{}, time.Unix(2000, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestLifeOfAnAuthorisation(t *testing.T) {
 		t.Errorf("%d codes exchanged", n)
 	}
 	if err := b.Authorize(ctx, accountA, codeOf(accountA, 1500), time.Time{}, time.Unix(1500, 0)); !errors.Is(err, tokens.ErrStale) {
-		t.Errorf("an older authorisation: %v", err)
+		t.Errorf("an older authorization: %v", err)
 	}
 
 	// withdrawn: at once, without a call to WeChat
@@ -108,9 +108,9 @@ func TestLifeOfAnAuthorisation(t *testing.T) {
 		t.Errorf("%d revoked", revoked)
 	}
 	if err := b.Authorize(ctx, accountA, codeOf(accountA, 2500), time.Time{}, time.Unix(2500, 0)); !errors.Is(err, tokens.ErrStale) {
-		t.Errorf("an authorisation from before the withdrawal: %v", err)
+		t.Errorf("an authorization from before the withdrawal: %v", err)
 	}
-	authorise(t, b, accountA, 4000) // and back
+	authorize(t, b, accountA, 4000) // and back
 	c.forward(3 * time.Second)
 	if active, revoked, failing, _ := b.Accounts(); active != 1 || revoked+failing != 0 {
 		t.Errorf("%d %d %d", active, revoked, failing)
@@ -121,7 +121,7 @@ func TestLifeOfAnAuthorisation(t *testing.T) {
 func TestForeignCode(t *testing.T) {
 	s, client := newScript(t)
 	s.knows(map[string]listed{accountA: {"held", 1}})
-	b := authorised(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, tokens.NewMemoryStore(), client, nil)
 	if _, err := b.Token(t.Context(), unknown); !errors.Is(err, tokens.ErrUnknownAccount) {
 		t.Errorf("%v", err)
 	}
@@ -140,7 +140,7 @@ func TestForeignCode(t *testing.T) {
 // An account without API permission has no tokens; that is told, and WeChat not asked without end.
 func TestNoPermission(t *testing.T) {
 	s, client := newScript(t)
-	b := authorised(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, tokens.NewMemoryStore(), client, nil)
 	s.answer("api_query_auth", func(map[string]any) (any, bool) {
 		return map[string]any{"authorization_info": map[string]any{"authorizer_appid": accountB, "func_info": []any{}}}, true
 	})

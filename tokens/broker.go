@@ -73,7 +73,7 @@ type Broker struct {
 // renewTimeout bounds one renewal, waiting for locks included.
 const renewTimeout = 20 * time.Second
 
-// New builds a broker and takes up the authorisation codes that an earlier one left unexchanged.
+// New builds a broker and takes up the authorization codes that an earlier one left unexchanged.
 // It asks WeChat for no token: those in the store serve until they are due or refused.
 func New(c Config) (*Broker, error) {
 	if c.RenewBefore <= 0 {

@@ -37,7 +37,7 @@ func (s *slowStore) Load(ctx context.Context, key string) ([]byte, error) {
 func TestRefusedDoesNotJoinLookUp(t *testing.T) {
 	_, client := newScript(t)
 	store := &slowStore{Store: tokens.NewMemoryStore(), loaded: make(chan struct{}), resume: make(chan struct{})}
-	stale := mustToken(t, authorised(t, store, client, nil), accountA).Value
+	stale := mustToken(t, authorized(t, store, client, nil), accountA).Value
 
 	b := newBroker(t, store, client, nil) // with an empty cache
 	key := "account/" + accountA
@@ -59,7 +59,7 @@ func TestRefusedDoesNotJoinLookUp(t *testing.T) {
 
 func TestOneRenewalForAll(t *testing.T) {
 	s, client := newScript(t)
-	b := authorised(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, tokens.NewMemoryStore(), client, nil)
 	stale := mustToken(t, b, accountA).Value
 	var wg sync.WaitGroup
 	got := make([]string, 500)
@@ -91,7 +91,7 @@ func TestOneRenewalForAll(t *testing.T) {
 func TestRestartFetchesNothing(t *testing.T) {
 	s, client := newScript(t)
 	store := tokens.NewMemoryStore()
-	b := authorised(t, store, client, nil)
+	b := authorized(t, store, client, nil)
 	tok, comp := mustToken(t, b, accountA), mustToken(t, b, component)
 	b.Close(t.Context())
 	s.down.Store(true)
@@ -124,7 +124,7 @@ func (s *failingStore) Update(ctx context.Context, key string, fn func(context.C
 func TestSaveBeforeUse(t *testing.T) {
 	_, client := newScript(t)
 	store := &failingStore{Store: tokens.NewMemoryStore()}
-	b := authorised(t, store, client, nil)
+	b := authorized(t, store, client, nil)
 	stale := mustToken(t, b, accountA).Value
 	store.fail.Store(true)
 	if _, err := b.Renew(t.Context(), accountA, stale); !errors.Is(err, tokens.ErrUnavailable) {
@@ -141,7 +141,7 @@ func TestSaveBeforeUse(t *testing.T) {
 func TestRenewalDown(t *testing.T) {
 	s, client := newScript(t)
 	var c clock
-	b := authorised(t, tokens.NewMemoryStore(), client, c.use)
+	b := authorized(t, tokens.NewMemoryStore(), client, c.use)
 	good := mustToken(t, b, accountA).Value
 	s.down.Store(true)
 	c.forward(115 * time.Minute) // due, and good for five minutes
@@ -177,7 +177,7 @@ func TestBadTokenAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, client := newScript(t)
 			var c clock
-			b := authorised(t, tokens.NewMemoryStore(), client, c.use)
+			b := authorized(t, tokens.NewMemoryStore(), client, c.use)
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if strings.HasSuffix(r.URL.Path, "api_authorizer_token") {
 					fmt.Fprint(w, body)
@@ -202,7 +202,7 @@ func TestBadTokenAnswers(t *testing.T) {
 func TestStorm(t *testing.T) {
 	s, client := newScript(t)
 	var c clock
-	b := authorised(t, tokens.NewMemoryStore(), client, c.use)
+	b := authorized(t, tokens.NewMemoryStore(), client, c.use)
 	refuse := func() error {
 		_, err := b.Renew(t.Context(), accountA, mustToken(t, b, accountA).Value)
 		return err
@@ -243,12 +243,12 @@ func TestRenewalAhead(t *testing.T) {
 	if err := b.Authorize(t.Context(), accountB, codeOf(accountB, 1), time.Time{}, time.Unix(1000, 0)); err != nil {
 		t.Fatal(err)
 	}
-	authorise(t, b, accountA, 1000)
+	authorize(t, b, accountA, 1000)
 	first := mustToken(t, b, accountA).Value
 	eventually(t, func() bool { return s.count("api_authorizer_token") == 1 })
 	eventually(t, func() bool { tok, ok := b.Cached(accountA); return ok && !tok.Value.Equal(first) })
 	if n := s.count("api_authorizer_token"); n != 1 {
-		t.Errorf("%d renewals", n) // accountB was authorised and never called
+		t.Errorf("%d renewals", n) // accountB was authorized and never called
 	}
 	// A is not asked for any more after the look just taken: one more renewal, and no other.
 	time.Sleep(5 * time.Second)
@@ -260,7 +260,7 @@ func TestRenewalAhead(t *testing.T) {
 // An answer's refresh token is kept, an empty one never is.
 func TestRotation(t *testing.T) {
 	s, client := newScript(t)
-	b := authorised(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, tokens.NewMemoryStore(), client, nil)
 	var sent []string
 	next := "rotated@1"
 	s.answer("api_authorizer_token", func(in map[string]any) (any, bool) {
@@ -281,7 +281,7 @@ func TestRotation(t *testing.T) {
 // The refresh token that WeChat holds is the way back when ours is refused.
 func TestRefreshTokenRecovered(t *testing.T) {
 	s, client := newScript(t)
-	b := authorised(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, tokens.NewMemoryStore(), client, nil)
 	s.answer("api_authorizer_token", func(in map[string]any) (any, bool) {
 		return errcode(61023), in["authorizer_refresh_token"] != "held"
 	})
@@ -293,7 +293,7 @@ func TestRefreshTokenRecovered(t *testing.T) {
 	}
 	// and when WeChat holds no other one, that is told
 	s.answer("api_authorizer_token", func(map[string]any) (any, bool) { return errcode(61023), true })
-	if _, err := b.Renew(t.Context(), accountA, mustToken(t, b, accountA).Value); !errors.Is(err, tokens.ErrUnavailable) || !strings.Contains(err.Error(), "authorise the component again") {
+	if _, err := b.Renew(t.Context(), accountA, mustToken(t, b, accountA).Value); !errors.Is(err, tokens.ErrUnavailable) || !strings.Contains(err.Error(), "authorize the component again") {
 		t.Errorf("%v", err)
 	}
 	if _, _, failing, _ := b.Accounts(); failing != 1 {
@@ -304,7 +304,7 @@ func TestRefreshTokenRecovered(t *testing.T) {
 // The component's token is refused in the middle of an account's renewal.
 func TestComponentRefused(t *testing.T) {
 	s, client := newScript(t)
-	b := authorised(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, tokens.NewMemoryStore(), client, nil)
 	refusals := 0
 	s.answer("api_authorizer_token", func(map[string]any) (any, bool) {
 		refusals++
@@ -338,7 +338,7 @@ func TestOwnApp(t *testing.T) {
 func TestWaitersAndClose(t *testing.T) {
 	s, client := newScript(t)
 	store := tokens.NewMemoryStore()
-	b := authorised(t, store, client, nil)
+	b := authorized(t, store, client, nil)
 	stale := mustToken(t, b, accountA).Value
 	gate := make(chan struct{})
 	open := sync.OnceFunc(func() { close(gate) })
@@ -380,7 +380,7 @@ func TestWaitersAndClose(t *testing.T) {
 
 func TestCachedAlloc(t *testing.T) {
 	_, client := newScript(t)
-	b := authorised(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, tokens.NewMemoryStore(), client, nil)
 	eventually(t, func() bool { mustToken(t, b, accountA); _, ok := b.Cached(accountA); return ok })
 	if n := testing.AllocsPerRun(1000, func() { b.Cached(accountA) }); n >= 1 {
 		t.Errorf("%v allocations", n)

@@ -62,13 +62,13 @@ func (b *Broker) exchangeFor(ctx context.Context, appid string, c *code) (done A
 			err = errForeignCode
 		}
 		if err != nil && (codeIsDead(err) || !b.now().Before(fromMillis(c.Expires))) {
-			b.log.Warn("an authorisation code is of no use", "account", appid, "error", err)
+			b.log.Warn("an authorization code is of no use", "account", appid, "error", err)
 			// Somebody else has spent it, or it came too late. The refresh token is WeChat's to tell.
 			if acc.Refresh != "" && !acc.Gone {
 				return Keep, b.forgetCode(ctx, appid, c.Code)
 			}
 			if grant, err = b.recover(ctx, appid); err != nil || grant.Refresh.IsEmpty() {
-				b.log.Error("the account has to authorise again", "account", appid, "error", err)
+				b.log.Error("the account has to authorize again", "account", appid, "error", err)
 				return Keep, b.forgetCode(ctx, appid, c.Code)
 			}
 		}
@@ -87,7 +87,7 @@ func (b *Broker) exchangeFor(ctx context.Context, appid string, c *code) (done A
 }
 
 // recover gives the refresh token that WeChat holds for an account whose code is lost; none where
-// it has not authorised.
+// it has not authorized.
 func (b *Broker) recover(ctx context.Context, appid string) (wechat.Grant, error) {
 	held, _, err := b.held(ctx, appid)
 	return wechat.Grant{AppID: appid, Refresh: held.Refresh}, err
@@ -193,7 +193,7 @@ func (x *exchanger) run(appid string, attempt int, t *turn) {
 	defer cancel()
 	done, err := x.b.exchange(ctx, appid)
 	if err != nil {
-		x.b.log.Warn("authorisation code not exchanged yet", "account", appid, "error", err)
+		x.b.log.Warn("authorization code not exchanged yet", "account", appid, "error", err)
 	}
 	x.mu.Lock()
 	mine := x.timers[appid] == t // no newer code was brought meanwhile
@@ -210,7 +210,7 @@ func (x *exchanger) run(appid string, attempt int, t *turn) {
 func (x *exchanger) exchangeNow(ctx context.Context, appid string) (found bool, err error) {
 	if _, err := x.b.exchange(ctx, appid); err != nil {
 		if !errors.Is(err, ErrUnavailable) {
-			err = &unavailable{reason: "the account's authorisation code could not be exchanged yet: " + err.Error(), cause: err}
+			err = &unavailable{reason: "the account's authorization code could not be exchanged yet: " + err.Error(), cause: err}
 		}
 		return false, err
 	}

@@ -9,14 +9,14 @@ import (
 	"wxproxy/wechat"
 )
 
-// held asks what WeChat holds for appid: whether it has authorised the component, and its refresh token.
-func (b *Broker) held(ctx context.Context, appid string) (held wechat.Authorizer, authorised bool, err error) {
+// held asks what WeChat holds for appid: whether it has authorized the component, and its refresh token.
+func (b *Broker) held(ctx context.Context, appid string) (held wechat.Authorizer, authorized bool, err error) {
 	err = b.asComponent(ctx, func(component string, token wechat.Secret) error {
 		var err error
-		held, authorised, err = look(ctx, b.client.Load(), component, token, appid)
+		held, authorized, err = look(ctx, b.client.Load(), component, token, appid)
 		return err
 	})
-	return held, authorised, err
+	return held, authorized, err
 }
 
 // look is held with a token at hand. One account is asked for by itself; where WeChat will not answer that, the
@@ -47,7 +47,7 @@ func look(ctx context.Context, client *wechat.Client, component string, token we
 	}
 }
 
-// Doubt is told that WeChat refused a call for appid with code, which may mean that its authorisation has
+// Doubt is told that WeChat refused a call for appid with code, which may mean that its authorization has
 // ended: 61003, 42007. It asks WeChat, in the background and once in ten minutes at most, and has the account
 // revoked or its token renewed if that is so. It is free for all other codes.
 func (b *Broker) Doubt(appid string, code int) {
@@ -68,7 +68,7 @@ func (b *Broker) Doubt(appid string, code int) {
 			return
 		}
 		if err := b.resolve(ctx, appid, code); err != nil {
-			b.log.Warn("it could not be found out whether an account still authorises", "account", appid, "errcode", code, "error", err)
+			b.log.Warn("it could not be found out whether an account still authorizes", "account", appid, "errcode", code, "error", err)
 		}
 	}()
 }
@@ -87,14 +87,14 @@ func (b *Broker) resolve(ctx context.Context, appid string, code int) error {
 		}
 		return err
 	}
-	_, authorised, err := b.held(ctx, appid)
-	if err != nil || authorised {
+	_, authorized, err := b.held(ctx, appid)
+	if err != nil || authorized {
 		return err
 	}
 	return b.revoke(ctx, appid, acc)
 }
 
-// revoke notes that WeChat does not know of appid's authorisation any more, unless it changed since seen was read.
+// revoke notes that WeChat does not know of appid's authorization any more, unless it changed since seen was read.
 func (b *Broker) revoke(ctx context.Context, appid string, seen *account) error {
 	err := b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
@@ -102,7 +102,7 @@ func (b *Broker) revoke(ctx context.Context, appid string, seen *account) error 
 			return Keep, err
 		}
 		acc.leave(0)
-		b.log.Warn("WeChat says that the account has withdrawn its authorisation", "account", appid)
+		b.log.Warn("WeChat says that the account has withdrawn its authorization", "account", appid)
 		return encode(acc), nil
 	})
 	b.cache.remove(appid)
@@ -115,8 +115,8 @@ func (b *Broker) discover(ctx context.Context, appid string) (found bool) {
 	if b.Component() == "" || !b.doubts.mayDiscover(appid, b.now()) {
 		return false
 	}
-	held, authorised, err := b.held(ctx, appid)
-	if err != nil || !authorised {
+	held, authorized, err := b.held(ctx, appid)
+	if err != nil || !authorized {
 		return false
 	}
 	b.log.Info("WeChat knows an account that was not known here", "account", appid)

@@ -7,10 +7,10 @@ import (
 
 // What the broker says instead of giving a token.
 var (
-	// ErrUnknownAccount: nobody authorised the component under that appid, as far as we know.
+	// ErrUnknownAccount: nobody authorized the component under that appid, as far as we know.
 	ErrUnknownAccount = errors.New("this account is not known here")
-	// ErrRevoked: the account has withdrawn its authorisation.
-	ErrRevoked = errors.New("the account has withdrawn its authorisation")
+	// ErrRevoked: the account has withdrawn its authorization.
+	ErrRevoked = errors.New("the account has withdrawn its authorization")
 	// ErrNoTicket: WeChat has not pushed a component_verify_ticket, or not for 12 hours.
 	ErrNoTicket = errors.New("no component_verify_ticket that is younger than 12 hours")
 	// ErrThrottled: the account's tokens are refused again and again although they are new;

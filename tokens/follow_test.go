@@ -144,7 +144,7 @@ func named(t *testing.T, b *tokens.Broker) bool {
 func TestAllFollow(t *testing.T) {
 	s, client := newScript(t)
 	store := newShared()
-	one := authorised(t, store.view(), client, nil)
+	one := authorized(t, store.view(), client, nil)
 	two := newBroker(t, store.view(), client, nil)
 	has := func(token tokens.Token) func() bool {
 		return func() bool {
@@ -165,8 +165,8 @@ func TestAllFollow(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, func() bool { return errors.Is(second(two.Token(t.Context(), accountA)), tokens.ErrRevoked) })
-	// authorised again
-	authorise(t, one, accountA, 1002)
+	// authorized again
+	authorize(t, one, accountA, 1002)
 	again := mustToken(t, one, accountA)
 	eventually(t, has(again))
 	// forgotten
@@ -182,7 +182,7 @@ func TestOwnChangesStay(t *testing.T) {
 	_, client := newScript(t)
 	store := newShared()
 	v := store.view()
-	b := authorised(t, v, client, nil)
+	b := authorized(t, v, client, nil)
 	mustToken(t, b, accountA)
 	eventually(t, func() bool { return mustToken(t, b, accountA).Hit })
 	stale := mustToken(t, b, accountA)
@@ -209,7 +209,7 @@ func TestOneOfAll(t *testing.T) {
 	s.knows(map[string]listed{accountA: {"refresh@" + accountA + "@1000", 1000}})
 	store := newShared()
 	var c clock
-	brokers := []*tokens.Broker{authorised(t, store.view(), client, c.use)}
+	brokers := []*tokens.Broker{authorized(t, store.view(), client, c.use)}
 	for range 2 {
 		brokers = append(brokers, newBroker(t, store.view(), client, c.use))
 	}
@@ -261,7 +261,7 @@ func TestStoreAway(t *testing.T) {
 	_, client := newScript(t)
 	store := newShared()
 	var c clock
-	b := authorised(t, store.view(), client, c.use)
+	b := authorized(t, store.view(), client, c.use)
 	other := newBroker(t, store.view(), client, c.use)
 	mustToken(t, other, accountA)
 	eventually(t, func() bool { return mustToken(t, other, accountA).Hit })
@@ -310,7 +310,7 @@ func TestStoreEmptied(t *testing.T) {
 	s.knows(map[string]listed{accountA: {"refresh@" + accountA + "@1000", 1000}, accountB: {"refresh@b", 1000}})
 	store := newShared()
 	v := store.view()
-	b := authorised(t, v, client, nil)
+	b := authorized(t, v, client, nil)
 	eventually(t, func() bool { return s.count("api_get_authorizer_list") == 1 })
 	key, err := b.Key(t.Context(), "standin")
 	if err != nil {
@@ -388,7 +388,7 @@ func (l *losing) Update(ctx context.Context, key string, fn func(context.Context
 func TestLockLost(t *testing.T) {
 	_, client := newScript(t)
 	store := &losing{Store: tokens.NewMemoryStore()}
-	b := authorised(t, store, client, nil)
+	b := authorized(t, store, client, nil)
 	other := newBroker(t, store.Store, client, nil)
 	eventually(t, func() bool { return named(t, b) }) // nobody else writes the account now
 	stale := mustToken(t, b, accountA).Value

@@ -37,7 +37,7 @@ func TestBrowserAndPush(t *testing.T) {
 					t.Errorf("%+v %v", a, err)
 				}
 			}
-			push := func() { authorise(t, b, accountA, 1000) }
+			push := func() { authorize(t, b, accountA, 1000) }
 			switch order {
 			case "browser first":
 				browser()
@@ -58,7 +58,7 @@ func TestBrowserAndPush(t *testing.T) {
 			if n := s.count("api_query_auth"); n != 1 {
 				t.Errorf("%d exchanges", n)
 			}
-			// The time of the authorisation is WeChat's: a withdrawal from before it does nothing, one from after it does.
+			// The time of the authorization is WeChat's: a withdrawal from before it does nothing, one from after it does.
 			eventually(t, func() bool {
 				return errors.Is(b.Withdraw(t.Context(), accountA, time.Unix(999, 0)), tokens.ErrStale)
 			})
@@ -82,7 +82,7 @@ func TestTwoCodes(t *testing.T) {
 		t.Fatalf("%+v %v", a, err)
 	}
 	first := mustToken(t, b, accountA)
-	authorise(t, b, accountA, 1000)
+	authorize(t, b, accountA, 1000)
 	eventually(t, func() bool { return !mustToken(t, b, accountA).Value.Equal(first.Value) })
 	if n := s.count("api_query_auth"); n != 2 {
 		t.Errorf("%d exchanges", n)
@@ -95,7 +95,7 @@ func TestTwoCodes(t *testing.T) {
 // A code that WeChat refuses is told to the merchant, and harms nothing.
 func TestBadCode(t *testing.T) {
 	s, client := newScript(t)
-	b := authorised(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, tokens.NewMemoryStore(), client, nil)
 	before := mustToken(t, b, accountA)
 	s.answer("api_query_auth", func(map[string]any) (any, bool) { return errcode(61010), true })
 	if _, err := b.Exchange(t.Context(), codeOf(accountA, 2)); wechat.Code(err) != 61010 {
@@ -116,7 +116,7 @@ func TestSpentElsewhere(t *testing.T) {
 	b := newBroker(t, tokens.NewMemoryStore(), client, nil)
 	putTicket(t, b)
 	s.answer("api_query_auth", func(map[string]any) (any, bool) { return errcode(61009), true })
-	authorise(t, b, accountA, 1000)
+	authorize(t, b, accountA, 1000)
 	if state := stateOf(t, b, accountA); state != tokens.Active {
 		t.Error(state)
 	}
@@ -135,8 +135,8 @@ func TestPreAuthCode(t *testing.T) {
 	}
 }
 
-// What a refusal says about the authorisation is asked of WeChat once, and then the account is revoked, fails, or goes on.
-func TestAuthorisationInDoubt(t *testing.T) {
+// What a refusal says about the authorization is asked of WeChat once, and then the account is revoked, fails, or goes on.
+func TestAuthorizationInDoubt(t *testing.T) {
 	for name, v := range map[string]struct {
 		code  int
 		known map[string]listed
@@ -154,7 +154,7 @@ func TestAuthorisationInDoubt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, client := newScript(t)
-			b := authorised(t, tokens.NewMemoryStore(), client, nil)
+			b := authorized(t, tokens.NewMemoryStore(), client, nil)
 			s.knows(v.known)
 			s.answer("api_authorizer_token", func(in map[string]any) (any, bool) {
 				return errcode(v.code), in["authorizer_refresh_token"] != "another"
@@ -169,7 +169,7 @@ func TestAuthorisationInDoubt(t *testing.T) {
 			if v.state != tokens.Revoked {
 				return
 			}
-			// Of a revoked account nothing is asked, and a new authorisation brings it back.
+			// Of a revoked account nothing is asked, and a new authorization brings it back.
 			n := s.count("api_authorizer_token")
 			if _, err := b.Token(t.Context(), accountA); !errors.Is(err, tokens.ErrRevoked) {
 				t.Error(err)
@@ -177,7 +177,7 @@ func TestAuthorisationInDoubt(t *testing.T) {
 			if s.count("api_authorizer_token") != n {
 				t.Error("WeChat was asked")
 			}
-			authorise(t, b, accountA, 2000)
+			authorize(t, b, accountA, 2000)
 		})
 	}
 }
@@ -185,7 +185,7 @@ func TestAuthorisationInDoubt(t *testing.T) {
 // A call that is refused with 61003 has the account looked for, once for many refusals.
 func TestDoubt(t *testing.T) {
 	s, client := newScript(t)
-	b := authorised(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, tokens.NewMemoryStore(), client, nil)
 	mustToken(t, b, accountA)
 	b.Doubt(accountA, 48001)
 	b.Doubt(unknown, 61003)
@@ -225,7 +225,7 @@ func TestRebuilt(t *testing.T) {
 	for i := range 1234 {
 		known[fmt.Sprintf("wx%016d", i)] = listed{fmt.Sprint("refresh", i), 1000}
 	}
-	known["wx9999999999999999"] = listed{"", 1000} // authorised, and its code never exchanged
+	known["wx9999999999999999"] = listed{"", 1000} // authorized, and its code never exchanged
 	s.knows(known)
 	b := newBroker(t, tokens.NewMemoryStore(), client, nil)
 	putTicket(t, b)
@@ -260,14 +260,14 @@ func past(t *testing.T) {
 func TestSync(t *testing.T) {
 	s, client := newScript(t)
 	s.knows(map[string]listed{accountA: {"refresh@" + accountA + "@1000", 1000}})
-	b := authorised(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, tokens.NewMemoryStore(), client, nil)
 	eventually(t, func() bool { return s.count("api_get_authorizer_list") > 0 })
 	if _, err := b.Sync(t.Context()); err != nil { // the one at the first ticket is over
 		t.Fatal(err)
 	}
-	authorise(t, b, accountB, 1000)
+	authorize(t, b, accountB, 1000)
 	var left = "wxdddddddddddddddd"
-	authorise(t, b, left, 1000)
+	authorize(t, b, left, 1000)
 	if err := b.Withdraw(t.Context(), left, time.Unix(1500, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -301,10 +301,10 @@ func TestSync(t *testing.T) {
 	}
 }
 
-// A withdrawal that WeChat told of stands against a list that still shows the authorisation before it.
+// A withdrawal that WeChat told of stands against a list that still shows the authorization before it.
 func TestWithdrawalOutlivesList(t *testing.T) {
 	s, client := newScript(t)
-	b := authorised(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, tokens.NewMemoryStore(), client, nil)
 	if err := b.Withdraw(t.Context(), accountA, time.Unix(1500, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -377,7 +377,7 @@ func TestQuota(t *testing.T) {
 // What an operator sees and does.
 func TestOperator(t *testing.T) {
 	s, client := newScript(t)
-	b := authorised(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, tokens.NewMemoryStore(), client, nil)
 	for i := range 25 {
 		if added, err := b.Import(t.Context(), fmt.Sprintf("wx%016d", i), wechat.NewSecret("imported")); err != nil || !added {
 			t.Fatal(added, err)

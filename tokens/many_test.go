@@ -33,7 +33,7 @@ func (w *watched) List(ctx context.Context, prefix, after string, yield func(str
 func TestPagesOfVeryMany(t *testing.T) {
 	_, client := newScript(t)
 	store := &watched{Store: tokens.NewMemoryStore()}
-	b := authorised(t, store, client, nil)
+	b := authorized(t, store, client, nil)
 	const n = 21_500
 	for i := range n {
 		if _, err := b.Import(t.Context(), fmt.Sprintf("wx%016d", i), wechat.NewSecret("imported")); err != nil {
@@ -73,7 +73,7 @@ func TestCensusWithoutStore(t *testing.T) {
 	_, client := newScript(t)
 	var c clock
 	store := &watched{Store: tokens.NewMemoryStore()}
-	b := authorised(t, store, client, c.use)
+	b := authorized(t, store, client, c.use)
 	eventually(t, func() bool { active, _, _, known := b.Accounts(); return active == 1 && known })
 	store.away.Store(true)
 	c.forward(time.Minute)

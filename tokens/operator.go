@@ -20,7 +20,7 @@ type Account struct {
 	Token, RefreshToken string    // fingerprints; "" where there is none
 	Issued, Expires     time.Time // of the token; zero where there is none
 
-	Authorized, Revoked time.Time // newest authorisation and withdrawal, by WeChat's clock; zero: not known
+	Authorized, Revoked time.Time // newest authorization and withdrawal, by WeChat's clock; zero: not known
 
 	Failures int       // renewals that failed since the last good one
 	Failure  string    // the last one, in words
@@ -175,11 +175,11 @@ func (b *Broker) Refresh(ctx context.Context, appid string) (Account, error) {
 		return Account{}, err
 	}
 	if acc != nil && acc.Gone {
-		held, authorised, err := b.held(ctx, appid)
+		held, authorized, err := b.held(ctx, appid)
 		if err != nil {
 			return Account{}, err
 		}
-		if !authorised {
+		if !authorized {
 			return Account{}, ErrRevoked
 		}
 		if err := b.revive(ctx, held); err != nil {

@@ -11,7 +11,7 @@ import (
 const profileLife = 24 * time.Hour
 
 // profiler reads the names and kinds of accounts, one after the other. An account is read when it
-// has authorised and when its token is renewed; one that nobody uses costs nothing.
+// has authorized and when its token is renewed; one that nobody uses costs nothing.
 type profiler struct {
 	b    *Broker
 	wish chan string

@@ -16,7 +16,7 @@ import (
 type Kind uint8
 
 const (
-	Authorizer Kind = iota // an account that authorised the component
+	Authorizer Kind = iota // an account that authorized the component
 	Component              // the component itself
 	App                    // an own account, with an app secret of its own
 )
@@ -64,7 +64,7 @@ type account struct {
 	Issued  int64  `json:"issued,omitempty"`
 	Expires int64  `json:"expires,omitempty"`
 
-	Authorized int64  `json:"authorized,omitempty"` // CreateTime of the newest authorisation
+	Authorized int64  `json:"authorized,omitempty"` // CreateTime of the newest authorization
 	Revoked    int64  `json:"revoked,omitempty"`    // CreateTime of the newest withdrawal
 	Gone       bool   `json:"gone,omitempty"`       // the withdrawal is what counts
 	Code       string `json:"code,omitempty"`       // fingerprint of the code exchanged last
@@ -95,7 +95,7 @@ type ticket struct {
 // (Third-party_Platforms/2.0/api/Before_Develop/component_verify_ticket).
 const ticketLife = 12 * time.Hour
 
-// code is an authorisation code that still has to be exchanged.
+// code is an authorization code that still has to be exchanged.
 type code struct {
 	Version int    `json:"v"`
 	Code    string `json:"code"`
@@ -103,7 +103,7 @@ type code struct {
 	Expires int64  `json:"expires"` // Unix milliseconds, by our clock
 }
 
-// spent is an authorisation code that has been exchanged: the merchant's browser may come with it again.
+// spent is an authorization code that has been exchanged: the merchant's browser may come with it again.
 type spent struct {
 	Version  int             `json:"v"`
 	AppID    string          `json:"appid"`
@@ -204,7 +204,7 @@ func (a *account) end() time.Time { return fromMillis(a.Expires).Add(-a.margin()
 const shortLife = time.Hour
 
 // due is when the token is to be replaced: before the end of its life by `before`, and a little
-// earlier by chance, so that accounts that were authorised together do not renew together.
+// earlier by chance, so that accounts that were authorized together do not renew together.
 func (a *account) due(appid string, before time.Duration) time.Time {
 	life := a.life()
 	if before > life/2 {
@@ -238,10 +238,10 @@ func (a *account) forgive() {
 // newAccount is the record of an account of which nothing is known yet.
 func newAccount(kind Kind) *account { return &account{Version: recordVersion, Kind: kind.String()} }
 
-// admit takes in what a code was exchanged for, or what was read from WeChat's list. created is the time of the authorisation by
+// admit takes in what a code was exchanged for, or what was read from WeChat's list. created is the time of the authorization by
 // WeChat's clock, in Unix seconds.
 func (a *account) admit(g wechat.Grant, created int64, now time.Time) {
-	a.Refresh = "" // a new authorisation ends the old one's
+	a.Refresh = "" // a new authorization ends the old one's
 	if g.Access.IsEmpty() {
 		a.Access, a.Issued, a.Expires, a.Refresh = "", 0, 0, g.Refresh.Reveal()
 		a.forgive()
@@ -254,7 +254,7 @@ func (a *account) admit(g wechat.Grant, created int64, now time.Time) {
 	}
 }
 
-// leave notes that the authorisation has ended, at created by WeChat's clock (Unix seconds; 0: not known).
+// leave notes that the authorization has ended, at created by WeChat's clock (Unix seconds; 0: not known).
 // Its tokens are dead.
 func (a *account) leave(created int64) {
 	a.Gone, a.Revoked = true, max(a.Revoked, created)
@@ -268,7 +268,7 @@ type State string
 
 const (
 	Active  State = "active"
-	Revoked State = "revoked" // withdrew its authorisation
+	Revoked State = "revoked" // withdrew its authorization
 	Failing State = "failing" // its last renewal failed
 )
 

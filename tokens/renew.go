@@ -120,7 +120,7 @@ func (b *Broker) fetch(ctx context.Context, appid string, kind Kind, acc *accoun
 	case errors.Is(err, ErrRevoked):
 		acc.leave(0)
 		b.count(kind, "refused", now.Sub(began))
-		b.log.Warn("WeChat says that the account has withdrawn its authorisation", "account", appid)
+		b.log.Warn("WeChat says that the account has withdrawn its authorization", "account", appid)
 		return ErrRevoked
 	}
 	word := "unreachable"
@@ -148,8 +148,8 @@ const quotaPause = 30 * time.Minute
 // ticketCodes say that the ticket is missing, too old, or wrong.
 var ticketCodes = []int{wechat.CodeInvalidTicket, 41020, wechat.CodeTicketExpired, wechat.CodeTicketInvalid}
 
-// errNoRefreshToken: WeChat gave no refresh token at authorisation, and gives none now.
-var errNoRefreshToken = errors.New("WeChat holds no refresh token for this account: it has no API permission (权限集) that needs one, or its authorisation code was never exchanged; its owner has to authorise again, or update the authorisation")
+// errNoRefreshToken: WeChat gave no refresh token at authorization, and gives none now.
+var errNoRefreshToken = errors.New("WeChat holds no refresh token for this account: it has no API permission (权限集) that needs one, or its authorization code was never exchanged; its owner has to authorize again, or update the authorization")
 
 // ask is the call itself, by the kind of account.
 func (b *Broker) ask(ctx context.Context, appid string, kind Kind, acc *account, stale wechat.Secret) (wechat.Grant, error) {
@@ -175,13 +175,13 @@ func (b *Broker) ask(ctx context.Context, appid string, kind Kind, acc *account,
 		if err == nil || !refresh.IsEmpty() && !wechat.AuthorizationInDoubt(wechat.Code(err)) {
 			return err
 		}
-		// Ours is gone or refused. WeChat tells the one it holds: after a re-authorisation that we
+		// Ours is gone or refused. WeChat tells the one it holds: after a re-authorization that we
 		// were not told of, or a crash between its rotation and our saving it, they differ.
-		held, authorised, lookErr := look(ctx, client, component, token, appid)
+		held, authorized, lookErr := look(ctx, client, component, token, appid)
 		switch {
 		case lookErr != nil:
 			return lookErr
-		case !authorised:
+		case !authorized:
 			return ErrRevoked
 		case held.Refresh.IsEmpty() || held.Refresh.Equal(refresh):
 			return err
@@ -248,9 +248,9 @@ func explain(kind Kind, err error) string {
 	case 61004, 40164:
 		hint = " (register this machine's outgoing address in the component's IP list, and publish the change)"
 	case wechat.CodeRefreshTokenInvalid, wechat.CodeInvalidRefreshToken, wechat.CodeRefreshTokenExpired, wechat.CodePasswordChanged:
-		hint = " (the account has to authorise the component again)"
+		hint = " (the account has to authorize the component again)"
 	case wechat.CodeNotAuthorized:
-		hint = " (the account has withdrawn its authorisation, or never gave it)"
+		hint = " (the account has withdrawn its authorization, or never gave it)"
 	case wechat.CodeQuota:
 		hint = " (the day's quota is used up: wxproxy tries again every half hour; /cgi-bin/component/clear_quota/v2 clears it, ten times a month)"
 	}

@@ -166,12 +166,12 @@ func newBroker(t *testing.T, store tokens.Store, client *wechat.Client, change f
 	return b
 }
 
-// authorised gives a broker with a ticket and one account.
-func authorised(t *testing.T, store tokens.Store, client *wechat.Client, change func(*tokens.Config)) *tokens.Broker {
+// authorized gives a broker with a ticket and one account.
+func authorized(t *testing.T, store tokens.Store, client *wechat.Client, change func(*tokens.Config)) *tokens.Broker {
 	t.Helper()
 	b := newBroker(t, store, client, change)
 	putTicket(t, b)
-	authorise(t, b, accountA, 1000)
+	authorize(t, b, accountA, 1000)
 	return b
 }
 
@@ -186,7 +186,7 @@ func codeOf(appid string, created int64) wechat.Secret {
 	return wechat.NewSecret(fmt.Sprintf("%s@%d", appid, created))
 }
 
-func authorise(t *testing.T, b *tokens.Broker, appid string, created int64) {
+func authorize(t *testing.T, b *tokens.Broker, appid string, created int64) {
 	t.Helper()
 	if err := b.Authorize(t.Context(), appid, codeOf(appid, created), time.Time{}, time.Unix(created, 0)); err != nil {
 		t.Fatal(err)

@@ -122,7 +122,7 @@ func (b *Broker) readyComponent(ctx context.Context) error {
 		return err
 	}
 	if _, err := b.ticket(ctx); errors.Is(err, ErrNoTicket) {
-		return fmt.Errorf("%w: WeChat pushes one every ten minutes to the authorisation event URL (授权事件接收URL), path /component/events of the callback listener", err)
+		return fmt.Errorf("%w: WeChat pushes one every ten minutes to the authorization event URL (授权事件接收URL), path /component/events of the callback listener", err)
 	} else if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 	"wxproxy/wechat"
 )
 
-// SyncResult says what a comparison with WeChat's list of authorisers has found.
+// SyncResult says what a comparison with WeChat's list of authorizers has found.
 type SyncResult struct {
 	Listed    int // by WeChat
 	Added     int // were not known here
@@ -23,7 +23,7 @@ type SyncResult struct {
 	Took      time.Duration
 }
 
-// Sync makes the accounts here agree with WeChat's list of those that have authorised the component
+// Sync makes the accounts here agree with WeChat's list of those that have authorized the component
 // (api_get_authorizer_list, 500 at a time): those that are missing here are added, other refresh tokens are taken
 // over, and those that WeChat does not know any more are revoked. It is how a lost store is made again from one ticket. Two that
 // ask at once share one comparison. It runs by itself once a day.
@@ -199,7 +199,7 @@ func (a *account) agrees(l wechat.Authorizer, created int64, asked time.Time) bo
 	case a == nil:
 		return false
 	case a.Gone:
-		// A withdrawal that WeChat has told of, and that is younger than the authorisation it lists.
+		// A withdrawal that WeChat has told of, and that is younger than the authorization it lists.
 		return a.Revoked > 0 && created <= a.Revoked
 	case l.Refresh.IsEmpty(), a.Refresh == l.Refresh.Reveal():
 		return true
@@ -228,11 +228,11 @@ func (b *Broker) revokeMissing(ctx context.Context, isListed func(appid string) 
 		return len(all) < confirmLimit
 	})
 	for _, m := range all {
-		_, authorised, heldErr := b.held(ctx, m.appid)
+		_, authorized, heldErr := b.held(ctx, m.appid)
 		if heldErr != nil {
 			return revoked, errors.Join(err, heldErr)
 		}
-		if authorised {
+		if authorized {
 			continue
 		}
 		if err := b.revoke(ctx, m.appid, m.acc); err != nil {

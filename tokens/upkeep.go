@@ -73,7 +73,7 @@ func (u *upkeep) look() {
 	u.tickets(ctx)
 	// Codes that another process has left, and cannot exchange any more.
 	if err := b.codes.recover(ctx); err != nil && u.ctx.Err() == nil {
-		b.log.Warn("waiting authorisation codes could not be read", "error", err)
+		b.log.Warn("waiting authorization codes could not be read", "error", err)
 	}
 	if !u.mineToSync(ctx) {
 		return

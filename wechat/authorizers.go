@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// What the component asks about those that have authorised it
+// What the component asks about those that have authorized it
 // (doc/oplatform/openApi/authorization-management).
 
-// PreAuthCode makes the code that the authorisation pages are opened with
+// PreAuthCode makes the code that the authorization pages are opened with
 // (doc/oplatform/openApi/ticket-token/api_getpreauthcode), and says how long it lives.
 func (c *Client) PreAuthCode(ctx context.Context, component string, token Secret) (Secret, time.Duration, error) {
 	var a answer
@@ -35,19 +35,19 @@ func (c *Client) StartPushTicket(ctx context.Context, component string, secret S
 	return strings.Contains(a.ErrMsg, "normal state"), err
 }
 
-// Authorizer is an account that has authorised the component.
+// Authorizer is an account that has authorized the component.
 type Authorizer struct {
 	AppID string
 	// Refresh is the refresh token that WeChat holds; empty where no code was ever exchanged, or the
 	// account has no API permission.
 	Refresh Secret
-	// Time of the authorisation; zero in answers that do not say it.
+	// Time of the authorization; zero in answers that do not say it.
 	Time time.Time
 	// Name is the nickname, Type the kind in words; both are "" in answers that do not say them.
 	Name, Type string
 }
 
-// Authorizer asks for one account (api_getauthorizerinfo). [CodeNotAuthorized]: it has not authorised the
+// Authorizer asks for one account (api_getauthorizerinfo). [CodeNotAuthorized]: it has not authorized the
 // component, or has withdrawn.
 func (c *Client) Authorizer(ctx context.Context, component string, token Secret, appid string) (Authorizer, error) {
 	var a answer

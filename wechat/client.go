@@ -118,7 +118,7 @@ func (c *Client) AuthorizerToken(ctx context.Context, component string, token Se
 	return Grant{AppID: appid, Access: NewSecret(a.AuthorizerAccessToken), Refresh: NewSecret(a.AuthorizerRefreshToken), Life: a.ExpiresIn.life()}, err
 }
 
-// QueryAuth exchanges an authorisation code
+// QueryAuth exchanges an authorization code
 // (doc/oplatform/openApi/ticket-token/api_getauthorizerrefreshtoken). Both tokens are empty where the
 // account has no API permission. A code serves once.
 func (c *Client) QueryAuth(ctx context.Context, component string, token, code Secret) (Grant, error) {

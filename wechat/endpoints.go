@@ -81,7 +81,7 @@ var Endpoints = []Endpoint{
 	{Path: "/cgi-bin/component/clear_quota/v2", Need: NeedRefusal, Why: "needs the component's secret"},
 	{Path: "/cgi-bin/clear_quota/v2", Need: NeedRefusal, Why: "needs the account's secret; /cgi-bin/clear_quota does the same with a token"},
 
-	// Calls about the component and about authorisations.
+	// Calls about the component and about authorizations.
 	{Path: "/cgi-bin/component/api_create_preauthcode", Need: NeedComponent},
 	{Path: "/cgi-bin/component/api_get_authorizer_info", Need: NeedComponent},
 	{Path: "/cgi-bin/component/api_get_authorizer_list", Need: NeedComponent},

@@ -23,13 +23,13 @@ const (
 	CodeNotAuthorized         = 61003 // component is not authorized by this account
 	CodeTicketExpired         = 61005
 	CodeTicketInvalid         = 61006
-	CodeCodeInvalid           = 61009 // authorisation code used up
+	CodeCodeInvalid           = 61009 // authorization code used up
 	CodeCodeExpired           = 61010
 	CodeRefreshTokenInvalid   = 61023
 )
 
 // KnownCodes are the codes of WeChat's table of return codes (全局返回码) that concern
-// tokens, authorisation, limits and the form of requests: those worth a number of their own in statistics.
+// tokens, authorization, limits and the form of requests: those worth a number of their own in statistics.
 var KnownCodes = []int{
 	-1, 40001, 40002, 40013, 40014, 40029, 40030, 40033, 40066, 40090, 40091, 40094, 40125, 40163, 40164, 40221, 40222, 40234,
 	41001, 41004, 41008, 41018, 41019, 41020, 41021, 42001, 42002, 42003, 42004, 42005, 42006, 42007, 42008, 42009,
@@ -52,7 +52,7 @@ func TokenRefused(code int, component bool) bool {
 	return false
 }
 
-// AuthorizationInDoubt reports whether code, as the answer to a renewal, speaks of the authorisation rather
+// AuthorizationInDoubt reports whether code, as the answer to a renewal, speaks of the authorization rather
 // than of the moment: the refresh token is of no use, the password was changed, or the account has withdrawn.
 func AuthorizationInDoubt(code int) bool {
 	return code == CodeNotAuthorized || code == CodePasswordChanged || RefreshTokenRefused(code)

@@ -29,7 +29,7 @@ func ParseMessage(doc []byte) (Message, error) {
 		return Message{}, err
 	}
 	if f["InfoType"] != "" {
-		return Message{}, fmt.Errorf("%w: it is an authorisation event, on the address for messages", ErrMalformed)
+		return Message{}, fmt.Errorf("%w: it is an authorization event, on the address for messages", ErrMalformed)
 	}
 	return Message{MsgType: f["MsgType"], Event: f["Event"], FromUserName: f["FromUserName"], ToUserName: f["ToUserName"], Content: f["Content"]}, nil
 }
@@ -40,7 +40,7 @@ func ParseReply(doc []byte) error {
 	return err
 }
 
-// EventAccount gives what a decrypted authorisation event names as the account that it is about: the element's name differs
+// EventAccount gives what a decrypted authorization event names as the account that it is about: the element's name differs
 // from type to type (the pages below doc/oplatform/openApi). "" where it names none.
 func EventAccount(doc []byte) string {
 	names := []string{"AuthorizerAppid", "authorizer_appid", "verify_appid", "appid"}
@@ -56,11 +56,11 @@ func EventAccount(doc []byte) string {
 	return ""
 }
 
-// credentials are the elements of authorisation events that somebody could do something with
+// credentials are the elements of authorization events that somebody could do something with
 // (…/Before_Develop/authorize_event, …/Before_Develop/component_verify_ticket), without case and underscores.
 var credentials = []string{"authorizationcode", "preauthcode", "authcode", "componentverifyticket"}
 
-// MaskCodes gives a decrypted authorisation event in which codes and tickets are "***", wherever they stand; all else
+// MaskCodes gives a decrypted authorization event in which codes and tickets are "***", wherever they stand; all else
 // is as it was, but for characters that XML does not allow. The error is [ErrMalformed].
 func MaskCodes(doc []byte, e Event) ([]byte, error) {
 	doc = legal(doc)

@@ -33,7 +33,7 @@ const (
 
 // Envelope is the outer document of a push, of which all but Encrypt is unprotected.
 type Envelope struct {
-	AppID      string // the component's, on the address for authorisation events; else ""
+	AppID      string // the component's, on the address for authorization events; else ""
 	ToUserName string // the account's original id (gh_…), on the address for messages; else ""
 	Encrypt    string // base64, as msg_signature covers it; never ""
 }
@@ -61,7 +61,7 @@ func ParseEnvelope(body []byte) (Envelope, error) {
 // (快速注册企业小程序). The lost "r" is WeChat's.
 const InfoFastRegister = "notify_third_fasteregister"
 
-// Event is a decrypted authorisation event
+// Event is a decrypted authorization event
 // (doc/oplatform/Third-party_Platforms/2.0/api/Before_Develop/component_verify_ticket and authorize_event).
 // A field that the push does not have is its zero value. The pre-auth code is not kept.
 type Event struct {
@@ -83,7 +83,7 @@ type Event struct {
 	Msg      string // WeChat's words for Status
 }
 
-// ParseEvent reads a decrypted authorisation event. Elements that it does not know are passed over,
+// ParseEvent reads a decrypted authorization event. Elements that it does not know are passed over,
 // wherever they stand. Its error is [ErrMalformed].
 func ParseEvent(doc []byte) (Event, error) {
 	f, err := topLevel(doc, "AppId", "CreateTime", "InfoType", "ComponentVerifyTicket",
@@ -208,7 +208,7 @@ func topLevel(doc []byte, names ...string) (map[string]string, error) {
 }
 
 // legal replaces what XML does not allow, character by character: company names hold raw control
-// characters and cut-off UTF-8, and no ticket is to be lost because of a neighbour.
+// characters and cut-off UTF-8, and no ticket is to be lost because of a neighbor.
 func legal(doc []byte) []byte {
 	return bytes.Map(func(r rune) rune {
 		switch {

@@ -56,14 +56,14 @@ func main() {
 		fmt.Fprintf(&out, "<text x=\"10\" y=\"%d\" font-weight=\"bold\" fill=\"#222222\">%s</text>\n", y, group.title)
 		y += 10
 		for _, r := range rows {
-			colour := "#9aa7b4"
+			color := "#9aa7b4"
 			if r.name == ours {
-				colour = "#07c160"
+				color = "#07c160"
 			}
 			v, label := group.value(r)
 			long := int(v / most * width)
 			fmt.Fprintf(&out, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\" fill=\"#222222\">%s</text><rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"%s\"/><text x=\"%d\" y=\"%d\" fill=\"#222222\">%s</text>\n",
-				left-8, y+bar-4, escaped(r.name), left, y, long, bar, colour, left+long+6, y+bar-4, label)
+				left-8, y+bar-4, escaped(r.name), left, y, long, bar, color, left+long+6, y+bar-4, label)
 			y += bar + gap
 		}
 	}

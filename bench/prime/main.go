@@ -1,4 +1,4 @@
-// Command prime does what WeChat does before a benchmark can begin: it pushes a ticket and an authorisation to the
+// Command prime does what WeChat does before a benchmark can begin: it pushes a ticket and an authorization to the
 // callback listener of a running wxproxy, encrypted and signed as life.
 //
 //	prime -callback http://127.0.0.1:8081 -component wx… -token T -key K -account wx…
@@ -23,7 +23,7 @@ func main() {
 	component := flag.String("component", "", "appid of the component")
 	token := flag.String("token", "", "message token")
 	key := flag.String("key", "", "EncodingAESKey")
-	account := flag.String("account", "", "appid that authorises the component")
+	account := flag.String("account", "", "appid that authorizes the component")
 	flag.Parse()
 	crypt, err := wechat.NewCrypt(wechat.NewSecret(*token), wechat.NewSecret(*key), *component)
 	if err != nil {

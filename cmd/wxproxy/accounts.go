@@ -20,7 +20,7 @@ var accountsCommands = []entry{
 	{"show", "all that is known of an account", newAccountsShow},
 	{"refresh", "fetch a new token now", newAccountsRefresh},
 	{"forget", "forget an account and its refresh token", newAccountsForget},
-	{"sync", "compare with WeChat's list of the accounts that authorised", newAccountsSync},
+	{"sync", "compare with WeChat's list of the accounts that authorized", newAccountsSync},
 	{"import", "take over refresh tokens from elsewhere", newAccountsImport},
 }
 
@@ -126,7 +126,7 @@ func (a accountView) lines() [][]string {
 		rows = append(rows, []string{"refresh token", shown(or(a.Refresh, "none"))})
 	}
 	if !a.Authorized.IsZero() {
-		rows = append(rows, []string{"authorised", a.Authorized.Format(time.RFC3339) + ", " + ago(a.Authorized)})
+		rows = append(rows, []string{"authorized", a.Authorized.Format(time.RFC3339) + ", " + ago(a.Authorized)})
 	}
 	if !a.Revoked.IsZero() {
 		rows = append(rows, []string{"withdrawn", a.Revoked.Format(time.RFC3339) + ", " + ago(a.Revoked)})

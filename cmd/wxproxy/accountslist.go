@@ -96,7 +96,7 @@ const nameColumns = 24
 func (t *accountsTable) page(_ int, accounts []json.RawMessage) error {
 	var rows [][]string
 	if !t.begun {
-		rows, t.begun = append(rows, []string{"APPID", "NAME", "TYPE", "STATE", "EXPIRES", "AUTHORISED", ""}), true
+		rows, t.begun = append(rows, []string{"APPID", "NAME", "TYPE", "STATE", "EXPIRES", "AUTHORIZED", ""}), true
 	}
 	for _, raw := range accounts {
 		var a accountView

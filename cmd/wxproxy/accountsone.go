@@ -83,7 +83,7 @@ type accountsForgetCommand struct {
 func newAccountsForget(e *env) command { return &accountsForgetCommand{oneAccount: oneAccount{env: e}} }
 
 func (c *accountsForgetCommand) ParseFlags(args []string) error {
-	fs := newFlags("accounts forget", "Forgets an account with its refresh token. At WeChat nothing changes: sync finds the account again while its authorisation stands.")
+	fs := newFlags("accounts forget", "Forgets an account with its refresh token. At WeChat nothing changes: sync finds the account again while its authorization stands.")
 	fs.BoolVar(&c.yes, "yes", false, "do not ask whether it is meant")
 	if err := c.parse(fs, args); err != nil {
 		return err
@@ -147,7 +147,7 @@ type accountsSyncCommand struct {
 func newAccountsSync(e *env) command { return &accountsSyncCommand{env: e} }
 
 func (c *accountsSyncCommand) ParseFlags(args []string) error {
-	fs := newFlags("accounts sync", "Asks WeChat for all accounts that have authorised the component, and takes over what is not known here. Run it after an outage.")
+	fs := newFlags("accounts sync", "Asks WeChat for all accounts that have authorized the component, and takes over what is not known here. Run it after an outage.")
 	c.admin.flags(fs)
 	if err := parseFlags(c.env, fs, args); err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 )
 
 // A merchant opens the page, consents at WeChat, and comes back: on a computer and on a phone, in both languages.
-func TestMerchantsAuthorise(t *testing.T) {
+func TestMerchantsAuthorize(t *testing.T) {
 	b := newBrowser(t)
 	w := newWorld(t, sandbox.Config{})
 	returned := make(chan url.Values, 8)
@@ -54,7 +54,7 @@ func TestMerchantsAuthorise(t *testing.T) {
 		return p
 	}
 	const computer, mobile = ".computer a", ".phone a"
-	visit("desktop-en", "en-US,en;q=0.9", 1280, 800, false, computer, accountA, "Authorised")
+	visit("desktop-en", "en-US,en;q=0.9", 1280, 800, false, computer, accountA, "Authorized")
 	p := visit("phone-zh", "zh-CN,zh;q=0.9", 390, 844, true, mobile, accountB, "授权成功")
 
 	// The merchant reloads the page: the same again, and nothing is exchanged.
@@ -67,9 +67,9 @@ func TestMerchantsAuthorise(t *testing.T) {
 	}
 
 	visit("desktop-zh", "zh-CN", 1280, 800, false, computer, "wxaaaaaaaaaaaaaa01", "授权成功")
-	visit("phone-en", "en", 390, 844, true, mobile, "wxaaaaaaaaaaaaaa02", "Authorised")
+	visit("phone-en", "en", 390, 844, true, mobile, "wxaaaaaaaaaaaaaa02", "Authorized")
 
-	// With an address to go back to, on which the shop recognises its merchant.
+	// With an address to go back to, on which the shop recognizes its merchant.
 	p = b.tab("en", 1280, 800, false)
 	p.open(page + "?type=1&state=" + url.QueryEscape("a b&c=d/%") + "&return_to=" + url.QueryEscape(shop.URL+"/back?step=2"))
 	p.click(computer)
@@ -90,7 +90,7 @@ func TestMerchantsAuthorise(t *testing.T) {
 	}
 }
 
-// Where merchants authorise can be set while wxproxy runs; at WeChat, unless all of it is on this machine.
+// Where merchants authorize can be set while wxproxy runs; at WeChat, unless all of it is on this machine.
 func TestPagesAreReloaded(t *testing.T) {
 	w := newWorld(t, sandbox.Config{})
 	w.start()

@@ -62,7 +62,7 @@ func block(name, key, more string) string {
 // The program with callers: an SDK's way from its secret to a call, limits, the labels of the metrics, and a reload that
 // takes a caller away.
 func TestCallers(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorised(accountA, accountB)
+	w := newWorld(t, sandbox.Config{}).start().authorized(accountA, accountB)
 	orders := block("orders", ordersKey, "")
 	stock := block("stock", stockKey, fmt.Sprintf("appids = [%q]\npaths = [\"/cgi-bin/user/*\"]\nmethods = [\"GET\"]", accountA))
 	w.reload(orders + stock)
@@ -101,7 +101,7 @@ func TestCallers(t *testing.T) {
 	sdk(`"openid"`)
 	w.wx.Expire(accountB)
 	sdk(`"openid"`) // renewed, without the SDK seeing anything of it
-	if status, answer := w.as("", "POST", base+"/cgi-bin/component/api_authorizer_token?component_access_token="+component, `{"authorizer_appid":"wxeeeeeeeeeeeeeeee"}`); status != 503 || !strings.Contains(answer, "has not authorised") {
+	if status, answer := w.as("", "POST", base+"/cgi-bin/component/api_authorizer_token?component_access_token="+component, `{"authorizer_appid":"wxeeeeeeeeeeeeeeee"}`); status != 503 || !strings.Contains(answer, "has not authorized") {
 		t.Errorf("%d %s", status, answer)
 	}
 	if _, answer := w.as("", "GET", "/cgi-bin/token?appid="+accountA+"&secret=wrong", ""); !strings.Contains(answer, `"errcode":40125`) {
@@ -147,7 +147,7 @@ func TestCallers(t *testing.T) {
 
 // Without callers SDKs get along with any secret.
 func TestStandInsWithoutCallers(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorised(accountA)
+	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	_, answer := w.as("", "GET", "/cgi-bin/token?grant_type=client_credential&appid="+accountA+"&secret=anything", "")
 	m := regexp.MustCompile(`^\{"access_token":"(wxp_[A-Za-z0-9_-]+)","expires_in":7200\}$`).FindStringSubmatch(answer)
 	if m == nil {

@@ -135,7 +135,7 @@ func TestRun(t *testing.T) {
 	f("tool --json false", usage(`tool takes flags only, and "false" is none; see wxproxy tool --help`))
 	f("tool -- --json", usage(`tool takes flags only, and "--json" is none; see wxproxy tool --help`))
 	f("tool --lisen x", usage(`tool has no flag "--lisen" (did you mean --listen?); see wxproxy tool --help`))
-	f("tool --colour", usage(`tool has no flag "--colour"; see wxproxy tool --help`))
+	f("tool --color", usage(`tool has no flag "--color"; see wxproxy tool --help`))
 	f("tool --listen", usage(`the flag --listen needs a value; see wxproxy tool --help`))
 	f("tool --=x", usage(`a flag has no name; flags look like --name or --name=value; see wxproxy tool --help`))
 	f("version x", usage(`version takes flags only, and "x" is none; see wxproxy version --help`))

@@ -187,11 +187,11 @@ func (c *checker) baseURL(key, s, example string) (*url.URL, bool) {
 	return u, true
 }
 
-// publicURL wants TLS in front of whatever merchants' browsers bring: authorisation codes. Only a trial on one
+// publicURL wants TLS in front of whatever merchants' browsers bring: authorization codes. Only a trial on one
 // machine, against a sandbox, does without.
 func (c *checker) publicURL(key, s string) {
 	if u, ok := c.baseURL(key, s, "https://wx.example.com"); ok && u.Scheme == "http" && !isLoopbackHost(u.Hostname()) {
-		c.fault(key, "is plain http, in which authorisation codes would travel in the clear; write https, with TLS ended in front of the callback listener")
+		c.fault(key, "is plain http, in which authorization codes would travel in the clear; write https, with TLS ended in front of the callback listener")
 	}
 }
 

@@ -61,7 +61,7 @@ func room(t *testing.T, wanted int) int {
 // Ten thousand callers that keep their connections cost little memory, and another one is answered as ever.
 func TestManyIdleConnections(t *testing.T) {
 	n := room(t, crowd)
-	w := newWorld(t, sandbox.Config{}).start().authorised(accountA)
+	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	before := w.memory()
 	conns := make([]net.Conn, n)
 	t.Cleanup(func() {
@@ -119,7 +119,7 @@ func TestManyIdleConnections(t *testing.T) {
 
 // Bodies that are announced and do not come take no memory: thousands could be announced by a few bytes each.
 func TestAnnouncedBodies(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorised(accountA)
+	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	const each, most = 200, 150 // announced, 12 GiB in all; MiB for all of the program
 	head := fmt.Sprintf("POST /%s/cgi-bin/media/upload HTTP/1.1\r\nHost: x\r\n", accountA)
 	some := strings.Repeat("a", 10_000)

@@ -31,7 +31,7 @@ func (w *world) curl(line string) string {
 // wxproxy as the proxy of a program that is not told of it: curl with -x and with the variable, and Go's own client. The
 // calls are those for WeChat itself, and the key is the proxy's password.
 func TestCurl(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorised(accountA)
+	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	w.reload(block("orders", ordersKey, ""))
 	const silent = `curl -sS --max-time 20 `
 	user := `'http://api.weixin.qq.com/cgi-bin/user/info?openid=oSandboxUser0000000000000001&lang=zh_CN'`
@@ -82,7 +82,7 @@ func TestCurl(t *testing.T) {
 
 // SDKs keep what they fetched for two hours, whatever happens to wxproxy in between.
 func TestStandInsOutliveARestart(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorised(accountA)
+	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	callers := block("orders", ordersKey, "")
 	w.reload(callers)
 	_, answer := w.as("", "GET", "/cgi-bin/token?grant_type=client_credential&appid="+accountA+"&secret="+ordersKey, "")

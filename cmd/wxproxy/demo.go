@@ -41,7 +41,7 @@ func (c *demoCommand) ParseFlags(args []string) error {
 	return nil
 }
 
-// The accounts that authorise the demo's component: an official account and a mini program.
+// The accounts that authorize the demo's component: an official account and a mini program.
 const (
 	demoAccount     = "wxd0000000000000a1"
 	demoMiniProgram = "wxd0000000000000b2"
@@ -99,7 +99,7 @@ func (c *demoCommand) config(folder string) config {
 	return cfg
 }
 
-// prepare does what happens once in the life of a platform: the first ticket comes, accounts authorise.
+// prepare does what happens once in the life of a platform: the first ticket comes, accounts authorize.
 func (c *demoCommand) prepare(ctx context.Context, wx *sandbox.WeChat, stage *stage) error {
 	stage.title(c)
 	stage.say("WeChat pushes its ticket, encrypted, to http://%s/component/events", c.callback)
@@ -110,9 +110,9 @@ func (c *demoCommand) prepare(ctx context.Context, wx *sandbox.WeChat, stage *st
 		return err
 	}
 	for _, appid := range []string{demoAccount, demoMiniProgram} {
-		stage.say("%s authorises the platform; WeChat pushes a code, wxproxy exchanges it", appid)
+		stage.say("%s authorizes the platform; WeChat pushes a code, wxproxy exchanges it", appid)
 		if _, err := wx.Authorize(ctx, appid); err != nil {
-			return fmt.Errorf("the authorisation did not arrive: %w", err)
+			return fmt.Errorf("the authorization did not arrive: %w", err)
 		}
 		if err := c.known(ctx, appid); err != nil {
 			return err
@@ -153,7 +153,7 @@ func (c *demoCommand) invite(stage *stage) {
 	stage.paste("… and the next call says X-Wxproxy-Token: retried", call)
 	stage.paste("what Prometheus sees", fmt.Sprintf("curl -s 'http://%s/metrics' | grep '^wxproxy_.*_total' | grep -v ' 0$'", c.admin))
 	stage.line("")
-	stage.say("To authorise an account as a merchant does, open http://%s/authorize", c.callback)
+	stage.say("To authorize an account as a merchant does, open http://%s/authorize", c.callback)
 	stage.say("The sandbox has a page with more to try: http://%s/sandbox/", c.sandbox)
 	stage.say("Ctrl-C ends it. What happens is shown below.")
 	stage.blank()

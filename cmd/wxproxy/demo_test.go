@@ -62,7 +62,7 @@ func TestDemo(t *testing.T) {
 		}
 	}
 	if s := out.String(); !strings.Contains(s, "token retried") || !strings.Contains(s, "errcode 42001") || strings.Contains(s, "\x1b[") {
-		t.Errorf("the traffic is not shown, or in colours into a file:\n%s", s)
+		t.Errorf("the traffic is not shown, or in colors into a file:\n%s", s)
 	}
 	resp, err := http.Get("http://" + addrs["callback"] + "/authorize")
 	if err != nil {
@@ -131,7 +131,7 @@ func TestUpstreamTLS(t *testing.T) {
 	defer srv.Close()
 	w.wxURL = srv.URL
 	w.extra = fmt.Sprintf("upstream_ca_file = %q", w.file("ca.pem", string(pem)))
-	w.start().authorised(accountA)
+	w.start().authorized(accountA)
 	w.call("/"+accountA+userInfo, "hit")
 	w.wx.Expire(accountA)
 	w.call("/"+accountA+userInfo, "retried")

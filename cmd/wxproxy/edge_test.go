@@ -46,7 +46,7 @@ func event(infoType, fields string) string {
 
 // Pushes that are not WeChat's are refused, counted, and change nothing.
 func TestHostilePushes(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorised(accountA)
+	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	withdraw := event("unauthorized", "<AuthorizerAppid>"+accountA+"</AuthorizerAppid>")
 	for name, c := range map[string]struct {
 		event  string
@@ -102,7 +102,7 @@ func TestHostilePushes(t *testing.T) {
 
 // Each zone answers on its own listener only, and none falls to what is not HTTP.
 func TestListenersApart(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorised(accountA)
+	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	for _, c := range []struct {
 		addr, path string
 		want       int

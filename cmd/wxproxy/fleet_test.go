@@ -262,8 +262,8 @@ func (f *fleet) everywhere(account string) {
 	}
 }
 
-// authorised pushes a ticket and has the accounts authorise the component; each has been called at each replica.
-func (f *fleet) authorised(appids ...string) *fleet {
+// authorized pushes a ticket and has the accounts authorize the component; each has been called at each replica.
+func (f *fleet) authorized(appids ...string) *fleet {
 	f.t.Helper()
 	f.ticket()
 	for _, a := range appids {

@@ -82,7 +82,7 @@ func TestForward(t *testing.T) {
 	chat, rest := newInbox(t, passive), newInbox(t, "success")
 	w := newWorld(t, sandbox.Config{})
 	w.callbackExtra = fmt.Sprintf("[[forward]]\nappids = [%q]\nevents = [\"Text\"]\nurl = \"%s/wechat\"\n[[forward]]\nurl = %q", accountA, chat.URL, rest.URL)
-	w.start().authorised(accountA)
+	w.start().authorized(accountA)
 	ctx := context.Background()
 	push := func(account, doc string) string {
 		t.Helper()
@@ -99,7 +99,7 @@ func TestForward(t *testing.T) {
 	if got := push(accountB, hello); got != "success" || !rest.has(accountB+" "+hello) {
 		t.Errorf("%s", got)
 	}
-	// The authorisation before, without its code; never a ticket.
+	// The authorization before, without its code; never a ticket.
 	eventually(t, func() bool { return rest.has("<InfoType><![CDATA[authorized]]></InfoType>") })
 	if !rest.has("<AuthorizationCode>***</AuthorizationCode>") || rest.has("@@@") || rest.has("component_verify_ticket") {
 		t.Errorf("%q", rest.seen)

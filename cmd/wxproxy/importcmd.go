@@ -48,7 +48,7 @@ const (
 func newAccountsImport(e *env) command { return &accountsImportCommand{env: e} }
 
 func (c *accountsImportCommand) ParseFlags(args []string) error {
-	fs := newFlags("accounts import", "Takes over refresh tokens of accounts that have authorised the component already, from FILE (- for the standard input):\n"+
+	fs := newFlags("accounts import", "Takes over refresh tokens of accounts that have authorized the component already, from FILE (- for the standard input):\n"+
 		"CSV with the columns appid and refresh_token, with that header or without, or JSON lines with these names. A refresh token that\n"+
 		"wxproxy has is kept, so that the same file may be imported again. Stop what renewed the accounts until now: two renewers invalidate\n"+
 		"each other's tokens. Tokens are never printed.")

@@ -32,7 +32,7 @@ func (w *world) known(state string) int {
 	return n
 }
 
-// Ten thousand accounts that authorised before there was a wxproxy are there within a minute of the first ticket; and
+// Ten thousand accounts that authorized before there was a wxproxy are there within a minute of the first ticket; and
 // again after the store was lost.
 func TestRebuiltFromOneTicket(t *testing.T) {
 	const accounts = 10_000
@@ -76,11 +76,11 @@ func TestRebuiltFromOneTicket(t *testing.T) {
 // An outdated store (a backup) is put right: who came, who left, whose refresh token is another one.
 func TestOutdatedStore(t *testing.T) {
 	w := newWorld(t, sandbox.Config{})
-	w.start().authorised(accountA, accountB)
+	w.start().authorized(accountA, accountB)
 	if code := w.end(syscall.SIGTERM); code != 0 {
 		t.Fatal(code)
 	}
-	// While nobody listens: B leaves, A authorises anew and its code goes to somebody else, C comes.
+	// While nobody listens: B leaves, A authorizes anew and its code goes to somebody else, C comes.
 	const accountC = "wxcccccccccccccccc"
 	ctx := context.Background()
 	w.wx.SetPushURL("")
@@ -106,7 +106,7 @@ func TestOutdatedStore(t *testing.T) {
 	if status, _, _ := w.try("GET", "/"+accountB+userInfo, ""); status != http.StatusGone || len(w.wx.History()) != before {
 		t.Error("a withdrawn account costs a call to WeChat")
 	}
-	w.authorised(accountB) // and back to life
+	w.authorized(accountB) // and back to life
 	if code, out := w.operate("accounts", "show", accountC); code != 0 || !strings.Contains(out, "mini program") || !strings.Contains(out, "Sandbox "+accountC) {
 		t.Errorf("%d %s", code, out)
 	}
@@ -115,7 +115,7 @@ func TestOutdatedStore(t *testing.T) {
 // WeChat refuses a call with 61003: the account has left, and the push about it was lost.
 func TestWithdrawalNobodyTold(t *testing.T) {
 	w := newWorld(t, sandbox.Config{})
-	w.start().authorised(accountA)
+	w.start().authorized(accountA)
 	w.wx.SetPushURL("")
 	w.wx.Unauthorize(context.Background(), accountA)
 	w.fault(sandbox.Fault{Path: "/cgi-bin/user/info", ErrCode: 61003})
@@ -125,7 +125,7 @@ func TestWithdrawalNobodyTold(t *testing.T) {
 		}
 	}
 	eventually(t, func() bool { status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); return status == http.StatusGone })
-	if n := w.wx.Count(infoPath); n > 2 { // one for its name when it authorised
+	if n := w.wx.Count(infoPath); n > 2 { // one for its name when it authorized
 		t.Errorf("asked %d times", n)
 	}
 	if w.known("revoked") != 1 {
@@ -139,7 +139,7 @@ func TestLateAndDuplicateEvents(t *testing.T) {
 	for name, off := range map[string]time.Duration{"right clock": 0, "ten minutes ahead": 10 * time.Minute, "ten minutes behind": -10 * time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, sandbox.Config{Now: func() time.Time { return time.Now().Add(off) }})
-			w.start().authorised(accountA)
+			w.start().authorized(accountA)
 			ctx := context.Background()
 			push := func(infoType string, at time.Time) {
 				t.Helper()

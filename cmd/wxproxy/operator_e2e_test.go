@@ -23,7 +23,7 @@ func (w *world) operate(args ...string) (int, string) {
 // An operator's day, with the real program on both sides and the sandbox WeChat behind.
 func TestOperatorWithTheRealThing(t *testing.T) {
 	w := newWorld(t, sandbox.Config{})
-	w.start().authorised(accountA, accountB)
+	w.start().authorized(accountA, accountB)
 	did := func(want int, words string, args ...string) string {
 		t.Helper()
 		code, out := w.operate(args...)

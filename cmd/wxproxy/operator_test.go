@@ -48,14 +48,14 @@ const (
 
 func newOffice() *office {
 	now := time.Now()
-	authorised := now.Add(-12*24*time.Hour - time.Hour)
+	authorized := now.Add(-12*24*time.Hour - time.Hour)
 	o := &office{accounts: map[string]tokens.Account{}, imported: map[string]string{}}
 	for _, a := range []tokens.Account{
 		{AppID: plainAccount, Kind: tokens.Authorizer, State: tokens.Active, Name: "北京小面馆", Type: "official account", Token: "11112222", RefreshToken: "33334444",
-			Issued: now.Add(-7*time.Minute - 30*time.Second), Expires: now.Add(112*time.Minute + 30*time.Second), Authorized: authorised},
-		{AppID: revokedAccount, Kind: tokens.Authorizer, State: tokens.Revoked, Name: "Tea & Co", Type: "mini program", Authorized: authorised, Revoked: now.Add(-3*time.Hour - time.Minute)},
+			Issued: now.Add(-7*time.Minute - 30*time.Second), Expires: now.Add(112*time.Minute + 30*time.Second), Authorized: authorized},
+		{AppID: revokedAccount, Kind: tokens.Authorizer, State: tokens.Revoked, Name: "Tea & Co", Type: "mini program", Authorized: authorized, Revoked: now.Add(-3*time.Hour - time.Minute)},
 		{AppID: failingAccount, Kind: tokens.Authorizer, State: tokens.Failing, Name: "evil\x1b[31m\u202ename, and a very long one at that", Token: "55556666", RefreshToken: "77778888",
-			Issued: now.Add(-3 * time.Hour), Expires: now.Add(-3*time.Minute - 30*time.Second), Failures: 4, Failure: "the refresh token is refused\n(authorise again)"},
+			Issued: now.Add(-3 * time.Hour), Expires: now.Add(-3*time.Minute - 30*time.Second), Failures: 4, Failure: "the refresh token is refused\n(authorize again)"},
 	} {
 		o.accounts[a.AppID] = a
 	}
@@ -176,20 +176,20 @@ func (d *desk) want(args string, want ran) {
 	}
 }
 
-const listed = `APPID               NAME                      TYPE              STATE    EXPIRES      AUTHORISED
+const listed = `APPID               NAME                      TYPE              STATE    EXPIRES      AUTHORIZED
 wxd000000000000001  北京小面馆                official account  active   in 1h52m     12d ago
 wxd000000000000002  Tea & Co                  mini program      revoked  -            12d ago
-wxd000000000000003  evil\u001b[31m\u202enam…  authorizer        failing  over for 3m  -           the refresh token is refused\u000a(authorise again)
+wxd000000000000003  evil\u001b[31m\u202enam…  authorizer        failing  over for 3m  -           the refresh token is refused\u000a(authorize again)
 `
 
 func TestAccountsList(t *testing.T) {
 	d := newDesk(t, nil)
 	d.want("accounts list", ran{out: listed})
-	d.want("accounts list --q TEA", ran{out: "APPID               NAME      TYPE          STATE    EXPIRES  AUTHORISED\n" +
+	d.want("accounts list --q TEA", ran{out: "APPID               NAME      TYPE          STATE    EXPIRES  AUTHORIZED\n" +
 		"wxd000000000000002  Tea & Co  mini program  revoked  -        12d ago\n"})
-	d.want("accounts list --q nothing", ran{out: "APPID  NAME  TYPE  STATE  EXPIRES  AUTHORISED\n"})
+	d.want("accounts list --q nothing", ran{out: "APPID  NAME  TYPE  STATE  EXPIRES  AUTHORIZED\n"})
 	d.want("accounts list --q wxd --limit 1", ran{errors: "wxproxy: 1 of 3 accounts are shown\n",
-		out: "APPID               NAME        TYPE              STATE   EXPIRES   AUTHORISED\nwxd000000000000001  北京小面馆  official account  active  in 1h52m  12d ago\n"})
+		out: "APPID               NAME        TYPE              STATE   EXPIRES   AUTHORIZED\nwxd000000000000001  北京小面馆  official account  active  in 1h52m  12d ago\n"})
 	d.want("accounts list --limit -1", ran{code: 2, errors: "wxproxy: --limit is below 0; see wxproxy accounts list --help\n"})
 	d.want("accounts list x", ran{code: 2, errors: "wxproxy: accounts list takes flags only, and \"x\" is none; see wxproxy accounts list --help\n"})
 }
@@ -231,14 +231,14 @@ type           official account
 state          active
 token          11112222, issued 7m ago, expires in 1h52m
 refresh token  33334444
-authorised     WHEN, 12d ago
+authorized     WHEN, 12d ago
 `
 	if out := when.ReplaceAllString(got.out, "WHEN"); got.code != 0 || out != want {
 		t.Errorf("%d\n%s%s", got.code, out, got.errors)
 	}
 	got = d.run("accounts", "show", failingAccount)
 	for _, line := range []string{`name           evil\u001b[31m\u202ename, and a very long one at that`, "token          55556666, issued 3h ago, over for 3m",
-		"failures       4 since the last good renewal", `the last one   the refresh token is refused\u000a(authorise again)`} {
+		"failures       4 since the last good renewal", `the last one   the refresh token is refused\u000a(authorize again)`} {
 		if !strings.Contains(got.out, line+"\n") {
 			t.Errorf("no line %q in\n%s", line, got.out)
 		}
@@ -248,7 +248,7 @@ authorised     WHEN, 12d ago
 	if err := json.Unmarshal([]byte(got.out), &a); err != nil || a.Name != d.accounts[failingAccount].Name || strings.Count(got.out, "\n") != 1 {
 		t.Errorf("%v: %s", err, got.out)
 	}
-	d.want("accounts show "+accountA, ran{code: 1, errors: "wxproxy: account " + accountA + " is not known here (an account is known from its authorisation on; POST /api/sync asks WeChat who has authorised)\n"})
+	d.want("accounts show "+accountA, ran{code: 1, errors: "wxproxy: account " + accountA + " is not known here (an account is known from its authorization on; POST /api/sync asks WeChat who has authorized)\n"})
 	d.want("accounts show wxABC", ran{code: 2, errors: "wxproxy: \"wxABC\" is no appid: an appid is wx and 16 lower-case letters or digits; see wxproxy accounts show --help\n"})
 	d.want("accounts show", ran{code: 2, errors: "wxproxy: accounts show needs APPID; see wxproxy accounts show --help\n"})
 	d.want("accounts show --json "+accountA+" --key k more", ran{code: 2, errors: "wxproxy: accounts show takes APPID, and \"more\" is too much; see wxproxy accounts show --help\n"})
@@ -344,8 +344,8 @@ token       11112222, issued 7m ago, expires in 1h52m
 `})
 	d.want("explain "+revokedAccount+" POST /a --caller orders", ran{out: `call        POST /a, for wxd000000000000002
 answer      410 by wxproxy itself, WeChat is not called
-            wxproxy: account wxd000000000000002 has withdrawn its authorisation
-            the account has to authorise the component again
+            wxproxy: account wxd000000000000002 has withdrawn its authorization
+            the account has to authorize the component again
 credential  the token of the authorizer wxd000000000000002
 parameter   access_token
 taken out   access_token, if the caller sends them
@@ -538,7 +538,7 @@ Speaks of accounts with the admin listener of a running wxproxy.
   show      all that is known of an account
   refresh   fetch a new token now
   forget    forget an account and its refresh token
-  sync      compare with WeChat's list of the accounts that authorised
+  sync      compare with WeChat's list of the accounts that authorized
   import    take over refresh tokens from elsewhere
 
 wxproxy accounts COMMAND --help tells more about one of them.

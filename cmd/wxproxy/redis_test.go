@@ -44,7 +44,7 @@ func TestServeOnRedis(t *testing.T) {
 	r := startRedis(t)
 	w := newWorld(t, sandbox.Config{})
 	w.store = onRedis(r, "k")
-	w.start().authorised(accountA)
+	w.start().authorized(accountA)
 	w.call("/"+accountA+userInfo, "hit")
 	w.end(syscall.SIGKILL)
 	token := w.wx.CurrentToken(accountA)

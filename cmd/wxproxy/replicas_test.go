@@ -28,7 +28,7 @@ func rounds(t *testing.T, short int) int {
 
 // 600 calls at three replicas are refused at the same moment: one renewal, and no call fails.
 func TestReplicasRenewOnce(t *testing.T) {
-	f := newFleet(t, 3, sandbox.Config{Grace: -1}).authorised()
+	f := newFleet(t, 3, sandbox.Config{Grace: -1}).authorized()
 	for round := range rounds(t, 12) {
 		// A new account each time: one whose good tokens are refused thrice within a minute would be throttled.
 		account := fmt.Sprintf("wx%016d", round)
@@ -58,7 +58,7 @@ func TestReplicasRenewOnce(t *testing.T) {
 
 // A replica that is killed in the middle of a renewal delays the account by less than 15 seconds.
 func TestReplicaKilledWhileItRenews(t *testing.T) {
-	f := newFleet(t, 2, sandbox.Config{Grace: -1, RotateRefreshTokens: true}).authorised(accountA)
+	f := newFleet(t, 2, sandbox.Config{Grace: -1, RotateRefreshTokens: true}).authorized(accountA)
 	hold := make(chan struct{})
 	defer close(hold)
 	if _, err := f.wx.AddFault(sandbox.Fault{Path: refreshPath, Times: 1, Hold: hold}); err != nil {
@@ -80,7 +80,7 @@ func TestReplicaKilledWhileItRenews(t *testing.T) {
 
 // A replica that slept in the middle of a renewal, for longer than its lock held, overwrites nothing when it wakes.
 func TestReplicaSleepsWhileItRenews(t *testing.T) {
-	f := newFleet(t, 2, sandbox.Config{Grace: -1, RotateRefreshTokens: true}).authorised(accountA)
+	f := newFleet(t, 2, sandbox.Config{Grace: -1, RotateRefreshTokens: true}).authorized(accountA)
 	hold := make(chan struct{})
 	if _, err := f.wx.AddFault(sandbox.Fault{Path: refreshPath, Times: 1, Hold: hold}); err != nil {
 		t.Fatal(err)
@@ -127,7 +127,7 @@ func TestRedisAway(t *testing.T) {
 		"silent": {func(r *sharedRedis) { r.signal(syscall.SIGSTOP) }, func(r *sharedRedis) { r.signal(syscall.SIGCONT) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFleet(t, 2, sandbox.Config{Grace: -1}).authorised(accountA, accountB)
+			f := newFleet(t, 2, sandbox.Config{Grace: -1}).authorized(accountA, accountB)
 			for _, r := range f.replicas {
 				eventually(t, func() bool { return r.call(accountA).token == "hit" })
 			}
@@ -162,7 +162,7 @@ func TestRedisAway(t *testing.T) {
 
 // A Redis that has lost everything is filled again from one ticket, and no call fails meanwhile.
 func TestRedisWiped(t *testing.T) {
-	f := newFleet(t, 2, sandbox.Config{}).authorised(accountA, accountB)
+	f := newFleet(t, 2, sandbox.Config{}).authorized(accountA, accountB)
 	if got := f.redis.do("FLUSHALL"); got != "+OK" {
 		t.Fatal(got)
 	}
@@ -188,7 +188,7 @@ func TestRedisWiped(t *testing.T) {
 
 // What is decided at one replica holds at all of them within five seconds.
 func TestDecisionsHoldEverywhere(t *testing.T) {
-	f := newFleet(t, 3, sandbox.Config{}).authorised(accountA, accountB)
+	f := newFleet(t, 3, sandbox.Config{}).authorized(accountA, accountB)
 	within := func(what string, ok func(r *replica) bool) {
 		t.Helper()
 		began := time.Now()
@@ -208,14 +208,14 @@ func TestDecisionsHoldEverywhere(t *testing.T) {
 	if _, err := f.wx.Authorize(t.Context(), accountA); err != nil {
 		t.Fatal(err)
 	}
-	within("authorised again", func(r *replica) bool { return r.call(accountA).ok() })
-	// A re-authorisation kills the tokens of before at once: each replica uses the new one.
+	within("authorized again", func(r *replica) bool { return r.call(accountA).ok() })
+	// A re-authorization kills the tokens of before at once: each replica uses the new one.
 	f.wx.ResetHistory()
 	if _, err := f.wx.Authorize(t.Context(), accountB); err != nil {
 		t.Fatal(err)
 	}
-	within("re-authorised", func(r *replica) bool { a := r.call(accountB); return a.ok() && a.token == "hit" })
-	// One where a call came between the authorisation and the exchange of its code.
+	within("re-authorized", func(r *replica) bool { a := r.call(accountB); return a.ok() && a.token == "hit" })
+	// One where a call came between the authorization and the exchange of its code.
 	if n := f.wx.Count(refreshPath); n > 1 {
 		t.Errorf("%d renewals of an account with new tokens", n)
 	}
@@ -234,7 +234,7 @@ func TestDecisionsHoldEverywhere(t *testing.T) {
 // Each of three replicas is stopped and started again, twice, under load: no call fails for a client that goes to the
 // next replica when a connection is refused.
 func TestRollingRestart(t *testing.T) {
-	f := newFleet(t, 3, sandbox.Config{}).authorised(accountA, accountB)
+	f := newFleet(t, 3, sandbox.Config{}).authorized(accountA, accountB)
 	const rate = 200 // calls a second
 	var calls sync.WaitGroup
 	var made, failed atomic.Int64

@@ -33,7 +33,7 @@ func (s *seeker) add(kind, secret string) {
 	plain := strings.Trim(string(quoted), `"`)
 	forms := []string{secret, plain, strings.ReplaceAll(plain, "@", `\u0040`), url.QueryEscape(secret), url.PathEscape(secret), strings.ToLower(url.QueryEscape(secret)),
 		url.QueryEscape(url.QueryEscape(secret)), hex.EncodeToString([]byte(secret)), strings.ToUpper(hex.EncodeToString([]byte(secret)))}
-	// In base64 it looks different after 0, 1 and 2 bytes of something else; its ends depend on its neighbours.
+	// In base64 it looks different after 0, 1 and 2 bytes of something else; its ends depend on its neighbors.
 	for before := range 3 {
 		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 			text := enc.EncodeToString([]byte("\x00\x00"[:before] + secret))

@@ -30,7 +30,7 @@ func TestServe(t *testing.T) {
 	if status, body := w.get(w.admin, "/readyz"); status != 503 || !strings.Contains(body, "component_verify_ticket") {
 		t.Errorf("ready without a ticket: %d %s", status, body)
 	}
-	w.authorised(accountA, accountB)
+	w.authorized(accountA, accountB)
 	if status, body := w.get(w.admin, "/readyz"); status != 200 {
 		t.Errorf("%d %s", status, body)
 	}
@@ -104,7 +104,7 @@ func TestServe(t *testing.T) {
 
 // 500 calls are refused at the same moment: one renewal, and every call succeeds.
 func TestManyRefusedAtOnce(t *testing.T) {
-	w := newWorld(t, sandbox.Config{Grace: -1}).start().authorised(accountA)
+	w := newWorld(t, sandbox.Config{Grace: -1}).start().authorized(accountA)
 	for round := range 3 { // a fourth within a minute would be throttled
 		before := w.wx.Count(refreshPath)
 		w.wx.Expire(accountA)
@@ -141,7 +141,7 @@ func TestKillNine(t *testing.T) {
 	for i := range rounds {
 		accounts = append(accounts, fmt.Sprintf("wx%016x", i))
 	}
-	w.start().authorised(accounts...)
+	w.start().authorized(accounts...)
 	w.end(syscall.SIGKILL)
 	for round, account := range accounts {
 		w.start()
@@ -198,7 +198,7 @@ func TestTokenEndpointDown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, sandbox.Config{}).start().authorised(accountA, accountB)
+			w := newWorld(t, sandbox.Config{}).start().authorized(accountA, accountB)
 			id := w.fault(fault)
 			w.call("/"+accountB+userInfo, "hit")
 			w.wx.Expire(accountA)
@@ -216,7 +216,7 @@ func TestTokenEndpointDown(t *testing.T) {
 
 // Large answers are streamed: three downloads of 200 MiB at the same time need little memory.
 func TestDownloadsInLittleMemory(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorised(accountA)
+	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
@@ -246,7 +246,7 @@ func TestDownloadsInLittleMemory(t *testing.T) {
 
 // SIGTERM: calls under way are finished, then the program ends with 0.
 func TestStopFinishesCalls(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorised(accountA)
+	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	hold := make(chan struct{})
 	w.fault(sandbox.Fault{Path: "/cgi-bin/user/info", Hold: hold})
 	answer := make(chan int, 1)
@@ -266,7 +266,7 @@ func TestStopFinishesCalls(t *testing.T) {
 
 // A wrong configuration is refused on SIGHUP and changes nothing; a good one is taken over.
 func TestReload(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorised(accountA)
+	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	path := filepath.Join(w.dir, "config.toml")
 	good, err := os.ReadFile(path)
 	if err != nil {
@@ -302,7 +302,7 @@ func TestStoreDamaged(t *testing.T) {
 		"zeroed":    func(b []byte) []byte { return make([]byte, len(b)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, sandbox.Config{}).start().authorised(accountA)
+			w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 			w.end(syscall.SIGTERM)
 			path := filepath.Join(w.dir, "wxproxy.db")
 			b, err := os.ReadFile(path)

@@ -110,7 +110,7 @@ func TestSoak(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.authorised(s.accounts...)
+	s.authorized(s.accounts...)
 
 	began := time.Now()
 	s.renewals.Store(0)
@@ -247,13 +247,13 @@ func (s *soak) goWrong() {
 		})
 	case 9:
 		s.forced.Add(1)
-		s.during("withdrawn and authorised again", nil, account, []kind{gone, noToken, refused}, func() {
+		s.during("withdrawn and authorized again", nil, account, []kind{gone, noToken, refused}, func() {
 			if err := s.wx.Unauthorize(s.t.Context(), account); err != nil {
 				s.t.Log("the push of a withdrawal: ", err)
 			}
 			time.Sleep(between(100, 3000))
 			if _, err := s.wx.Authorize(s.t.Context(), account); err != nil {
-				s.t.Log("the push of an authorisation: ", err)
+				s.t.Log("the push of an authorization: ", err)
 			}
 		})
 	case 10:

@@ -17,14 +17,14 @@ import (
 // stage shows what happens in the demo, a line for each thing, as a person would want to watch it. It
 // is the log of the instance, too.
 type stage struct {
-	mu     sync.Mutex
-	out    io.Writer
-	colour bool
-	quiet  bool // until the lines to paste are printed, preparations are not shown call by call
+	mu    sync.Mutex
+	out   io.Writer
+	color bool
+	quiet bool // until the lines to paste are printed, preparations are not shown call by call
 }
 
 func newStage(out io.Writer) *stage {
-	return &stage{out: out, colour: isTerminal(out) && os.Getenv("NO_COLOR") == "", quiet: true}
+	return &stage{out: out, color: isTerminal(out) && os.Getenv("NO_COLOR") == "", quiet: true}
 }
 
 func isTerminal(w io.Writer) bool {
@@ -45,11 +45,11 @@ const (
 	cyan   = "36"
 )
 
-func (s *stage) paint(colour, text string) string {
-	if !s.colour {
+func (s *stage) paint(color, text string) string {
+	if !s.color {
 		return text
 	}
-	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+	return "\x1b[" + color + "m" + text + "\x1b[0m"
 }
 
 func (s *stage) line(format string, args ...any) {
@@ -140,11 +140,11 @@ func (s *stage) Handle(_ context.Context, r slog.Record) error {
 		fmt.Fprintf(&b, " %s=%v", a.Key, a.Value)
 		return true
 	})
-	colour := dim
+	color := dim
 	if r.Level >= slog.LevelWarn {
-		colour = yellow
+		color = yellow
 	}
-	s.line("%s %s %s%s", s.paint(dim, now()), s.paint(colour, "wxproxy   "), r.Message, s.paint(dim, b.String()))
+	s.line("%s %s %s%s", s.paint(dim, now()), s.paint(color, "wxproxy   "), r.Message, s.paint(dim, b.String()))
 	return nil
 }
 

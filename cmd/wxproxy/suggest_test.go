@@ -27,7 +27,7 @@ func TestNearest(t *testing.T) {
 	f("xyz", "")
 	f("k", "")
 	f("", "")
-	f("colour", "")
+	f("color", "")
 	f(strings.Repeat("listen", 20), "")
 }
 

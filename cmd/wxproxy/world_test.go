@@ -225,8 +225,8 @@ func (w *world) wait() int {
 	return code
 }
 
-// authorised pushes a ticket and has the accounts authorise the component.
-func (w *world) authorised(appids ...string) *world {
+// authorized pushes a ticket and has the accounts authorize the component.
+func (w *world) authorized(appids ...string) *world {
 	w.t.Helper()
 	ctx := context.Background()
 	if err := w.wx.PushTicket(ctx); err != nil {

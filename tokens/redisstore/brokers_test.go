@@ -87,7 +87,7 @@ func TestThreeBrokers(t *testing.T) {
 	if err := brokers[0].PutTicket(t.Context(), wechat.NewSecret("ticket@@@1"), time.Unix(1000, 0)); err != nil {
 		t.Fatal(err)
 	}
-	authorise := func(b *tokens.Broker, code string, at int64) {
+	authorize := func(b *tokens.Broker, code string, at int64) {
 		t.Helper()
 		if err := b.Authorize(t.Context(), account, wechat.NewSecret(code), time.Time{}, time.Unix(at, 0)); err != nil {
 			t.Fatal(err)
@@ -101,8 +101,8 @@ func TestThreeBrokers(t *testing.T) {
 		}
 	}
 	working := func(_ tokens.Token, err error) bool { return err == nil }
-	authorise(brokers[0], "code@@@1", 1000)
-	everywhere("authorised", working)
+	authorize(brokers[0], "code@@@1", 1000)
+	everywhere("authorized", working)
 
 	for range 3 {
 		stale, err := token(brokers[0])
@@ -135,16 +135,16 @@ func TestThreeBrokers(t *testing.T) {
 		t.Fatal(err)
 	}
 	everywhere("withdrawn", func(_ tokens.Token, err error) bool { return errors.Is(err, tokens.ErrRevoked) })
-	authorise(brokers[2], "code@@@2", 1002)
-	everywhere("authorised again", working)
+	authorize(brokers[2], "code@@@2", 1002)
+	everywhere("authorized again", working)
 	if err := brokers[0].Forget(t.Context(), account); err != nil {
 		t.Fatal(err)
 	}
 	everywhere("forgotten", func(_ tokens.Token, err error) bool { return errors.Is(err, tokens.ErrUnknownAccount) })
 
 	// Redis is emptied under them: the ticket that comes next is taken, and the accounts are WeChat's to tell.
-	authorise(brokers[2], "code@@@3", 1004)
-	everywhere("authorised a third time", working)
+	authorize(brokers[2], "code@@@3", 1004)
+	everywhere("authorized a third time", working)
 	lists := f.count("api_get_authorizer_list")
 	r.do("FLUSHALL")
 	everywhere("served on", working)
