@@ -81,7 +81,7 @@ func TestDemo(t *testing.T) {
 	}
 	_, first, _ := strings.Cut(out.String(), "\ncurl -i ")
 	first, _, _ = strings.Cut(strings.Replace(first, addrs["proxy"], "127.0.0.1:8080", 1), "\n")
-	if !bytes.Contains(readme, []byte("curl "+first)) {
+	if !bytes.Contains(readme, []byte("curl -i "+first)) {
 		t.Errorf("the README's first call is not the demo's: %s", first)
 	}
 	cmd.Process.Signal(syscall.SIGINT)
