@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
+	"wxproxy/proxy/admission"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -35,10 +35,10 @@ type call struct {
 	id      []byte
 	scratch []byte // what the caller's credentials are decoded into
 
-	place   *atomic.Int32 // see shares; nil: none is taken
-	sent    [3]string     // credentials of ours that WeChat got; "" for none
-	echo    bool          // the answer shows one of them
-	word    string        // X-Wxproxy-Token
+	place   admission.Slot
+	sent    [3]string // credentials of ours that WeChat got; "" for none
+	echo    bool      // the answer shows one of them
+	word    string    // X-Wxproxy-Token
 	errcode int
 	problem *problem
 
@@ -137,11 +137,12 @@ func (c *call) forward() *problem {
 			return problemOf(err, string(c.plan.holder), time.Now())
 		}
 	}
-	var full *problem
-	if c.place, full = c.p.shares.enter(c.plan.appid); full != nil {
-		c.place, full = c.p.shares.wait(c.place, c.now)
-		if c.now = time.Now(); full != nil {
-			return full
+	var ok bool
+	if c.place, ok = c.p.limiter.TryAcquire(c.plan.appid); !ok {
+		var err error
+		c.place, err = c.p.limiter.Acquire(c.plan.appid, c.now)
+		if c.now = time.Now(); err != nil {
+			return problemOf(err, string(c.plan.appid), c.now)
 		}
 	}
 	if p := c.send(token); p != nil {

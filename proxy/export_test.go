@@ -1,8 +1,7 @@
 package proxy
 
 import (
-	"hash/maphash"
-
+	"wxproxy/proxy/admission"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -11,8 +10,7 @@ var testToken = tokens.Token{Value: wechat.NewSecret("T@"), Escaped: "T%40"}
 
 // SetRoom is for tests of what happens when there is none. Before Serve.
 func (p *Proxy) SetRoom(underWay, callers int) {
-	p.shares.most, p.most = int64(underWay), int64(callers)
-	p.shares.resize(p.shares.most)
+	p.limiter, p.most = admission.NewLimiter(underWay), int64(callers)
 }
 
 // SetRoomForBodies is for tests of what happens when there is none. Before Serve.
@@ -23,13 +21,10 @@ func (p *Proxy) Held() int64 { return p.bodies.total.Load() }
 
 // Share tells accounts apart that have a share of the places each; a few of many have one together.
 func (p *Proxy) Share(appid string) any {
-	return &p.shares.of[maphash.String(p.shares.seed, appid)%uint64(len(p.shares.of))]
+	slot, _ := p.limiter.TryAcquire([]byte(appid))
+	p.limiter.Release(slot)
+	return slot
 }
 
 // UnderWay is how many calls are with WeChat.
-func (p *Proxy) UnderWay() (n int64) {
-	for i := range p.shares.of {
-		n += int64(p.shares.of[i].Load())
-	}
-	return max(n, p.shares.total.Load())
-}
+func (p *Proxy) UnderWay() int { return p.limiter.InFlight() }

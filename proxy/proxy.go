@@ -21,6 +21,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"wxproxy/proxy/admission"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -128,8 +129,9 @@ type Proxy struct {
 	server   *fasthttp.Server
 
 	certificates atomic.Bool // clients are asked for certificates
-	shares       *shares
-	most         int64 // connections of callers
+	limiter      *admission.Limiter
+	refusalAt    atomic.Int64 // see quietRefusal
+	most         int64        // connections of callers
 	patience     time.Duration
 	bodies       holdings
 	ahead        holdings // of answers that slow callers have not taken yet
@@ -153,7 +155,7 @@ const (
 // New builds a proxy; Serve starts it.
 func New(c Config) (*Proxy, error) {
 	underWay, most := places()
-	p := &Proxy{tokens: c.Tokens, observe: c.Observer, watch: c.Watch, log: c.Log, shares: newShares(underWay), most: int64(most), leastBodies: leastBodies}
+	p := &Proxy{tokens: c.Tokens, observe: c.Observer, watch: c.Watch, log: c.Log, limiter: admission.NewLimiter(underWay), most: int64(most), leastBodies: leastBodies}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -246,7 +248,7 @@ func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
 	}
 	stop := make(chan struct{})
 	defer close(stop)
-	go (&pressure{s: p.shares, log: p.log}).watch(stop)
+	go p.limiter.Run(stop, p.log)
 	return p.server.Serve(ln)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"wxproxy/proxy/admission"
 	"wxproxy/tokens"
 )
 
@@ -52,7 +53,11 @@ var (
 	errComponentTarget = &problem{status: http.StatusBadRequest, msg: "this call needs the token of an account, and the appid given is the component's",
 		hint: "name the account that the call is for"}
 	errTooLarge = &problem{status: http.StatusRequestEntityTooLarge, msg: "the request body is over the limit", hint: "raise [proxy] max_request_body, or send less; where callers have keys, a call without one may have 64 KiB"}
-	errDefect   = &problem{status: http.StatusInternalServerError, msg: "a defect of wxproxy's own", hint: "please report it with what the log says about this request id"}
+	errNoRoom   = &problem{status: http.StatusServiceUnavailable, msg: "as many calls are under way as there is room for", retryAfter: time.Second,
+		hint: "WeChat answers slowly, or more is asked than one wxproxy can do: try again, start more replicas, raise the limit of open files"}
+	errNoShare = &problem{status: http.StatusServiceUnavailable, msg: "too many calls of this account are under way", retryAfter: time.Second,
+		hint: "WeChat answers them slowly, and others need room, too: try again"}
+	errDefect = &problem{status: http.StatusInternalServerError, msg: "a defect of wxproxy's own", hint: "please report it with what the log says about this request id"}
 )
 
 // problemOf turns what the broker or the exchange with WeChat said into what the caller is told: the
@@ -62,6 +67,10 @@ func problemOf(err error, appid string, now time.Time) *problem {
 	switch {
 	case errors.As(err, &p):
 		return p
+	case errors.Is(err, admission.ErrLimit):
+		return errNoRoom
+	case errors.Is(err, admission.ErrKeyLimit):
+		return errNoShare
 	case errors.Is(err, tokens.ErrRevoked):
 		return problemf(http.StatusGone, "the account has to authorize the component again", "account %s has withdrawn its authorization", appid)
 	case errors.Is(err, tokens.ErrUnavailable):

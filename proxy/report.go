@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"time"
+	"wxproxy/proxy/admission"
 )
 
 // Headers of the proxy's own, as fasthttp spells them.
@@ -53,21 +54,15 @@ func (c *call) end() {
 
 // leave gives the call's place back.
 func (c *call) leave() {
-	if c.place != nil {
-		c.p.shares.leave(c.place)
-		c.place = nil
-	}
+	c.p.limiter.Release(c.place)
+	c.place = admission.Slot{}
 }
 
 // leaver is leave for when WeChat's connection is free, which another goroutine finds out.
 func (c *call) leaver() func() {
-	shares, place := c.p.shares, c.place
-	c.place = nil
-	return func() {
-		if place != nil {
-			shares.leave(place)
-		}
-	}
+	limiter, place := c.p.limiter, c.place
+	c.place = admission.Slot{}
+	return func() { limiter.Release(place) }
 }
 
 // appendRequestID takes the caller's, if it is fit for logs, or makes one.
@@ -112,7 +107,7 @@ func (c *call) report() {
 	case c.problem != nil:
 		level = slog.LevelInfo
 	}
-	loud := c.p.log.Enabled(context.Background(), level) && !c.p.shares.quiet(c.problem, c.now)
+	loud := c.p.log.Enabled(context.Background(), level) && !c.p.quietRefusal(c.problem, c.now)
 	if c.p.watch == nil && !loud {
 		return
 	}
@@ -132,6 +127,17 @@ func (c *call) report() {
 	}
 	c.p.log.Log(context.Background(), level, "call", "id", seen.RequestID, "caller", seen.Caller, "account", seen.AppID, "method", seen.Method, "path", seen.Path,
 		"status", seen.Status, "errcode", seen.ErrCode, "token", seen.Token, "took", seen.Took, "upstream", seen.Upstream, "error", seen.Error)
+}
+
+// quietRefusal reports whether a refusal need not be logged: one a second is enough to know of, and thousands would make
+// matters worse.
+func (p *Proxy) quietRefusal(problem *problem, now time.Time) bool {
+	if problem != errNoRoom && problem != errNoShare {
+		return false
+	}
+	second := now.Unix()
+	last := p.refusalAt.Load()
+	return last == second || !p.refusalAt.CompareAndSwap(last, second)
 }
 
 // clip keeps what a caller sent short and printable, for logs.

@@ -1,4 +1,4 @@
-package proxy
+package admission
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 // Too much for half a second takes places away, until what arrives is looked at soon; when nobody waits all are there again.
 func TestPressure(t *testing.T) {
 	processors := int64(runtime.GOMAXPROCS(0))
-	s := newShares(100_000)
+	s := NewLimiter(100_000)
 	p := &pressure{s: s, log: slog.New(slog.DiscardHandler)}
 	ticks := func(n int, delay time.Duration) int64 {
 		for range n {
@@ -84,15 +84,15 @@ func TestProbe(t *testing.T) {
 }
 
 // waitsFor starts a call that waits, and returns when it does.
-func waitsFor(t *testing.T, s *shares, slot *atomic.Int32, done func(*problem)) {
+func waitsFor(t *testing.T, s *Limiter, done func(error)) {
 	t.Helper()
 	before := s.queue.length.Load()
 	go func() {
-		got, p := s.wait(slot, time.Now())
-		if (got == nil) != (p != nil) {
-			t.Errorf("a place and a refusal: %v", p)
+		slot, err := s.Acquire([]byte("a"), time.Now())
+		if (slot == Slot{}) != (err != nil) {
+			t.Errorf("a place and a refusal: %v", err)
 		}
-		done(p)
+		done(err)
 	}()
 	for end := time.Now().Add(10 * time.Second); s.queue.length.Load() == before; time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(end) {
@@ -103,20 +103,20 @@ func waitsFor(t *testing.T, s *shares, slot *atomic.Int32, done func(*problem)) 
 
 // Who came last is served first, and who has waited for a second is told so.
 func TestNewestFirst(t *testing.T) {
-	s := newShares(1)
-	slot, _ := s.enter([]byte("a"))
+	s := NewLimiter(1)
+	slot, _ := s.TryAcquire([]byte("a"))
 	order := make(chan string, 10)
 	for i := range 5 {
-		waitsFor(t, s, slot, func(p *problem) {
-			if p != nil {
-				order <- p.msg
+		waitsFor(t, s, func(err error) {
+			if err != nil {
+				order <- err.Error()
 				return
 			}
 			order <- strconv.Itoa(i)
 		})
 	}
 	for _, want := range []string{"4", "3", "2"} {
-		s.leave(slot)
+		s.Release(slot)
 		if got := <-order; got != want {
 			t.Fatalf("%s was served, not %s", got, want)
 		}
@@ -127,14 +127,14 @@ func TestNewestFirst(t *testing.T) {
 	}
 	s.queue.sweep(time.Now().Add(placeWait), false)
 	for range 2 {
-		if got := <-order; got != errNoRoom.msg {
+		if got := <-order; got != ErrLimit.Error() {
 			t.Fatalf("%s", got)
 		}
 	}
 	if n := s.queue.length.Load(); n != 0 || s.queue.newest != nil || s.queue.oldest != nil {
 		t.Errorf("%d wait", n)
 	}
-	waitsFor(t, s, slot, func(p *problem) { order <- fmt.Sprint("served: ", p == nil) })
+	waitsFor(t, s, func(err error) { order <- fmt.Sprint("served: ", err == nil) })
 	s.most = 8
 	s.resize(8)
 	if got := <-order; got != "served: true" {
@@ -144,12 +144,12 @@ func TestNewestFirst(t *testing.T) {
 
 // Where processors are scarce few are refused at a time, those who have waited longest, and after a while all.
 func TestRefusalsTakeTurns(t *testing.T) {
-	s := newShares(1)
-	slot, _ := s.enter([]byte("a"))
+	s := NewLimiter(1)
+	s.TryAcquire([]byte("a"))
 	refused := make(chan int, 100)
 	for i := range 40 {
-		waitsFor(t, s, slot, func(p *problem) {
-			if p != nil {
+		waitsFor(t, s, func(err error) {
+			if err != nil {
 				refused <- i
 			}
 		})
@@ -179,7 +179,7 @@ func TestRefusalsTakeTurns(t *testing.T) {
 // However calls come and go, there are never more than there is room for, and all places come back.
 func TestPlacesUnderway(t *testing.T) {
 	const room = 4
-	s := newShares(room)
+	s := NewLimiter(room)
 	var most, refused atomic.Int64
 	var all sync.WaitGroup
 	over := make(chan struct{})
@@ -196,9 +196,10 @@ func TestPlacesUnderway(t *testing.T) {
 	for i := range 64 {
 		all.Go(func() {
 			for range 300 {
-				slot, p := s.enter([]byte{byte(i % 3)})
-				if p != nil {
-					if slot, p = s.wait(slot, time.Now()); p != nil {
+				slot, ok := s.TryAcquire([]byte{byte(i % 3)})
+				if !ok {
+					var err error
+					if slot, err = s.Acquire([]byte{byte(i % 3)}, time.Now()); err != nil {
 						refused.Add(1)
 						continue
 					}
@@ -207,7 +208,7 @@ func TestPlacesUnderway(t *testing.T) {
 					most.Store(n)
 				}
 				runtime.Gosched()
-				s.leave(slot)
+				s.Release(slot)
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-package proxy
+package admission
 
 import (
 	"sync"
@@ -42,19 +42,20 @@ type waiter struct {
 
 var waiters = sync.Pool{New: func() any { return &waiter{over: make(chan bool, 1)} }}
 
-// wait takes a place in slot as soon as there is one. Who has waited for too long, see sweep, gets none, and hears why.
-func (s *shares) wait(slot *atomic.Int32, now time.Time) (*atomic.Int32, *problem) {
+// Acquire takes a place for key as soon as there is one. Who has waited for too long, see sweep, gets none, and hears why.
+func (s *Limiter) Acquire(key []byte, now time.Time) (Slot, error) {
+	slot := s.slot(key)
 	q := &s.queue
 	q.mu.Lock()
 	q.length.Add(1) // before the second look: who leaves after it sees that somebody waits
-	p := s.try(slot)
-	if p == nil {
+	err := s.try(slot.account)
+	if err == nil {
 		q.length.Add(-1)
 		q.mu.Unlock()
 		return slot, nil
 	}
 	w := waiters.Get().(*waiter)
-	w.slot, w.since = slot, now
+	w.slot, w.since = slot.account, now
 	q.push(w)
 	q.mu.Unlock()
 	admitted := <-w.over
@@ -62,11 +63,11 @@ func (s *shares) wait(slot *atomic.Int32, now time.Time) (*atomic.Int32, *proble
 	if admitted {
 		return slot, nil
 	}
-	return nil, p
+	return Slot{}, err
 }
 
 // admit gives the places that there are to those who wait.
-func (s *shares) admit() {
+func (s *Limiter) admit() {
 	q := &s.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -79,7 +80,7 @@ func (s *shares) admit() {
 			q.remove(w)
 			q.served++
 			w.over <- true
-		case errNoRoom:
+		case ErrLimit:
 			return
 		}
 		w = older

@@ -1,4 +1,4 @@
-package proxy
+package admission
 
 import (
 	"log/slog"
@@ -28,7 +28,7 @@ const (
 
 // pressure steers the places of shares.
 type pressure struct {
-	s    *shares
+	s    *Limiter
 	log  *slog.Logger
 	over int  // ticks in a row at which the delay was tooMuch
 	on   bool // there are fewer places than files
@@ -56,8 +56,9 @@ func (p *pressure) tick(delay time.Duration) {
 	}
 }
 
-// watch ticks until stop is closed and no call is under way any more.
-func (p *pressure) watch(stop <-chan struct{}) {
+// Run steers the places, and refuses those who have waited for too long, until stop is closed and no call is under way any more.
+func (s *Limiter) Run(stop <-chan struct{}, log *slog.Logger) {
+	p := &pressure{s: s, log: log}
 	pr, err := newProbe()
 	if err != nil {
 		p.log.Warn("nothing tells when more is asked than the processors can do", "error", err)
