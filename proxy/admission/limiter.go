@@ -1,3 +1,11 @@
+// Package admission decides how many requests may be in flight at WeChat at a
+// time, in total and for one key (the proxy uses the account's appid as key). It
+// knows nothing about HTTP.
+//
+// Three mechanisms work together. The [Limiter] hands out slots. A request that
+// gets none waits in a queue, which serves the newest request first. While more
+// is asked than the CPUs can do, the overload controller lowers the limit, so
+// that requests wait in the queue, where they cost little.
 package admission
 
 import (
@@ -6,90 +14,106 @@ import (
 	"sync/atomic"
 )
 
-// Each call under way holds a connection to WeChat, which is an open file, and there are only so many. When WeChat is
-// slow, for one account or for all, calls pile up: without a limit the process would have no files left for anybody, and
-// the accounts that WeChat is slow for would have them all.
-
-// Limiter counts the calls that are with WeChat.
-type Limiter struct {
-	most  int64        // places, as the files allow
-	room  atomic.Int64 // places now: fewer where the processor is what is scarce, see pressure
-	total atomic.Int64
-	of    [4096]atomic.Int32 // by hash of the account: two may share a slot, and then a limit
-	seed  maphash.Seed
-	queue queue
-}
-
-// While more than half of the room is taken, an account may have an eighth of it; before, as much as it likes.
-const (
-	crowdedAt  = 2
-	oneAccount = 8
-)
-
-// Why there is no place.
+// Errors of [Limiter.Acquire] for a request that waited in the queue in vain.
 var (
-	ErrLimit    = errors.New("as many calls are under way as there is room for")
-	ErrKeyLimit = errors.New("too many calls of this account are under way")
+	// ErrLimit means that the limit for all keys together was reached.
+	ErrLimit = errors.New("concurrency limit reached")
+	// ErrKeyLimit means that the key had its share while others needed slots.
+	ErrKeyLimit = errors.New("concurrency limit of this key reached")
 )
 
-// Slot is a place; the zero value is none.
-type Slot struct{ account *atomic.Int32 }
-
-// NewLimiter has room for so many.
-func NewLimiter(most int) *Limiter {
-	s := &Limiter{most: int64(most), seed: maphash.MakeSeed()}
-	s.room.Store(s.most)
-	return s
+// Limiter limits the number of requests in flight. Each of them holds a
+// connection to WeChat, which is an open file. When WeChat is slow, requests
+// pile up. Without a limit they would use up the file descriptors of the
+// process. Without a limit per key, the one account for which WeChat is slow
+// would take the slots of all others.
+//
+// All methods are safe for concurrent use.
+type Limiter struct {
+	maxLimit int64        // bound for limit, set by the file descriptors
+	limit    atomic.Int64 // current limit, lower while the CPUs are overloaded
+	total    atomic.Int64 // slots in use
+	seed     maphash.Seed
+	// perKey counts the slots in use by hash of the key. Two keys can share a
+	// counter, and then share a limit: a table of all accounts would need a
+	// lock and would have to be cleaned up.
+	perKey [4096]atomic.Int32
+	queue  queue
 }
 
-// TryAcquire takes a place for a call for key, if there is one; Release gives it back.
-func (s *Limiter) TryAcquire(key []byte) (Slot, bool) {
-	slot := s.slot(key)
-	if s.try(slot.account) != nil {
+// One key may use any number of slots until 1/fairnessThreshold of all slots is
+// in use. From then on it gets new slots only while it has fewer than
+// 1/perKeyFraction of them.
+const (
+	fairnessThreshold = 2
+	perKeyFraction    = 8
+)
+
+// Slot is the right to have one request in flight. The zero value holds none.
+// Slots of keys that share a counter are equal.
+type Slot struct{ inFlight *atomic.Int32 }
+
+// NewLimiter returns a limiter of at most maxLimit slots. [Limiter.Run] must run
+// for requests to leave the queue in time.
+func NewLimiter(maxLimit int) *Limiter {
+	l := &Limiter{maxLimit: int64(maxLimit), seed: maphash.MakeSeed()}
+	l.limit.Store(l.maxLimit)
+	return l
+}
+
+// TryAcquire takes a slot for key without waiting and reports whether it got
+// one. The slot must be given to [Limiter.Release].
+func (l *Limiter) TryAcquire(key []byte) (Slot, bool) {
+	slot := l.slot(key)
+	if l.take(slot) != nil {
 		return Slot{}, false
 	}
 	return slot, true
 }
 
-func (s *Limiter) slot(key []byte) Slot {
-	return Slot{&s.of[maphash.Bytes(s.seed, key)%uint64(len(s.of))]}
+// slot returns the slot to take for key, which is not taken yet.
+func (l *Limiter) slot(key []byte) Slot {
+	return Slot{&l.perKey[maphash.Bytes(l.seed, key)%uint64(len(l.perKey))]}
 }
 
-// try takes a place if there is one. Calls that come at the same moment can exceed an account's share by as many as they
-// are, and the room by none.
-func (s *Limiter) try(slot *atomic.Int32) error {
-	room := s.room.Load()
+// take takes slot, or returns ErrLimit or ErrKeyLimit. The total limit is exact.
+// The limit per key is not: concurrent requests of one key may all read its
+// counter before the first of them increments it.
+func (l *Limiter) take(slot Slot) error {
+	limit := l.limit.Load()
 	for {
-		total := s.total.Load()
+		total := l.total.Load()
 		switch {
-		case total >= room:
+		case total >= limit:
 			return ErrLimit
-		case total >= room/crowdedAt && int64(slot.Load()) >= max(room/oneAccount, 1):
+		case total >= limit/fairnessThreshold && int64(slot.inFlight.Load()) >= max(limit/perKeyFraction, 1):
 			return ErrKeyLimit
-		case s.total.CompareAndSwap(total, total+1):
-			slot.Add(1)
+		case l.total.CompareAndSwap(total, total+1):
+			slot.inFlight.Add(1)
 			return nil
 		}
 	}
 }
 
-// Release gives a place back, and to whoever waits and may have it.
-func (s *Limiter) Release(slot Slot) {
-	if slot.account == nil {
+// Release returns a slot and admits waiting requests that may have it. Releasing
+// the zero slot does nothing.
+func (l *Limiter) Release(slot Slot) {
+	if slot.inFlight == nil {
 		return
 	}
-	slot.account.Add(-1)
-	s.total.Add(-1)
-	if s.queue.length.Load() > 0 {
-		s.admit()
+	slot.inFlight.Add(-1)
+	l.total.Add(-1)
+	if l.queue.length.Load() > 0 {
+		l.admitWaiters()
 	}
 }
 
-// resize makes room for so many calls, as many as there are files for at most. Calls that are under way stay.
-func (s *Limiter) resize(room int64) {
-	s.room.Store(min(room, s.most))
-	s.admit()
-}
+// InFlight returns the number of slots in use.
+func (l *Limiter) InFlight() int { return int(l.total.Load()) }
 
-// InFlight is how many calls have a place.
-func (s *Limiter) InFlight() int { return int(s.total.Load()) }
+// setLimit changes the limit, to maxLimit at most. Requests in flight keep their
+// slots even if there are more of them.
+func (l *Limiter) setLimit(limit int64) {
+	l.limit.Store(min(limit, l.maxLimit))
+	l.admitWaiters()
+}

@@ -8,89 +8,103 @@ import (
 	"time"
 )
 
-// Files bound the calls under way when WeChat is slow. When wxproxy itself is, because more is asked than its processors can
-// do, the same calls only stand in each other's way, long before files are short. What tells the two apart is how long
-// something that has arrived waits until it is looked at. While that is long there are fewer places, and who has none waits
-// in a queue, which costs little.
+// File descriptors bound the requests in flight while WeChat is slow. If wxproxy
+// itself is the bottleneck, because more is asked than its CPUs can do, many
+// requests in flight only slow each other down, long before file descriptors
+// run out. The scheduling delay tells the two apart: how long data that has
+// arrived waits until it is read. While it is long, the limit is lowered and
+// further requests wait in the queue, which costs little.
 
 const (
-	pressureTick = 100 * time.Millisecond
-	// Places are taken away for a delay of tooMuch, at so many ticks in a row, which no burst lasts for, while there are more
-	// than many calls under way for each processor. With fewer all are served in good time, and none has to be refused.
-	tooMuch      = 10 * time.Millisecond
-	tooMuchTicks = 5
-	many         = 512
-	// wanted is the delay that the number of places is steered to then, and fewest how many there are at least, for each
-	// processor: enough that it never rests, even if only one account calls, which may have half of them.
-	wanted = time.Millisecond
-	fewest = 128
+	// controlInterval is the time between two measurements of the delay, and
+	// between two sweeps of the queue.
+	controlInterval = 100 * time.Millisecond
+	// overloadDelay is a scheduling delay that means overload if it is seen
+	// overloadTicks times in a row, longer than a burst lasts.
+	overloadDelay = 10 * time.Millisecond
+	overloadTicks = 5
+	// minInFlightPerCPU is how many requests must be in flight for each CPU
+	// before the limit is lowered. Fewer are served in good time, and rejecting
+	// any of them would be wrong.
+	minInFlightPerCPU = 512
+	// targetDelay is the scheduling delay that the controller aims for under
+	// overload.
+	targetDelay = time.Millisecond
+	// minLimitPerCPU is the lowest limit for each CPU. It keeps the CPUs busy
+	// even if one key alone is active, which may have half of the slots.
+	minLimitPerCPU = 128
 )
 
-// pressure steers the places of shares.
-type pressure struct {
-	s    *Limiter
-	log  *slog.Logger
-	over int  // ticks in a row at which the delay was tooMuch
-	on   bool // there are fewer places than files
+// overloadController adjusts the limit to keep the scheduling delay near its
+// target. Only the goroutine of Run uses it.
+type overloadController struct {
+	limiter *Limiter
+	log     *slog.Logger
+	ticks   int  // measurements in a row that showed overload
+	active  bool // the limit is lowered
 }
 
-// tick is told how long what arrives waits now.
-func (p *pressure) tick(delay time.Duration) {
-	processors := int64(runtime.GOMAXPROCS(0))
-	room, total, least := p.s.room.Load(), p.s.total.Load(), fewest*processors
-	if p.over++; delay < tooMuch || total <= many*processors {
-		p.over = 0
+// tick processes one measurement of the scheduling delay.
+func (c *overloadController) tick(delay time.Duration) {
+	cpus := int64(runtime.GOMAXPROCS(0))
+	limit, total, minLimit := c.limiter.limit.Load(), c.limiter.total.Load(), minLimitPerCPU*cpus
+	if c.ticks++; delay < overloadDelay || total <= minInFlightPerCPU*cpus {
+		c.ticks = 0
 	}
 	switch {
-	case !p.on && p.over >= tooMuchTicks:
-		p.on = true
-		p.s.resize(max(total/2, least))
-		p.log.Warn("more is asked than the processors can do: calls wait for their turn, and some are refused", "delay", delay)
-	case p.on && p.s.queue.length.Load() == 0 && delay < tooMuch:
-		p.on = false
-		p.s.resize(p.s.most)
-		p.log.Info("no more is asked than the processors can do")
-	case p.on:
-		change := min(max(float64(wanted)/float64(max(delay, 1)), .5), 1.25)
-		p.s.resize(max(int64(float64(room)*change), least))
+	case !c.active && c.ticks >= overloadTicks:
+		c.active = true
+		c.limiter.setLimit(max(total/2, minLimit))
+		c.log.Warn("overloaded, shedding load", "delay", delay, "in_flight", total)
+	case c.active && c.limiter.queue.length.Load() == 0 && delay < overloadDelay:
+		c.active = false
+		c.limiter.setLimit(c.limiter.maxLimit)
+		c.log.Info("overload ended")
+	case c.active:
+		change := min(max(float64(targetDelay)/float64(max(delay, 1)), .5), 1.25)
+		c.limiter.setLimit(max(int64(float64(limit)*change), minLimit))
 	}
 }
 
-// Run steers the places, and refuses those who have waited for too long, until stop is closed and no call is under way any more.
-func (s *Limiter) Run(stop <-chan struct{}, log *slog.Logger) {
-	p := &pressure{s: s, log: log}
-	pr, err := newProbe()
+// Run adjusts the limit and times out waiting requests. It returns once stop is
+// closed and no request waits or is in flight, so that requests which wait while
+// the process stops are answered too.
+func (l *Limiter) Run(stop <-chan struct{}, log *slog.Logger) {
+	c := &overloadController{limiter: l, log: log}
+	probe, err := newDelayProbe()
 	if err != nil {
-		p.log.Warn("nothing tells when more is asked than the processors can do", "error", err)
+		log.Warn("overload detection disabled", "error", err)
 	}
-	defer pr.close()
-	ticker := time.NewTicker(pressureTick)
+	defer probe.close()
+	ticker := time.NewTicker(controlInterval)
 	defer ticker.Stop()
-	for over := false; !over || p.s.total.Load() > 0 || p.s.queue.length.Load() > 0; {
-		pr.send()
+	for stopping := false; !stopping || l.total.Load() > 0 || l.queue.length.Load() > 0; {
+		probe.send()
 		select {
 		case <-stop:
-			over, stop = true, nil
+			stopping, stop = true, nil
 		case now := <-ticker.C:
-			p.tick(pr.delay())
-			p.s.queue.sweep(now, p.on)
+			c.tick(probe.delay())
+			l.queue.sweep(now, c.active)
 		}
 	}
 }
 
-// probe measures how long a byte that arrives waits until it is read. It goes the way of everything else that arrives: into
-// the kernel's list of what is ready, behind what is there, and from it, by the runtime, to whoever reads. Go's own measure
-// of waiting (/sched/latencies) begins only when it has taken something from that list, 128 at a time, and sees no queue.
-// nil measures nothing.
-type probe struct {
-	began time.Time
-	sent  time.Duration // when the byte was, since began
-	r, w  *os.File
-	back  atomic.Int64 // when it was read, likewise; 0: not yet
+// delayProbe measures how long a byte that has arrived waits until it is read.
+// It takes the path of all other input: through the kernel's list of ready files,
+// behind what is there already, and from there, by the Go runtime, to the
+// goroutine that reads. Go's own measure (/sched/latencies) starts only when the
+// runtime has taken an item from that list, 128 at a time, and does not see the
+// queue before it. A nil probe measures nothing.
+type delayProbe struct {
+	start    time.Time
+	sent     time.Duration // time of the last send, since start
+	r, w     *os.File
+	received atomic.Int64 // time of its receipt, since start in ns; 0 while it is pending
 }
 
-func newProbe() (*probe, error) {
-	p := &probe{began: time.Now()}
+func newDelayProbe() (*delayProbe, error) {
+	p := &delayProbe{start: time.Now()}
 	var err error
 	if p.r, p.w, err = os.Pipe(); err != nil {
 		return nil, err
@@ -100,35 +114,36 @@ func newProbe() (*probe, error) {
 			if _, err := p.r.Read(b); err != nil {
 				return
 			}
-			p.back.Store(int64(time.Since(p.began)))
+			p.received.Store(int64(time.Since(p.start)))
 		}
 	}()
-	p.back.Store(1)
+	p.received.Store(1)
 	return p, nil
 }
 
-// send sends a byte, unless the last one is still on its way.
-func (p *probe) send() {
-	if p == nil || p.back.Load() == 0 {
+// send sends a byte, unless the last one is still pending.
+func (p *delayProbe) send() {
+	if p == nil || p.received.Load() == 0 {
 		return
 	}
-	p.back.Store(0)
-	p.sent = time.Since(p.began)
+	p.received.Store(0)
+	p.sent = time.Since(p.start)
 	p.w.Write([]byte{0})
 }
 
-// delay is how long the last byte took, or has taken until now.
-func (p *probe) delay() time.Duration {
+// delay returns how long the last byte took, or has taken so far. A nil probe
+// returns 0.
+func (p *delayProbe) delay() time.Duration {
 	if p == nil {
 		return 0
 	}
-	if back := p.back.Load(); back != 0 {
-		return max(time.Duration(back)-p.sent, 0)
+	if received := p.received.Load(); received != 0 {
+		return max(time.Duration(received)-p.sent, 0)
 	}
-	return time.Since(p.began) - p.sent
+	return time.Since(p.start) - p.sent
 }
 
-func (p *probe) close() {
+func (p *delayProbe) close() {
 	if p != nil {
 		p.w.Close()
 		p.r.Close()

@@ -6,59 +6,73 @@ import (
 	"time"
 )
 
-// A call for which there is no place waits for one. A burst is over in less than placeWait, and everybody has been served. When
-// more is asked than can be done for longer than that, some have to be told so: it is those who have waited longest, for who came
-// last is served first. Served in their order all would wait until nearly nobody wants the answer any more. And the
-// connections that are served are few then, and the same ones again, which the processor has in its cache; a call over one
-// of thousands that take turns costs twice as much, however little there is to do for it. (bench/load: overload)
+// The queue is LIFO. A burst is over in less than queueTimeout, and every
+// request of it is served. If more is asked than can be done for longer than
+// that, some requests must be rejected. Under sustained overload a FIFO queue
+// would make every request wait until its client has nearly given up. LIFO keeps
+// most requests fast and rejects the oldest.
+//
+// LIFO is also cheaper: few connections are served, and the same ones again and
+// again, whose data is in the CPU's cache. A request on one of thousands of
+// connections that take turns costs twice as much (bench/load, overload).
 
 const (
-	// placeWait is how long a call waits for a place, and longestWait how long where processors are scarce: a refusal takes
-	// half of the time that a call does, and with all who have waited long enough refused at once there would be time for
-	// little else. So there are as many refusals as one of so many calls that are served.
-	placeWait     = time.Second
-	longestWait   = 5 * time.Second
-	refusalsEvery = 8
-	// fewestRefusals is how many there are at each sweep all the same.
-	fewestRefusals = 8
+	// queueTimeout is how long a request waits for a slot before it may be
+	// rejected.
+	queueTimeout = time.Second
+	// maxQueueTimeout is how long it may wait while the CPUs are overloaded. A
+	// rejection costs about half of what a request costs. If all requests that
+	// reached queueTimeout were rejected at once, little else would get done.
+	maxQueueTimeout = 5 * time.Second
+	// rejectRatio is the number of requests served for each rejection while the
+	// CPUs are overloaded.
+	rejectRatio = 8
+	// minRejects is the number of rejections allowed at each sweep in any case.
+	minRejects = 8
 )
 
-// queue is the calls that wait.
+// queue holds the requests that wait for a slot, as a linked list by age.
 type queue struct {
-	length atomic.Int32 // to be looked at without the lock
+	length atomic.Int32 // may be read without mu
 	mu     sync.Mutex
 	newest *waiter
 	oldest *waiter
-	served int // calls that got a place since the last sweep
+	served int // admitted since the last sweep
 }
 
-// waiter is a call that waits. They are used again and again: with too much to do every call waits.
+// waiter is a request in the queue. Waiters are pooled: under overload every
+// request becomes one.
 type waiter struct {
 	older, newer *waiter
-	slot         *atomic.Int32
+	slot         Slot
 	since        time.Time
-	over         chan bool // gets one value: whether there is a place for it
+	admitted     chan bool // receives exactly one value
 }
 
-var waiters = sync.Pool{New: func() any { return &waiter{over: make(chan bool, 1)} }}
+var waiters = sync.Pool{New: func() any { return &waiter{admitted: make(chan bool, 1)} }}
 
-// Acquire takes a place for key as soon as there is one. Who has waited for too long, see sweep, gets none, and hears why.
-func (s *Limiter) Acquire(key []byte, now time.Time) (Slot, error) {
-	slot := s.slot(key)
-	q := &s.queue
+// Acquire takes a slot for key and waits in the queue if there is none. It
+// returns ErrLimit or ErrKeyLimit, whichever kept it waiting at first, once
+// [Limiter.Run] has timed it out. Waiting cannot be canceled otherwise; it is
+// short. The slot must be given to [Limiter.Release].
+func (l *Limiter) Acquire(key []byte, now time.Time) (Slot, error) {
+	slot := l.slot(key)
+	q := &l.queue
 	q.mu.Lock()
-	q.length.Add(1) // before the second look: who leaves after it sees that somebody waits
-	err := s.try(slot.account)
+	// Add before the attempt: a slot that is released after the attempt failed
+	// is then given to this request, since Release sees that one waits.
+	q.length.Add(1)
+	err := l.take(slot)
 	if err == nil {
 		q.length.Add(-1)
 		q.mu.Unlock()
 		return slot, nil
 	}
 	w := waiters.Get().(*waiter)
-	w.slot, w.since = slot.account, now
+	w.slot, w.since = slot, now
 	q.push(w)
 	q.mu.Unlock()
-	admitted := <-w.over
+	admitted := <-w.admitted
 	waiters.Put(w)
 	if admitted {
 		return slot, nil
@@ -66,20 +80,21 @@ func (s *Limiter) Acquire(key []byte, now time.Time) (Slot, error) {
 	return Slot{}, err
 }
 
-// admit gives the places that there are to those who wait.
-func (s *Limiter) admit() {
-	q := &s.queue
+// admitWaiters gives free slots to waiting requests, the newest first.
+func (l *Limiter) admitWaiters() {
+	// The newest may all belong to keys at their limit. The search for another
+	// one is bounded, since thousands can wait.
+	const maxVisited = 64
+	q := &l.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	// In front may be those of an account that has its share. They are not all looked at: there can be thousands.
-	const looks = 64
-	for w, n := q.newest, 0; w != nil && n < looks; n++ {
+	for w, n := q.newest, 0; w != nil && n < maxVisited; n++ {
 		older := w.older
-		switch s.try(w.slot) {
+		switch l.take(w.slot) {
 		case nil:
 			q.remove(w)
 			q.served++
-			w.over <- true
+			w.admitted <- true
 		case ErrLimit:
 			return
 		}
@@ -87,26 +102,27 @@ func (s *Limiter) admit() {
 	}
 }
 
-// sweep refuses those who have waited for too long by now. Somebody has to call it now and then: timers would be set and
-// stopped with each call that waits.
-func (q *queue) sweep(now time.Time, scarce bool) {
+// sweep rejects requests that have waited too long, the oldest first. It must be
+// called regularly. A timer per waiting request would cost more.
+func (q *queue) sweep(now time.Time, overloaded bool) {
 	if q.length.Load() == 0 {
 		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	refusals := max(q.served/refusalsEvery, fewestRefusals)
+	rejects := max(q.served/rejectRatio, minRejects)
 	q.served = 0
-	for w := q.oldest; w != nil && now.Sub(w.since) >= placeWait; w = q.oldest {
-		if scarce && refusals <= 0 && now.Sub(w.since) < longestWait {
+	for w := q.oldest; w != nil && now.Sub(w.since) >= queueTimeout; w = q.oldest {
+		if overloaded && rejects <= 0 && now.Sub(w.since) < maxQueueTimeout {
 			return
 		}
-		refusals--
+		rejects--
 		q.remove(w)
-		w.over <- false
+		w.admitted <- false
 	}
 }
 
+// push adds w as the newest. The caller holds mu and has counted w in length.
 func (q *queue) push(w *waiter) {
 	if w.older, w.newer = q.newest, nil; w.older != nil {
 		w.older.newer = w
@@ -116,6 +132,7 @@ func (q *queue) push(w *waiter) {
 	q.newest = w
 }
 
+// remove takes w out of the list and out of length. The caller holds mu.
 func (q *queue) remove(w *waiter) {
 	if w.newer != nil {
 		w.newer.older = w.older
@@ -127,6 +144,6 @@ func (q *queue) remove(w *waiter) {
 	} else {
 		q.oldest = w.newer
 	}
-	w.older, w.newer, w.slot = nil, nil, nil
+	w.older, w.newer, w.slot = nil, nil, Slot{}
 	q.length.Add(-1)
 }
