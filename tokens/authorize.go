@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -63,7 +64,7 @@ func (b *Broker) exchangedAlready(ctx context.Context, appid string, c wechat.Se
 	return b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
 		if err != nil || acc == nil || acc.Code != c.Fingerprint() || acc.Authorized >= created {
-			return Keep, err
+			return store.Keep, err
 		}
 		acc.Authorized = created
 		return encode(acc), nil
@@ -109,7 +110,7 @@ func (b *Broker) Exchange(_ context.Context, c wechat.Secret) (Authorization, er
 				acc = newAccount(Authorizer)
 			}
 			if !acc.Gone && acc.Issued > millis(began) {
-				return Keep, nil // a push brought another code meanwhile, and what it gave is newer
+				return store.Keep, nil // a push brought another code meanwhile, and what it gave is newer
 			}
 			// A browser says no time. Ours may be off, so the newest that WeChat has told has to do.
 			acc.admit(grant, acc.Revoked, b.now())
@@ -141,13 +142,13 @@ func (b *Broker) once(ctx context.Context, c wechat.Secret, exchange func(ctx co
 		}
 		if before != nil {
 			done = Authorization{AppID: before.AppID, FuncInfo: before.FuncInfo}
-			return Keep, nil
+			return store.Keep, nil
 		}
 		if done, err = exchange(ctx); err != nil {
 			return nil, err
 		}
 		if done.AppID == "" {
-			return Keep, nil
+			return store.Keep, nil
 		}
 		return encode(&spent{Version: recordVersion, AppID: done.AppID, FuncInfo: done.FuncInfo, At: millis(b.now())}), nil
 	})
@@ -192,7 +193,7 @@ func (b *Broker) Withdraw(ctx context.Context, appid string, created time.Time) 
 
 func (b *Broker) loadAccount(ctx context.Context, appid string) (*account, error) {
 	raw, err := b.store.Load(ctx, accountKey(appid))
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {

@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"wxproxy/tokens"
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
 func TestTicket(t *testing.T) {
 	s, client := newScript(t)
 	var c clock
-	b := newBroker(t, tokens.NewMemoryStore(), client, c.use)
+	b := newBroker(t, store.NewMemory(), client, c.use)
 	if _, err := b.Token(t.Context(), component); !errors.Is(err, tokens.ErrNoTicket) || !errors.Is(err, tokens.ErrUnavailable) {
 		t.Errorf("%v", err)
 	}
@@ -64,7 +65,7 @@ func TestTicket(t *testing.T) {
 func TestLifeOfAnAuthorization(t *testing.T) {
 	s, client := newScript(t)
 	var c clock
-	b := authorized(t, tokens.NewMemoryStore(), client, c.use)
+	b := authorized(t, store.NewMemory(), client, c.use)
 	ctx := t.Context()
 
 	// pushed again: nothing happens
@@ -121,7 +122,7 @@ func TestLifeOfAnAuthorization(t *testing.T) {
 func TestForeignCode(t *testing.T) {
 	s, client := newScript(t)
 	s.knows(map[string]listed{accountA: {"held", 1}})
-	b := authorized(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, store.NewMemory(), client, nil)
 	if _, err := b.Token(t.Context(), unknown); !errors.Is(err, tokens.ErrUnknownAccount) {
 		t.Errorf("%v", err)
 	}
@@ -140,7 +141,7 @@ func TestForeignCode(t *testing.T) {
 // An account without API permission has no tokens; that is told, and WeChat not asked without end.
 func TestNoPermission(t *testing.T) {
 	s, client := newScript(t)
-	b := authorized(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, store.NewMemory(), client, nil)
 	s.answer("api_query_auth", func(map[string]any) (any, bool) {
 		return map[string]any{"authorization_info": map[string]any{"authorizer_appid": accountB, "func_info": []any{}}}, true
 	})
@@ -161,8 +162,8 @@ func TestNoPermission(t *testing.T) {
 // A code that was stored is exchanged, whatever comes between: WeChat's absence, a restart.
 func TestCodeSurvives(t *testing.T) {
 	s, client := newScript(t)
-	store := tokens.NewMemoryStore()
-	b := newBroker(t, store, client, nil)
+	st := store.NewMemory()
+	b := newBroker(t, st, client, nil)
 	putTicket(t, b)
 	mustToken(t, b, component)
 	s.down.Store(true)
@@ -174,7 +175,7 @@ func TestCodeSurvives(t *testing.T) {
 	}
 	b.Close(t.Context())
 	s.down.Store(false)
-	b = newBroker(t, store, client, nil)
+	b = newBroker(t, st, client, nil)
 	// by itself: nobody calls for the account
 	eventually(t, func() bool { active, _, _, _ := b.Accounts(); return active == 1 })
 	mustToken(t, b, accountA)

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -29,7 +30,7 @@ type Secrets struct {
 
 // Config of a Broker. Store and Client are needed; every other zero value is legal.
 type Config struct {
-	Store   Store
+	Store   store.Store
 	Client  *wechat.Client
 	Secrets Secrets
 
@@ -43,7 +44,7 @@ type Config struct {
 
 // Broker gives out tokens. It is safe for concurrent use; Close it before its Store.
 type Broker struct {
-	store   Store
+	store   store.Store
 	client  atomic.Pointer[wechat.Client]
 	secrets atomic.Pointer[Secrets]
 	before  time.Duration
@@ -104,7 +105,7 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	b.upkeep.start()
-	if w, ok := b.store.(Watcher); ok {
+	if w, ok := b.store.(store.Watcher); ok {
 		b.work.Go(func() { b.follow(w) })
 	}
 	return b, nil
@@ -281,7 +282,7 @@ func (b *Broker) obtain(ctx context.Context, appid string, stale wechat.Secret, 
 	kind := b.Kind(appid)
 	epoch := b.cache.epoch(appid)
 	raw, err := b.store.Load(ctx, accountKey(appid))
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return Token{}, storeFault(err)
 	}
 	acc, err := decodeAccount(raw)

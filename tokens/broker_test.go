@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"wxproxy/tokens"
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
 // slowStore lets a test hold a reader between the store and the cache.
 type slowStore struct {
-	tokens.Store
+	store.Store
 	loaded chan struct{} // said after a Load of hold
 	resume chan struct{}
 	hold   atomic.Pointer[string]
@@ -36,7 +37,7 @@ func (s *slowStore) Load(ctx context.Context, key string) ([]byte, error) {
 // A caller that was refused A0 must not join a look-up that is about to return A0.
 func TestRefusedDoesNotJoinLookUp(t *testing.T) {
 	_, client := newScript(t)
-	store := &slowStore{Store: tokens.NewMemoryStore(), loaded: make(chan struct{}), resume: make(chan struct{})}
+	store := &slowStore{Store: store.NewMemory(), loaded: make(chan struct{}), resume: make(chan struct{})}
 	stale := mustToken(t, authorized(t, store, client, nil), accountA).Value
 
 	b := newBroker(t, store, client, nil) // with an empty cache
@@ -59,7 +60,7 @@ func TestRefusedDoesNotJoinLookUp(t *testing.T) {
 
 func TestOneRenewalForAll(t *testing.T) {
 	s, client := newScript(t)
-	b := authorized(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, store.NewMemory(), client, nil)
 	stale := mustToken(t, b, accountA).Value
 	var wg sync.WaitGroup
 	got := make([]string, 500)
@@ -90,12 +91,12 @@ func TestOneRenewalForAll(t *testing.T) {
 // A restart asks WeChat for nothing while what is stored is good.
 func TestRestartFetchesNothing(t *testing.T) {
 	s, client := newScript(t)
-	store := tokens.NewMemoryStore()
-	b := authorized(t, store, client, nil)
+	st := store.NewMemory()
+	b := authorized(t, st, client, nil)
 	tok, comp := mustToken(t, b, accountA), mustToken(t, b, component)
 	b.Close(t.Context())
 	s.down.Store(true)
-	b = newBroker(t, store, client, nil)
+	b = newBroker(t, st, client, nil)
 	if again := mustToken(t, b, accountA); !again.Value.Equal(tok.Value) || again.Hit {
 		t.Error("another token after the restart, or a hit in an empty cache")
 	}
@@ -106,7 +107,7 @@ func TestRestartFetchesNothing(t *testing.T) {
 
 // failingStore loses what it is given from some point on.
 type failingStore struct {
-	tokens.Store
+	store.Store
 	fail atomic.Bool
 }
 
@@ -123,7 +124,7 @@ func (s *failingStore) Update(ctx context.Context, key string, fn func(context.C
 // What could not be saved is not used: after a crash it would be lost, and its refresh token with it.
 func TestSaveBeforeUse(t *testing.T) {
 	_, client := newScript(t)
-	store := &failingStore{Store: tokens.NewMemoryStore()}
+	store := &failingStore{Store: store.NewMemory()}
 	b := authorized(t, store, client, nil)
 	stale := mustToken(t, b, accountA).Value
 	store.fail.Store(true)
@@ -141,7 +142,7 @@ func TestSaveBeforeUse(t *testing.T) {
 func TestRenewalDown(t *testing.T) {
 	s, client := newScript(t)
 	var c clock
-	b := authorized(t, tokens.NewMemoryStore(), client, c.use)
+	b := authorized(t, store.NewMemory(), client, c.use)
 	good := mustToken(t, b, accountA).Value
 	s.down.Store(true)
 	c.forward(115 * time.Minute) // due, and good for five minutes
@@ -177,7 +178,7 @@ func TestBadTokenAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, client := newScript(t)
 			var c clock
-			b := authorized(t, tokens.NewMemoryStore(), client, c.use)
+			b := authorized(t, store.NewMemory(), client, c.use)
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if strings.HasSuffix(r.URL.Path, "api_authorizer_token") {
 					fmt.Fprint(w, body)
@@ -202,7 +203,7 @@ func TestBadTokenAnswers(t *testing.T) {
 func TestStorm(t *testing.T) {
 	s, client := newScript(t)
 	var c clock
-	b := authorized(t, tokens.NewMemoryStore(), client, c.use)
+	b := authorized(t, store.NewMemory(), client, c.use)
 	refuse := func() error {
 		_, err := b.Renew(t.Context(), accountA, mustToken(t, b, accountA).Value)
 		return err
@@ -238,7 +239,7 @@ func TestStorm(t *testing.T) {
 func TestRenewalAhead(t *testing.T) {
 	s, client := newScript(t)
 	s.life = 2 // renewed after 1.8 s at the latest
-	b := newBroker(t, tokens.NewMemoryStore(), client, nil)
+	b := newBroker(t, store.NewMemory(), client, nil)
 	putTicket(t, b)
 	if err := b.Authorize(t.Context(), accountB, codeOf(accountB, 1), time.Time{}, time.Unix(1000, 0)); err != nil {
 		t.Fatal(err)
@@ -260,7 +261,7 @@ func TestRenewalAhead(t *testing.T) {
 // An answer's refresh token is kept, an empty one never is.
 func TestRotation(t *testing.T) {
 	s, client := newScript(t)
-	b := authorized(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, store.NewMemory(), client, nil)
 	var sent []string
 	next := "rotated@1"
 	s.answer("api_authorizer_token", func(in map[string]any) (any, bool) {
@@ -281,7 +282,7 @@ func TestRotation(t *testing.T) {
 // The refresh token that WeChat holds is the way back when ours is refused.
 func TestRefreshTokenRecovered(t *testing.T) {
 	s, client := newScript(t)
-	b := authorized(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, store.NewMemory(), client, nil)
 	s.answer("api_authorizer_token", func(in map[string]any) (any, bool) {
 		return errcode(61023), in["authorizer_refresh_token"] != "held"
 	})
@@ -304,7 +305,7 @@ func TestRefreshTokenRecovered(t *testing.T) {
 // The component's token is refused in the middle of an account's renewal.
 func TestComponentRefused(t *testing.T) {
 	s, client := newScript(t)
-	b := authorized(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, store.NewMemory(), client, nil)
 	refusals := 0
 	s.answer("api_authorizer_token", func(map[string]any) (any, bool) {
 		refusals++
@@ -320,7 +321,7 @@ func TestComponentRefused(t *testing.T) {
 
 func TestOwnApp(t *testing.T) {
 	s, client := newScript(t)
-	b := newBroker(t, tokens.NewMemoryStore(), client, nil)
+	b := newBroker(t, store.NewMemory(), client, nil)
 	tok := mustToken(t, b, ownApp)
 	if tok.Kind != tokens.App || tok.Value.Reveal() != "Sfalse" {
 		t.Errorf("%v %s", tok.Kind, tok.Value.Reveal())
@@ -337,8 +338,8 @@ func TestOwnApp(t *testing.T) {
 // A waiter may leave; the renewal goes on for the others. Close waits for it.
 func TestWaitersAndClose(t *testing.T) {
 	s, client := newScript(t)
-	store := tokens.NewMemoryStore()
-	b := authorized(t, store, client, nil)
+	st := store.NewMemory()
+	b := authorized(t, st, client, nil)
 	stale := mustToken(t, b, accountA).Value
 	gate := make(chan struct{})
 	open := sync.OnceFunc(func() { close(gate) })
@@ -373,14 +374,14 @@ func TestWaitersAndClose(t *testing.T) {
 	if err := <-closed; err != nil {
 		t.Error(err)
 	}
-	if tok := mustToken(t, newBroker(t, store, client, nil), accountA); tok.Value.Equal(stale) {
+	if tok := mustToken(t, newBroker(t, st, client, nil), accountA); tok.Value.Equal(stale) {
 		t.Error("the renewal was lost")
 	}
 }
 
 func TestCachedAlloc(t *testing.T) {
 	_, client := newScript(t)
-	b := authorized(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, store.NewMemory(), client, nil)
 	eventually(t, func() bool { mustToken(t, b, accountA); _, ok := b.Cached(accountA); return ok })
 	if n := testing.AllocsPerRun(1000, func() { b.Cached(accountA) }); n >= 1 {
 		t.Errorf("%v allocations", n)
@@ -390,7 +391,7 @@ func TestCachedAlloc(t *testing.T) {
 func BenchmarkTokenHit(b *testing.B) {
 	srv := httptest.NewServer(&script{calls: map[string]int{}, life: 7200})
 	defer srv.Close()
-	br, err := tokens.New(tokens.Config{Store: tokens.NewMemoryStore(), Client: wechat.NewClient(srv.URL, nil), Secrets: secrets()})
+	br, err := tokens.New(tokens.Config{Store: store.NewMemory(), Client: wechat.NewClient(srv.URL, nil), Secrets: secrets()})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -41,7 +42,7 @@ func (b *Broker) exchangeFor(ctx context.Context, appid string, c *code) (done A
 	err = b.store.Update(ctx, accountKey(appid), func(ctx context.Context, raw []byte) ([]byte, error) {
 		// Whoever held the lock before us may have found the code to be of no use.
 		if left, err := b.loadCode(ctx, appid); err != nil || left == nil || left.Code != c.Code {
-			return Keep, err
+			return store.Keep, err
 		}
 		acc, err := decodeAccount(raw)
 		if err != nil {
@@ -52,10 +53,10 @@ func (b *Broker) exchangeFor(ctx context.Context, appid string, c *code) (done A
 		}
 		if acc.Code == secret.Fingerprint() && !acc.Gone {
 			done.AppID = appid // before a crash
-			return Keep, nil
+			return store.Keep, nil
 		}
 		if c.Created < max(acc.Authorized, acc.Revoked) {
-			return Keep, nil // overtaken
+			return store.Keep, nil // overtaken
 		}
 		grant, err := b.queryAuth(ctx, secret)
 		if err == nil && grant.AppID != appid {
@@ -65,11 +66,11 @@ func (b *Broker) exchangeFor(ctx context.Context, appid string, c *code) (done A
 			b.log.Warn("an authorization code is of no use", "account", appid, "error", err)
 			// Somebody else has spent it, or it came too late. The refresh token is WeChat's to tell.
 			if acc.Refresh != "" && !acc.Gone {
-				return Keep, b.forgetCode(ctx, appid, c.Code)
+				return store.Keep, b.forgetCode(ctx, appid, c.Code)
 			}
 			if grant, err = b.recover(ctx, appid); err != nil || grant.Refresh.IsEmpty() {
 				b.log.Error("the account has to authorize again", "account", appid, "error", err)
-				return Keep, b.forgetCode(ctx, appid, c.Code)
+				return store.Keep, b.forgetCode(ctx, appid, c.Code)
 			}
 		}
 		if err != nil {
@@ -95,7 +96,7 @@ func (b *Broker) recover(ctx context.Context, appid string) (wechat.Grant, error
 
 func (b *Broker) loadCode(ctx context.Context, appid string) (*code, error) {
 	raw, err := b.store.Load(ctx, codeKey(appid))
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
@@ -109,7 +110,7 @@ func (b *Broker) forgetCode(ctx context.Context, appid, spent string) error {
 	return b.store.Update(ctx, codeKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
 		c, err := decodeCode(raw)
 		if err != nil || c == nil || c.Code != spent {
-			return Keep, err
+			return store.Keep, err
 		}
 		return nil, nil
 	})

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -99,7 +100,7 @@ func (b *Broker) revoke(ctx context.Context, appid string, seen *account) error 
 	err := b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
 		if err != nil || acc == nil || acc.Gone || acc.Authorized != seen.Authorized || acc.Issued != seen.Issued {
-			return Keep, err
+			return store.Keep, err
 		}
 		acc.leave(0)
 		b.log.Warn("WeChat says that the account has withdrawn its authorization", "account", appid)

@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"wxproxy/tokens/store"
 )
 
 // follow keeps what is in memory in step with a store that other processes write to. While the store is away, what is in
 // memory goes on being used; it is compared when the store is back.
-func (b *Broker) follow(w Watcher) {
+func (b *Broker) follow(w store.Watcher) {
 	w.Watch(b.upkeep.ctx, func(keys []string) {
 		if keys == nil {
 			b.compareAll()
@@ -50,7 +52,7 @@ func (b *Broker) compare(appid string) {
 		switch {
 		case err == nil && same:
 			return
-		case err == nil, errors.Is(err, ErrCorrupt):
+		case err == nil, errors.Is(err, store.ErrCorrupt):
 			// Also where nothing was found in memory: what was put there a moment ago may not be visible yet.
 			b.cache.remove(appid)
 			return
@@ -90,7 +92,7 @@ func (b *Broker) emptied(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	for _, key := range []string{accountKey(component), ticketKey(component)} {
-		if _, err := b.store.Load(ctx, key); !errors.Is(err, ErrNotFound) {
+		if _, err := b.store.Load(ctx, key); !errors.Is(err, store.ErrNotFound) {
 			return false, err
 		}
 	}
@@ -108,7 +110,7 @@ func (b *Broker) restoreKeys() {
 			r, err := decodeSecret(raw)
 			if err != nil || r != nil {
 				other = r != nil && string(r.Key) != string(key)
-				return Keep, err
+				return store.Keep, err
 			}
 			return encode(&secretRecord{Version: recordVersion, Key: key}), nil
 		})

@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"wxproxy/tokens"
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
 // shared is a store of several processes, which can go away and be emptied.
 type shared struct {
-	tokens.Store
+	store.Store
 	away atomic.Bool
 
 	mu    sync.Mutex
@@ -29,7 +30,7 @@ type view struct {
 	everything bool
 }
 
-func newShared() *shared { return &shared{Store: tokens.NewMemoryStore()} }
+func newShared() *shared { return &shared{Store: store.NewMemory()} }
 
 func (s *shared) view() *view {
 	s.mu.Lock()
@@ -180,8 +181,8 @@ func TestAllFollow(t *testing.T) {
 // What a process has written itself stays in its memory.
 func TestOwnChangesStay(t *testing.T) {
 	_, client := newScript(t)
-	store := newShared()
-	v := store.view()
+	st := newShared()
+	v := st.view()
 	b := authorized(t, v, client, nil)
 	mustToken(t, b, accountA)
 	eventually(t, func() bool { return mustToken(t, b, accountA).Hit })
@@ -193,7 +194,7 @@ func TestOwnChangesStay(t *testing.T) {
 	v.heard(t)
 	eventually(t, func() bool { return mustToken(t, b, accountA).Hit })
 	for range 10 {
-		if err := v.Update(t.Context(), "account/"+accountA, func(context.Context, []byte) ([]byte, error) { return tokens.Keep, nil }); err != nil {
+		if err := v.Update(t.Context(), "account/"+accountA, func(context.Context, []byte) ([]byte, error) { return store.Keep, nil }); err != nil {
 			t.Fatal(err)
 		}
 		v.heard(t)
@@ -366,7 +367,7 @@ func TestCodeTakenOver(t *testing.T) {
 
 // losing loses a lock once: what the update brings comes too late.
 type losing struct {
-	tokens.Store
+	store.Store
 	armed   atomic.Bool
 	quicker func() // what somebody else does meanwhile
 }
@@ -381,13 +382,13 @@ func (l *losing) Update(ctx context.Context, key string, fn func(context.Context
 	}
 	_, _ = fn(ctx, old)
 	l.quicker()
-	return tokens.ErrLost
+	return store.ErrLost
 }
 
 // Who slept during its renewal takes what somebody else has got meanwhile, and nobody sees an error.
 func TestLockLost(t *testing.T) {
 	_, client := newScript(t)
-	store := &losing{Store: tokens.NewMemoryStore()}
+	store := &losing{Store: store.NewMemory()}
 	b := authorized(t, store, client, nil)
 	other := newBroker(t, store.Store, client, nil)
 	eventually(t, func() bool { return named(t, b) }) // nobody else writes the account now

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+
+	"wxproxy/tokens/store"
 )
 
-// Key gives [KeySize] random bytes that are made when they are first asked for, and kept in the store under
+// Key gives [store.KeySize] random bytes that are made when they are first asked for, and kept in the store under
 // name: all replicas get the same, also after a restart. What is signed with it stays good as long as the store.
 func (b *Broker) Key(ctx context.Context, name string) (key []byte, err error) {
 	err = b.store.Update(ctx, secretKey(name), func(_ context.Context, raw []byte) ([]byte, error) {
@@ -17,13 +19,13 @@ func (b *Broker) Key(ctx context.Context, name string) (key []byte, err error) {
 			return nil, err
 		}
 		if r != nil {
-			if len(r.Key) != KeySize {
-				return nil, fmt.Errorf("%w: the key %q is too short", ErrCorrupt, name)
+			if len(r.Key) != store.KeySize {
+				return nil, fmt.Errorf("%w: the key %q is too short", store.ErrCorrupt, name)
 			}
 			key = r.Key
-			return Keep, nil
+			return store.Keep, nil
 		}
-		key = make([]byte, KeySize)
+		key = make([]byte, store.KeySize)
 		rand.Read(key)
 		return encode(&secretRecord{Version: recordVersion, Key: key}), nil
 	})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wxproxy/tokens"
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -28,7 +29,7 @@ func TestBrowserAndPush(t *testing.T) {
 	for _, order := range []string{"browser first", "push first", "at once"} {
 		t.Run(order, func(t *testing.T) {
 			s, client := newScript(t)
-			b := newBroker(t, tokens.NewMemoryStore(), client, nil)
+			b := newBroker(t, store.NewMemory(), client, nil)
 			putTicket(t, b)
 			code := codeOf(accountA, 1000)
 			browser := func() {
@@ -75,7 +76,7 @@ func TestBrowserAndPush(t *testing.T) {
 // Both bring a code of their own, as WeChat does: the one that is exchanged last counts.
 func TestTwoCodes(t *testing.T) {
 	s, client := newScript(t)
-	b := newBroker(t, tokens.NewMemoryStore(), client, nil)
+	b := newBroker(t, store.NewMemory(), client, nil)
 	putTicket(t, b)
 	a, err := b.Exchange(t.Context(), codeOf(accountA, 1))
 	if err != nil || a.AppID != accountA || a.Name != "店 铺" {
@@ -95,7 +96,7 @@ func TestTwoCodes(t *testing.T) {
 // A code that WeChat refuses is told to the merchant, and harms nothing.
 func TestBadCode(t *testing.T) {
 	s, client := newScript(t)
-	b := authorized(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, store.NewMemory(), client, nil)
 	before := mustToken(t, b, accountA)
 	s.answer("api_query_auth", func(map[string]any) (any, bool) { return errcode(61010), true })
 	if _, err := b.Exchange(t.Context(), codeOf(accountA, 2)); wechat.Code(err) != 61010 {
@@ -113,7 +114,7 @@ func TestBadCode(t *testing.T) {
 // A code that somebody else has spent, of an account that nobody here knows: the refresh token is WeChat's to tell.
 func TestSpentElsewhere(t *testing.T) {
 	s, client := newScript(t)
-	b := newBroker(t, tokens.NewMemoryStore(), client, nil)
+	b := newBroker(t, store.NewMemory(), client, nil)
 	putTicket(t, b)
 	s.answer("api_query_auth", func(map[string]any) (any, bool) { return errcode(61009), true })
 	authorize(t, b, accountA, 1000)
@@ -124,7 +125,7 @@ func TestSpentElsewhere(t *testing.T) {
 
 func TestPreAuthCode(t *testing.T) {
 	_, client := newScript(t)
-	b := newBroker(t, tokens.NewMemoryStore(), client, nil)
+	b := newBroker(t, store.NewMemory(), client, nil)
 	if _, _, err := b.PreAuthCode(t.Context()); !errors.Is(err, tokens.ErrUnavailable) {
 		t.Errorf("without a ticket: %v", err)
 	}
@@ -154,7 +155,7 @@ func TestAuthorizationInDoubt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, client := newScript(t)
-			b := authorized(t, tokens.NewMemoryStore(), client, nil)
+			b := authorized(t, store.NewMemory(), client, nil)
 			s.knows(v.known)
 			s.answer("api_authorizer_token", func(in map[string]any) (any, bool) {
 				return errcode(v.code), in["authorizer_refresh_token"] != "another"
@@ -185,7 +186,7 @@ func TestAuthorizationInDoubt(t *testing.T) {
 // A call that is refused with 61003 has the account looked for, once for many refusals.
 func TestDoubt(t *testing.T) {
 	s, client := newScript(t)
-	b := authorized(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, store.NewMemory(), client, nil)
 	mustToken(t, b, accountA)
 	b.Doubt(accountA, 48001)
 	b.Doubt(unknown, 61003)
@@ -203,7 +204,7 @@ func TestDoubt(t *testing.T) {
 // An account whose push was lost is found when it is called for; strange appids cannot use up the quota.
 func TestDiscovered(t *testing.T) {
 	s, client := newScript(t)
-	b := newBroker(t, tokens.NewMemoryStore(), client, nil)
+	b := newBroker(t, store.NewMemory(), client, nil)
 	putTicket(t, b)
 	mustToken(t, b, accountB)
 	before := s.count("api_get_authorizer_info")
@@ -227,7 +228,7 @@ func TestRebuilt(t *testing.T) {
 	}
 	known["wx9999999999999999"] = listed{"", 1000} // authorized, and its code never exchanged
 	s.knows(known)
-	b := newBroker(t, tokens.NewMemoryStore(), client, nil)
+	b := newBroker(t, store.NewMemory(), client, nil)
 	putTicket(t, b)
 	eventually(t, func() bool { active, _, failing, _ := b.Accounts(); return active == 1234 && failing == 1 })
 	if n := s.count("api_get_authorizer_list"); n != 3 {
@@ -260,7 +261,7 @@ func past(t *testing.T) {
 func TestSync(t *testing.T) {
 	s, client := newScript(t)
 	s.knows(map[string]listed{accountA: {"refresh@" + accountA + "@1000", 1000}})
-	b := authorized(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, store.NewMemory(), client, nil)
 	eventually(t, func() bool { return s.count("api_get_authorizer_list") > 0 })
 	if _, err := b.Sync(t.Context()); err != nil { // the one at the first ticket is over
 		t.Fatal(err)
@@ -304,7 +305,7 @@ func TestSync(t *testing.T) {
 // A withdrawal that WeChat told of stands against a list that still shows the authorization before it.
 func TestWithdrawalOutlivesList(t *testing.T) {
 	s, client := newScript(t)
-	b := authorized(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, store.NewMemory(), client, nil)
 	if err := b.Withdraw(t.Context(), accountA, time.Unix(1500, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -325,7 +326,7 @@ func TestWithdrawalOutlivesList(t *testing.T) {
 func TestStartPush(t *testing.T) {
 	s, client := newScript(t)
 	var c clock
-	b := newBroker(t, tokens.NewMemoryStore(), client, func(cfg *tokens.Config) { c.use(cfg); cfg.Upkeep = 10 * time.Millisecond })
+	b := newBroker(t, store.NewMemory(), client, func(cfg *tokens.Config) { c.use(cfg); cfg.Upkeep = 10 * time.Millisecond })
 	for range 3 {
 		if _, err := b.Token(t.Context(), component); !errors.Is(err, tokens.ErrUnavailable) {
 			t.Fatal(err)
@@ -353,7 +354,7 @@ func TestStartPush(t *testing.T) {
 func TestQuota(t *testing.T) {
 	s, client := newScript(t)
 	var c clock
-	b := newBroker(t, tokens.NewMemoryStore(), client, c.use)
+	b := newBroker(t, store.NewMemory(), client, c.use)
 	s.answer("api_component_token", func(map[string]any) (any, bool) { return errcode(45009), true })
 	putTicket(t, b)
 	for range 20 {
@@ -377,7 +378,7 @@ func TestQuota(t *testing.T) {
 // What an operator sees and does.
 func TestOperator(t *testing.T) {
 	s, client := newScript(t)
-	b := authorized(t, tokens.NewMemoryStore(), client, nil)
+	b := authorized(t, store.NewMemory(), client, nil)
 	for i := range 25 {
 		if added, err := b.Import(t.Context(), fmt.Sprintf("wx%016d", i), wechat.NewSecret("imported")); err != nil || !added {
 			t.Fatal(added, err)
@@ -431,21 +432,21 @@ func second[T any](_ T, err error) error { return err }
 // A key is made once, and outlives the process.
 func TestKey(t *testing.T) {
 	_, client := newScript(t)
-	store := tokens.NewMemoryStore()
-	b := newBroker(t, store, client, nil)
+	st := store.NewMemory()
+	b := newBroker(t, st, client, nil)
 	var all sync.WaitGroup
 	got := make([]string, 20)
 	for i := range got {
 		all.Go(func() {
 			k, err := b.Key(context.Background(), "standin")
-			if err != nil || len(k) != tokens.KeySize {
+			if err != nil || len(k) != store.KeySize {
 				t.Error(err)
 			}
 			got[i] = string(k)
 		})
 	}
 	all.Wait()
-	again, err := newBroker(t, store, client, nil).Key(t.Context(), "standin")
+	again, err := newBroker(t, st, client, nil).Key(t.Context(), "standin")
 	for _, k := range got {
 		if k != string(again) || err != nil {
 			t.Fatal("another key", err)

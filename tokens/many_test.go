@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"wxproxy/tokens"
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
 // watched is a store that counts what is read by List, and can be told to fail.
 type watched struct {
-	tokens.Store
+	store.Store
 	read atomic.Int64
 	away atomic.Bool
 }
@@ -32,7 +32,7 @@ func (w *watched) List(ctx context.Context, prefix, after string, yield func(str
 // Page after page of very many accounts shows each once, and costs not much more than going through them once.
 func TestPagesOfVeryMany(t *testing.T) {
 	_, client := newScript(t)
-	store := &watched{Store: tokens.NewMemoryStore()}
+	store := &watched{Store: store.NewMemory()}
 	b := authorized(t, store, client, nil)
 	const n = 21_500
 	for i := range n {
@@ -72,7 +72,7 @@ func TestPagesOfVeryMany(t *testing.T) {
 func TestCensusWithoutStore(t *testing.T) {
 	_, client := newScript(t)
 	var c clock
-	store := &watched{Store: tokens.NewMemoryStore()}
+	store := &watched{Store: store.NewMemory()}
 	b := authorized(t, store, client, c.use)
 	eventually(t, func() bool { active, _, _, known := b.Accounts(); return active == 1 && known })
 	store.away.Store(true)

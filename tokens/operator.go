@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -206,7 +207,7 @@ func (b *Broker) revive(ctx context.Context, held wechat.Authorizer) error {
 	return b.store.Update(ctx, accountKey(held.AppID), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
 		if err != nil || acc == nil || !acc.Gone {
-			return Keep, err
+			return store.Keep, err
 		}
 		acc.admit(wechat.Grant{Refresh: held.Refresh}, acc.Revoked, b.now())
 		return encode(acc), nil
@@ -218,7 +219,7 @@ func (b *Broker) retryNow(ctx context.Context, appid string) error {
 	return b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
 		if err != nil || acc == nil || acc.RetryAt == 0 {
-			return Keep, err
+			return store.Keep, err
 		}
 		acc.RetryAt = 0
 		return encode(acc), nil
@@ -258,7 +259,7 @@ func (b *Broker) Import(ctx context.Context, appid string, refresh wechat.Secret
 			acc = newAccount(Authorizer)
 		}
 		if acc.Gone || acc.Refresh != "" {
-			return Keep, nil
+			return store.Keep, nil
 		}
 		added = true
 		acc.Refresh = refresh.Reveal()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -74,7 +75,7 @@ func (b *Broker) profile(ctx context.Context, appid string) (*account, error) {
 	err = b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
 		current, err := decodeAccount(raw)
 		if err != nil || current == nil || current.Gone {
-			return Keep, err
+			return store.Keep, err
 		}
 		current.Name, current.Type, current.Profiled = a.Name, a.Type, millis(b.now())
 		acc = current

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -130,10 +131,10 @@ func decode[T any](raw []byte, version func(*T) int) (*T, error) {
 	}
 	v := new(T)
 	if err := json.Unmarshal(raw, v); err != nil {
-		return nil, fmt.Errorf("%w: a record cannot be read", ErrCorrupt)
+		return nil, fmt.Errorf("%w: a record cannot be read", store.ErrCorrupt)
 	}
 	if n := version(v); n != recordVersion {
-		return nil, fmt.Errorf("%w: a record has format %d, this wxproxy knows %d: it was written by a newer one", ErrCorrupt, n, recordVersion)
+		return nil, fmt.Errorf("%w: a record has format %d, this wxproxy knows %d: it was written by a newer one", store.ErrCorrupt, n, recordVersion)
 	}
 	return v, nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -37,11 +38,11 @@ func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wecha
 		case why == aged && acc.usable(now) && now.Before(acc.due(appid, b.before)),
 			why != aged && acc.usable(now) && acc.Access != stale.Reveal():
 			out = acc // somebody was quicker
-			return Keep, nil
+			return store.Keep, nil
 		}
 		if wait := fromMillis(acc.RetryAt); now.Before(wait) {
 			result = &unavailable{reason: acc.Failure, retryAt: wait}
-			return Keep, nil
+			return store.Keep, nil
 		}
 		// The token was refused although it is good by our clock. A real expiry never waits here.
 		suspect := why == refused && acc.usable(now) && acc.Access == stale.Reveal()
@@ -50,7 +51,7 @@ func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wecha
 		}
 		if result = b.fetch(ctx, appid, kind, acc, stale); result != nil {
 			if errors.Is(result, errSilent) {
-				return Keep, nil
+				return store.Keep, nil
 			}
 			return encode(acc), nil
 		}
@@ -67,7 +68,7 @@ func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wecha
 	case errors.Is(err, ErrUnknownAccount), errors.Is(err, ErrThrottled):
 		return Token{}, err
 	case err != nil:
-		if errors.Is(err, ErrLost) {
+		if errors.Is(err, store.ErrLost) {
 			// While we slept somebody else took the lock, and may have renewed.
 			epoch := b.cache.epoch(appid)
 			if acc, loadErr := b.loadAccount(ctx, appid); loadErr == nil && acc.usable(b.now()) && acc.Access != stale.Reveal() {

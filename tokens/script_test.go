@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"wxproxy/tokens"
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -152,9 +153,9 @@ func secrets() tokens.Secrets {
 	return tokens.Secrets{Component: component, ComponentSecret: wechat.NewSecret("cs"), Apps: map[string]wechat.Secret{ownApp: wechat.NewSecret("as")}}
 }
 
-func newBroker(t *testing.T, store tokens.Store, client *wechat.Client, change func(*tokens.Config)) *tokens.Broker {
+func newBroker(t *testing.T, st store.Store, client *wechat.Client, change func(*tokens.Config)) *tokens.Broker {
 	t.Helper()
-	c := tokens.Config{Store: store, Client: client, CacheSize: 1000, Secrets: secrets()}
+	c := tokens.Config{Store: st, Client: client, CacheSize: 1000, Secrets: secrets()}
 	if change != nil {
 		change(&c)
 	}
@@ -167,9 +168,9 @@ func newBroker(t *testing.T, store tokens.Store, client *wechat.Client, change f
 }
 
 // authorized gives a broker with a ticket and one account.
-func authorized(t *testing.T, store tokens.Store, client *wechat.Client, change func(*tokens.Config)) *tokens.Broker {
+func authorized(t *testing.T, st store.Store, client *wechat.Client, change func(*tokens.Config)) *tokens.Broker {
 	t.Helper()
-	b := newBroker(t, store, client, change)
+	b := newBroker(t, st, client, change)
 	putTicket(t, b)
 	authorize(t, b, accountA, 1000)
 	return b

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -115,7 +116,7 @@ func (b *Broker) noteSync(ctx context.Context, change func(*synced) bool) error 
 			s = &synced{Version: recordVersion}
 		}
 		if !change(s) {
-			return Keep, nil
+			return store.Keep, nil
 		}
 		return encode(s), nil
 	})
@@ -170,7 +171,7 @@ func (b *Broker) adopt(ctx context.Context, l wechat.Authorizer, asked time.Time
 	err := b.store.Update(ctx, accountKey(l.AppID), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
 		if err != nil || acc.agrees(l, created, asked) {
-			return Keep, err
+			return store.Keep, err
 		}
 		switch {
 		case acc == nil:

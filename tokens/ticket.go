@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -77,7 +78,7 @@ func (b *Broker) startPush(ctx context.Context) {
 			t = &ticket{Version: recordVersion}
 		}
 		if now := b.now(); now.Sub(fromMillis(t.Asked)) < pushPause {
-			return Keep, nil
+			return store.Keep, nil
 		}
 		mine, t.Asked = true, millis(b.now())
 		return encode(t), nil
@@ -106,7 +107,7 @@ func (b *Broker) encourage(ctx context.Context, component string) {
 	_ = b.store.Update(ctx, accountKey(component), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
 		if err != nil || acc == nil || acc.ErrCode == wechat.CodeQuota {
-			return Keep, err
+			return store.Keep, err
 		}
 		acc.RetryAt = 0
 		if acc.NoTicket {
@@ -130,7 +131,7 @@ func (b *Broker) ticket(ctx context.Context) (wechat.Secret, error) {
 
 func (b *Broker) loadTicket(ctx context.Context) (*ticket, error) {
 	raw, err := b.store.Load(ctx, ticketKey(b.Component()))
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"wxproxy/tokens/redisstore"
+	"wxproxy/tokens/store/redis"
 	"wxproxy/wechat"
 )
 
@@ -157,7 +157,7 @@ func (c *checker) store() {
 	case url == "":
 		c.empty(key, `write "file:PATH", "redis://HOST:6379", or "memory:" for trials`)
 	case isRedis(url):
-		if err := redisstore.Check(url); err != nil {
+		if err := redis.Check(url); err != nil {
 			c.fault(key, "%v", err)
 		}
 		if c.cfg.Store.Key.IsEmpty() {

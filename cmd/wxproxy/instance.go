@@ -17,6 +17,7 @@ import (
 	"wxproxy/metrics"
 	"wxproxy/proxy"
 	"wxproxy/tokens"
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -26,7 +27,7 @@ type instance struct {
 	cfg     config // as it was at the start, or after the last good reload
 	watch   func(proxy.Call)
 	metrics *metrics.Metrics
-	store   tokens.Store
+	store   store.Store
 	broker  *tokens.Broker
 	keys    keys
 

@@ -12,8 +12,9 @@ import (
 
 	"wxproxy/proxy"
 	"wxproxy/tokens"
-	"wxproxy/tokens/boltstore"
-	"wxproxy/tokens/redisstore"
+	"wxproxy/tokens/store"
+	"wxproxy/tokens/store/bolt"
+	"wxproxy/tokens/store/redis"
 	"wxproxy/wechat"
 )
 
@@ -108,19 +109,19 @@ func appendRoots(pool *x509.CertPool, file string) (*x509.CertPool, error) {
 }
 
 // openStore opens what store.url names. The errors say what to do; warn is told what is no error.
-func openStore(ctx context.Context, cfg config, warn func(problem string)) (tokens.Store, error) {
+func openStore(ctx context.Context, cfg config, warn func(problem string)) (store.Store, error) {
 	if cfg.Store.URL == "memory:" {
-		return tokens.NewMemoryStore(), nil
+		return store.NewMemory(), nil
 	}
 	key, err := sealingKey(cfg.Store.Key) // nil: in a file beside the store
 	if err != nil {
 		return nil, fmt.Errorf("store.key: %w", err)
 	}
-	var s tokens.Store
+	var s store.Store
 	if isRedis(cfg.Store.URL) {
-		s, err = redisstore.OpenSealed(ctx, cfg.Store.URL, key, redisstore.Options{Warn: warn})
+		s, err = redis.OpenSealed(ctx, cfg.Store.URL, key, redis.Options{Warn: warn})
 	} else {
-		s, err = boltstore.OpenFile(ctx, strings.TrimPrefix(cfg.Store.URL, "file:"), key)
+		s, err = bolt.OpenFile(ctx, strings.TrimPrefix(cfg.Store.URL, "file:"), key)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store.url: %w", err)

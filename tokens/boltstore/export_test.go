@@ -1,4 +1,0 @@
-package boltstore
-
-// Guard is tested by itself: a disk that fails to deliver a page cannot be had in a test.
-var Guard = guard

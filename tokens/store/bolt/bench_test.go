@@ -1,0 +1,72 @@
+package bolt_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"wxproxy/tokens/store"
+)
+
+// record is about as long as that of an account.
+var record = make([]byte, 600)
+
+func filled(b *testing.B, n int) store.Store {
+	s := openFile(b, filepath.Join(b.TempDir(), "a.db"), nil)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { put(b, s, account(i), string(record)) })
+	}
+	all.Wait()
+	return s
+}
+
+func account(i int) string { return fmt.Sprintf("account/wx%016d", i) }
+
+func BenchmarkLoad(b *testing.B) {
+	s := filled(b, 10_000)
+	b.ReportAllocs()
+	var i atomic.Int64
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := s.Load(b.Context(), account(int(i.Add(7919)%10_000))); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func replace(context.Context, []byte) ([]byte, error) { return record, nil }
+
+func BenchmarkUpdate(b *testing.B) {
+	s := filled(b, 10_000)
+	for _, callers := range []int{1, 16, 500} {
+		b.Run(fmt.Sprint("callers=", callers), func(b *testing.B) {
+			var i atomic.Int64
+			var all sync.WaitGroup
+			for range callers {
+				all.Go(func() {
+					for n := int(i.Add(1)); n <= b.N; n = int(i.Add(1)) {
+						if err := s.Update(b.Context(), account(n%10_000), replace); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			all.Wait()
+		})
+	}
+}
+
+func BenchmarkList(b *testing.B) {
+	s := filled(b, 10_000)
+	for b.Loop() {
+		n := 0
+		if err := s.List(b.Context(), "account/", "", func(string, []byte) bool { n++; return true }); err != nil || n != 10_000 {
+			b.Fatal(n, err)
+		}
+	}
+}

@@ -1,0 +1,12 @@
+package store_test
+
+import (
+	"testing"
+
+	"wxproxy/tokens/store"
+	"wxproxy/tokens/store/storetest"
+)
+
+func TestMemoryStore(t *testing.T) {
+	storetest.Run(t, func(*testing.T) store.Store { return store.NewMemory() })
+}
