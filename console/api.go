@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wxproxy/tokens"
+	"wxproxy/wechat"
 )
 
 // The JSON that operators' programs read: names in snake_case, times as in RFC 3339, lengths of
@@ -45,7 +46,7 @@ func (s *state) accountRoute(u *url.URL) (route, bool) {
 	with := func(serve func(http.ResponseWriter, *http.Request, string) *fault) func(http.ResponseWriter, *http.Request) {
 		return func(w http.ResponseWriter, r *http.Request) {
 			f := badAppID
-			if isAppID(appid) {
+			if wechat.IsAppID(appid) {
 				f = serve(w, r, appid)
 			}
 			if f != nil {
@@ -63,19 +64,6 @@ func (s *state) accountRoute(u *url.URL) (route, bool) {
 }
 
 var badAppID = &fault{status: http.StatusBadRequest, msg: "this is no appid", hint: "an appid is wx and 16 lower-case letters or digits"}
-
-// isAppID: wx and 16 lower-case letters or digits.
-func isAppID(s string) bool {
-	if len(s) != 18 || s[:2] != "wx" {
-		return false
-	}
-	for _, ch := range []byte(s[2:]) {
-		if (ch < '0' || ch > '9') && (ch < 'a' || ch > 'z') {
-			return false
-		}
-	}
-	return true
-}
 
 // account is [tokens.Account] as JSON. The secrets of an account are told by their fingerprints, which
 // is enough to see whether two places have the same.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wxproxy/tokens"
+	"wxproxy/wechat"
 )
 
 // ErrQuestion, wrapped by what Config.Explain returns, is a question that makes no sense.
@@ -25,7 +26,7 @@ func (s *state) serveExplain(w http.ResponseWriter, r *http.Request) {
 
 func (s *state) answerExplain(w http.ResponseWriter, r *http.Request, appid, method, path, caller string) *fault {
 	switch {
-	case appid != "" && !isAppID(appid):
+	case appid != "" && !wechat.IsAppID(appid):
 		return badAppID
 	case path == "":
 		return &fault{status: http.StatusBadRequest, msg: "which path is to be explained?", hint: "path=/cgi-bin/…, percent-encoded, a query of its own included"}

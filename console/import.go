@@ -167,7 +167,7 @@ func (in *importer) entry(n int, raw []byte) error {
 	case err != nil:
 		in.fault(n, "", `this is no {"appid":"wx…","refresh_token":"…"}`)
 		return nil
-	case !isAppID(e.AppID):
+	case !wechat.IsAppID(e.AppID):
 		in.fault(n, "", "its appid is not wx and 16 lower-case letters or digits")
 		return nil
 	case e.RefreshToken.IsEmpty():

@@ -66,7 +66,7 @@ func (c *Client) Authorizer(ctx context.Context, component string, token Secret,
 	case i.Service.ID == 2:
 		kind = "service account"
 	}
-	return Authorizer{AppID: appid, Refresh: NewSecret(a.AuthorizationInfo.AuthorizerRefreshToken), Name: printable(i.NickName, 64), Type: kind}, err
+	return Authorizer{AppID: appid, Refresh: NewSecret(a.AuthorizationInfo.AuthorizerRefreshToken), Name: strings.TrimSpace(Sanitize(i.NickName, 64)), Type: kind}, err
 }
 
 // ListPage is the most that [Client.Authorizers] may be asked for; more is errcode 40170.

@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 )
 
 // ErrUnreachable: no usable answer came: no connection, broken off, too late, an HTTP
@@ -253,7 +252,7 @@ func (c *Client) post(ctx context.Context, path string, token Secret, in fields,
 		return fmt.Errorf("%w: it answered something that is not JSON", ErrUnreachable)
 	}
 	if code := FindErrCode(raw); code != 0 {
-		return &Error{Code: code, Msg: sanitize(out.ErrMsg, token, in)}
+		return &Error{Code: code, Msg: maskErrMsg(out.ErrMsg, token, in)}
 	}
 	return nil
 }
@@ -267,9 +266,9 @@ func withoutURL(err error) error {
 	return err
 }
 
-// sanitize makes an errmsg fit for logs: printable, short, and without anything secret that
-// we sent, should it be quoted back.
-func sanitize(msg string, token Secret, in fields) string {
+// maskErrMsg returns an errmsg that is safe to log: printable, short, and
+// without the secrets of the request, should WeChat quote them.
+func maskErrMsg(msg string, token Secret, in fields) string {
 	hide := func(s Secret) {
 		if !s.IsEmpty() {
 			msg = strings.ReplaceAll(msg, s.Reveal(), redacted)
@@ -281,20 +280,5 @@ func sanitize(msg string, token Secret, in fields) string {
 			hide(s)
 		}
 	}
-	return printable(msg, 200)
-}
-
-// printable makes text of WeChat's fit for a line of a log: without control characters, and of limit
-// characters at most.
-func printable(text string, limit int) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
-			return ' '
-		}
-		return r
-	}, text)
-	if r := []rune(text); len(r) > limit {
-		text = string(r[:limit]) + "…"
-	}
-	return strings.TrimSpace(text)
+	return Sanitize(msg, 200)
 }
