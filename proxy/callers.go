@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 
+	"wxproxy/proxy/standin"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -23,9 +24,6 @@ type Caller struct {
 	Rate      int               // calls a second; 0: no limit
 	Burst     int               // calls at once; 0: as many as Rate, 1 at least
 }
-
-// longestName bounds the name of a caller, which is in each of its stand-ins.
-const longestName = 64
 
 // identity is a Caller made ready to be asked. nil stands for everybody, where no callers are configured.
 type identity struct {
@@ -62,7 +60,7 @@ func newRoster(callers []Caller, old roster) (roster, error) {
 			id.rate = known.rate
 		}
 		switch {
-		case c.Name == "" || len(c.Name) > longestName:
+		case c.Name == "" || len(c.Name) > standin.MaxCallerName:
 			return r, errors.New("a caller needs a name, of 64 bytes at most")
 		case r.byName[c.Name] != nil:
 			return r, fmt.Errorf("there are two callers of the name %q", c.Name)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"wxproxy/proxy/standin"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -65,10 +66,10 @@ func (c *call) issueExchanged() *problem {
 		Refresh  string          `json:"authorizer_refresh_token"`
 		FuncInfo json.RawMessage `json:"func_info"`
 	}
-	standIn := c.s.signer.issue(accountStandIn, a.AppID, c.name(), c.now)
+	standIn := c.s.signer.Issue(standin.Account, a.AppID, c.name(), c.now)
 	return c.answer(struct {
 		Info info `json:"authorization_info"`
-	}{info{a.AppID, standIn, seconds(standInLife), keptRefreshToken, a.FuncInfo}})
+	}{info{a.AppID, standIn, seconds(standin.Lifetime), keptRefreshToken, a.FuncInfo}})
 }
 
 // exchangeProblem is what the caller is told of a code that could not be exchanged.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"strings"
+	"wxproxy/proxy/standin"
 
 	"github.com/valyala/fasthttp"
 )
@@ -88,7 +89,7 @@ type caller struct {
 	sized     bool // the caller sent a Content-Length
 
 	credentials credentials
-	standIn     standIn
+	standIn     standin.Token
 }
 
 // readHeaders appends to dst the headers that WeChat gets, each with its line end, as the caller spelled

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"testing"
 	"time"
+	"wxproxy/proxy/standin"
 
 	"github.com/valyala/fasthttp"
 )
@@ -24,9 +25,9 @@ func identified(tb testing.TB, header, value, query string) func() {
 		tb.Fatal(err)
 	}
 	s := testSettings()
-	s.roster, s.signer = r, newSigner(nil)
+	s.roster, s.signer = r, standin.NewSigner(nil)
 	if query == "stand-in" {
-		query = "access_token=" + s.signer.issue(accountStandIn, acc, "orders", time.Now()) + "&"
+		query = "access_token=" + s.signer.Issue(standin.Account, acc, "orders", time.Now()) + "&"
 	}
 	var cx fasthttp.RequestCtx
 	if header != "" {
@@ -94,7 +95,7 @@ func BenchmarkIdentify(b *testing.B) {
 	}
 	b.Run("nobody is asked", func(b *testing.B) {
 		s := testSettings()
-		s.signer = newSigner(nil)
+		s.signer = standin.NewSigner(nil)
 		var cx fasthttp.RequestCtx
 		uri := []byte("/" + acc + "/cgi-bin/message/custom/send?lang=zh_CN")
 		c := new(call)

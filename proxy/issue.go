@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"wxproxy/proxy/standin"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -72,7 +73,7 @@ func (c *call) issueOwn() *problem {
 	return c.answer(struct {
 		Token string `json:"access_token"`
 		Life  int    `json:"expires_in"`
-	}{standIn, seconds(standInLife)})
+	}{standIn, seconds(standin.Lifetime)})
 }
 
 // issueComponent answers api_component_token.
@@ -91,7 +92,7 @@ func (c *call) issueComponent() *problem {
 	return c.answer(struct {
 		Token string `json:"component_access_token"`
 		Life  int    `json:"expires_in"`
-	}{standIn, seconds(standInLife)})
+	}{standIn, seconds(standin.Lifetime)})
 }
 
 // issueAuthorizer answers api_authorizer_token. Whatever the refresh token: it is a placeholder, empty, or null.
@@ -125,7 +126,7 @@ func (c *call) issueAuthorizer() *problem {
 		Token   string `json:"authorizer_access_token"`
 		Life    int    `json:"expires_in"`
 		Refresh string `json:"authorizer_refresh_token"`
-	}{standIn, seconds(standInLife), keptRefreshToken})
+	}{standIn, seconds(standin.Lifetime), keptRefreshToken})
 }
 
 // byKey finds out who calls where the key is in the place of a secret. A key in a header, or a certificate, will
@@ -148,8 +149,8 @@ func (c *call) asComponent() *problem {
 	switch {
 	case c.shown.problem != nil:
 		return unusable(fetchAgain, "the component_access_token is a stand-in that is over, or that nobody here made")
-	case st.appid == nil:
-	case st.kind != componentStandIn:
+	case st.AppID == nil:
+	case st.Kind != standin.Component:
 		return unusable(fetchAgain, "the token is an account's, and this call needs the component's")
 	case c.who != nil && c.who != c.shown.who:
 		return errTwoKeys
@@ -200,9 +201,9 @@ func (c *call) standInOf(appid []byte) (string, error) {
 	if p := c.paced(); p != nil {
 		return "", p
 	}
-	kind := accountStandIn
+	kind := standin.Account
 	if bytes.Equal(appid, c.s.component) {
-		kind = componentStandIn
+		kind = standin.Component
 	} else {
 		ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
 		defer cancel()
@@ -211,7 +212,7 @@ func (c *call) standInOf(appid []byte) (string, error) {
 		}
 	}
 	c.now = time.Now()
-	return c.s.signer.issue(kind, string(appid), c.name(), c.now), nil
+	return c.s.signer.Issue(kind, string(appid), c.name(), c.now), nil
 }
 
 // name is whom a stand-in is made for, "" where nobody is asked.

@@ -64,7 +64,7 @@ func (c *call) identify() *problem {
 	switch {
 	case c.shown.problem != nil:
 		return c.shown.problem
-	case c.caller.standIn.appid != nil:
+	case c.caller.standIn.AppID != nil:
 		if who != nil && who != c.shown.who {
 			return errStandInUnknown // one that was given to another caller
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 
+	"wxproxy/proxy/standin"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -109,7 +110,7 @@ func (s *settings) whom(t target, c caller, e *wechat.Endpoint) ([]byte, *proble
 	}
 	login := e.ComponentAppID || e.Need == wechat.NeedSecret
 	// With the component's stand-in SDKs log the users of any account in.
-	if st := c.standIn.appid; st != nil && !(login && appid != nil && c.standIn.kind == componentStandIn) {
+	if st := c.standIn.AppID; st != nil && !(login && appid != nil && c.standIn.Kind == standin.Component) {
 		if appid != nil && !bytes.Equal(appid, st) && !bytes.Equal(appid, s.component) {
 			return nil, contradiction("the prefix or header", "the stand-in")
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"wxproxy/proxy/admission"
+	"wxproxy/proxy/standin"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -96,7 +97,7 @@ type settings struct {
 	defaultAppID []byte
 	table        *wechat.Table
 	roster       roster
-	signer       *signer
+	signer       *standin.Signer
 	exchange     func(context.Context, wechat.Secret) (tokens.Authorization, error)
 	doubt        func(appid string, errcode int)
 	upstream     *upstream
@@ -229,7 +230,7 @@ func (p *Proxy) Reconfigure(c Config) error {
 	case n != 0 && n < sha256.Size:
 		return fmt.Errorf("the key that signs stand-ins has %d bytes; it needs %d", n, sha256.Size)
 	default:
-		s.signer = newSigner(c.StandInKey)
+		s.signer = standin.NewSigner(c.StandInKey)
 	}
 	if p.settings.Store(s); old != nil {
 		old.upstream.close()

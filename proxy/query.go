@@ -1,5 +1,7 @@
 package proxy
 
+import "wxproxy/proxy/standin"
+
 // The caller's query is his: it goes on byte for byte, order, spelling and all. Only whole
 // parameters that carry a credential are cut out, and ours are put in front.
 
@@ -128,10 +130,10 @@ func appendWithout(dst, q []byte, drop param) []byte {
 func spellsStandIn(value []byte) bool {
 	if hasEscape(value) {
 		// Escaped it is up to three times as long, and longer ones are looked at as far.
-		var buf [3 * len(standInPrefix)]byte
+		var buf [3 * len(standin.Prefix)]byte
 		value = unescape(buf[:0], value[:min(len(value), len(buf))])
 	}
-	return isStandIn(value)
+	return standin.HasPrefix(value)
 }
 
 // lookup gives the decoded value of name in q. unique is false where it occurs with different

@@ -11,6 +11,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"wxproxy/proxy/standin"
 	"wxproxy/wechat"
 )
 
@@ -112,14 +113,14 @@ func (c *call) echoes(head []byte) bool {
 // standIn is what takes the place of a token in an answer: a stand-in where it is plain whose token it is and the caller may
 // have it, nil elsewhere.
 func (c *call) standIn(component bool, appid []byte) []byte {
-	kind := accountStandIn
+	kind := standin.Account
 	if component {
-		kind, appid = componentStandIn, c.s.component
+		kind, appid = standin.Component, c.s.component
 	}
 	if !isAppID(appid) || c.who.mayActFor(appid) != nil {
 		return nil
 	}
-	return []byte(c.s.signer.issue(kind, string(appid), c.name(), c.now))
+	return []byte(c.s.signer.Issue(kind, string(appid), c.name(), c.now))
 }
 
 // claim exchanges the code of an account that the call has registered: the caller gets it masked, and

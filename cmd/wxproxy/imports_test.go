@@ -20,8 +20,9 @@ func TestImports(t *testing.T) {
 		"wxproxy/tokens/store/redis":     {"wxproxy/tokens/store"},
 		"wxproxy/tokens/store/storetest": {"wxproxy/tokens/store"},
 
-		"wxproxy/proxy":           {"wxproxy/proxy/admission", "wxproxy/tokens", "wxproxy/wechat"},
+		"wxproxy/proxy":           {"wxproxy/proxy/admission", "wxproxy/proxy/standin", "wxproxy/tokens", "wxproxy/wechat"},
 		"wxproxy/proxy/admission": {},
+		"wxproxy/proxy/standin":   {},
 
 		"wxproxy/callback": {"wxproxy/tokens", "wxproxy/wechat"},
 		"wxproxy/console":  {"wxproxy/tokens", "wxproxy/wechat"},
