@@ -52,7 +52,7 @@ func TestUnreachable(t *testing.T) {
 // rights are those that docs/redis.md gives to a user of its own.
 func rights(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "redis.md"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "redis.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

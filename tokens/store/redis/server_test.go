@@ -39,7 +39,7 @@ func tool(t testing.TB, name string) string {
 	t.Helper()
 	folder := os.Getenv("WXPROXY_TOOLS")
 	if folder == "" {
-		folder = filepath.Join("..", "..", ".tools")
+		folder = filepath.Join("..", "..", "..", ".tools")
 	}
 	path, err := filepath.Abs(filepath.Join(folder, "usr", "bin", name))
 	if err != nil {
