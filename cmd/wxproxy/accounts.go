@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"wxproxy/cmd/wxproxy/internal/suggest"
 )
 
 // accountsCommand is `wxproxy accounts` with the command behind it.
@@ -56,8 +58,8 @@ func (c *accountsCommand) ParseFlags(args []string) error {
 	if strings.HasPrefix(name, "-") {
 		kind = "flag"
 	}
-	sentence := fmt.Sprintf("accounts has no %s %s", kind, quoted(name))
-	if near := nearest(strings.TrimLeft(name, "-"), names); near != "" {
+	sentence := fmt.Sprintf("accounts has no %s %s", kind, suggest.Quoted(name))
+	if near := suggest.Nearest(strings.TrimLeft(name, "-"), names); near != "" {
 		sentence += fmt.Sprintf(" (did you mean wxproxy accounts %s?)", near)
 	}
 	return &usageError{sentence: sentence, command: "accounts"}

@@ -8,6 +8,9 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"wxproxy/cmd/wxproxy/internal/config"
+	"wxproxy/cmd/wxproxy/internal/suggest"
 )
 
 // oneAccount is what the commands for one account share.
@@ -25,8 +28,8 @@ func (c *oneAccount) parse(fs *flags, args []string) error {
 	if err != nil {
 		return err
 	}
-	if c.appid = words[0]; !isAppID(c.appid) {
-		return fmt.Errorf("%s is no appid: an appid %s", quoted(c.appid), "is wx and 16 lower-case letters or digits")
+	if c.appid = words[0]; !config.IsAppID(c.appid) {
+		return fmt.Errorf("%s is no appid: an appid %s", suggest.Quoted(c.appid), "is wx and 16 lower-case letters or digits")
 	}
 	return c.admin.ready(c.env)
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode/utf16"
 
+	"wxproxy/cmd/wxproxy/internal/server"
+	"wxproxy/cmd/wxproxy/internal/suggest"
 	"wxproxy/wechat"
 )
 
@@ -100,12 +102,12 @@ func (a *adminClient) do(ctx context.Context, method, path string, query url.Val
 		if errors.As(err, &u) {
 			err = u.Err
 		}
-		return nil, fmt.Errorf("wxproxy does not answer at %s: %w; is it running? --admin takes another address", a.base, reasonOf(err))
+		return nil, fmt.Errorf("wxproxy does not answer at %s: %w; is it running? --admin takes another address", a.base, server.NetCause(err))
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
 	if err != nil {
-		return nil, fmt.Errorf("%s broke off in the middle of its answer: %w", a.base, reasonOf(err))
+		return nil, fmt.Errorf("%s broke off in the middle of its answer: %w", a.base, server.NetCause(err))
 	}
 	if resp.StatusCode != http.StatusOK {
 		return raw, a.refusal(resp, raw)
@@ -138,7 +140,7 @@ func (a *adminClient) refusal(resp *http.Response, raw []byte) error {
 }
 
 func (a *adminClient) stranger(resp *http.Response) error {
-	return fmt.Errorf("%s answered %s, but not in the way of wxproxy: is this its admin listener? --admin takes another address", a.base, shown(clipped(resp.Status)))
+	return fmt.Errorf("%s answered %s, but not in the way of wxproxy: is this its admin listener? --admin takes another address", a.base, shown(suggest.Clipped(resp.Status)))
 }
 
 // plainJSON is an answer as it may be printed: the same JSON on one line, with everything that a terminal would

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"wxproxy/cmd/wxproxy/internal/suggest"
 )
 
 // env is what a command sees of the outside.
@@ -113,12 +115,12 @@ func (p program) start(ctx context.Context, name string, args []string, e *env) 
 	if strings.HasPrefix(name, "-") {
 		kind = "flag"
 	}
-	sentence := fmt.Sprintf("there is no %s %s", kind, quoted(name))
+	sentence := fmt.Sprintf("there is no %s %s", kind, suggest.Quoted(name))
 	var names []string
 	for _, c := range p.commands {
 		names = append(names, c.name)
 	}
-	if near := nearest(strings.TrimLeft(name, "-"), names); near != "" {
+	if near := suggest.Nearest(strings.TrimLeft(name, "-"), names); near != "" {
 		sentence += fmt.Sprintf(" (did you mean wxproxy %s?)", near)
 	}
 	return &usageError{sentence: sentence}

@@ -50,6 +50,12 @@ type picky struct{}
 func (picky) ParseFlags([]string) error { return errors.New("picky needs a name") }
 func (picky) Run(context.Context) error { panic("BUG: run after wrong usage") }
 
+// noEnv is an environment without variables.
+func noEnv(string) (string, bool) { return "", false }
+
+// marker is in everything that must not be shown.
+const marker = "sEcReT"
+
 // workbench has some commands; tool ends with err.
 func workbench(err error) program {
 	return program{commands: []entry{
@@ -67,7 +73,7 @@ type ran struct {
 
 func (p program) try(ctx context.Context, args ...string) ran {
 	var out, errs bytes.Buffer
-	code := p.run(ctx, args, &env{stdout: &out, stderr: &errs, getenv: lookUp(nil)})
+	code := p.run(ctx, args, &env{stdout: &out, stderr: &errs, getenv: noEnv})
 	return ran{code, out.String(), errs.String()}
 }
 
@@ -155,7 +161,7 @@ func TestRunFailure(t *testing.T) {
 	}
 	f(errors.New("the port is in use"), 1, "wxproxy: the port is in use\n")
 	f(errors.Join(errors.New("one"), errors.New("two")), 1, "wxproxy: one\nwxproxy: two\n")
-	f(&configError{"f", []fault{{"a", "x"}, {"b", "y"}}}, 1, "wxproxy: f: a: x\nwxproxy: f: b: y\n")
+	f(errors.New("f: a: x\nf: b: y"), 1, "wxproxy: f: a: x\nwxproxy: f: b: y\n")
 	// What a terminal would obey does not reach it.
 	f(errors.New("a\x1b[31m\rb\x00\u009b1m\n"), 1, "wxproxy: a [31m b  1m\n")
 	f(io.ErrClosedPipe, 1, "wxproxy: io: read/write on closed pipe\n")

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"time"
 
+	"wxproxy/cmd/wxproxy/internal/config"
+	"wxproxy/cmd/wxproxy/internal/server"
 	"wxproxy/sandbox"
 	"wxproxy/wechat"
 )
@@ -34,7 +35,7 @@ func (c *demoCommand) ParseFlags(args []string) error {
 	}
 	for name, addr := range map[string]string{"proxy": c.proxy, "callback": c.callback, "admin": c.admin, "sandbox": c.sandbox} {
 		// Everybody who reaches a demo may call, and expire, and look on.
-		if !isLoopback(addr) {
+		if !config.IsLoopback(addr) {
 			return fmt.Errorf("--%s must be a loopback address, such as 127.0.0.1:8080", name)
 		}
 	}
@@ -59,22 +60,22 @@ func (c *demoCommand) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", c.sandbox)
+	ln, err := server.Listen("--sandbox", c.sandbox)
 	if err != nil {
-		return fmt.Errorf("--sandbox: cannot listen on %s: %w", c.sandbox, reasonOf(err))
+		return err
 	}
-	server := newSandboxServer(wx)
-	go server.Serve(ln)
-	defer server.Close()
+	wxServer := newSandboxServer(wx)
+	go wxServer.Serve(ln)
+	defer wxServer.Close()
 
-	in, err := open(ctx, c.config(folder), slog.New(stage), stage.call)
+	srv, err := server.Open(ctx, c.config(folder), server.Options{Version: version, Log: slog.New(stage), Watch: stage.call})
 	if err != nil {
 		return fmt.Errorf("%w (demo takes other addresses: see wxproxy demo --help)", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan error, 1)
-	go func() { done <- in.run(ctx) }()
+	go func() { done <- srv.Run(ctx) }()
 
 	if err := c.prepare(ctx, wx, stage); err != nil {
 		stop()
@@ -86,9 +87,9 @@ func (c *demoCommand) Run(ctx context.Context) (err error) {
 }
 
 // config is what an operator would write, for the sandbox.
-func (c *demoCommand) config(folder string) config {
-	cfg := defaultConfig()
-	cfg.Component = componentConfig{
+func (c *demoCommand) config(folder string) config.Config {
+	cfg := config.Default()
+	cfg.Component = config.Component{
 		AppID: sandbox.DefaultComponentAppID, AppSecret: wechat.NewSecret(sandbox.DefaultComponentSecret),
 		MessageToken: wechat.NewSecret(sandbox.DefaultMessageToken), MessageKey: wechat.NewSecret(sandbox.DefaultEncodingAESKey),
 	}
@@ -132,7 +133,7 @@ func (c *demoCommand) known(ctx context.Context, appid string) error {
 		}
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
-			return fmt.Errorf("the proxy does not answer: %w", reasonOf(err))
+			return fmt.Errorf("the proxy does not answer: %w", server.NetCause(err))
 		}
 		resp.Body.Close()
 		if resp.StatusCode == http.StatusOK {

@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"wxproxy/cmd/wxproxy/internal/config"
+	"wxproxy/cmd/wxproxy/internal/suggest"
 )
 
 // explainCommand is `wxproxy explain`.
@@ -31,17 +34,17 @@ func (c *explainCommand) ParseFlags(args []string) error {
 	c.appid, c.method, c.path = words[0], strings.ToUpper(words[1]), words[2]
 	if c.appid == "-" {
 		c.appid = ""
-	} else if !isAppID(c.appid) {
+	} else if !config.IsAppID(c.appid) {
 		return notAppID(c.appid)
 	}
 	if !strings.HasPrefix(c.path, "/") && !strings.HasPrefix(c.path, "http://") && !strings.HasPrefix(c.path, "https://") {
-		return fmt.Errorf("%s is no path: it begins with a slash", quoted(c.path))
+		return fmt.Errorf("%s is no path: it begins with a slash", suggest.Quoted(c.path))
 	}
 	return c.admin.ready(c.env)
 }
 
 func notAppID(s string) error {
-	return fmt.Errorf("%s is no appid: an appid is wx and 16 lower-case letters or digits, or - for none", quoted(s))
+	return fmt.Errorf("%s is no appid: an appid is wx and 16 lower-case letters or digits, or - for none", suggest.Quoted(s))
 }
 
 // explanation is what the admin listener tells.

@@ -10,6 +10,9 @@ import (
 	"net/http"
 	"os"
 	"strings"
+
+	"wxproxy/cmd/wxproxy/internal/config"
+	"wxproxy/cmd/wxproxy/internal/suggest"
 )
 
 // accountsImportCommand is `wxproxy accounts import`.
@@ -67,7 +70,7 @@ func (c *accountsImportCommand) Run(ctx context.Context) error {
 	if c.file != "-" {
 		f, err := os.Open(c.file)
 		if err != nil {
-			return fmt.Errorf("cannot read %s: %w", quoted(c.file), reasonOfFile(err))
+			return fmt.Errorf("cannot read %s: %w", suggest.Quoted(c.file), reasonOfFile(err))
 		}
 		defer f.Close()
 		in, name = f, shown(c.file)
@@ -107,7 +110,7 @@ func reasonOfFile(err error) error {
 func (c *accountsImportCommand) take(ctx context.Context, line int, appid, refresh string) error {
 	c.done.Read++
 	switch {
-	case !isAppID(appid):
+	case !config.IsAppID(appid):
 		// Not quoted: where columns are mixed up the token stands in its place.
 		c.refuse(line, "", "the appid is not wx and 16 lower-case letters or digits")
 		return nil

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -21,7 +20,6 @@ import (
 	"time"
 
 	"wxproxy/console"
-	"wxproxy/proxy"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -299,7 +297,7 @@ func TestForgetInterrupted(t *testing.T) {
 	done := make(chan int)
 	go func() {
 		done <- program{commands: commands}.run(ctx, []string{"accounts", "forget", plainAccount, "--admin", d.url},
-			&env{stdout: &out, stderr: &errs, stdin: read, terminal: true, getenv: lookUp(nil)})
+			&env{stdout: &out, stderr: &errs, stdin: read, terminal: true, getenv: noEnv})
 	}()
 	eventually(t, func() bool { return strings.Contains(errs.String(), "[y/N]") })
 	cancel()
@@ -582,37 +580,5 @@ func TestAccountsHelp(t *testing.T) {
 		if got := p.try(t.Context(), "accounts", sub.name, "--nothing"); got.code != 2 || got.out != "" || !strings.Contains(got.errors, "--nothing") {
 			t.Errorf("%s: %+v", sub.name, got)
 		}
-	}
-}
-
-// What the console is told is what the proxy decides.
-func TestInstanceExplains(t *testing.T) {
-	p, err := proxy.New(proxy.Config{Component: "wxcccccccccccccccc", Upstream: "http://127.0.0.1:1",
-		Routes: []wechat.Endpoint{{Path: "/cgi-bin/new/*", Need: wechat.NeedComponent, Parameter: wechat.ComponentAccessToken}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	in := &instance{proxy: p}
-	f := func(appid, path, caller, want string) {
-		t.Helper()
-		e, err := in.explain(appid, "GET", path, caller)
-		b, _ := json.Marshal(e)
-		if err != nil || string(b) != want {
-			t.Errorf("%s: %v\n%s\nwant\n%s", path, err, b, want)
-		}
-	}
-	f(accountA, "/cgi-bin/user/info", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/cgi-bin/user/info","forwarded_path":"/cgi-bin/user/info","credential":"authorizer","parameter":"access_token",`+
-		`"holder":"wxaaaaaaaaaaaaaaaa","rule":{"path":"*","source":"default"},"removes":["access_token","component_access_token","secret"]}`)
-	f("", "/cgi-bin/new/x?a=b", "orders", `{"appid":"","method":"GET","path":"/cgi-bin/new/x","forwarded_path":"/cgi-bin/new/x","credential":"component","parameter":"component_access_token",`+
-		`"holder":"wxcccccccccccccccc","rule":{"path":"/cgi-bin/new/*","source":"route"},"removes":["access_token","component_access_token","secret"],`+
-		`"caller":{"name":"orders","allowed":true,"reason":"no caller is configured: calls need no key, and everybody who reaches the proxy listener may make them"}}`)
-	f(accountA, "/sns/jscode2session", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/sns/jscode2session","forwarded_path":"/sns/component/jscode2session","credential":"component","parameter":"component_access_token",`+
-		`"holder":"wxcccccccccccccccc","rule":{"path":"/sns/jscode2session","source":"table"},"adds":["appid","component_appid"],"removes":["access_token","component_access_token","component_appid","secret"]}`)
-	f(accountA, "/cgi-bin/clear_quota/v2", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/cgi-bin/clear_quota/v2","credential":"refused","rule":{"path":"/cgi-bin/clear_quota/v2","source":"table"},`+
-		`"refusal":{"status":403,"error":"wxproxy: this path is not forwarded: needs the account's secret; /cgi-bin/clear_quota does the same with a token","hint":"callers have no need of it"}}`)
-	f("", "/sns/userinfo", "", `{"appid":"","method":"GET","path":"/sns/userinfo","forwarded_path":"/sns/userinfo","credential":"none","rule":{"path":"/sns/*","source":"table"},"removes":["secret"],`+
-		`"note":"what the caller sends as a token is an end user's, and passes as it is"}`)
-	if _, err := in.explain("", "G T", "/a", ""); !errors.Is(err, console.ErrQuestion) {
-		t.Error(err)
 	}
 }

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
+	"wxproxy/cmd/wxproxy/internal/server"
 	"wxproxy/sandbox"
 )
 
@@ -36,13 +36,13 @@ func (c *sandboxCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", c.listen)
+	ln, err := server.Listen("--listen", c.listen)
 	if err != nil {
-		return fmt.Errorf("--listen: cannot listen on %s: %w", c.listen, reasonOf(err))
+		return err
 	}
-	server := newSandboxServer(wx)
+	srv := newSandboxServer(wx)
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(ln) }()
+	go func() { failed <- srv.Serve(ln) }()
 	fmt.Fprintf(c.env.stdout, `sandbox WeChat on http://%s, control page http://%[1]s/sandbox/
 
 [component] for config.toml:
@@ -65,10 +65,10 @@ and [proxy] upstream = "http://%[1]s"
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if err := server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if err := srv.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return server.Close()
+	return srv.Close()
 }
 
 // newSandboxServer gives the sandbox limits that suit a test partner.

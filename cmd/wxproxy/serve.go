@@ -11,6 +11,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"wxproxy/cmd/wxproxy/internal/config"
+	"wxproxy/cmd/wxproxy/internal/server"
 )
 
 // serveCommand is `wxproxy serve`.
@@ -28,31 +31,31 @@ func (c *serveCommand) ParseFlags(args []string) error {
 }
 
 func (c *serveCommand) Run(ctx context.Context) error {
-	cfg, warnings, err := loadConfig(c.config, c.env.getenv)
+	cfg, warnings, err := config.Load(c.config, c.env.getenv)
 	if err != nil {
 		return err
 	}
 	var level slog.LevelVar
-	log := newLog(c.env.stderr, cfg.Log, &level)
+	log := server.NewLog(c.env.stderr, cfg.Log, &level)
 	warn(log, warnings)
 	// Taken before anything is open: a reload that comes early waits instead of ending the process.
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	in, err := open(ctx, cfg, log, nil)
+	srv, err := server.Open(ctx, cfg, server.Options{Version: version, Log: log})
 	if err != nil {
 		return err
 	}
 	done := make(chan error, 1)
-	go func() { done <- in.run(ctx) }()
+	go func() { done <- srv.Run(ctx) }()
 	for {
 		select {
 		case err := <-done:
 			return err
 		case <-hup:
-			cfg, warnings, err := loadConfig(c.config, c.env.getenv)
+			cfg, warnings, err := config.Load(c.config, c.env.getenv)
 			if err == nil {
-				err = in.reload(cfg)
+				err = srv.Reload(cfg)
 			}
 			if err != nil {
 				// One line for each fault; the running configuration stays.
@@ -61,16 +64,16 @@ func (c *serveCommand) Run(ctx context.Context) error {
 				}
 				continue
 			}
-			setLevel(cfg.Log, &level)
+			server.SetLevel(cfg.Log, &level)
 			warn(log, warnings)
 			log.Info("the configuration was read again")
 		}
 	}
 }
 
-func warn(log *slog.Logger, warnings []warning) {
+func warn(log *slog.Logger, warnings []config.Warning) {
 	for _, w := range warnings {
-		log.Warn("configuration", "key", w.key, "problem", w.problem)
+		log.Warn("configuration", "key", w.Key, "problem", w.Problem)
 	}
 }
 
@@ -90,26 +93,18 @@ func (c *checkCommand) ParseFlags(args []string) error {
 
 // Run says all that is wrong with the configuration, and then whether the store opens with it.
 func (c *checkCommand) Run(ctx context.Context) error {
-	cfg, warnings, err := loadConfig(c.config, c.env.getenv)
+	cfg, warnings, err := config.Load(c.config, c.env.getenv)
 	if err != nil {
 		return err
 	}
 	for _, w := range warnings {
 		fmt.Fprintf(c.env.stdout, "warning: %s: %s\n", c.config, w)
 	}
-	if _, err := newParts(cfg); err != nil {
+	warn := func(problem string) {
+		fmt.Fprintf(c.env.stdout, "warning: %s: store.url: %s\n", c.config, problem)
+	}
+	if err := server.Check(ctx, cfg, warn); err != nil {
 		return fmt.Errorf("%s: %w", c.config, err)
-	}
-	store, err := openStore(ctx, cfg, func(problem string) { fmt.Fprintf(c.env.stdout, "warning: %s: store.url: %s\n", c.config, problem) })
-	if err != nil {
-		return fmt.Errorf("%s: %w", c.config, err)
-	}
-	if err := store.Ping(ctx); err != nil {
-		store.Close()
-		return fmt.Errorf("%s: store.url: %w", c.config, err)
-	}
-	if err := store.Close(); err != nil {
-		return fmt.Errorf("%s: store.url: %w", c.config, err)
 	}
 	_, err = fmt.Fprintf(c.env.stdout, "%s: good; the store opens\n", c.config)
 	return err
@@ -141,7 +136,7 @@ func (c *healthCommand) Run(ctx context.Context) error {
 	client := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{}).DialContext}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("%s does not answer: %w", c.admin, reasonOf(err))
+		return fmt.Errorf("%s does not answer: %w", c.admin, server.NetCause(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"crypto/sha256"
@@ -17,7 +17,7 @@ func (c *checker) callers() {
 		c.callerName(block+".name", caller.Name, names, i+1)
 		c.callerKey(block+".key_sha256", caller.KeySHA256, keys, i+1)
 		c.allowed("caller", block+".appids", caller.AppIDs, func(s string) string {
-			if !isAppID(s) {
+			if !IsAppID(s) {
 				return badAppID
 			}
 			return ""
@@ -59,7 +59,7 @@ func (c *checker) callerKey(key, digest string, first map[[sha256.Size]byte]int,
 		}
 		return
 	}
-	b, err := keyDigest(digest)
+	b, err := Caller{KeySHA256: digest}.KeyDigest()
 	switch {
 	case err != nil:
 		c.fault(key, "is no SHA-256; %s: what is wanted is not the key itself", form)
@@ -72,9 +72,9 @@ func (c *checker) callerKey(key, digest string, first map[[sha256.Size]byte]int,
 	}
 }
 
-// keyDigest decodes key_sha256; "" gives zero, which is no key's.
-func keyDigest(s string) (b [sha256.Size]byte, err error) {
-	raw, err := hex.DecodeString(s)
+// KeyDigest decodes key_sha256; "" gives zero, which is no key's.
+func (c Caller) KeyDigest() (b [sha256.Size]byte, err error) {
+	raw, err := hex.DecodeString(c.KeySHA256)
 	if err == nil && len(raw) != 0 && len(raw) != len(b) {
 		err = hex.ErrLength
 	}
@@ -105,13 +105,13 @@ func badLimit(path string) string {
 		return problem
 	}
 	first, _, _ := strings.Cut(path[1:], "/")
-	if isAppID(first) {
+	if IsAppID(first) {
 		return "begins with an appid; write the path as WeChat gets it, without one, and the accounts in appids"
 	}
 	return ""
 }
 
-func (c *checker) callerRate(block string, caller callerConfig) {
+func (c *checker) callerRate(block string, caller Caller) {
 	const most = 1_000_000 // more than one process can do
 	switch {
 	case caller.Rate < 0 || caller.Rate > most:

@@ -1,9 +1,11 @@
-package main
+package config
 
 import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"wxproxy/cmd/wxproxy/internal/suggest"
 )
 
 // expander replaces ${NAME} by an environment variable and ${file:PATH} by a file's content,
@@ -68,7 +70,7 @@ func (x *expander) lookUp(inside string) (value, problem string) {
 		}
 		b, err := x.readFile(path)
 		if err != nil {
-			return "", fmt.Sprintf("the file %s cannot be read: %v; make it, and readable for wxproxy", quoted(path), err)
+			return "", fmt.Sprintf("the file %s cannot be read: %v; make it, and readable for wxproxy", suggest.Quoted(path), err)
 		}
 		// Editors and echo end files with a line break, which belongs to no secret.
 		return strings.TrimSpace(string(b)), ""
@@ -79,7 +81,7 @@ func (x *expander) lookUp(inside string) (value, problem string) {
 	// Set and empty is a value: whether a key may be empty is for the checks.
 	value, set := x.getenv(inside)
 	if !set {
-		return "", fmt.Sprintf("the environment variable %s is not set; set it, or write $${ for a literal ${", clipped(inside))
+		return "", fmt.Sprintf("the environment variable %s is not set; set it, or write $${ for a literal ${", suggest.Clipped(inside))
 	}
 	return value, ""
 }
@@ -88,7 +90,7 @@ func (x *expander) lookUp(inside string) (value, problem string) {
 // of its values are single lines of text.
 func (x *expander) spend(value string) (problem string) {
 	if x.left -= len(value); x.left < 0 {
-		return fmt.Sprintf("variables and files amount to more than %v in all; name smaller ones", size(expansionLimit))
+		return fmt.Sprintf("variables and files amount to more than %v in all; name smaller ones", Size(expansionLimit))
 	}
 	if p := notText(value); p != "" {
 		return "what its ${…} stands for " + p

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"crypto/tls"
@@ -20,12 +20,12 @@ import (
 func (c *checker) proxy() {
 	p := c.cfg.Proxy
 	anonymous := len(c.cfg.Callers) == 0 && !c.faulty("caller")
-	if c.address("proxy.listen", p.Listen) && !isLoopback(p.Listen) && anonymous && !p.AllowAnonymous {
+	if c.address("proxy.listen", p.Listen) && !IsLoopback(p.Listen) && anonymous && !p.AllowAnonymous {
 		c.fault("proxy.listen", "is %s, which other machines may reach, and nobody is asked for a key; add [[caller]] blocks (wxproxy key NAME makes one), "+
 			"or write \"127.0.0.1:8080\", or allow_anonymous = true in [proxy] where the network keeps strangers away", c.shown("proxy.listen", p.Listen))
 	}
 	if p.AllowAnonymous && !anonymous {
-		c.warnings = append(c.warnings, warning{"proxy.allow_anonymous", "changes nothing: with [[caller]] blocks every call needs a key; remove one or the other"})
+		c.warnings = append(c.warnings, Warning{"proxy.allow_anonymous", "changes nothing: with [[caller]] blocks every call needs a key; remove one or the other"})
 	}
 	c.upstream("proxy.upstream", p.Upstream)
 	if p.UpstreamCAFile != "" {
@@ -35,11 +35,11 @@ func (c *checker) proxy() {
 	// Longer than any upload takes; beyond it somebody has mistaken the unit.
 	const longest = 10 * time.Minute
 	if d := time.Duration(p.Timeout); d <= 0 || d > longest {
-		c.fault("proxy.timeout", `is %v; write more than 0 and at most %v, such as "60s"`, p.Timeout, duration(longest))
+		c.fault("proxy.timeout", `is %v; write more than 0 and at most %v, such as "60s"`, p.Timeout, Duration(longest))
 	}
 	// Bodies are held whole in memory, because a refused call is sent again: a limit above that would
 	// be none.
-	const smallest, largest = size(1 << 10), size(1 << 30)
+	const smallest, largest = Size(1 << 10), Size(1 << 30)
 	if p.MaxRequestBody < smallest || p.MaxRequestBody > largest {
 		c.fault("proxy.max_request_body", `is %v; write a size from %v to %v, such as "32MiB"`, p.MaxRequestBody, smallest, largest)
 	}
@@ -60,7 +60,7 @@ func (c *checker) proxy() {
 func (c *checker) defaultAppID(key, appid string) {
 	switch {
 	case appid == "":
-	case !isAppID(appid):
+	case !IsAppID(appid):
 		c.fault(key, "%s", badAppID)
 	case c.cfg.Component.AppID == "" && !c.faulty("component.appid") && !c.knowsApp(appid):
 		c.fault(key, "is no account of this configuration; add an [[app]] block for it, or fill in [component]")
@@ -83,7 +83,7 @@ func (c *checker) callback() {
 func (c *checker) admin() {
 	a := c.cfg.Admin
 	c.plain("admin.key", a.Key)
-	if !c.address("admin.listen", a.Listen) || isLoopback(a.Listen) || !a.Key.IsEmpty() || a.AllowAnonymous || c.faulty("admin.key") {
+	if !c.address("admin.listen", a.Listen) || IsLoopback(a.Listen) || !a.Key.IsEmpty() || a.AllowAnonymous || c.faulty("admin.key") {
 		return
 	}
 	c.fault("admin.listen", "is %s, which other machines may reach, and nobody is asked for a key; set key in [admin], "+
@@ -131,16 +131,16 @@ func (c *checker) ports() {
 	}
 }
 
-// isLoopback reports whether addr, HOST:PORT, can be reached from this machine only. No host,
+// IsLoopback reports whether addr, HOST:PORT, can be reached from this machine only. No host,
 // 0.0.0.0 and every name but localhost count as reachable from others.
-func isLoopback(addr string) bool {
+func IsLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
-	return err == nil && isLoopbackHost(host)
+	return err == nil && IsLoopbackHost(host)
 }
 
-// isLoopbackHost is the same for a host alone. It asks no name server: the answer would depend on when
+// IsLoopbackHost is the same for a host alone. It asks no name server: the answer would depend on when
 // it was asked.
-func isLoopbackHost(host string) bool {
+func IsLoopbackHost(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}
@@ -167,8 +167,8 @@ func (c *checker) upstream(key, s string) {
 		return
 	}
 	u, ok := c.baseURL(key, s, "https://api.weixin.qq.com")
-	if ok && u.Scheme == "http" && !isLoopbackHost(u.Hostname()) {
-		c.warnings = append(c.warnings, warning{key, "is plain http to another machine: every token and secret travels in the clear; write https, unless that machine stands beside this one"})
+	if ok && u.Scheme == "http" && !IsLoopbackHost(u.Hostname()) {
+		c.warnings = append(c.warnings, Warning{key, "is plain http to another machine: every token and secret travels in the clear; write https, unless that machine stands beside this one"})
 	}
 }
 
@@ -190,7 +190,7 @@ func (c *checker) baseURL(key, s, example string) (*url.URL, bool) {
 // publicURL wants TLS in front of whatever merchants' browsers bring: authorization codes. Only a trial on one
 // machine, against a sandbox, does without.
 func (c *checker) publicURL(key, s string) {
-	if u, ok := c.baseURL(key, s, "https://wx.example.com"); ok && u.Scheme == "http" && !isLoopbackHost(u.Hostname()) {
+	if u, ok := c.baseURL(key, s, "https://wx.example.com"); ok && u.Scheme == "http" && !IsLoopbackHost(u.Hostname()) {
 		c.fault(key, "is plain http, in which authorization codes would travel in the clear; write https, with TLS ended in front of the callback listener")
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"encoding/base64"
@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"wxproxy/cmd/wxproxy/internal/suggest"
 	"wxproxy/tokens/store/redis"
 	"wxproxy/wechat"
 )
@@ -19,11 +20,11 @@ type checker struct {
 	*decoded
 	readFile func(path string) ([]byte, error)
 	found    []fault
-	warnings []warning
+	warnings []Warning
 }
 
 // check gives all faults of d, those of reading first, and what the operator should be warned of.
-func check(d *decoded, readFile func(string) ([]byte, error)) ([]fault, []warning) {
+func check(d *decoded, readFile func(string) ([]byte, error)) ([]fault, []Warning) {
 	c := &checker{decoded: d, readFile: readFile}
 	c.component()
 	c.proxy()
@@ -53,15 +54,15 @@ func (c *checker) fault(key, problem string, args ...any) {
 // be a secret that got into the wrong place.
 func (c *checker) shown(key, value string) string {
 	if written, ok := c.written[key]; ok {
-		return quoted(written)
+		return suggest.Quoted(written)
 	}
-	return quoted(value)
+	return suggest.Quoted(value)
 }
 
 // empty says that a key is needed, and what for.
 func (c *checker) empty(key, why string) {
 	if written, ok := c.written[key]; ok {
-		c.fault(key, "is empty, as what %s stands for is; %s", quoted(written), why)
+		c.fault(key, "is empty, as what %s stands for is; %s", suggest.Quoted(written), why)
 		return
 	}
 	c.fault(key, "is empty; %s", why)
@@ -83,7 +84,7 @@ func (c *checker) component() {
 	}
 	if m.AppID == "" {
 		// A value that could not be read is no value, but its writer meant to have a component.
-		stray := slices.ContainsFunc(c.faults, func(f fault) bool { return strings.HasPrefix(f.key, "component.") })
+		stray := slices.ContainsFunc(c.faults, func(f fault) bool { return strings.HasPrefix(f.Key, "component.") })
 		for _, s := range secrets {
 			stray = stray || !s.value.IsEmpty()
 		}
@@ -93,7 +94,7 @@ func (c *checker) component() {
 		case len(c.cfg.Apps) == 0 && !c.faulty("app"):
 			c.empty("component.appid", "nothing is configured that calls could be made for: fill in [component], or add an [[app]] block (wxproxy demo needs no configuration)")
 		}
-	} else if !isAppID(m.AppID) {
+	} else if !IsAppID(m.AppID) {
 		c.fault("component.appid", "%s", badAppID)
 	}
 	for _, s := range secrets {
@@ -135,12 +136,12 @@ const sealingKeySize = 32
 
 var errSealingKey = errors.New("is not the base64 of 32 bytes; make one with: openssl rand -base64 32")
 
-// sealingKey decodes store.key. No key gives nil: the store then makes its own.
-func sealingKey(s wechat.Secret) ([]byte, error) {
-	if s.IsEmpty() {
+// SealingKey decodes store.key. No key gives nil: the store then makes its own.
+func (s Store) SealingKey() ([]byte, error) {
+	if s.Key.IsEmpty() {
 		return nil, nil
 	}
-	b, err := base64.StdEncoding.DecodeString(s.Reveal())
+	b, err := base64.StdEncoding.DecodeString(s.Key.Reveal())
 	if err != nil || len(b) != sealingKeySize {
 		return nil, errSealingKey
 	}
@@ -156,7 +157,7 @@ func (c *checker) store() {
 	switch {
 	case url == "":
 		c.empty(key, `write "file:PATH", "redis://HOST:6379", or "memory:" for trials`)
-	case isRedis(url):
+	case IsRedis(url):
 		if err := redis.Check(url); err != nil {
 			c.fault(key, "%v", err)
 		}
@@ -171,13 +172,13 @@ func (c *checker) store() {
 	case !isFile && url != "memory:":
 		c.fault(key, `is of no kind that wxproxy knows; write "file:PATH", "redis://HOST:6379", or "memory:" for trials`)
 	}
-	if _, err := sealingKey(c.cfg.Store.Key); err != nil {
+	if _, err := c.cfg.Store.SealingKey(); err != nil {
 		c.fault("store.key", "%v", err)
 	}
 }
 
-// isRedis: in one of its forms, such as rediss+sentinel://.
-func isRedis(url string) bool {
+// IsRedis: in one of its forms, such as rediss+sentinel://.
+func IsRedis(url string) bool {
 	scheme, _, _ := strings.Cut(url, ":")
 	scheme, _, _ = strings.Cut(scheme, "+")
 	return scheme == "redis" || scheme == "rediss"
@@ -188,7 +189,7 @@ func isRedis(url string) bool {
 func (c *checker) tokens() {
 	const longest = 2 * time.Hour // the life of a token at WeChat
 	if d := time.Duration(c.cfg.Tokens.RenewBefore); d <= 0 || d >= longest {
-		c.fault("tokens.renew_before", `is %v; write more than 0 and less than 2h, which is how long a token lives, such as "10m"`, duration(d))
+		c.fault("tokens.renew_before", `is %v; write more than 0 and less than 2h, which is how long a token lives, such as "10m"`, Duration(d))
 	}
 	const few, many = 100, 100_000_000
 	if n := c.cfg.Tokens.CacheSize; n < few || n > many {
@@ -224,7 +225,7 @@ func (c *checker) apps() {
 		switch {
 		case a.AppID == "":
 			c.empty(key, "fill in the account's appid, or remove the block")
-		case !isAppID(a.AppID):
+		case !IsAppID(a.AppID):
 			c.fault(key, "%s", badAppID)
 		// One appid is one account: with two secrets nobody could tell whose token a call gets.
 		case a.AppID == c.cfg.Component.AppID:
@@ -244,11 +245,11 @@ func (c *checker) apps() {
 
 // knowsApp reports whether there is an [[app]] block for appid.
 func (c *checker) knowsApp(appid string) bool {
-	return slices.ContainsFunc(c.cfg.Apps, func(a appConfig) bool { return a.AppID == appid })
+	return slices.ContainsFunc(c.cfg.Apps, func(a App) bool { return a.AppID == appid })
 }
 
-// isAppID: what WeChat calls an appid.
-func isAppID(s string) bool { return appID.MatchString(s) }
+// IsAppID: what WeChat calls an appid.
+func IsAppID(s string) bool { return appID.MatchString(s) }
 
 var appID = regexp.MustCompile(`^wx[0-9a-z]{16}$`)
 

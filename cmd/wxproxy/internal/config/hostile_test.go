@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -11,8 +11,8 @@ import (
 )
 
 // parseText parses with an environment of its own and without a file system.
-func parseText(text string) (config, []warning, error) {
-	return parseConfig("f", []byte(text), sources{
+func parseText(text string) (Config, []Warning, error) {
+	return parse("f", []byte(text), sources{
 		getenv:   lookUp(map[string]string{"SECRET": marker, "EMPTY": "", "NUL": "\x00", "BINARY": "\xff"}),
 		readFile: func(path string) ([]byte, error) { return []byte(" " + marker + path + "\n"), nil },
 	})
@@ -49,7 +49,7 @@ func TestConfigHostile(t *testing.T) {
 func TestConfigExpandsWithinBounds(t *testing.T) {
 	large := []byte(strings.Repeat("x", fileLimit))
 	text := "callback.return_to = [" + strings.Repeat(`"${file:x}",`, 100) + "]"
-	_, _, err := parseConfig("f", []byte(text), sources{readFile: func(string) ([]byte, error) { return large, nil }})
+	_, _, err := parse("f", []byte(text), sources{readFile: func(string) ([]byte, error) { return large, nil }})
 	if err == nil || !strings.Contains(err.Error(), "callback.return_to[17]: variables and files amount to more than 16MiB in all") ||
 		strings.Contains(err.Error(), "callback.return_to[16]: variables") {
 		t.Errorf("%.500s", fmt.Sprint(err))
@@ -63,14 +63,14 @@ func TestReadFileBounds(t *testing.T) {
 		if err := os.WriteFile(path, make([]byte, n), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if b, err := readFile(path); !errors.Is(err, want) || err == nil && len(b) != n {
+		if b, err := ReadFile(path); !errors.Is(err, want) || err == nil && len(b) != n {
 			t.Errorf("%d bytes: %d, %v", n, len(b), err)
 		}
 	}
 	f(0, nil)
 	f(fileLimit, nil)
 	f(fileLimit+1, errFileTooLarge)
-	if _, err := readFile(os.DevNull); !errors.Is(err, errNoFile) {
+	if _, err := ReadFile(os.DevNull); !errors.Is(err, errNoFile) {
 		t.Errorf("a device: %v", err)
 	}
 }
@@ -78,8 +78,8 @@ func TestReadFileBounds(t *testing.T) {
 // FuzzConfig: nothing panics; what is said names the file, is printable text, one fault a line, and
 // shows nothing of what variables and files hold; what is accepted passes the checks again.
 func FuzzConfig(f *testing.F) {
-	files, _ := filepath.Glob("testdata/config/*.toml")
-	for _, file := range append(files, filepath.Join("..", "..", "config.example.toml")) {
+	files, _ := filepath.Glob("testdata/*.toml")
+	for _, file := range append(files, filepath.Join("..", "..", "..", "..", "config.example.toml")) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			f.Fatal(err)

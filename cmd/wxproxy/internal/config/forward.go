@@ -1,12 +1,10 @@
-package main
+package config
 
 import (
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
-
-	"wxproxy/callback"
 )
 
 // forwards checks who gets messages and events. Blocks are counted from 1; the first that fits decides. Addresses are
@@ -15,7 +13,7 @@ func (c *checker) forwards() {
 	for i, f := range c.cfg.Forwards {
 		block := fmt.Sprintf("forward[%d]", i+1)
 		c.allowed("forward", block+".appids", f.AppIDs, func(s string) string {
-			if !isAppID(s) {
+			if !IsAppID(s) {
 				return badAppID
 			}
 			return ""
@@ -53,16 +51,8 @@ func (c *checker) unreached(i int, block string) {
 	f := c.cfg.Forwards[i]
 	for j, earlier := range c.cfg.Forwards[:i] {
 		if covers(earlier.AppIDs, f.AppIDs) && covers(earlier.Events, f.Events) && len(f.AppIDs) > 0 && len(f.Events) > 0 {
-			c.warnings = append(c.warnings, warning{block, fmt.Sprintf("forward[%d] covers it and comes first, and only the first that fits is asked; put this block in front, or remove it", j+1)})
+			c.warnings = append(c.warnings, Warning{block, fmt.Sprintf("forward[%d] covers it and comes first, and only the first that fits is asked; put this block in front, or remove it", j+1)})
 			return
 		}
 	}
-}
-
-// forwardsOf are the blocks as the callback listener takes them.
-func forwardsOf(cfg config) (list []callback.Forward) {
-	for _, f := range cfg.Forwards {
-		list = append(list, callback.Forward{AppIDs: f.AppIDs, Events: f.Events, URL: f.URL})
-	}
-	return list
 }

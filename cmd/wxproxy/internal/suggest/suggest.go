@@ -1,4 +1,4 @@
-package main
+package suggest
 
 import (
 	"strconv"
@@ -6,26 +6,26 @@ import (
 	"unicode/utf8"
 )
 
-// quoteLimit bounds what is quoted of anything that somebody wrote, in bytes.
-const quoteLimit = 100
+// QuoteLimit bounds what is quoted of anything that somebody wrote, in bytes.
+const QuoteLimit = 100
 
-// quoted shows what somebody wrote: on one line, without control characters, not too long.
-func quoted(s string) string { return strconv.Quote(clipped(s)) }
+// Quoted shows what somebody wrote: on one line, without control characters, not too long.
+func Quoted(s string) string { return strconv.Quote(Clipped(s)) }
 
-// clipped cuts s where it gets too long to be read.
-func clipped(s string) string {
-	if len(s) <= quoteLimit {
+// Clipped cuts s where it gets too long to be read.
+func Clipped(s string) string {
+	if len(s) <= QuoteLimit {
 		return s
 	}
-	end := quoteLimit
+	end := QuoteLimit
 	for end > 0 && !utf8.RuneStart(s[end]) {
 		end--
 	}
 	return s[:end] + "…"
 }
 
-// nearest finds the name that somebody meant who wrote s, "" where none is near.
-func nearest(s string, names []string) string {
+// Nearest finds the name that somebody meant who wrote s, "" where none is near.
+func Nearest(s string, names []string) string {
 	// Beyond that nobody has mistyped a name of ours, and comparing would take long.
 	const longest = 40
 	if s == "" || len(s) > longest {

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"encoding"
@@ -8,11 +8,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"wxproxy/cmd/wxproxy/internal/suggest"
 )
 
 // decoded is a configuration that was read, but not checked.
 type decoded struct {
-	cfg config
+	cfg Config
 	// written is what stands in the file for the strings that had a ${…} in them, by key.
 	written map[string]string
 	faults  []fault
@@ -38,7 +40,7 @@ func (d *decoded) fault(key, problem string, args ...any) {
 // decode puts the values of tree over the defaults. It goes on after a fault, so that the operator
 // sees all of them.
 func decode(tree map[string]any, from sources) *decoded {
-	d := &decoded{cfg: defaultConfig(), written: map[string]string{}, unread: map[string]bool{}}
+	d := &decoded{cfg: Default(), written: map[string]string{}, unread: map[string]bool{}}
 	w := &walk{decoded: d, expand: &expander{sources: from, left: expansionLimit}}
 	w.table("", tree, reflect.ValueOf(&d.cfg).Elem())
 	return d
@@ -51,8 +53,8 @@ type walk struct {
 }
 
 var (
-	durationType = reflect.TypeFor[duration]()
-	sizeType     = reflect.TypeFor[size]()
+	durationType = reflect.TypeFor[Duration]()
+	sizeType     = reflect.TypeFor[Size]()
 )
 
 // table fills the fields of a struct in their order, and reports the keys that have no field.
@@ -220,12 +222,12 @@ func (w *walk) wrong(key string, v any, want string) {
 // unknown reports a key that does not exist, and which one was meant, if that can be told.
 func (w *walk) unknown(path, name string, known []string) {
 	key := join(path, name)
-	if near := nearest(name, known); near != "" {
+	if near := suggest.Nearest(name, known); near != "" {
 		w.fault(key, "there is no such key; did you mean %s?", join(path, near))
 		return
 	}
 	// A key below the wrong [table], or above all of them.
-	for _, elsewhere := range keysOf("", reflect.TypeFor[config]()) {
+	for _, elsewhere := range keysOf("", reflect.TypeFor[Config]()) {
 		if strings.HasSuffix(elsewhere, "."+name) {
 			w.fault(key, "there is no such key; did you mean %s?", elsewhere)
 			return
@@ -254,8 +256,8 @@ func keysOf(path string, t reflect.Type) []string {
 
 // join puts a key behind the path of its table, in quotes where TOML wants them.
 func join(path, name string) string {
-	if !bare.MatchString(name) || len(name) > quoteLimit {
-		name = quoted(name)
+	if !bare.MatchString(name) || len(name) > suggest.QuoteLimit {
+		name = suggest.Quoted(name)
 	}
 	if path == "" {
 		return name

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"errors"
@@ -14,14 +14,14 @@ import (
 
 // about is what the console says of the program. The store is named by its kind: its URL can hold a
 // password.
-func (in *instance) about() console.About {
-	kind, _, _ := strings.Cut(in.cfg.Store.URL, ":")
-	return console.About{Version: version, GoVersion: runtime.Version(), Store: kind}
+func (s *Server) about() console.About {
+	kind, _, _ := strings.Cut(s.cfg.Store.URL, ":")
+	return console.About{Version: s.version, GoVersion: runtime.Version(), Store: kind}
 }
 
 // explain answers the console with what the proxy would decide, and for a caller with what it might do.
-func (in *instance) explain(appid, method, path, caller string) (console.Explanation, error) {
-	e, err := in.proxy.Explain(appid, method, path)
+func (s *Server) explain(appid, method, path, caller string) (console.Explanation, error) {
+	e, err := s.proxy.Explain(appid, method, path)
 	if errors.Is(err, proxy.ErrQuestion) {
 		return console.Explanation{}, fmt.Errorf("%w: %w", console.ErrQuestion, err)
 	}
@@ -43,7 +43,7 @@ func (in *instance) explain(appid, method, path, caller string) (console.Explana
 		out.Note = "what the caller sends as a token is an end user's, and passes as it is"
 	}
 	if caller != "" {
-		allowed, reason := in.proxy.Permission(caller, appid, method, path)
+		allowed, reason := s.proxy.Permission(caller, appid, method, path)
 		out.Caller = &console.Verdict{Name: caller, Allowed: allowed, Reason: reason}
 	}
 	return out, nil

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -35,7 +35,7 @@ func (c *checker) reached(i int, key string) {
 			c.fault(key, "is that of route[%d] too; remove one of the blocks", j+1)
 			return
 		case isPrefix && strings.HasPrefix(path, prefix):
-			c.warnings = append(c.warnings, warning{key, fmt.Sprintf("route[%d] covers it and comes first; put this block in front, or remove it", j+1)})
+			c.warnings = append(c.warnings, Warning{key, fmt.Sprintf("route[%d] covers it and comes first; put this block in front, or remove it", j+1)})
 			return
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"crypto/ecdsa"
@@ -55,7 +55,7 @@ func testEnv(tb testing.TB) map[string]string {
 // TestConfigSentences reads every file of testdata/config and compares all that is said of it with the
 // comments at its end: "# want: …" is a fault, "# warn: …" a warning.
 func TestConfigSentences(t *testing.T) {
-	files, err := filepath.Glob("testdata/config/*.toml")
+	files, err := filepath.Glob("testdata/*.toml")
 	if err != nil || len(files) < 100 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
@@ -72,7 +72,7 @@ func TestConfigSentences(t *testing.T) {
 					want = append(want, strings.TrimSpace(line))
 				}
 			}
-			_, warnings, err := loadConfig(file, lookUp(vars))
+			_, warnings, err := Load(file, lookUp(vars))
 			if err != nil {
 				for line := range strings.SplitSeq(err.Error(), "\n") {
 					if strings.Contains(line, marker) {

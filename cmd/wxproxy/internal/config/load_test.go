@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -16,14 +16,14 @@ import (
 // Every key gets where it belongs, through every kind of value.
 func TestLoadConfigValues(t *testing.T) {
 	vars := testEnv(t)
-	cfg, warnings, err := loadConfig("testdata/config/ok-all.toml", lookUp(vars))
+	cfg, warnings, err := Load("testdata/ok-all.toml", lookUp(vars))
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
 	cert := filepath.Join(vars["DIR"], "cert.pem")
-	if want := (proxyConfig{
+	if want := (Proxy{
 		Listen: "[::1]:18080", Upstream: "https://sh.api.weixin.qq.com:8443/", UpstreamCAFile: cert, DefaultAppID: "wx1111111111111111",
-		Timeout: duration(10 * time.Minute), MaxRequestBody: 1024, TLSCertFile: cert, TLSKeyFile: filepath.Join(vars["DIR"], "key.pem"),
+		Timeout: Duration(10 * time.Minute), MaxRequestBody: 1024, TLSCertFile: cert, TLSKeyFile: filepath.Join(vars["DIR"], "key.pem"),
 	}); cfg.Proxy != want {
 		t.Errorf("proxy %+v", cfg.Proxy)
 	}
@@ -33,16 +33,16 @@ func TestLoadConfigValues(t *testing.T) {
 	if cfg.Admin.Key.Reveal() != vars["APPSECRET"] {
 		t.Errorf("admin key %q", cfg.Admin.Key.Reveal())
 	}
-	if key, err := sealingKey(cfg.Store.Key); err != nil || len(key) != 32 || cfg.Store.URL != "memory:" {
+	if key, err := cfg.Store.SealingKey(); err != nil || len(key) != 32 || cfg.Store.URL != "memory:" {
 		t.Errorf("store %+v, key of %d bytes, %v", cfg.Store, len(key), err)
 	}
-	if want := (tokensConfig{RenewBefore: duration(119 * time.Minute), CacheSize: 100_000_000}); cfg.Tokens != want {
+	if want := (Tokens{RenewBefore: Duration(119 * time.Minute), CacheSize: 100_000_000}); cfg.Tokens != want {
 		t.Errorf("tokens %+v", cfg.Tokens)
 	}
-	if want := (logConfig{Level: "debug", Format: "json"}); cfg.Log != want {
+	if want := (Log{Level: "debug", Format: "json"}); cfg.Log != want {
 		t.Errorf("log %+v", cfg.Log)
 	}
-	if want := []routeConfig{
+	if want := []Route{
 		{"/cgi-bin/new/call", "account", "access_token"},
 		{"/cgi-bin/new/*", "refuse", "component_access_token"},
 		{"/*", "none", "access_token"},
@@ -52,7 +52,7 @@ func TestLoadConfigValues(t *testing.T) {
 	if len(cfg.Apps) != 1 || cfg.Apps[0].AppID != "wx0123456789abcdef" || cfg.Apps[0].AppSecret.Reveal() != marker+"0123456789" {
 		t.Errorf("apps %+v", cfg.Apps)
 	}
-	cfg, _, err = loadConfig("testdata/config/ok-component.toml", lookUp(nil))
+	cfg, _, err = Load("testdata/ok-component.toml", lookUp(nil))
 	m := cfg.Component
 	if err != nil || m.AppID != "wx00000000000000aa" || m.AppSecret.Reveal() == "" || m.MessageToken.Reveal() == "" || len(m.MessageKey.Reveal()) != 43 || !m.PreviousMessageKey.Equal(m.MessageKey) {
 		t.Errorf("component %+v, %v", m, err)
@@ -61,16 +61,16 @@ func TestLoadConfigValues(t *testing.T) {
 
 // A configuration that is refused leaves nothing to be used by mistake.
 func TestLoadConfigRefused(t *testing.T) {
-	cfg, warnings, err := loadConfig("testdata/config/all-at-once.toml", lookUp(nil))
-	var all *configError
-	if !errors.As(err, &all) || len(all.faults) < 10 || warnings != nil || !reflect.DeepEqual(cfg, config{}) {
+	cfg, warnings, err := Load("testdata/all-at-once.toml", lookUp(nil))
+	var all *Error
+	if !errors.As(err, &all) || len(all.faults) < 10 || warnings != nil || !reflect.DeepEqual(cfg, Config{}) {
 		t.Errorf("%+v, %v, %v", cfg, warnings, err)
 	}
 }
 
 // A secret shows under no verb, wherever the configuration is printed.
 func TestConfigPrintsNoSecret(t *testing.T) {
-	cfg, _, err := loadConfig("testdata/config/ok-all.toml", lookUp(testEnv(t)))
+	cfg, _, err := Load("testdata/ok-all.toml", lookUp(testEnv(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestLoadConfigUnreadable(t *testing.T) {
 		huge:                            "cannot be read: it has more than 1MiB",
 		"a\x00b":                        "cannot be read: invalid argument",
 	} {
-		if _, _, err := loadConfig(path, lookUp(nil)); err == nil || err.Error() != path+": "+want {
+		if _, _, err := Load(path, lookUp(nil)); err == nil || err.Error() != path+": "+want {
 			t.Errorf("%q: %v", path, err)
 		}
 	}
@@ -116,7 +116,7 @@ func TestLoadConfigFromPipe(t *testing.T) {
 		_, err := io.WriteString(w, "\ufeff[[app]]\r\nappid = \"wx0123456789abcdef\"\r\nappsecret = \"s\"\r\n")
 		wrote <- errors.Join(err, w.Close())
 	}()
-	cfg, _, err := loadConfig(fmt.Sprintf("/dev/fd/%d", r.Fd()), lookUp(nil))
+	cfg, _, err := Load(fmt.Sprintf("/dev/fd/%d", r.Fd()), lookUp(nil))
 	if err := <-wrote; err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestLoadConfigFromPipe(t *testing.T) {
 func TestIsLoopback(t *testing.T) {
 	f := func(addr string, want bool) {
 		t.Helper()
-		if got := isLoopback(addr); got != want {
+		if got := IsLoopback(addr); got != want {
 			t.Errorf("%q: %v", addr, got)
 		}
 	}

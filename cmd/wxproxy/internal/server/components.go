@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"strings"
 
+	"wxproxy/callback"
+	"wxproxy/cmd/wxproxy/internal/config"
 	"wxproxy/proxy"
 	"wxproxy/tokens"
 	"wxproxy/tokens/store"
@@ -18,9 +20,9 @@ import (
 	"wxproxy/wechat"
 )
 
-// parts are what a configuration becomes before it is joined: everything that can fail without
+// components are what a configuration becomes before it is joined: everything that can fail without
 // anything being open.
-type parts struct {
+type components struct {
 	secrets tokens.Secrets
 	client  *wechat.Client
 	crypts  []*wechat.Crypt // current key, then the previous one
@@ -30,8 +32,8 @@ type parts struct {
 	tls     *tls.Config    // of the proxy listener; nil: plain
 }
 
-func newParts(cfg config) (parts, error) {
-	p := parts{secrets: tokens.Secrets{Component: cfg.Component.AppID, ComponentSecret: cfg.Component.AppSecret, Apps: map[string]wechat.Secret{}}}
+func newComponents(cfg config.Config) (components, error) {
+	p := components{secrets: tokens.Secrets{Component: cfg.Component.AppID, ComponentSecret: cfg.Component.AppSecret, Apps: map[string]wechat.Secret{}}}
 	for _, a := range cfg.Apps {
 		p.secrets.Apps[a.AppID] = a.AppSecret
 	}
@@ -59,7 +61,7 @@ func newParts(cfg config) (parts, error) {
 		p.routes = append(p.routes, wechat.Endpoint{Path: r.Path, Need: needs[r.Token], Parameter: r.Parameter})
 	}
 	for _, c := range cfg.Callers {
-		digest, err := keyDigest(c.KeySHA256)
+		digest, err := c.KeyDigest()
 		if err != nil {
 			return p, fmt.Errorf("caller %s: key_sha256: %w", c.Name, err)
 		}
@@ -98,7 +100,7 @@ func roots(file string) (*x509.CertPool, error) {
 
 // appendRoots adds the certificates of a PEM file to pool.
 func appendRoots(pool *x509.CertPool, file string) (*x509.CertPool, error) {
-	pem, err := readFile(file)
+	pem, err := config.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
@@ -108,17 +110,25 @@ func appendRoots(pool *x509.CertPool, file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// forwardsOf are the blocks as the callback listener takes them.
+func forwardsOf(cfg config.Config) (list []callback.Forward) {
+	for _, f := range cfg.Forwards {
+		list = append(list, callback.Forward{AppIDs: f.AppIDs, Events: f.Events, URL: f.URL})
+	}
+	return list
+}
+
 // openStore opens what store.url names. The errors say what to do; warn is told what is no error.
-func openStore(ctx context.Context, cfg config, warn func(problem string)) (store.Store, error) {
+func openStore(ctx context.Context, cfg config.Config, warn func(problem string)) (store.Store, error) {
 	if cfg.Store.URL == "memory:" {
 		return store.NewMemory(), nil
 	}
-	key, err := sealingKey(cfg.Store.Key) // nil: in a file beside the store
+	key, err := cfg.Store.SealingKey() // nil: in a file beside the store
 	if err != nil {
 		return nil, fmt.Errorf("store.key: %w", err)
 	}
 	var s store.Store
-	if isRedis(cfg.Store.URL) {
+	if config.IsRedis(cfg.Store.URL) {
 		s, err = redis.OpenSealed(ctx, cfg.Store.URL, key, redis.Options{Warn: warn})
 	} else {
 		s, err = bolt.OpenFile(ctx, strings.TrimPrefix(cfg.Store.URL, "file:"), key)
@@ -127,6 +137,27 @@ func openStore(ctx context.Context, cfg config, warn func(problem string)) (stor
 		return nil, fmt.Errorf("store.url: %w", err)
 	}
 	return s, nil
+}
+
+// Check reports what would keep a server from starting with cfg, as far as
+// that can be known without binding addresses: it builds the components and
+// opens the store. warn receives what works but deserves attention.
+func Check(ctx context.Context, cfg config.Config, warn func(problem string)) error {
+	if _, err := newComponents(cfg); err != nil {
+		return err
+	}
+	store, err := openStore(ctx, cfg, warn)
+	if err != nil {
+		return err
+	}
+	if err := store.Ping(ctx); err != nil {
+		store.Close()
+		return fmt.Errorf("store.url: %w", err)
+	}
+	if err := store.Close(); err != nil {
+		return fmt.Errorf("store.url: %w", err)
+	}
+	return nil
 }
 
 // keys are ours, made once and kept in the store: what is signed with them is good in all replicas and after
@@ -145,7 +176,7 @@ func loadKeys(ctx context.Context, b *tokens.Broker) (k keys, err error) {
 }
 
 // needsRestart lists the keys in which two configurations differ and that are read at the start only.
-func needsRestart(a, b config) (keys []string) {
+func needsRestart(a, b config.Config) (keys []string) {
 	for key, differs := range map[string]bool{
 		"proxy.listen": a.Proxy.Listen != b.Proxy.Listen, "callback.listen": a.Callback.Listen != b.Callback.Listen, "admin.listen": a.Admin.Listen != b.Admin.Listen,
 		"proxy.tls_cert_file": a.Proxy.TLSCertFile != b.Proxy.TLSCertFile, "proxy.tls_key_file": a.Proxy.TLSKeyFile != b.Proxy.TLSKeyFile,
@@ -161,9 +192,9 @@ func needsRestart(a, b config) (keys []string) {
 	return keys
 }
 
-// newLog makes the log; level can be changed while it is in use.
-func newLog(w io.Writer, c logConfig, level *slog.LevelVar) *slog.Logger {
-	setLevel(c, level)
+// NewLog makes the log; level can be changed while it is in use.
+func NewLog(w io.Writer, c config.Log, level *slog.LevelVar) *slog.Logger {
+	SetLevel(c, level)
 	opts := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, opts))
@@ -171,7 +202,7 @@ func newLog(w io.Writer, c logConfig, level *slog.LevelVar) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, opts))
 }
 
-func setLevel(c logConfig, level *slog.LevelVar) {
+func SetLevel(c config.Log, level *slog.LevelVar) {
 	var l slog.Level
 	if l.UnmarshalText([]byte(c.Level)) == nil {
 		level.Set(l)

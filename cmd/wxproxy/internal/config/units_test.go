@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"math"
@@ -10,7 +10,7 @@ func TestDuration(t *testing.T) {
 	f := func(in string, want time.Duration, shown string) {
 		t.Helper()
 		got, err := parseDuration(in)
-		if err != nil || got != duration(want) || got.String() != shown {
+		if err != nil || got != Duration(want) || got.String() != shown {
 			t.Errorf("%q: %d, %v, shown as %v", in, got, err, got)
 		}
 	}
@@ -31,7 +31,7 @@ func TestDuration(t *testing.T) {
 }
 
 func TestSize(t *testing.T) {
-	f := func(in string, want size, shown string) {
+	f := func(in string, want Size, shown string) {
 		t.Helper()
 		got, err := parseSize(in)
 		if err != nil || got != want || got.String() != shown {

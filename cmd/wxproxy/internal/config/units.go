@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// duration is a time.Duration that the configuration writes as "10m". The zero value is no time at
+// Duration is a time.Duration that the configuration writes as "10m". The zero value is no time at
 // all, which most keys refuse.
-type duration time.Duration
+type Duration time.Duration
 
 // String gives the shortest spelling, as somebody would write it: "10m", not "10m0s".
-func (d duration) String() string {
+func (d Duration) String() string {
 	s := time.Duration(d).String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
@@ -35,10 +35,10 @@ var (
 
 // parseDuration reads what time.ParseDuration does. A bare number is an error, because nobody could
 // tell its unit; only 0 needs none.
-func parseDuration(s string) (duration, error) {
+func parseDuration(s string) (Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err == nil {
-		return duration(d), nil
+		return Duration(d), nil
 	}
 	// The error of the standard library quotes the value: ours says what to write instead.
 	if _, err := strconv.ParseFloat(s, 64); err == nil {
@@ -47,9 +47,9 @@ func parseDuration(s string) (duration, error) {
 	return 0, errDuration
 }
 
-// size is a number of bytes, which the configuration writes as "32MiB", as "1048576" or as a plain
+// Size is a number of bytes, which the configuration writes as "32MiB", as "1048576" or as a plain
 // number.
-type size int64
+type Size int64
 
 // The units of a size, the largest first, so that String finds the shortest spelling. KB, MB and GB are not
 // among them: some read them as 1000, others as 1024.
@@ -64,7 +64,7 @@ var sizeUnits = []struct {
 }
 
 // String gives the spelling with the largest unit that needs no fraction.
-func (s size) String() string {
+func (s Size) String() string {
 	for _, u := range sizeUnits {
 		if s != 0 && int64(s)%u.bytes == 0 {
 			return strconv.FormatInt(int64(s)/u.bytes, 10) + u.name
@@ -75,7 +75,7 @@ func (s size) String() string {
 
 // parseSize reads digits and, after blanks if any, a unit. Neither signs nor fractions: bytes are
 // whole.
-func parseSize(s string) (size, error) {
+func parseSize(s string) (Size, error) {
 	// Trimmed as a set, looked up as a word: "KiM" is cut off and is then no unit.
 	digits := strings.TrimRight(s, "BGiKM")
 	unit := s[len(digits):]
@@ -97,5 +97,5 @@ func parseSize(s string) (size, error) {
 	if err != nil || n > math.MaxInt64/bytes {
 		return 0, errSizeTooLarge
 	}
-	return size(n * bytes), nil
+	return Size(n * bytes), nil
 }

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"os"
@@ -12,7 +12,7 @@ import (
 
 func example(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "config.example.toml"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "config.example.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func decoding(t *testing.T, text string, vars map[string]string) *decoded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return decode(tree, sources{getenv: lookUp(vars), readFile: readFile})
+	return decode(tree, sources{getenv: lookUp(vars), readFile: ReadFile})
 }
 
 func TestExampleIsTheDefaults(t *testing.T) {
@@ -40,7 +40,7 @@ func TestExampleIsTheDefaults(t *testing.T) {
 	if len(d.faults) > 0 {
 		t.Fatal(d.faults)
 	}
-	got, want := d.cfg, defaultConfig()
+	got, want := d.cfg, Default()
 	// An empty list in the file is as good as none.
 	if got.Callback.ReturnTo != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("the example says\n%+v\nthe defaults are\n%+v", got, want)
@@ -49,7 +49,7 @@ func TestExampleIsTheDefaults(t *testing.T) {
 
 // Untouched, it is refused with the one sentence that says what to do first.
 func TestExampleAsItIs(t *testing.T) {
-	_, _, err := loadConfig(filepath.Join("..", "..", "config.example.toml"), lookUp(nil))
+	_, _, err := Load(filepath.Join("..", "..", "..", "..", "config.example.toml"), lookUp(nil))
 	if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "component.appid: is empty; nothing is configured") {
 		t.Errorf("%v", err)
 	}
@@ -69,7 +69,7 @@ func TestExampleHasEveryKey(t *testing.T) {
 			there = append(there, table+"."+key)
 		}
 	}
-	want := keysOf("", reflect.TypeFor[config]())
+	want := keysOf("", reflect.TypeFor[Config]())
 	slices.Sort(there)
 	slices.Sort(want)
 	if !slices.Equal(there, want) {
@@ -81,26 +81,26 @@ func TestExampleHasEveryKey(t *testing.T) {
 func TestExampleBlocks(t *testing.T) {
 	text := uncommented(example(t))
 	digest := strings.Repeat("0f", 32)
-	cfg, warnings, err := parseConfig("example", []byte(text), sources{getenv: lookUp(map[string]string{"SHOP_APPSECRET": marker, "ORDERS_KEY_SHA256": digest}), readFile: readFile})
+	cfg, warnings, err := parse("example", []byte(text), sources{getenv: lookUp(map[string]string{"SHOP_APPSECRET": marker, "ORDERS_KEY_SHA256": digest}), readFile: ReadFile})
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
 	if len(cfg.Apps) != 1 || cfg.Apps[0].AppSecret.Reveal() != marker {
 		t.Errorf("%+v", cfg.Apps)
 	}
-	var caller callerConfig
+	var caller Caller
 	caller.setDefaults()
 	caller.Name, caller.KeySHA256 = "orders", digest
 	if len(cfg.Callers) != 1 || !reflect.DeepEqual(cfg.Callers[0], caller) {
 		t.Errorf("%+v, the defaults are %+v", cfg.Callers, caller)
 	}
-	var r routeConfig
+	var r Route
 	r.setDefaults()
 	r.Path = "/cgi-bin/new/*"
-	if !slices.Equal(cfg.Routes, []routeConfig{r}) {
+	if !slices.Equal(cfg.Routes, []Route{r}) {
 		t.Errorf("%+v, the defaults are %+v", cfg.Routes, r)
 	}
-	var f forwardConfig
+	var f Forward
 	f.setDefaults()
 	f.URL = "http://orders.internal/wechat"
 	if len(cfg.Forwards) != 1 || !reflect.DeepEqual(cfg.Forwards[0], f) {

@@ -1,4 +1,4 @@
-package main
+package suggest
 
 import (
 	"strings"
@@ -10,7 +10,7 @@ func TestNearest(t *testing.T) {
 	names := []string{"listen", "upstream", "upstream_ca_file", "appid", "appsecret", "key", "level"}
 	f := func(in, want string) {
 		t.Helper()
-		if got := nearest(in, names); got != want {
+		if got := Nearest(in, names); got != want {
 			t.Errorf("%q: %q", in, got)
 		}
 	}
@@ -48,7 +48,7 @@ func TestDistance(t *testing.T) {
 func TestQuoted(t *testing.T) {
 	f := func(in, want string) {
 		t.Helper()
-		if got := quoted(in); got != want {
+		if got := Quoted(in); got != want {
 			t.Errorf("%q: %s", in, got)
 		}
 	}
@@ -56,7 +56,7 @@ func TestQuoted(t *testing.T) {
 	f("a\n\x1b[31m\x00", `"a\n\x1b[31m\x00"`)
 	f(strings.Repeat("x", 100), `"`+strings.Repeat("x", 100)+`"`)
 	f(strings.Repeat("x", 101), `"`+strings.Repeat("x", 100)+`…"`)
-	if cut := clipped(strings.Repeat("微", 40)); !utf8.ValidString(cut) || len(cut) > 105 {
+	if cut := Clipped(strings.Repeat("微", 40)); !utf8.ValidString(cut) || len(cut) > 105 {
 		t.Errorf("%q", cut)
 	}
 	// No beginning of a character anywhere: nothing can be shown.
