@@ -461,7 +461,7 @@ func TestReloadUnderLoad(t *testing.T) {
 
 func TestShortStandInKey(t *testing.T) {
 	_, err := proxy.New(proxy.Config{Upstream: "http://127.0.0.1:1", Tokens: &scripted{}, StandInKey: []byte("short")})
-	if err == nil || !strings.Contains(err.Error(), "stand-ins") || strings.Contains(err.Error(), "short") {
+	if err == nil || !strings.Contains(err.Error(), "stand-in key") || strings.Contains(err.Error(), "short") {
 		t.Errorf("%v", err)
 	}
 }

@@ -25,7 +25,7 @@ func identified(tb testing.TB, header, value, query string) func() {
 		tb.Fatal(err)
 	}
 	s := testSettings()
-	s.roster, s.signer = r, standin.NewSigner(nil)
+	s.roster = r
 	if query == "stand-in" {
 		query = "access_token=" + s.signer.Issue(standin.Account, acc, "orders", time.Now()) + "&"
 	}
@@ -95,7 +95,6 @@ func BenchmarkIdentify(b *testing.B) {
 	}
 	b.Run("nobody is asked", func(b *testing.B) {
 		s := testSettings()
-		s.signer = standin.NewSigner(nil)
 		var cx fasthttp.RequestCtx
 		uri := []byte("/" + acc + "/cgi-bin/message/custom/send?lang=zh_CN")
 		c := new(call)

@@ -5,11 +5,9 @@ package proxy
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"net"
@@ -224,13 +222,10 @@ func (p *Proxy) Reconfigure(c Config) error {
 	if s.roster, err = newRoster(c.Callers, old.callers()); err != nil {
 		return err
 	}
-	switch n := len(c.StandInKey); {
-	case n == 0 && old != nil:
+	if len(c.StandInKey) == 0 && old != nil {
 		s.signer = old.signer
-	case n != 0 && n < sha256.Size:
-		return fmt.Errorf("the key that signs stand-ins has %d bytes; it needs %d", n, sha256.Size)
-	default:
-		s.signer = standin.NewSigner(c.StandInKey)
+	} else if s.signer, err = standin.NewSigner(c.StandInKey); err != nil {
+		return err
 	}
 	if p.settings.Store(s); old != nil {
 		old.upstream.close()

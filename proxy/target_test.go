@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"wxproxy/proxy/standin"
 	"wxproxy/wechat"
 )
 
@@ -97,7 +98,14 @@ func boolInt(b bool) int {
 }
 
 func testSettings(routes ...wechat.Endpoint) *settings {
-	return &settings{component: []byte(comp), apps: map[string]wechat.Secret{own: wechat.NewSecret("s3cret")}, table: wechat.NewTable(routes, wechat.Endpoints)}
+	signer, err := standin.NewSigner(nil)
+	if err != nil {
+		panic(err)
+	}
+	return &settings{
+		component: []byte(comp), apps: map[string]wechat.Secret{own: wechat.NewSecret("s3cret")},
+		table: wechat.NewTable(routes, wechat.Endpoints), signer: signer,
+	}
 }
 
 // Every row of the table, and the rules around it: which appid's token goes in, under which name.

@@ -1,3 +1,16 @@
+// Package standin issues and verifies stand-in tokens, which SDKs receive in
+// place of WeChat's access tokens.
+//
+// A stand-in is worthless at WeChat. To wxproxy it says which caller sends a
+// request and for which account. It holds everything needed to verify it, so
+// every replica accepts it, also after a restart, and nothing is stored. The
+// format is
+//
+//	"wxp_" + base64url(version 1 | kind 1 | expiry 4 (Unix seconds, big endian) |
+//	                   appid 18 | caller name 0–64 | HMAC-SHA-256 of all that 32)
+//
+// where the numbers are lengths in bytes. Replicas and later versions read each
+// other's stand-ins, so the format must not change.
 package standin
 
 import (
@@ -8,71 +21,94 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash"
 	"sync"
 	"time"
 )
 
-// A stand-in is what SDKs get in place of a token. It is worth nothing at WeChat; here it says who calls and for
-// which account. It holds all that is needed to judge it, so that every replica takes it, also after a restart: nothing
-// is stored. In the text, behind "wxp_", in base64 of the URL-safe kind:
-//
-//	version 1 | kind 1 | end 4 (Unix seconds) | appid 18 | name of the caller, 0 to 64 | HMAC-SHA-256 of all that, 32
-//
-// No name: of everybody, where no callers are configured.
-type Token struct {
-	Kind    Kind
-	AppID   []byte // nil: no stand-in
-	Caller  []byte
-	Expires time.Time
-}
+const (
+	// Prefix is how every stand-in begins. WeChat's own tokens begin with a
+	// number.
+	Prefix = "wxp_"
+	// MaxLength bounds the tokens that Verify decodes, in characters. WeChat
+	// asks its callers to have room for 512.
+	MaxLength = 512
+	// MaxCallerName bounds the caller name, in bytes. With it a stand-in stays
+	// far below MaxLength.
+	MaxCallerName = 64
+	// KeySize is the least length of a signing key, in bytes.
+	KeySize = sha256.Size
 
-// Kind says for what one stands. The values are in stand-ins that are on their way: they must not change.
+	// Lifetime is what SDKs are told in expires_in. It must be well over the
+	// 1500 s that some of them subtract. It is WeChat's own value
+	// (doc/oplatform/openApi/ticket-token), which some SDKs have built in.
+	Lifetime = 7200 * time.Second
+	// Grace is how long an expired stand-in is still accepted. SDKs that
+	// subtract nothing use theirs up to the last moment.
+	Grace = 5 * time.Minute
+)
+
+// Layout of the signed bytes.
+const (
+	version      = 1
+	headerLength = 1 + 1 + 4 // version, kind, expiry
+	appIDLength  = 18
+	minLength    = headerLength + appIDLength + sha256.Size
+)
+
+// Errors of [Signer.Verify].
+var (
+	// ErrInvalid means that the token was not issued with this key.
+	ErrInvalid = errors.New("invalid stand-in")
+	// ErrExpired means that the token expired more than Grace ago.
+	ErrExpired = errors.New("expired stand-in")
+)
+
+// Kind says which of WeChat's tokens a stand-in replaces. The values are part of
+// the format.
 type Kind byte
 
 const (
-	Account   Kind = 1
+	// Account stands for the access token of one account.
+	Account Kind = 1
+	// Component stands for the component_access_token.
 	Component Kind = 2
 )
 
-const (
-	Prefix     = "wxp_"
-	version    = 1
-	headLength = 1 + 1 + 4
-	minLength  = headLength + 18 + sha256.Size
-	// MaxCallerName bounds the name of a caller, which is in each of its stand-ins.
-	MaxCallerName = 64
-	// MaxLength bounds what is looked into, in characters. WeChat asks its callers to have room for 512.
-	MaxLength = 512
-
-	// Lifetime is announced to SDKs. It must be well over 1500 s, which some of them subtract, and is WeChat's own
-	// (doc/oplatform/openApi/ticket-token): some SDKs have it built in.
-	Lifetime = 7200 * time.Second
-	// grace is how long one goes on working: SDKs that subtract nothing send it up to the last moment.
-	grace = 5 * time.Minute
-)
-
-var (
-	ErrInvalid = errors.New("nobody here made this stand-in")
-	ErrExpired = errors.New("this stand-in is over")
-)
-
-// encoding is strict: a stand-in has one spelling.
-var encoding = base64.RawURLEncoding.Strict()
-
-// Signer makes and judges stand-ins.
-type Signer struct{ macs sync.Pool }
-
-// NewSigner takes the key that all replicas have; without one it makes a key for this process alone.
-func NewSigner(key []byte) *Signer {
-	if len(key) == 0 {
-		key = make([]byte, sha256.Size)
-		rand.Read(key)
-	}
-	key = bytes.Clone(key)
-	return &Signer{macs: sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
+// Token is the content of a stand-in. The zero value is none; its AppID is nil.
+type Token struct {
+	Kind    Kind
+	AppID   []byte
+	Caller  []byte // name; empty if it was issued while authentication was disabled
+	Expires time.Time
 }
 
+// encoding is strict, so that a stand-in has exactly one spelling.
+var encoding = base64.RawURLEncoding.Strict()
+
+// Signer issues and verifies stand-ins with one key. It is safe for concurrent
+// use.
+type Signer struct{ macs sync.Pool }
+
+// NewSigner returns a signer. All replicas need the same key, of KeySize bytes or
+// more. An empty key is replaced by a random one, and then stand-ins are valid in
+// this process only.
+func NewSigner(key []byte) (*Signer, error) {
+	switch n := len(key); {
+	case n == 0:
+		key = make([]byte, KeySize)
+		rand.Read(key)
+	case n < KeySize:
+		return nil, fmt.Errorf("stand-in key has %d bytes, need at least %d", n, KeySize)
+	default:
+		key = bytes.Clone(key)
+	}
+	return &Signer{macs: sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}, nil
+}
+
+// appendMAC appends the HMAC of msg to dst. The pool saves deriving the HMAC's
+// inner state from the key each time.
 func (s *Signer) appendMAC(dst, msg []byte) []byte {
 	h := s.macs.Get().(hash.Hash)
 	h.Reset()
@@ -82,7 +118,8 @@ func (s *Signer) appendMAC(dst, msg []byte) []byte {
 	return dst
 }
 
-// issue makes the stand-in of appid for caller.
+// Issue returns a stand-in that is bound to kind, appid and caller, and expires
+// after Lifetime. The appid must have 18 bytes, the caller MaxCallerName at most.
 func (s *Signer) Issue(kind Kind, appid, caller string, now time.Time) string {
 	b := make([]byte, 0, minLength+MaxCallerName)
 	b = append(b, version, byte(kind))
@@ -92,15 +129,18 @@ func (s *Signer) Issue(kind Kind, appid, caller string, now time.Time) string {
 	return Prefix + encoding.EncodeToString(b)
 }
 
-// HasPrefix reports whether a token is meant to be one of ours: WeChat's begin with a number.
+// HasPrefix reports whether token claims to be a stand-in. Verify decides whether
+// it is one.
 func HasPrefix(token []byte) bool {
 	return len(token) >= len(Prefix) && string(token[:len(Prefix)]) == Prefix
 }
 
-// read judges a stand-in. What it gives lies in buf, which is returned as it was extended.
-func (s *Signer) Verify(token, buf []byte, now time.Time) (_ Token, _ []byte, err error) {
-	// The decoder passes over line breaks.
-	if len(token) > MaxLength || bytes.ContainsAny(token, "\r\n") {
+// Verify decodes token. The slices of the result point into buf, which Verify
+// extends and returns, so that nothing is allocated if buf has room. The error is
+// ErrInvalid, or ErrExpired together with the content of the token.
+func (s *Signer) Verify(token, buf []byte, now time.Time) (Token, []byte, error) {
+	// The decoder skips line breaks, which would allow other spellings.
+	if !HasPrefix(token) || len(token) > MaxLength || bytes.ContainsAny(token, "\r\n") {
 		return Token{}, buf, ErrInvalid
 	}
 	token = token[len(Prefix):]
@@ -112,16 +152,22 @@ func (s *Signer) Verify(token, buf []byte, now time.Time) (_ Token, _ []byte, er
 	}
 	b := buf[start : start+n]
 	msg, mac := b[:n-sha256.Size], b[n-sha256.Size:]
-	if !hmac.Equal(s.appendMAC(buf[start+n:start+n], msg), mac) ||
-		msg[0] != version || Kind(msg[1]) != Account && Kind(msg[1]) != Component {
+	// The HMAC computed here goes behind the decoded bytes, where there is room.
+	if !hmac.Equal(s.appendMAC(buf[start+n:start+n], msg), mac) {
 		return Token{}, buf[:start], ErrInvalid
 	}
-	st := Token{
-		Kind: Kind(msg[1]), AppID: msg[headLength : headLength+18], Caller: msg[headLength+18:],
+	kind := Kind(msg[1])
+	if msg[0] != version || kind != Account && kind != Component {
+		return Token{}, buf[:start], ErrInvalid
+	}
+	t := Token{
+		Kind:    kind,
+		AppID:   msg[headerLength : headerLength+appIDLength],
+		Caller:  msg[headerLength+appIDLength:],
 		Expires: time.Unix(int64(binary.BigEndian.Uint32(msg[2:])), 0),
 	}
-	if now.After(st.Expires.Add(grace)) {
-		return st, buf[:start+n], ErrExpired
+	if now.After(t.Expires.Add(Grace)) {
+		return t, buf[:start+n], ErrExpired
 	}
-	return st, buf[:start+n], nil
+	return t, buf[:start+n], nil
 }
