@@ -39,7 +39,7 @@ func (h *Handler) check(account string, l letter, m wechat.Message) (text servic
 	switch {
 	case m.MsgType == "text" && m.Content == checkText:
 		text.xml = textReply(m, checkText+"_callback")
-	case m.MsgType == "text" && asksForCode && isAuthCode(code) && h.authorizations != nil && l.keys.sendText != nil:
+	case m.MsgType == "text" && asksForCode && wechat.IsAuthCode(code) && h.exchangeCode != nil && l.keys.sendText != nil:
 		text.empty = true
 		if !h.outbox.add(h.answerChecker(account, l, m.FromUserName, wechat.NewSecret(code))) {
 			return text, true, errBusy
@@ -56,7 +56,7 @@ func (h *Handler) check(account string, l letter, m wechat.Message) (text servic
 func (h *Handler) answerChecker(account string, l letter, openid string, code wechat.Secret) job {
 	return job{
 		do: func(ctx context.Context) error {
-			done, err := h.authorizations.Exchange(ctx, code)
+			done, err := h.exchangeCode(ctx, code)
 			if err == nil && done.AppID != account {
 				err = final{errors.New("its code is another account's")}
 			}
@@ -72,7 +72,7 @@ func (h *Handler) answerChecker(account string, l letter, openid string, code we
 			return err
 		},
 		failed: func(err error) {
-			h.log.Error("the release checker could not be answered", "account", account, "error", hide(err, code))
+			h.log.Error("the release checker could not be answered", "account", account, "error", wechat.Sanitize(code.Mask(err.Error()), 2*lineLimit))
 		},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"wxproxy/callback"
+	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
 
@@ -31,6 +32,32 @@ func (l *listener) passive(r reply) passive {
 		l.t.Errorf("%+v", p)
 	}
 	return p
+}
+
+// exchanger exchanges codes for the release checker.
+type exchanger struct {
+	mu    sync.Mutex
+	n     int
+	appid string            // of the account that it gives
+	do    func(n int) error // n: which one it is, from 1
+}
+
+func (e *exchanger) exchange(context.Context, wechat.Secret) (tokens.Authorization, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.n++
+	if e.do != nil {
+		if err := e.do(e.n); err != nil {
+			return tokens.Authorization{}, err
+		}
+	}
+	return tokens.Authorization{AppID: e.appid}, nil
+}
+
+func (e *exchanger) count() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.n
 }
 
 // sent records what would be sent to users.
@@ -60,8 +87,8 @@ func (s *sent) all() []string {
 func TestReleaseChecker(t *testing.T) {
 	s := newService(t, nil)
 	var out sent
-	v := visit(t, callback.Config{Forwards: []callback.Forward{everything(s.URL)}, SendText: out.send})
-	v.desk.appid = checker
+	x := exchanger{appid: checker}
+	v := start(t, callback.Config{Forwards: []callback.Forward{everything(s.URL)}, ExchangeCode: x.exchange, SendText: out.send})
 	to := func(doc string) reply { return v.sendTo(checker, toAccount(v.crypt, doc)) }
 	if got := v.passive(to(text("TESTCOMPONENT_MSG_TYPE_TEXT"))).Content; got != "TESTCOMPONENT_MSG_TYPE_TEXT_callback" {
 		t.Errorf("%q", got)
@@ -100,15 +127,16 @@ func TestReleaseChecker(t *testing.T) {
 // The checker's words mean nothing in other accounts.
 func TestCheckersWordsElsewhere(t *testing.T) {
 	var out sent
-	v := visit(t, callback.Config{SendText: out.send})
+	var x exchanger
+	v := start(t, callback.Config{ExchangeCode: x.exchange, SendText: out.send})
 	for _, doc := range []string{text("TESTCOMPONENT_MSG_TYPE_TEXT"), text("QUERY_AUTH_CODE:" + theCode), event("LOCATION")} {
 		v.is(v.message(doc), 200)
 	}
 	if err := v.handler.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, n := v.desk.counts(); n != 0 || len(out.all()) != 0 {
-		t.Errorf("%d exchanges, sent %q", n, out.all())
+	if x.count() != 0 || len(out.all()) != 0 {
+		t.Errorf("%d exchanges, sent %q", x.count(), out.all())
 	}
 	v.wants([]string{"message ignored", "message ignored", "message ignored"})
 }
@@ -139,15 +167,12 @@ func TestReleaseCheckerTrouble(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := sent{fail: v.send}
-			l := visit(t, callback.Config{SendText: out.send})
-			l.desk.appid = checker
-			if v.exchange != nil {
-				l.desk.exchange = func(_ context.Context, n int, _ string) error { return v.exchange(n) }
-			}
+			x := exchanger{appid: checker, do: v.exchange}
+			l := start(t, callback.Config{ExchangeCode: x.exchange, SendText: out.send})
 			l.empty(l.sendTo(checker, toAccount(l.crypt, text("QUERY_AUTH_CODE:"+theCode))))
 			eventually(t, v.logs, func() bool { return strings.Contains(l.logged(), v.logs) })
-			if _, n := l.desk.counts(); n != v.exchanges || len(out.all()) != v.sent {
-				t.Errorf("%d exchanges, %d sent", n, len(out.all()))
+			if x.count() != v.exchanges || len(out.all()) != v.sent {
+				t.Errorf("%d exchanges, %d sent", x.count(), len(out.all()))
 			}
 		})
 	}

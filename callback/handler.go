@@ -7,18 +7,17 @@
 package callback
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"log/slog"
 	"net/http"
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
+	"wxproxy/callback/pages"
+	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
 
@@ -56,27 +55,18 @@ type Config struct {
 	Crypts   []*wechat.Crypt
 	Accounts Accounts // nil: no events are taken
 
-	// CodeExchanger does what the pages /authorize and /authorized need; nil: there are none.
-	CodeExchanger CodeExchanger
-	// PublicURL is scheme and host of this listener as the internet sees it. "": the page says that it is missing.
-	PublicURL string
-	// ReturnTo are the addresses below which merchants may be sent back. None: they are sent nowhere.
-	ReturnTo []string
-	// LoginBase is scheme and host of a sandbox whose pages stand in for WeChat's. "": WeChat's own, which are at
-	// two hosts.
-	LoginBase string
-	// StateKey signs what has to come back with a merchant: 32 bytes, the same in all replicas. nil: a random
-	// one; whoever is at WeChat while wxproxy starts anew is then not sent back, but told of success all the same.
-	StateKey []byte
-	// Now is the clock of the pages. nil: time.Now.
-	Now func() time.Time
+	// Pages configures the pages on which merchants authorize. Its ComponentAppID
+	// and its Log are replaced by those of this Config.
+	Pages pages.Config
 
 	// Forwards say which messages and events go to which services; the first rule that fits decides. None: all are
 	// answered with success.
 	Forwards []Forward
-	// SendText sends a text to a user of an account, with the account's token. nil: messages of the release checker
-	// that want it are treated like all others.
-	SendText func(ctx context.Context, appid, openid, text string) error
+	// ExchangeCode exchanges an authorization code that WeChat's release checker
+	// sends in a message, and SendText sends a text to a user of an account. If
+	// either is nil, such a message is treated like all others.
+	ExchangeCode func(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
+	SendText     func(ctx context.Context, appid, openid, text string) error
 
 	// Timeout bounds the reading of a push and its storing together. 0: 4 s, as WeChat waits for 5.
 	Timeout time.Duration
@@ -111,18 +101,14 @@ type Handler struct {
 	services       *http.Client
 	outbox         *outbox
 
-	authorizations    CodeExchanger
-	stateKey          []byte
-	now               func() time.Time
-	openings, returns *limiter
-	exchanges         exchanges
+	pages        *pages.Handler
+	exchangeCode func(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
 }
 
 // keys are what may change while the handler serves. One push sees one set of them.
 type keys struct {
 	component string
 	crypts    []*wechat.Crypt
-	pages     pages
 	rules     []Forward
 	sendText  func(ctx context.Context, appid, openid, text string) error
 }
@@ -141,16 +127,9 @@ func New(c Config) *Handler {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	if len(c.StateKey) == 0 {
-		c.StateKey = make([]byte, 32)
-		rand.Read(c.StateKey) // does not fail
-	}
 	h := &Handler{
 		accounts: c.Accounts, timeout: c.Timeout, observe: c.Observe, log: c.Log, replays: newReplays(),
-		authorizations: c.CodeExchanger, stateKey: bytes.Clone(c.StateKey), now: c.Now, openings: newLimiter(c.Now), returns: newLimiter(c.Now),
+		pages: pages.New(c.pages()), exchangeCode: c.ExchangeCode,
 	}
 	h.messageTimeout, h.services = c.MessageTimeout, newServices()
 	h.outbox = newOutbox(func(cause any) { h.defect("a job", cause) })
@@ -165,14 +144,21 @@ func (h *Handler) Close(ctx context.Context) error {
 	return err
 }
 
-// Reconfigure takes the ComponentAppID, the Crypts, the PublicURL, the ReturnTo, the LoginBase, the Forwards and SendText of
+// Reconfigure takes the ComponentAppID, the Crypts, the Forwards, SendText, and what [pages.Handler.Reconfigure] takes, of
 // c; the rest stays as it was. Pushes and pages under way end with what they began with.
 func (h *Handler) Reconfigure(c Config) {
 	h.keys.Store(&keys{
 		component: c.ComponentAppID, crypts: slices.Clone(c.Crypts),
-		pages: pages{publicURL: strings.TrimSuffix(c.PublicURL, "/"), returnTo: slices.Clone(c.ReturnTo), loginBase: strings.TrimSuffix(c.LoginBase, "/")},
 		rules: cloneRules(c.Forwards), sendText: c.SendText,
 	})
+	h.pages.Reconfigure(c.pages())
+}
+
+// pages returns the configuration of the pages.
+func (c Config) pages() pages.Config {
+	p := c.Pages
+	p.ComponentAppID, p.Log = c.ComponentAppID, c.Log
+	return p
 }
 
 // ServeHTTP compares paths as they were sent. There is no http.ServeMux, because that one
@@ -199,14 +185,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.servePush(rec, r, eventMessage, h.messageTimeout, func(ctx context.Context, l letter) outcome { return h.takeMessage(ctx, account, l) })
 	case path == eventsPath, account != "":
 		refuseMethod(rec, "POST")
-	case (path == authorizePath || path == authorizedPath) && !h.servesPages():
-		refuse(rec, http.StatusNotFound)
-	case (path == authorizePath || path == authorizedPath) && r.Method != http.MethodGet && r.Method != http.MethodHead:
-		refuseMethod(rec, "GET, HEAD")
-	case path == authorizePath:
-		h.serveAuthorize(rec, r)
-	case path == authorizedPath:
-		h.serveAuthorized(rec, r)
+	case path == pages.AuthorizePath, path == pages.AuthorizedPath:
+		h.pages.ServeHTTP(rec, r)
 	default:
 		refuse(rec, http.StatusNotFound)
 	}

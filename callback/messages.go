@@ -27,7 +27,7 @@ type serviceAnswer struct {
 // accountOf is the account in /{appid}/events, "" for every other path.
 func accountOf(path string) string {
 	account, ok := strings.CutSuffix(strings.TrimPrefix(path, "/"), "/events")
-	if !ok || !strings.HasPrefix(path, "/") || !isAppID(account) {
+	if !ok || !strings.HasPrefix(path, "/") || !wechat.IsAppID(account) {
 		return ""
 	}
 	return account

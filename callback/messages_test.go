@@ -383,8 +383,8 @@ func TestReplyHasTheCurrentKey(t *testing.T) {
 
 // A panic in what answers lets the repeat through.
 func TestPanicInTheChecker(t *testing.T) {
-	v := visit(t, callback.Config{SendText: func(context.Context, string, string, string) error { panic("SECRET") }})
-	v.desk.exchange = func(context.Context, int, string) error { panic("SECRET") }
+	x := exchanger{do: func(int) error { panic("SECRET") }}
+	v := start(t, callback.Config{ExchangeCode: x.exchange, SendText: func(context.Context, string, string, string) error { panic("SECRET") }})
 	v.empty(v.sendTo(checker, toAccount(v.crypt, text("QUERY_AUTH_CODE:"+theCode))))
 	eventually(t, "the panic is logged", func() bool { return strings.Contains(v.logged(), "BUG: panic in a job") })
 	if err := v.handler.Close(t.Context()); err != nil {

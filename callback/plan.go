@@ -23,7 +23,7 @@ func (h *Handler) plan(e wechat.Event) (func(context.Context) error, error) {
 
 	case infoAuthorized, infoUpdateAuthorized:
 		switch {
-		case !isAppID(e.AuthorizerAppID):
+		case !wechat.IsAppID(e.AuthorizerAppID):
 			return nil, errNoAccount
 		case e.AuthorizationCode.IsEmpty():
 			return nil, errNoCode
@@ -33,7 +33,7 @@ func (h *Handler) plan(e wechat.Event) (func(context.Context) error, error) {
 		}, nil
 
 	case infoUnauthorized: // has no code
-		if !isAppID(e.AuthorizerAppID) {
+		if !wechat.IsAppID(e.AuthorizerAppID) {
 			return nil, errNoAccount
 		}
 		return func(ctx context.Context) error { return h.accounts.Withdraw(ctx, e.AuthorizerAppID, e.CreateTime) }, nil
@@ -42,11 +42,11 @@ func (h *Handler) plan(e wechat.Event) (func(context.Context) error, error) {
 		// Any other status is a failure that only the platform's people can mend.
 		if e.Status != 0 || e.AuthCode.IsEmpty() {
 			return func(context.Context) error {
-				h.log.Warn("a registration brought no new account", "status", e.Status, "account", legible(e.NewAppID, wordLimit), "msg", legible(e.Msg, lineLimit))
+				h.log.Warn("a registration brought no new account", "status", e.Status, "account", wechat.Sanitize(e.NewAppID, wordLimit), "msg", wechat.Sanitize(e.Msg, lineLimit))
 				return nil
 			}, nil
 		}
-		if !isAppID(e.NewAppID) {
+		if !wechat.IsAppID(e.NewAppID) {
 			return nil, errNoAccount
 		}
 		return func(ctx context.Context) error {
@@ -55,7 +55,7 @@ func (h *Handler) plan(e wechat.Event) (func(context.Context) error, error) {
 		}, nil
 	}
 	return func(context.Context) error {
-		h.log.Info("a push of a type that wxproxy does nothing about", "type", legible(e.InfoType, wordLimit))
+		h.log.Info("a push of a type that wxproxy does nothing about", "type", wechat.Sanitize(e.InfoType, wordLimit))
 		return errNothingToDo
 	}, nil
 }

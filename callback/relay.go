@@ -17,7 +17,7 @@ func (h *Handler) relay(l letter, e wechat.Event) {
 		return
 	}
 	account := wechat.EventAccount(l.doc)
-	if !isAppID(account) {
+	if !wechat.IsAppID(account) {
 		account = l.keys.component // it is about the platform itself
 	}
 	n := firstMatch(l.keys.rules, account, e.InfoType)

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"wxproxy/wechat"
 )
 
 // NewServer gives h the limits of a listener that the internet reaches. The caller serves, and shuts
@@ -43,6 +45,6 @@ func (c connectionLog) Write(b []byte) (int, error) {
 	if bytes.Contains(line, []byte("panic")) {
 		line = []byte("http: a handler panicked")
 	}
-	c.log.Warn("trouble on the callback listener", "what", legible(string(line), lineLimit))
+	c.log.Warn("trouble on the callback listener", "what", wechat.Sanitize(string(line), lineLimit))
 	return len(b), nil
 }

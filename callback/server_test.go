@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"wxproxy/callback"
+	"wxproxy/callback/pages"
 	"wxproxy/wechat"
 )
 
@@ -246,4 +247,23 @@ func TestServerHasLimits(t *testing.T) {
 	if srv.WriteTimeout <= 5*time.Second || srv.MaxHeaderBytes <= 0 || srv.ErrorLog == nil || !srv.DisableGeneralOptionsHandler {
 		t.Errorf("%+v", srv)
 	}
+}
+
+// panickingExchanger has a defect that a page runs into.
+type panickingExchanger struct{ pages.CodeExchanger }
+
+func (panickingExchanger) PreAuthCode(context.Context) (wechat.Secret, time.Duration, error) {
+	panic(theCode)
+}
+
+// The pages are on the listener, with its protection against panics.
+func TestPagesAreServed(t *testing.T) {
+	l := start(t, callback.Config{Pages: pages.Config{CodeExchanger: panickingExchanger{}, PublicURL: "https://wx.example.com"}})
+	l.is(l.do(http.MethodGet, "/authorize", nil), 500)
+	if r := l.do(http.MethodGet, "/authorized", nil); r.status != 400 || !strings.Contains(r.body, "没有收到授权") {
+		t.Errorf("%d %q", r.status, r.body)
+	}
+	l.handler.Reconfigure(callback.Config{Pages: pages.Config{PublicURL: "https://wx.example.com"}}) // without a component
+	l.is(l.do(http.MethodGet, "/authorize", nil), 404)
+	l.wants(nil) // pages are no events
 }

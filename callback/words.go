@@ -2,9 +2,6 @@ package callback
 
 import (
 	"slices"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"wxproxy/wechat"
 )
@@ -72,37 +69,3 @@ const (
 	wordLimit = 64
 	lineLimit = 200
 )
-
-// legible makes a text from outside fit for the log: one line of printable characters, no more than limit.
-func legible(s string, limit int) string {
-	cut := len(s) > limit*utf8.UTFMax // what is behind that is not even looked at
-	if cut {
-		s = s[:limit*utf8.UTFMax]
-	}
-	r := []rune(strings.ToValidUTF8(s, "?"))
-	if len(r) > limit {
-		r, cut = r[:limit], true
-	}
-	for i, c := range r {
-		if !unicode.IsPrint(c) {
-			r[i] = '?'
-		}
-	}
-	if cut {
-		return string(r) + "…"
-	}
-	return string(r)
-}
-
-// isAppID: wx and 16 lower-case letters or digits.
-func isAppID(s string) bool {
-	if len(s) != 18 || s[:2] != "wx" {
-		return false
-	}
-	for _, c := range []byte(s[2:]) {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') {
-			return false
-		}
-	}
-	return true
-}

@@ -24,8 +24,10 @@ func TestImports(t *testing.T) {
 		"wxproxy/proxy/admission": {},
 		"wxproxy/proxy/standin":   {},
 
-		"wxproxy/callback": {"wxproxy/tokens", "wxproxy/wechat"},
-		"wxproxy/console":  {"wxproxy/tokens", "wxproxy/wechat"},
+		"wxproxy/callback":       {"wxproxy/callback/pages", "wxproxy/tokens", "wxproxy/wechat"},
+		"wxproxy/callback/pages": {"wxproxy/tokens", "wxproxy/wechat"},
+
+		"wxproxy/console": {"wxproxy/tokens", "wxproxy/wechat"},
 
 		"wxproxy/bench/prime": {"wxproxy/wechat"},
 		"wxproxy/bench/bare":  {},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"wxproxy/callback"
+	"wxproxy/callback/pages"
 	"wxproxy/cmd/wxproxy/internal/config"
 	"wxproxy/console"
 	"wxproxy/metrics"
@@ -150,8 +151,12 @@ func (s *Server) proxyConfig(cfg config.Config, p components) proxy.Config {
 func (s *Server) callbackConfig(cfg config.Config, p components) callback.Config {
 	return callback.Config{
 		ComponentAppID: cfg.Component.AppID, Crypts: p.crypts, Accounts: s.broker, Observe: s.metrics.Event, Log: s.log,
-		CodeExchanger: s.broker, StateKey: s.keys.state, PublicURL: cfg.Callback.PublicURL, ReturnTo: cfg.Callback.ReturnTo, LoginBase: loginBase(cfg),
-		Forwards: forwardsOf(cfg), SendText: func(ctx context.Context, appid, openid, text string) error {
+		Pages: pages.Config{
+			CodeExchanger: s.broker, StateKey: s.keys.state,
+			PublicURL: cfg.Callback.PublicURL, ReturnTo: cfg.Callback.ReturnTo, LoginBase: loginBase(cfg),
+		},
+		ExchangeCode: s.broker.Exchange,
+		Forwards:     forwardsOf(cfg), SendText: func(ctx context.Context, appid, openid, text string) error {
 			return sendText(ctx, s.broker, p.client, appid, openid, text)
 		},
 	}

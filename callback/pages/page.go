@@ -1,4 +1,4 @@
-package callback
+package pages
 
 import (
 	"bytes"
@@ -77,12 +77,12 @@ func wait(status int, after time.Duration, title, text string) view {
 }
 
 // show answers with a page. referrer is what the browser may say of where it comes from.
-func (h *Handler) show(w *recorder, r *http.Request, words *phrases, referrer string, v view) {
+func (h *Handler) show(w http.ResponseWriter, r *http.Request, words *phrases, referrer string, v view) {
 	v.Words, v.Lang, v.Style = words, words.Lang, template.CSS(pageStyle)
 	var page bytes.Buffer
 	if err := pageTemplate.Execute(&page, v); err != nil {
 		h.log.Error("BUG: a page cannot be made", "error", err)
-		refuse(w, http.StatusInternalServerError)
+		fail(w, http.StatusInternalServerError)
 		return
 	}
 	pageHeaders(w, referrer)
@@ -100,7 +100,7 @@ func (h *Handler) show(w *recorder, r *http.Request, words *phrases, referrer st
 }
 
 // pageHeaders are on all that browsers get, redirects too.
-func pageHeaders(w *recorder, referrer string) {
+func pageHeaders(w http.ResponseWriter, referrer string) {
 	header := w.Header()
 	header.Set("Content-Security-Policy", pagePolicy)
 	header.Set("Referrer-Policy", referrer)

@@ -1,4 +1,4 @@
-package callback
+package pages
 
 import (
 	"context"
@@ -11,9 +11,6 @@ import (
 	"wxproxy/wechat"
 )
 
-// maxAuthCode is the longest authorization code, in bytes. Real ones have some 100.
-const maxAuthCode = 512
-
 var errNoAuthCode = errors.New("no authorization code, or none that could be one")
 
 // overLimit says that a client has to wait before a code of theirs is exchanged.
@@ -25,13 +22,13 @@ func (overLimit) Error() string { return "too many authorization codes from one 
 //
 // The code counts, whatever s says: it stands for a consent to this component, which nobody can make up, and losing
 // it would cost the merchant another round. But only with a good s is the merchant sent on.
-func (h *Handler) serveAuthorized(w *recorder, r *http.Request) {
+func (h *Handler) serveAuthorized(w http.ResponseWriter, r *http.Request) {
 	words := wordsFor(r)
 	if r.Method == http.MethodHead {
 		h.show(w, r, words, noReferrer, view{status: http.StatusOK, Title: words.robot, Text: []string{words.robotText}})
 		return
 	}
-	k := h.keys.Load()
+	k := h.settings.Load()
 	p, code := h.readReturned(k, r.URL.RawQuery)
 	account, err := h.exchange(r, code)
 	if err != nil {
@@ -40,14 +37,14 @@ func (h *Handler) serveAuthorized(w *recorder, r *http.Request) {
 			v.Action.URL = p.page()
 		}
 		if r.Context().Err() == nil && v.status != http.StatusTooManyRequests && !errors.Is(err, errNoAuthCode) {
-			h.log.Warn("a merchant came back, and the code could not be exchanged", "status", v.status, "error", hide(err, code))
+			h.log.Warn("a merchant came back, and the code could not be exchanged", "status", v.status, "error", errorText(err, code))
 		}
 		h.show(w, r, words, noReferrer, v)
 		return
 	}
-	h.log.Info("a merchant came back", "account", legible(account.AppID, wordLimit))
+	h.log.Info("a merchant came back", "account", wechat.Sanitize(account.AppID, 64))
 	// Asked again, because the operator may have taken the address back meanwhile.
-	if p.returnTo != "" && returnAllowed(k.pages.returnTo, p.returnTo) {
+	if p.returnTo != "" && returnAllowed(k.returnTo, p.returnTo) {
 		pageHeaders(w, noReferrer)
 		w.Header().Del("Content-Type")
 		w.Header().Set("Location", withResult(p.returnTo, account.AppID, p.state))
@@ -58,7 +55,7 @@ func (h *Handler) serveAuthorized(w *recorder, r *http.Request) {
 }
 
 // readReturned reads what WeChat, and before it we, have put into the query. What cannot be used is empty.
-func (h *Handler) readReturned(k *keys, raw string) (p passage, code wechat.Secret) {
+func (h *Handler) readReturned(k *settings, raw string) (p passage, code wechat.Secret) {
 	if len(raw) > maxPageQuery {
 		return p, code
 	}
@@ -66,20 +63,10 @@ func (h *Handler) readReturned(k *keys, raw string) (p passage, code wechat.Secr
 	if s := query["s"]; len(s) == 1 {
 		p, _ = openPassage(h.stateKey, k.component, s[0], h.now())
 	}
-	if c := query["auth_code"]; len(c) == 1 && isAuthCode(c[0]) {
+	if c := query["auth_code"]; len(c) == 1 && wechat.IsAuthCode(c[0]) {
 		code = wechat.NewSecret(c[0])
 	}
 	return p, code
-}
-
-// isAuthCode: queryauthcode@@@ and base64url, as seen; any other printable characters may come, too.
-func isAuthCode(s string) bool {
-	for _, c := range []byte(s) {
-		if c <= ' ' || c >= 0x7f {
-			return false
-		}
-	}
-	return s != "" && len(s) <= maxAuthCode
 }
 
 // exchange has the code exchanged once, however often and from where it comes.
@@ -90,12 +77,12 @@ func (h *Handler) exchange(r *http.Request, code wechat.Secret) (tokens.Authoriz
 	// A merchant who closes the window has still consented: the connection's end does not end the work.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), pageTimeout)
 	defer cancel()
-	return h.exchanges.do(ctx, code, func() error {
-		if d := h.returns.spend(clientOf(r)); d > 0 {
+	return h.codes.do(ctx, code, func() error {
+		if d := h.authorizedLimiter.spend(clientOf(r)); d > 0 {
 			return overLimit(d)
 		}
 		return nil
-	}, func() (tokens.Authorization, error) { return h.authorizations.Exchange(ctx, code) })
+	}, func() (tokens.Authorization, error) { return h.exchanger.Exchange(ctx, code) })
 }
 
 // exchangeFailed is the page for err, in the merchant's words. The Action has no address yet. There is none where the

@@ -1,9 +1,8 @@
-package callback
+package pages
 
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -15,21 +14,7 @@ import (
 	"wxproxy/wechat"
 )
 
-// CodeExchanger does at WeChat what the pages need. *tokens.Broker is one. Methods are called at the same time. Their
-// errors wrap those of package tokens, or what WeChat answered, and quote no code.
-type CodeExchanger interface {
-	// PreAuthCode fetches a new pre_auth_code, good for life.
-	PreAuthCode(ctx context.Context) (code wechat.Secret, life time.Duration, err error)
-	// Exchange gives the account that an authorization code stands for, and has stored its tokens durably when it
-	// returns nil. A code that was exchanged already, or is being exchanged because it was pushed too, is no error:
-	// its account is given, and WeChat is not asked a second time.
-	Exchange(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
-}
-
 const (
-	authorizePath  = "/authorize"
-	authorizedPath = "/authorized"
-
 	// pageTimeout bounds what WeChat is asked for a page: the listener has to write it within 15 s.
 	pageTimeout = 11 * time.Second
 	// patience is what merchants are told to have when WeChat does not answer.
@@ -43,32 +28,20 @@ const originOnly = "strict-origin"
 // noReferrer: the address of /authorized has a code in it.
 const noReferrer = "no-referrer"
 
-// pages are what the operator can change of them.
-type pages struct {
-	publicURL string // without a slash at its end; "": not set
-	returnTo  []string
-	loginBase string // "": WeChat's
-}
-
-// servesPages: without a component there is nothing to authorize.
-func (h *Handler) servesPages() bool {
-	return h.authorizations != nil && h.keys.Load().component != ""
-}
-
 // serveAuthorize answers the page from which a merchant starts.
-func (h *Handler) serveAuthorize(w *recorder, r *http.Request) {
+func (h *Handler) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	words := wordsFor(r)
 	v := h.authorizeView(r, words)
 	h.show(w, r, words, originOnly, v)
 }
 
 func (h *Handler) authorizeView(r *http.Request, words *phrases) view {
-	k := h.keys.Load()
-	if k.pages.publicURL == "" {
+	k := h.settings.Load()
+	if k.publicURL == "" {
 		h.log.Warn("the authorization page cannot be shown: callback.public_url is not set")
 		return failed(http.StatusServiceUnavailable, words.notSetUp, words.noPublicURL)
 	}
-	p, problem := readAsked(r.URL.RawQuery, k.pages.returnTo, words)
+	p, problem := readAsked(r.URL.RawQuery, k.returnTo, words)
 	if problem != "" {
 		v := failed(http.StatusBadRequest, words.badLink, problem)
 		v.Text = append(v.Text, words.badAdvice)
@@ -81,15 +54,15 @@ func (h *Handler) authorizeView(r *http.Request, words *phrases) view {
 	case r.Method == http.MethodHead || isRobot(r.UserAgent()):
 		return view{status: http.StatusOK, Title: words.robot, Text: []string{words.robotText}}
 	}
-	if d := h.openings.spend(clientOf(r)); d > 0 {
+	if d := h.authorizeLimiter.spend(clientOf(r)); d > 0 {
 		return wait(http.StatusTooManyRequests, d, words.tooMany, with(words.tooManyText, inSeconds(d)))
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
-	code, life, err := h.authorizations.PreAuthCode(ctx)
+	code, life, err := h.exchanger.PreAuthCode(ctx)
 	if err != nil {
 		if r.Context().Err() == nil {
-			h.log.Warn("no pre-auth code for the authorization page", "error", hide(err, code))
+			h.log.Warn("no pre-auth code for the authorization page", "error", errorText(err, code))
 		}
 		v := trouble(err, words, words.notReadyText, words.defectText)
 		v.Action = &action{words.tryAgain, p.page()}
@@ -103,12 +76,12 @@ func (h *Handler) authorizeView(r *http.Request, words *phrases) view {
 }
 
 // links are the addresses of WeChat's pages (doc/oplatform/…/Before_Develop/Authorization_Process_Technical_Description).
-func (h *Handler) links(k *keys, p passage, code wechat.Secret) *links {
+func (h *Handler) links(k *settings, p passage, code wechat.Secret) *links {
 	pc, phone := "https://mp.weixin.qq.com", "https://open.weixin.qq.com"
-	if k.pages.loginBase != "" {
-		pc, phone = k.pages.loginBase, k.pages.loginBase
+	if k.loginBase != "" {
+		pc, phone = k.loginBase, k.loginBase
 	}
-	back := k.pages.publicURL + authorizedPath
+	back := k.publicURL + AuthorizedPath
 	if p != (passage{asked: asked{kind: defaultType}}) { // nothing to remember makes a smaller QR code
 		back += "?s=" + sealPassage(h.stateKey, k.component, p, h.now())
 	}
@@ -162,7 +135,7 @@ func readAsked(raw string, returnTo []string, words *phrases) (p passage, proble
 	switch {
 	case p.kind != "" && !slices.Contains(authTypes, p.kind):
 		return p, words.badType
-	case p.account != "" && !isAppID(p.account):
+	case p.account != "" && !wechat.IsAppID(p.account):
 		return p, words.badAccount
 	case p.categories != "" && !categoryList.MatchString(p.categories):
 		return p, words.badCategories
@@ -187,9 +160,9 @@ func (p passage) page() string {
 		}
 	}
 	if len(query) == 0 {
-		return authorizePath
+		return AuthorizePath
 	}
-	return authorizePath + "?" + query.Encode()
+	return AuthorizePath + "?" + query.Encode()
 }
 
 // prefetches: a browser that fetches ahead of a click that may never come. It asks again when it does.
@@ -232,11 +205,11 @@ func trouble(err error, words *phrases, later, ours string) view {
 	return failed(http.StatusInternalServerError, words.defect, ours)
 }
 
-// hide gives an error for the log. It should not quote the code; should it all the same, the log does not.
-func hide(err error, code wechat.Secret) slog.Value {
-	text := err.Error()
-	if v := code.Reveal(); v != "" {
-		text = strings.ReplaceAll(strings.ReplaceAll(text, v, code.String()), url.QueryEscape(v), code.String())
-	}
-	return slog.StringValue(legible(text, 2*lineLimit))
+// maxLogText is the maximum length, in characters, of an error text in the log.
+const maxLogText = 400
+
+// errorText returns the text of err for the log. Errors should not quote the
+// code, and if one does, the log still does not.
+func errorText(err error, code wechat.Secret) string {
+	return wechat.Sanitize(code.Mask(err.Error()), maxLogText)
 }

@@ -1,4 +1,4 @@
-package callback_test
+package pages_test
 
 import (
 	"context"
@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"wxproxy/callback"
+	"wxproxy/callback/pages"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
 
 func TestAuthorizePage(t *testing.T) {
-	v := visit(t, callback.Config{})
+	v := visit(t, pages.Config{})
 	r := v.get("/authorize", "Accept-Language", "en")
 	p := v.read(r)
 	if r.status != 200 || p.title != "Authorize your WeChat account" || p.lang != "en" || !strings.Contains(p.text, "10 minutes") {
@@ -43,7 +43,7 @@ func TestAuthorizePage(t *testing.T) {
 }
 
 func TestAuthorizeParameters(t *testing.T) {
-	v := visit(t, callback.Config{PublicURL: publicURL + "/", ReturnTo: []string{"https://shop.example.com/"}, LoginBase: "http://127.0.0.1:8090"})
+	v := visit(t, pages.Config{PublicURL: publicURL + "/", ReturnTo: []string{"https://shop.example.com/"}, LoginBase: "http://127.0.0.1:8090"})
 	n := 0
 	f := func(query, want string) {
 		t.Helper()
@@ -107,7 +107,7 @@ func TestAuthorizeParameters(t *testing.T) {
 
 // Whatever stands in a link is not repeated on the page.
 func TestPagesRepeatNothing(t *testing.T) {
-	v := visit(t, callback.Config{ReturnTo: []string{"https://shop.example.com/"}})
+	v := visit(t, pages.Config{ReturnTo: []string{"https://shop.example.com/"}})
 	const evil = "%3Cscript%3Ealert(1)%3C/script%3E"
 	for _, target := range []string{
 		"/authorize?type=" + evil, "/authorize?state=" + evil, "/authorize?return_to=" + evil, "/authorize?" + evil + "=" + evil,
@@ -125,7 +125,7 @@ func TestPagesRepeatNothing(t *testing.T) {
 
 // A code is for a person who opens the page.
 func TestNoCodeForWhoOnlyLooks(t *testing.T) {
-	v := visit(t, callback.Config{})
+	v := visit(t, pages.Config{})
 	if r := v.ask(http.MethodHead, "/authorize"); r.status != 200 || r.body != "" {
 		t.Errorf("HEAD: %d %q", r.status, r.body)
 	}
@@ -160,7 +160,7 @@ func TestNoCodeForWhoOnlyLooks(t *testing.T) {
 }
 
 func TestPagesAreLimited(t *testing.T) {
-	v := visit(t, callback.Config{})
+	v := visit(t, pages.Config{})
 	open := func(forwarded ...string) reply {
 		t.Helper()
 		var headers []string
@@ -233,8 +233,8 @@ func TestPagesAreLimited(t *testing.T) {
 }
 
 func TestWithoutPublicURL(t *testing.T) {
-	v := visit(t, callback.Config{})
-	v.handler.Reconfigure(callback.Config{ComponentAppID: component})
+	v := visit(t, pages.Config{})
+	v.handler.Reconfigure(pages.Config{ComponentAppID: component})
 	for lang, title := range map[string]string{"zh": "授权页面尚未配置", "en": "This page is not set up yet"} {
 		r := v.get("/authorize", "Accept-Language", lang)
 		if p := v.read(r); r.status != 503 || p.title != title || !strings.Contains(p.text, "public_url") {
@@ -247,9 +247,9 @@ func TestWithoutPublicURL(t *testing.T) {
 	if r := v.comeBack("/authorized"); r.status != 200 { // who comes back all the same is not lost
 		t.Errorf("%d", r.status)
 	}
-	v.handler.Reconfigure(callback.Config{ComponentAppID: component, PublicURL: publicURL})
+	v.handler.Reconfigure(pages.Config{ComponentAppID: component, PublicURL: publicURL})
 	v.open("")
-	v.handler.Reconfigure(callback.Config{PublicURL: publicURL}) // no component, nothing to authorize
+	v.handler.Reconfigure(pages.Config{PublicURL: publicURL}) // no component, nothing to authorize
 	if r := v.get("/authorize"); r.status != 404 {
 		t.Errorf("%d", r.status)
 	}
@@ -270,7 +270,7 @@ func TestNoPreAuthCode(t *testing.T) {
 		"else":        {errors.New("x"), 500, "出错了", "Something went wrong"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := visit(t, callback.Config{ReturnTo: []string{"https://shop.example.com/"}})
+			v := visit(t, pages.Config{ReturnTo: []string{"https://shop.example.com/"}})
 			v.desk.preAuth = func() error { return c.err }
 			const query = "?biz_appid=" + account + "&return_to=https%3A%2F%2Fshop.example.com%2F&state=a+b"
 			zh, en := v.get("/authorize"+query), v.get("/authorize"+query, "Accept-Language", "en")

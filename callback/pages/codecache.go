@@ -1,4 +1,4 @@
-package callback
+package pages
 
 import (
 	"context"
@@ -13,9 +13,9 @@ import (
 // maxExchanges is how many exchanged codes are remembered: some 300 bytes each.
 const maxExchanges = 10_000
 
-// exchanges remembers which account a code stood for, so that a merchant who reloads the page, or opens it twice, is
+// codeCache remembers which account a code stood for, so that a merchant who reloads the page, or opens it twice, is
 // told the same again, and WeChat is not asked. Failures are forgotten: the next one tries again.
-type exchanges struct {
+type codeCache struct {
 	mu    sync.Mutex
 	m     map[[sha256.Size]byte]*exchange
 	order [][sha256.Size]byte // of those done, oldest first
@@ -31,7 +31,7 @@ var errExchangePanicked = errors.New("a defect of wxproxy")
 
 // do has code exchanged by f, unless that has happened or is happening. begin, which may refuse, is asked before f is
 // called. ctx bounds the waiting for somebody else.
-func (x *exchanges) do(ctx context.Context, code wechat.Secret, begin func() error, f func() (tokens.Authorization, error)) (tokens.Authorization, error) {
+func (x *codeCache) do(ctx context.Context, code wechat.Secret, begin func() error, f func() (tokens.Authorization, error)) (tokens.Authorization, error) {
 	key := sha256.Sum256([]byte(code.Reveal()))
 	x.mu.Lock()
 	if e := x.m[key]; e != nil {

@@ -1,4 +1,4 @@
-package callback_test
+package pages_test
 
 import (
 	"net/url"
@@ -6,12 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"wxproxy/callback"
+	"wxproxy/callback/pages"
 )
 
 // Merchants are sent back to where the operator allows it, however an address is dressed up.
 func TestReturnTo(t *testing.T) {
-	v := visit(t, callback.Config{ReturnTo: []string{"https://shop.example.com/back", "https://dir.example.com/wechat/", "https://bare.example.com", "http://127.0.0.1:3000/"}})
+	v := visit(t, pages.Config{ReturnTo: []string{"https://shop.example.com/back", "https://dir.example.com/wechat/", "https://bare.example.com", "http://127.0.0.1:3000/"}})
 	open := func(target string) int {
 		t.Helper()
 		v.clock.forward(time.Hour)

@@ -1,4 +1,4 @@
-package callback
+package pages
 
 // phrases are what the pages say, in one language. What stands in braces is put in.
 type phrases struct {

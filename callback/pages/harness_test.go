@@ -1,24 +1,32 @@
-package callback_test
+package pages_test
 
 import (
+	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/xml"
 	"html"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"wxproxy/callback"
+	"wxproxy/callback/pages"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
 
 const (
+	component   = "wx6001eeeefe06e0af"
+	account     = "wxf7d2ddffc117e8de"
+	theCode     = "queryauthcode@@@SECRET-y-s2Y"
 	publicURL   = "https://wx.example.com"
 	thePreAuth  = "preauthcode@@@SECRET-cy2CSaTT"
 	codeInQuery = "queryauthcode%40%40%40SECRET-y-s2Y"
@@ -84,23 +92,94 @@ func (h *hands) forward(d time.Duration) {
 	h.at = h.at.Add(d)
 }
 
-// visited is a callback listener with its pages.
+// visited is a listener with the pages.
 type visited struct {
-	*listener
-	desk  *desk
-	clock *hands
+	t       *testing.T
+	handler *pages.Handler
+	addr    string
+	desk    *desk
+	clock   *hands
+	log     *lockedBuffer
+}
+
+// lockedBuffer collects the log.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// reply is an answer as it came.
+type reply struct {
+	status int
+	body   string
+	header http.Header
 }
 
 // visit serves the pages; c says what is not as usual.
-func visit(t *testing.T, c callback.Config) *visited {
+func visit(t *testing.T, c pages.Config) *visited {
 	t.Helper()
-	v := &visited{desk: &desk{}, clock: &hands{at: time.Unix(1_790_000_000, 0)}}
+	v := &visited{t: t, desk: &desk{}, clock: &hands{at: time.Unix(1_790_000_000, 0)}, log: &lockedBuffer{}}
 	c.CodeExchanger, c.Now = v.desk, v.clock.now
-	if c.PublicURL == "" {
-		c.PublicURL = publicURL
-	}
-	v.listener = start(t, c)
+	c.PublicURL, c.ComponentAppID = cmp.Or(c.PublicURL, publicURL), cmp.Or(c.ComponentAppID, component)
+	c.Log = slog.New(slog.NewTextHandler(v.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	v.handler = pages.New(c)
+	srv := httptest.NewUnstartedServer(v.handler)
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo) // it quotes panics
+	srv.Start()
+	v.addr = srv.Listener.Addr().String()
+	t.Cleanup(func() {
+		srv.Close()
+		for _, secret := range []string{"SECRET", "auth_code="} {
+			if strings.Contains(v.logged(), secret) {
+				t.Errorf("the log holds %s:\n%s", secret, v.logged())
+			}
+		}
+	})
 	return v
+}
+
+func (v *visited) logged() string { return v.log.String() }
+
+// raw sends bytes on a connection of their own, and reads one answer; method is that of the request.
+func (v *visited) raw(method, request string) reply {
+	v.t.Helper()
+	conn := v.dial()
+	if _, err := io.WriteString(conn, request); err != nil {
+		v.t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		v.t.Fatalf("%s: %v", method, err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return reply{resp.StatusCode, string(b), resp.Header}
+}
+
+func (v *visited) dial() net.Conn {
+	v.t.Helper()
+	conn, err := net.Dial("tcp", v.addr)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	v.t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	return conn
 }
 
 // get opens a page; headers come in pairs. Each must show no code, load nothing, and be kept by nobody.
