@@ -98,8 +98,8 @@ func (h *Handler) links(k *settings, p passage, code wechat.Secret) *links {
 		PC:    pc + "/cgi-bin/componentloginpage?" + query,
 		Phone: phone + "/wxaopen/safe/bindcomponent?action=bindcomponent&no_scan=1&" + query + "#wechat_redirect",
 	}
-	if q, err := newQR(out.Phone); err == nil {
-		out.QR, out.Side = q.path()
+	if path, side, err := qrPath(out.Phone); err == nil {
+		out.QR, out.Side = path, side
 	}
 	return out
 }

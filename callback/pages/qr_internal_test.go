@@ -1,173 +1,101 @@
 package pages
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
-	"slices"
+	"image"
+	"image/color"
+	"image/draw"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/makiuchi-d/gozxing"
+	"github.com/makiuchi-d/gozxing/qrcode"
 )
 
-// What a scanner (zbarimg) has read back as the text, module for module.
-func TestQRCodesThatAScannerHasRead(t *testing.T) {
-	f := func(text, want string) {
-		t.Helper()
-		q, err := newQR(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d, _ := q.path()
-		if sum := sha256.Sum256([]byte(d)); hex.EncodeToString(sum[:8]) != want {
-			t.Errorf("%d bytes: another code, %x", len(text), sum[:8])
-		}
-	}
-	long := strings.Repeat("https://a.b/?c=@", 200)
-	f(long[:1], "5373300a9218eb9b")
-	f(long[:14], "0cd91dd84cd12643")
-	f(long[:15], "e43efa70c0fc2f1a")
-	f(long[:100], "bebf12c630128cc7")
-	f(long[:213], "11efdaedecba2826")
-	f(long[:520], "c564864d085fe3f1")
-	f(long[:1100], "eb5bbc74072bfc73")
-	f(long[:2953], "d15061ca4161c3bf")
-	if _, err := newQR(long[:2954]); !errors.Is(err, errQRLong) {
-		t.Errorf("2954 bytes: %v", err)
-	}
-}
+var qrRun = regexp.MustCompile(`^M(\d+) (\d+)h(\d+)v1h-(\d+)z`)
 
-// Codes of many versions, at both levels, are read back by the standard's reference algorithm; no codeword may need correction.
-func TestQRCodesReadBack(t *testing.T) {
-	versions := map[int]bool{}
-	for n := 0; n <= 2953; n = n*10/9 + 1 {
-		text := strings.Repeat("wxproxy/\x00\xff~", 300)[:n]
-		q, err := newQR(text)
-		if err != nil {
-			t.Fatalf("%d bytes: %v", n, err)
-		}
-		versions[(q.size-17)/4] = true
-		if got := readQR(t, q); got != text {
-			t.Fatalf("%d bytes: read %d others", n, len(got))
-		}
-	}
-	if len(versions) < 20 {
-		t.Errorf("only versions %v", versions)
-	}
-}
-
-// readQR reads a flawless code.
-func readQR(t *testing.T, q *qrCode) string {
+// renderQR draws the path as a browser would, with scale pixels a module. It
+// fails if the path leaves the area inside the quiet zone.
+func renderQR(t *testing.T, path string, side int) image.Image {
 	t.Helper()
-	format, other := 0, 0
-	for i := range 15 { // both copies, from bit 14 down
-		var x, y int
-		switch b := 14 - i; {
-		case b >= 9:
-			x, y = 14-b, 8
-		case b == 8:
-			x, y = 7, 8
-		case b >= 6:
-			x, y = 8, b+1
-		default:
-			x, y = 8, b
+	const scale = 3
+	img := image.NewGray(image.Rect(0, 0, scale*side, scale*side))
+	draw.Draw(img, img.Bounds(), image.White, image.Point{}, draw.Src)
+	inner := image.Rect(4, 4, side-4, side-4)
+	for path != "" {
+		m := qrRun.FindStringSubmatch(path)
+		if m == nil || m[3] != m[4] {
+			t.Fatalf("got %.40q in the path, want a run of modules", path)
 		}
-		format = format<<1 | bit(q.at(x, y))
-		if i < 7 {
-			other = other<<1 | bit(q.at(8, q.size-1-i))
-		} else {
-			other = other<<1 | bit(q.at(q.size-15+i, 8))
+		path = path[len(m[0]):]
+		x, _ := strconv.Atoi(m[1])
+		y, _ := strconv.Atoi(m[2])
+		width, _ := strconv.Atoi(m[3])
+		run := image.Rect(x, y, x+width, y+1)
+		if !run.In(inner) {
+			t.Fatalf("got dark modules at %v, want them within %v, inside the quiet zone", run, inner)
 		}
+		run = image.Rect(scale*x, scale*y, scale*(x+width), scale*(y+1))
+		draw.Draw(img, run, image.NewUniform(color.Black), image.Point{}, draw.Src)
 	}
-	if format != other {
-		t.Fatalf("the two formats differ: %015b %015b", format, other)
-	}
-	// The standard's list of all 32 formats, of which these are level L and M (table C.1).
-	known := []int{
-		0x5412, 0x5125, 0x5e7c, 0x5b4b, 0x45f9, 0x40ce, 0x4f97, 0x4aa0,
-		0x77c4, 0x72f3, 0x7daa, 0x789d, 0x662f, 0x6318, 0x6c41, 0x6976,
-	}
-	at := slices.Index(known, format)
-	if at < 0 {
-		t.Fatalf("no format: %015b", format)
-	}
-	level, mask := qrLevel(at/8), at%8
-	version := (q.size - 17) / 4
-	q.mask(mask)
-	defer q.mask(mask)
-	raw := make([]byte, qrCodewords(version))
-	n := 0
-	for right := q.size - 1; right >= 1; right -= 2 {
-		if right == 6 {
-			right = 5
-		}
-		up := (right+1)&2 == 0
-		for k := range q.size {
-			y := k
-			if up {
-				y = q.size - 1 - k
-			}
-			for _, x := range []int{right, right - 1} {
-				if q.special[y*q.size+x] || n/8 >= len(raw) {
-					continue
-				}
-				raw[n/8] = raw[n/8]<<1 | byte(bit(q.at(x, y)))
-				n++
-			}
-		}
-	}
-	blocks, ecc := qrBlocks[level][version], qrECC[level][version]
-	length := len(raw) / blocks
-	parts := make([][]byte, blocks)
-	for i := range length - ecc + 1 {
-		for j := range parts {
-			if i < length-ecc || j >= blocks-len(raw)%blocks {
-				parts[j], raw = append(parts[j], raw[0]), raw[1:]
-			}
-		}
-	}
-	var data []byte
-	for _, p := range parts {
-		data = append(data, p...)
-	}
-	for range ecc {
-		for j := range parts {
-			parts[j], raw = append(parts[j], raw[0]), raw[1:]
-		}
-	}
-	for _, p := range parts { // a codeword is a multiple of the generator: zero at all its roots
-		root := byte(1)
-		for range ecc {
-			sum := byte(0)
-			for _, c := range p {
-				sum = qrMul(sum, root) ^ c
-			}
-			if sum != 0 {
-				t.Fatal("a block would need correction")
-			}
-			root = qrMul(root, 2)
-		}
-	}
-	at = 0
-	take := func(bits int) (v int) {
-		for range bits {
-			v, at = v<<1|int(data[at/8]>>(7-at%8)&1), at+1
-		}
-		return v
-	}
-	if mode := take(4); mode != 4 {
-		t.Fatalf("mode %d", mode)
-	}
-	count := take(qrHeader(version) - 4)
-	var text []byte
-	for range count {
-		text = append(text, byte(take(8)))
-	}
-	return string(text)
+	return img
 }
 
-func bit(dark bool) int {
-	if dark {
-		return 1
+// scanQR reads a QR code from an image, and its error correction level.
+func scanQR(t *testing.T, img image.Image) (text, level string) {
+	t.Helper()
+	bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return 0
+	hints := map[gozxing.DecodeHintType]any{
+		gozxing.DecodeHintType_PURE_BARCODE:  true,
+		gozxing.DecodeHintType_CHARACTER_SET: "ISO-8859-1", // one character a byte
+	}
+	result, err := qrcode.NewQRCodeReader().Decode(bitmap, hints)
+	if err != nil {
+		t.Fatalf("scanning the code: %v", err)
+	}
+	level, _ = result.GetResultMetadata()[gozxing.ResultMetadataType_ERROR_CORRECTION_LEVEL].(string)
+	return result.GetText(), level
+}
+
+func TestQRCodeIsReadByAScanner(t *testing.T) {
+	link := strings.Repeat("https://open.weixin.qq.com/wxaopen/safe/bindcomponent?a=1&b=%2F#wechat_redirect/", 40)
+	for _, tc := range []struct {
+		bytes, side int
+		level       string
+	}{
+		{1, 21 + 8, "M"},
+		{14, 21 + 8, "M"}, // the most that version 1 holds
+		{15, 25 + 8, "M"},
+		{100, 41 + 8, "M"},
+		{360, 73 + 8, "M"},
+		{412, 77 + 8, "M"}, // the most that version 15 holds
+		{413, 69 + 8, "L"},
+		{1100, 113 + 8, "L"},
+		{2000, 149 + 8, "L"},
+		{2953, 177 + 8, "L"}, // the most that any code holds
+	} {
+		path, side, err := qrPath(link[:tc.bytes])
+		if err != nil {
+			t.Errorf("%d bytes: %v", tc.bytes, err)
+			continue
+		}
+		if side != tc.side {
+			t.Errorf("%d bytes: got %d modules a side, want %d", tc.bytes, side, tc.side)
+		}
+		text, level := scanQR(t, renderQR(t, path, side))
+		if text != link[:tc.bytes] || level != tc.level {
+			t.Errorf("%d bytes: got level %s and %d bytes %.60q…, want level %s and %.60q…",
+				tc.bytes, level, len(text), text, tc.level, link[:tc.bytes])
+		}
+	}
+}
+
+func TestTooLongTextHasNoQRCode(t *testing.T) {
+	if path, _, err := qrPath(strings.Repeat("a", 2954)); err == nil {
+		t.Errorf("2,954 bytes: got a path of %d bytes, want an error", len(path))
+	}
 }
