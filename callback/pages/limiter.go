@@ -6,87 +6,96 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
-// The pages spend calls at WeChat for whoever opens them, and those are counted for the whole platform, by the day. So
-// they are bounded for each client, and for all together: at the pace below, less than 9,000 a day.
+// Opening a page costs a call to WeChat, and WeChat counts calls for the whole
+// platform, by the day. So pages are limited for each client and for all clients
+// together: at the steady rate below, all together make less than 9,000 calls a
+// day.
 const (
-	clientBurst = 20
-	clientEvery = 6 * time.Second // one more
-	allBurst    = 120
-	allEvery    = 10 * time.Second
-	// maxClients bounds the memory: some 100 bytes each.
+	clientBurst    = 20
+	clientInterval = 6 * time.Second // between two requests, after the burst
+	totalBurst     = 120
+	totalInterval  = 10 * time.Second
+
+	// maxClients bounds the memory: about 150 bytes for each client.
 	maxClients = 10_000
 )
 
-// limiter counts what clients spend. One is for opening the page, one for coming back.
+// limiter limits the requests of each client and of all clients together.
 type limiter struct {
 	now func() time.Time
 
-	mu      sync.Mutex
-	all     bucket
-	clients map[netip.Prefix]*bucket
+	mu      sync.Mutex // held from asking both buckets to spending from both
+	total   *rate.Limiter
+	clients map[netip.Prefix]*rate.Limiter
 }
 
-// bucket is a balance at a time; the zero value is full.
-type bucket struct {
-	spent float64 // of the burst
-	at    time.Time
-}
-
+// newLimiter returns a limiter that reads the time from now.
 func newLimiter(now func() time.Time) *limiter {
-	return &limiter{now: now, clients: make(map[netip.Prefix]*bucket)}
+	return &limiter{
+		now:     now,
+		total:   rate.NewLimiter(rate.Every(totalInterval), totalBurst),
+		clients: make(map[netip.Prefix]*rate.Limiter),
+	}
 }
 
-// settle pays back what the time since then has earned, and gives how long it takes until one can be spent.
-func (b *bucket) settle(now time.Time, burst int, every time.Duration) (wait time.Duration) {
-	if earned := float64(now.Sub(b.at)) / float64(every); earned > 0 {
-		b.spent = max(0, b.spent-earned)
-	}
-	b.at = now
-	if over := b.spent + 1 - float64(burst); over > 0 {
-		return time.Duration(over * float64(every))
-	}
-	return 0
-}
-
-// spend takes one for client. A wait above zero says that there is none, and when there may be; then
-// nothing is taken from anybody.
+// spend takes one request from the buckets of the client and of all clients. If
+// one of them is empty, it takes nothing and returns how long to wait; otherwise
+// it returns 0.
 func (l *limiter) spend(client netip.Addr) (wait time.Duration) {
-	// A home has a /64 of IPv6, in which every request can come from another address.
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	bucket := l.bucket(client, now)
+	if wait = max(untilToken(bucket, now), untilToken(l.total, now)); wait == 0 {
+		bucket.AllowN(now, 1)
+		l.total.AllowN(now, 1)
+	}
+	return wait
+}
+
+// bucket returns the bucket of a client. While maxClients others have spent
+// something recently, a new client gets a bucket that is not kept: then it is
+// limited only by what all clients can spend together.
+func (l *limiter) bucket(client netip.Addr, now time.Time) *rate.Limiter {
+	// A home has a /64 of IPv6, in which every request can come from another
+	// address.
 	bits := 64
 	if client = client.Unmap(); client.Is4() {
 		bits = 32
 	}
 	key, _ := client.WithZone("").Prefix(bits) // the zero Prefix for the zero Addr
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.now()
-	b := l.clients[key]
-	if b == nil {
-		if len(l.clients) >= maxClients {
-			l.forget(now)
-		}
-		b = &bucket{}
-		if len(l.clients) < maxClients { // else it is bounded by what is for all
-			l.clients[key] = b
-		}
+	if b := l.clients[key]; b != nil {
+		return b
 	}
-	wait = max(b.settle(now, clientBurst, clientEvery), l.all.settle(now, allBurst, allEvery))
-	if wait == 0 {
-		b.spent++
-		l.all.spent++
+	if len(l.clients) >= maxClients {
+		l.evict(now)
 	}
-	return wait
+	b := rate.NewLimiter(rate.Every(clientInterval), clientBurst)
+	if len(l.clients) < maxClients {
+		l.clients[key] = b
+	}
+	return b
 }
 
-// forget drops those who have everything back.
-func (l *limiter) forget(now time.Time) {
+// evict removes clients whose bucket is full again: a new bucket is the same.
+func (l *limiter) evict(now time.Time) {
 	for key, b := range l.clients {
-		if b.settle(now, clientBurst, clientEvery); b.spent == 0 {
+		if b.TokensAt(now) >= clientBurst {
 			delete(l.clients, key)
 		}
 	}
+}
+
+// untilToken returns how long it takes until the bucket holds a token. Unlike
+// reserving one, it does not change the bucket: a request that one bucket
+// rejects must not cost anything in the other.
+func untilToken(b *rate.Limiter, now time.Time) time.Duration {
+	missing := 1 - b.TokensAt(now)
+	return max(0, time.Duration(missing/float64(b.Limit())*float64(time.Second)))
 }
 
 // clientOf is whose request it is, as far as it can be known. X-Forwarded-For counts only if the peer is on this
