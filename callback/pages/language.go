@@ -1,62 +1,38 @@
 package pages
 
-import (
-	"strconv"
-	"strings"
+import "golang.org/x/text/language"
+
+// maxAcceptLanguage is the maximum length, in bytes, of the Accept-Language
+// headers that are parsed. Browsers send less than 200.
+const maxAcceptLanguage = 1000
+
+// supportedLanguages lists what the pages are written in. The first one is used
+// for readers of neither language, because merchants read Chinese. Traditional
+// Chinese is listed, although those readers get the same texts: for the
+// matcher the two scripts are further apart than, say, zh-HK and en-US.
+var (
+	supportedLanguages = []language.Tag{
+		language.SimplifiedChinese, language.TraditionalChinese, language.English,
+	}
+	languageMatcher = language.NewMatcher(supportedLanguages)
 )
 
-// chooseLanguage gives "en" or "zh" by an Accept-Language header (RFC 9110, 12.5.4): what is weighed highest; of
-// equals, the one that is named first. Who asks for neither gets Chinese, as merchants do.
+// chooseLanguage returns "zh" or "en" for the value of an Accept-Language header
+// (RFC 9110, section 12.5.4). A header that is missing, or that accepts neither
+// language, means Chinese. One that cannot be parsed, or is too long, means
+// English.
 func chooseLanguage(header string) string {
-	best := map[string]float64{} // of a language; absent: not named
-	others, named := 0.0, false  // what * says
-	first := ""
-	for i, part := range strings.Split(header, ",") {
-		if i == 50 {
-			break // nobody speaks that many
-		}
-		tag, params, _ := strings.Cut(part, ";")
-		weight, ok := quality(params)
-		tag, _, _ = strings.Cut(strings.ToLower(strings.TrimSpace(tag)), "-")
-		switch {
-		case !ok:
-		case tag == "*":
-			others, named = weight, true
-		case tag == "zh" || tag == "en":
-			if first == "" {
-				first = tag
-			}
-			// zh-CN;q=0.9, zh;q=0.8: the higher one counts
-			if old, known := best[tag]; !known || weight > old {
-				best[tag] = weight
-			}
-		}
-	}
-	weigh := func(tag string) float64 {
-		if w, known := best[tag]; known {
-			return w
-		}
-		if named {
-			return others
-		}
-		return 0
-	}
-	zh, en := weigh("zh"), weigh("en")
-	if en > zh || en == zh && en > 0 && first == "en" {
+	if len(header) > maxAcceptLanguage {
 		return "en"
 	}
-	return "zh"
-}
-
-// quality reads q=0.8. Without one the weight is 1; one that cannot be read makes the entry void.
-func quality(params string) (float64, bool) {
-	for p := range strings.SplitSeq(params, ";") {
-		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
-		if !strings.EqualFold(strings.TrimSpace(name), "q") {
-			continue
-		}
-		q, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-		return q, err == nil && q >= 0 && q <= 1
+	wanted, _, err := language.ParseAcceptLanguage(header)
+	if err != nil {
+		return "en"
 	}
-	return 1, true
+	_, index, confidence := languageMatcher.Match(wanted...)
+	if confidence == language.No {
+		index = 0 // the matcher has guessed by the script: English for French
+	}
+	base, _ := supportedLanguages[index].Base()
+	return base.String()
 }
