@@ -1,0 +1,7 @@
+package proxy
+
+import "time"
+
+func wait() {
+	time.Sleep(time.Millisecond)
+}
