@@ -16,8 +16,8 @@ var ErrClosed = errors.New("the store is closed")
 // How long the Close of a store waits: first for updates to finish of themselves, then for
 // them to follow the end of their contexts.
 const (
-	closePatience = 25 * time.Second
-	closeGrace    = 5 * time.Second
+	drainTimeout  = 25 * time.Second
+	cancelTimeout = 5 * time.Second
 )
 
 // Backend is where the records of a store of one process lie, below its locks.
@@ -35,27 +35,27 @@ type Backend interface {
 //
 // Waiters are served in the order in which they came.
 type KeyLocks struct {
-	life   context.Context // ends when Close has lost its patience
-	cancel context.CancelFunc
-	closed chan struct{} // closed by Close: nobody is let in any more
-	idle   chan struct{} // closed when, after that, the last update has ended
+	updateCtx     context.Context // ends when Close has lost its patience
+	cancelUpdates context.CancelFunc
+	closeBegun    chan struct{} // closed by Close: nobody is let in any more
+	drained       chan struct{} // closed when, after that, the last update has ended
 
 	mu      sync.Mutex
-	waiting map[string]*list.List // of each locked key; the elements are chan struct{}
+	queues  map[string]*list.List // of each locked key; the elements are chan struct{}
 	closing bool
 
-	saving sync.RWMutex // held for reading while a record is written
-	lost   bool         // behind saving: the medium is about to go away
+	writeMu   sync.RWMutex // lockCtx for reading while a record is written
+	abandoned bool         // behind saving: the medium is about to go away
 }
 
 // NewKeyLocks gives a table in which nothing is locked.
 func NewKeyLocks() *KeyLocks {
 	l := &KeyLocks{
-		closed:  make(chan struct{}),
-		idle:    make(chan struct{}),
-		waiting: map[string]*list.List{},
+		closeBegun: make(chan struct{}),
+		drained:    make(chan struct{}),
+		queues:     map[string]*list.List{},
 	}
-	l.life, l.cancel = context.WithCancel(context.Background())
+	l.updateCtx, l.cancelUpdates = context.WithCancel(context.Background())
 	return l
 }
 
@@ -68,7 +68,7 @@ func NewKeyLocks() *KeyLocks {
 // The context of fn ends with ctx, and when Close has waited for long enough. The lock is held
 // all the same until fn returns, and what fn returns after the end of its context is saved: WeChat
 // may have handed out, at the last moment, what it will not hand out again.
-func (l *KeyLocks) Update(ctx context.Context, key string, m Backend, fn func(ctx context.Context, old []byte) ([]byte, error)) error {
+func (l *KeyLocks) Update(ctx context.Context, key string, b Backend, fn func(ctx context.Context, old []byte) ([]byte, error)) error {
 	if key == "" {
 		return errors.New("a record needs a key")
 	}
@@ -77,14 +77,14 @@ func (l *KeyLocks) Update(ctx context.Context, key string, m Backend, fn func(ct
 	}
 	defer l.unlock(key)
 
-	old, err := m.Read(key)
+	old, err := b.Read(key)
 	if err != nil {
 		return err
 	}
-	held, cancel := context.WithCancelCause(ctx)
+	lockCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(l.life, func() { cancel(ErrClosed) })()
-	record, err := fn(held, old)
+	defer context.AfterFunc(l.updateCtx, func() { cancel(ErrClosed) })()
+	record, err := fn(lockCtx, old)
 	if err != nil {
 		return err
 	}
@@ -92,12 +92,12 @@ func (l *KeyLocks) Update(ctx context.Context, key string, m Backend, fn func(ct
 		return nil
 	}
 
-	l.saving.RLock()
-	defer l.saving.RUnlock()
-	if l.lost {
+	l.writeMu.RLock()
+	defer l.writeMu.RUnlock()
+	if l.abandoned {
 		return ErrLost
 	}
-	return m.Write(key, record)
+	return b.Write(key, record)
 }
 
 // lock returns nil when key is the caller's. It is not if ctx has ended, even in the same moment.
@@ -110,34 +110,34 @@ func (l *KeyLocks) lock(ctx context.Context, key string) error {
 		l.mu.Unlock()
 		return ErrClosed
 	}
-	queue, locked := l.waiting[key]
+	queue, locked := l.queues[key]
 	if !locked {
-		l.waiting[key] = list.New()
+		l.queues[key] = list.New()
 		l.mu.Unlock()
 		return nil
 	}
-	turn := make(chan struct{})
-	place := queue.PushBack(turn)
+	granted := make(chan struct{})
+	element := queue.PushBack(granted)
 	l.mu.Unlock()
 
 	var err error
 	select {
-	case <-turn:
+	case <-granted:
 		if err = ctx.Err(); err != nil {
 			l.unlock(key)
 		}
 		return err
 	case <-ctx.Done():
 		err = ctx.Err()
-	case <-l.closed:
+	case <-l.closeBegun:
 		err = ErrClosed
 	}
 	l.mu.Lock()
 	select {
-	case <-turn: // the lock came while we turned to go: it goes to the next
-		l.pass(key)
+	case <-granted: // the lock came while we turned to go: it goes to the next
+		l.passOn(key)
 	default:
-		queue.Remove(place)
+		queue.Remove(element)
 	}
 	l.mu.Unlock()
 	return err
@@ -145,21 +145,21 @@ func (l *KeyLocks) lock(ctx context.Context, key string) error {
 
 func (l *KeyLocks) unlock(key string) {
 	l.mu.Lock()
-	l.pass(key)
+	l.passOn(key)
 	l.mu.Unlock()
 }
 
 // pass gives the lock to whoever has waited longest, or forgets it. While the store closes nobody
 // gets it: those who wait are on their way out. l.mu is held.
-func (l *KeyLocks) pass(key string) {
-	queue := l.waiting[key]
+func (l *KeyLocks) passOn(key string) {
+	queue := l.queues[key]
 	if first := queue.Front(); first != nil && !l.closing {
 		close(queue.Remove(first).(chan struct{}))
 		return
 	}
-	delete(l.waiting, key)
-	if l.closing && len(l.waiting) == 0 {
-		close(l.idle)
+	delete(l.queues, key)
+	if l.closing && len(l.queues) == 0 {
+		close(l.drained)
 	}
 }
 
@@ -170,36 +170,36 @@ func (l *KeyLocks) pass(key string) {
 func (l *KeyLocks) Close() error {
 	l.mu.Lock()
 	l.closing = true
-	close(l.closed)
-	if len(l.waiting) == 0 {
-		close(l.idle)
+	close(l.closeBegun)
+	if len(l.queues) == 0 {
+		close(l.drained)
 	}
 	l.mu.Unlock()
-	defer l.cancel()
+	defer l.cancelUpdates()
 
-	if l.ended(closePatience) {
+	if l.drainedWithin(drainTimeout) {
 		return nil
 	}
-	l.cancel()
-	if l.ended(closeGrace) {
+	l.cancelUpdates()
+	if l.drainedWithin(cancelTimeout) {
 		return nil
 	}
-	l.saving.Lock() // waits for what is being written now
-	l.lost = true
-	l.saving.Unlock()
+	l.writeMu.Lock() // waits for what is being written now
+	l.abandoned = true
+	l.writeMu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.waiting) == 0 {
+	if len(l.queues) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %d updates had not ended when the store was closed", ErrLost, len(l.waiting))
+	return fmt.Errorf("%w: %d updates had not ended when the store was closed", ErrLost, len(l.queues))
 }
 
-func (l *KeyLocks) ended(within time.Duration) bool {
-	t := time.NewTimer(within)
+func (l *KeyLocks) drainedWithin(d time.Duration) bool {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
-	case <-l.idle:
+	case <-l.drained:
 		return true
 	case <-t.C:
 		return false
