@@ -14,11 +14,12 @@ func TestImports(t *testing.T) {
 		"wxproxy/metrics": {},
 		"wxproxy/sandbox": {"wxproxy/wechat"},
 
-		"wxproxy/tokens":                 {"wxproxy/tokens/store", "wxproxy/wechat"},
-		"wxproxy/tokens/store":           {},
-		"wxproxy/tokens/store/bolt":      {"wxproxy/tokens/store"},
-		"wxproxy/tokens/store/redis":     {"wxproxy/tokens/store"},
-		"wxproxy/tokens/store/storetest": {"wxproxy/tokens/store"},
+		"wxproxy/tokens":                        {"wxproxy/tokens/store", "wxproxy/wechat"},
+		"wxproxy/tokens/store":                  {"wxproxy/tokens/store/internal/durable"},
+		"wxproxy/tokens/store/internal/durable": {},
+		"wxproxy/tokens/store/bolt":             {"wxproxy/tokens/store", "wxproxy/tokens/store/internal/durable"},
+		"wxproxy/tokens/store/redis":            {"wxproxy/tokens/store"},
+		"wxproxy/tokens/store/storetest":        {"wxproxy/tokens/store"},
 
 		"wxproxy/proxy":           {"wxproxy/proxy/admission", "wxproxy/proxy/standin", "wxproxy/tokens", "wxproxy/wechat"},
 		"wxproxy/proxy/admission": {},

@@ -9,98 +9,89 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
+
+	"wxproxy/tokens/store/internal/durable"
 )
 
-// LoadOrCreateKey reads the key of a sealed store from the file path, base64 of [KeySize]
-// bytes, and where there is no such file makes one with a new random key, if mayCreate.
-// Only its owner may read the file; one that others may read is refused, since its key
-// may be known by now.
+// LoadOrCreateKey reads the key of a sealed store from the file path, which
+// holds [KeySize] bytes in base64. If there is no such file and mayCreate is
+// true, it creates one with a random key.
 //
-// mayCreate is to be false where the store exists: it was sealed with the key that is missing,
-// and a new one beside it would only look like an answer.
+// Set mayCreate to false if the store exists: it was sealed with the missing
+// key, so a new one would hide the loss and open nothing.
 //
-// A new key is on the disk, its folder too, when this returns: nothing is ever sealed with
-// a key that a power cut could take away. Of two processes that make one at the same moment both
-// get the same.
+// A new key is on the disk before LoadOrCreateKey returns, including its name in
+// the folder. Otherwise a power failure could take away the key of records that
+// were already sealed with it. If several processes create the file
+// concurrently, all of them get the same key.
+//
+// The file must be readable by its owner alone: a key that other users can read
+// must be considered known. On Windows this is not checked, because its access
+// control lists do not map to file modes; there the file inherits the
+// permissions of its folder.
 func LoadOrCreateKey(path string, mayCreate bool) ([]byte, error) {
-	key, err := loadKey(path)
+	key, err := readKeyFile(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
 	if !mayCreate {
-		return nil, fmt.Errorf("the key file %s is missing, and the store cannot be read without it: restore it, or move the store away to begin anew", path)
+		return nil, fmt.Errorf("key file %s is missing, and the store cannot be read without it: "+
+			"restore it, or move the store away to start over", path)
 	}
-	if err := createKey(path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("the key file cannot be made: %w", err)
+	// If the file exists by now, another process has created it: read that one.
+	if err := createKeyFile(path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("creating key file: %w", err)
 	}
-	return loadKey(path)
+	return readKeyFile(path)
 }
 
-func loadKey(path string) ([]byte, error) {
-	// Asked before it is opened: to open a pipe is to wait for its other end.
+// maxKeyFileSize is how much of the file is read, in bytes. It is far more than
+// a key and the white space that an editor may add.
+const maxKeyFileSize = 4096
+
+func readKeyFile(path string) ([]byte, error) {
+	// Stat before opening: opening a named pipe blocks until it has a writer.
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("the key file cannot be read: %w", err)
+		return nil, fmt.Errorf("reading key file: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("the key file %s is not a regular file", path)
+		return nil, fmt.Errorf("key file %s is not a regular file", path)
 	}
-	// Windows keeps no such bits; what Go shows there is made up.
-	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("the key file %s can be read by others (mode %04o): run chmod 600 %[1]s", path, info.Mode().Perm())
+	if mode := info.Mode().Perm(); runtime.GOOS != "windows" && mode&0o077 != 0 {
+		return nil, fmt.Errorf("key file %s is accessible to other users (mode %04o): run chmod 600 %[1]s", path, mode)
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("the key file cannot be read: %w", err)
+		return nil, fmt.Errorf("reading key file: %w", err)
 	}
 	defer f.Close()
-	const enough = 4096 // far more than a key and the blanks that an editor may leave
-	text, err := io.ReadAll(io.LimitReader(f, enough))
+	text, err := io.ReadAll(io.LimitReader(f, maxKeyFileSize))
 	if err != nil {
-		return nil, fmt.Errorf("the key file cannot be read: %w", err)
+		return nil, fmt.Errorf("reading key file: %w", err)
 	}
-	// The decoder's error would quote nothing, but say at which byte; the sentence is enough.
+	// The decoder's error only adds the position of a byte, so it is dropped.
 	key, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(text)))
 	if err != nil || len(key) != KeySize {
-		return nil, fmt.Errorf("the key file %s does not hold a key (base64 of %d bytes): restore it", path, KeySize)
+		return nil, fmt.Errorf("key file %s does not hold a key (base64 of %d bytes): restore it", path, KeySize)
 	}
 	return key, nil
 }
 
-// createKey makes the file in full under another name and then links it: path never names a
-// file with half a key, and an existing one is never replaced.
-func createKey(path string) (err error) {
-	folder := filepath.Dir(path)
-	f, err := os.CreateTemp(folder, filepath.Base(path)+".new-*") // O_EXCL, 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	key := make([]byte, KeySize)
-	rand.Read(key) // never fails
-	_, err = f.WriteString(base64.StdEncoding.EncodeToString(key) + "\n")
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); err != nil {
-		return err
-	}
-	return syncFolder(folder)
-}
-
-// syncFolder makes the names of new files in a folder survive a power cut.
-func syncFolder(path string) error {
-	if runtime.GOOS == "windows" { // where folders cannot be synced
-		return nil
-	}
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+// createKeyFile returns an error that is fs.ErrExist if the file exists.
+func createKeyFile(path string) error {
+	return durable.Create(path, func(name string) error {
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		key := make([]byte, KeySize)
+		rand.Read(key) // never fails
+		_, err = f.WriteString(base64.StdEncoding.EncodeToString(key) + "\n")
+		if err == nil {
+			err = f.Sync()
+		}
+		return errors.Join(err, f.Close())
+	})
 }

@@ -16,33 +16,36 @@ import (
 func TestKeyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.key")
 	if _, err := store.LoadOrCreateKey(path, false); err == nil || !strings.Contains(err.Error(), path+" is missing") {
-		t.Errorf("missing: %v", err)
+		t.Errorf("missing file, mayCreate false: got error %v, want one that says it is missing", err)
 	}
 	if _, err := os.Stat(path); err == nil {
-		t.Error("a key was made beside a store that has lost its own")
+		t.Error("a key file was created although mayCreate is false")
 	}
 	key, err := store.LoadOrCreateKey(path, true)
 	if err != nil || len(key) != store.KeySize {
-		t.Fatalf("%d bytes, %v", len(key), err)
+		t.Fatalf("new key: got %d bytes, error %v, want %d bytes", len(key), err, store.KeySize)
 	}
 	for _, mayCreate := range []bool{true, false} {
 		if again, err := store.LoadOrCreateKey(path, mayCreate); err != nil || !bytes.Equal(again, key) {
-			t.Errorf("read again: %v", err)
+			t.Errorf("mayCreate %v: got error %v or another key, want the existing key", mayCreate, err)
 		}
 	}
 	info, err := os.Stat(path)
-	if err != nil || runtime.GOOS != "windows" && info.Mode() != 0o600 {
-		t.Errorf("%v, %v", info.Mode(), err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if runtime.GOOS != "windows" && info.Mode() != 0o600 {
+		t.Errorf("mode: got %v, want 0600", info.Mode())
 	}
 	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
-		t.Errorf("beside it: %v, %v", entries, err)
+		t.Errorf("files in the folder: got %v, error %v, want the key alone", entries, err)
 	}
 	if other, err := store.LoadOrCreateKey(path+"2", true); err != nil || bytes.Equal(other, key) {
-		t.Errorf("another key is the same, %v", err)
+		t.Errorf("second file: got error %v or the same key, want another key", err)
 	}
 }
 
-func TestKeyFileMadeAtOnce(t *testing.T) {
+func TestConcurrentKeyFileCreationGivesOneKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.key")
 	var all sync.WaitGroup
 	keys := make(chan string, 20)
@@ -60,28 +63,28 @@ func TestKeyFileMadeAtOnce(t *testing.T) {
 	first := <-keys
 	for key := range keys {
 		if key != first {
-			t.Fatal("two processes have two keys for one store")
+			t.Fatal("got two keys for one path, want one")
 		}
 	}
 }
 
-func TestKeyFileRefused(t *testing.T) {
+func TestUnusableKeyFileIsRejected(t *testing.T) {
 	dir := t.TempDir()
 	good := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xA5}, store.KeySize))
 	for name, c := range map[string]struct {
-		text, want string // no want: it is good
+		text, want string // "" in want: the file is accepted
 		mode       os.FileMode
 	}{
-		"good":         {good, "", 0o600},
-		"with blanks":  {"\n " + good + " \r\n", "", 0o600},
-		"read only":    {good, "", 0o400},
-		"for a group":  {good, "chmod 600 " + dir, 0o640},
-		"for everyone": {good, "chmod 600 " + dir, 0o604},
-		"empty":        {"", "does not hold a key", 0o600},
-		"half":         {good[:20], "does not hold a key", 0o600},
-		"too long":     {good[:40] + good, "does not hold a key", 0o600},
-		"not base64":   {strings.Repeat("!", 44), "does not hold a key", 0o600},
-		"huge":         {strings.Repeat("A", 1<<20), "does not hold a key", 0o600},
+		"good":             {good, "", 0o600},
+		"white space":      {"\n " + good + " \r\n", "", 0o600},
+		"read only":        {good, "", 0o400},
+		"group readable":   {good, "chmod 600 " + dir, 0o640},
+		"readable for all": {good, "chmod 600 " + dir, 0o604},
+		"empty":            {"", "does not hold a key", 0o600},
+		"half":             {good[:20], "does not hold a key", 0o600},
+		"too long":         {good[:40] + good, "does not hold a key", 0o600},
+		"not base64":       {strings.Repeat("!", 44), "does not hold a key", 0o600},
+		"huge":             {strings.Repeat("A", 1<<20), "does not hold a key", 0o600},
 	} {
 		if runtime.GOOS == "windows" && strings.HasPrefix(c.want, "chmod") {
 			continue
@@ -96,23 +99,23 @@ func TestKeyFileRefused(t *testing.T) {
 		key, err := store.LoadOrCreateKey(path, true)
 		if c.want == "" {
 			if err != nil || key[0] != 0xA5 {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("%s: got error %v or another key, want the key in the file", name, err)
 			}
 			continue
 		}
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got error %v, want one with %q and the path", name, err, c.want)
 		} else if len(c.text) > 0 && strings.Contains(err.Error(), c.text[:20]) {
 			t.Errorf("%s: the error quotes the key: %v", name, err)
 		}
 		if got, err := os.ReadFile(path); err != nil || string(got) != c.text {
-			t.Errorf("%s: the file was changed, %v", name, err)
+			t.Errorf("%s: the file was changed, or cannot be read: %v", name, err)
 		}
 	}
 	if _, err := store.LoadOrCreateKey(dir, true); err == nil {
-		t.Error("a folder as the key")
+		t.Error("a folder was accepted as the key file")
 	}
 	if _, err := store.LoadOrCreateKey(filepath.Join(dir, "missing", "a.key"), true); err == nil {
-		t.Error("a key in a folder that is not there")
+		t.Error("a key file was created in a missing folder")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"wxproxy/tokens/store"
+	"wxproxy/tokens/store/internal/durable"
 )
 
 // patience is how long Open waits for another process to let go of the file, as one that
@@ -117,51 +118,26 @@ func look(path string) (exists bool, err error) {
 	return true, nil
 }
 
-// create makes a store under another name and then links it to path: path never names half a
-// store, and of two processes that begin together neither replaces the other's.
+// create makes an empty store at path. Two processes that start concurrently do
+// not replace each other's file: the second gets an error that is fs.ErrExist.
 func create(path string) error {
-	folder := filepath.Dir(path)
-	f, err := os.CreateTemp(folder, filepath.Base(path)+".new-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if err := f.Close(); err != nil {
-		return err
-	}
-	db, err := bbolt.Open(f.Name(), 0o600, &bbolt.Options{Timeout: patience})
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		meta, err := tx.CreateBucket(metaBucket)
+	return durable.Create(path, func(name string) error {
+		db, err := bbolt.Open(name, 0o600, &bbolt.Options{Timeout: patience})
 		if err != nil {
 			return err
 		}
-		if _, err := tx.CreateBucket(recordsBucket); err != nil {
-			return err
-		}
-		return meta.Put(formatKey, []byte(format))
+		err = db.Update(func(tx *bbolt.Tx) error {
+			meta, err := tx.CreateBucket(metaBucket)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.CreateBucket(recordsBucket); err != nil {
+				return err
+			}
+			return meta.Put(formatKey, []byte(format))
+		})
+		return errors.Join(err, db.Close())
 	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); err != nil {
-		return err
-	}
-	return syncFolder(folder)
-}
-
-// syncFolder makes the names of new files in a folder survive a power cut.
-func syncFolder(path string) error {
-	if runtime.GOOS == "windows" { // where folders cannot be synced
-		return nil
-	}
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func openBolt(ctx context.Context, path string, until time.Time, readOnly bool) (*file, error) {
