@@ -29,7 +29,7 @@ func TestCheckRedis(t *testing.T) {
 	}
 	w.store = onRedis(r, "o")
 	out, err = wxproxy(t, "check", "--config", w.config()).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "store.url: Redis at "+r.socket+": the store was sealed with another key than the one given") {
+	if err == nil || !strings.Contains(string(out), "store.url: Redis at "+r.socket+": store was sealed with another key than the one given") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	w.store = onRedis(&redisServer{socket: r.socket + "x"}, "k")

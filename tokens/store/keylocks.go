@@ -9,46 +9,53 @@ import (
 	"time"
 )
 
-// ErrClosed is what every method of a Store says once its Close was called; updates
-// that are under way at that moment may finish.
-var ErrClosed = errors.New("the store is closed")
-
-// How long the Close of a store waits: first for updates to finish of themselves, then for
-// them to follow the end of their contexts.
+// KeyLocks.Close waits for drainTimeout until the updates in flight have
+// finished, then cancels their contexts and waits for cancelTimeout. The unit
+// and the manifests in deploy/ grant a process at least the sum of both to stop.
 const (
 	drainTimeout  = 25 * time.Second
 	cancelTimeout = 5 * time.Second
 )
 
-// Backend is where the records of a store of one process lie, below its locks.
+// Backend reads and writes the records of a store. [KeyLocks] provides the
+// locking above it: it never calls Read and Write concurrently for one key.
 type Backend interface {
-	// Read gives a copy of the record, nil where there is none.
+	// Read returns a copy of the record, or nil if there is none.
 	Read(key string) ([]byte, error)
-	// Write saves the record durably and does not keep it; nil deletes.
+	// Write saves the record durably, or deletes it if record is nil. It does
+	// not keep record after it returns.
 	Write(key string, record []byte) error
 }
 
-// KeyLocks are the locks of a store that belongs to one process: it is the Update of such a
-// store, whatever its [Backend], and the queue in front of a lock that processes share. There is a lock for each key, and none that two keys share: with
-// striped locks an update inside an update (account, then component) would now and then
-// wait for itself. What is kept grows with the updates under way, not with the keys ever seen.
+// KeyLocks holds the locks of a store that a single process owns, and implements
+// Update for its [Backend]. In front of a lock that several processes share, it
+// is the queue of this process.
 //
-// Waiters are served in the order in which they came.
+// Each key has a lock of its own. With striped locks, two keys could share one,
+// and an update inside an update (account, then component) could wait for
+// itself. A lock exists only while it is held, so the memory in use depends on
+// the updates in flight, not on the number of keys.
+//
+// Waiters get the lock in the order in which they came (FIFO).
 type KeyLocks struct {
-	updateCtx     context.Context // ends when Close has lost its patience
+	updateCtx     context.Context // ends when Close cancels the updates in flight
 	cancelUpdates context.CancelFunc
-	closeBegun    chan struct{} // closed by Close: nobody is let in any more
-	drained       chan struct{} // closed when, after that, the last update has ended
+	closeBegun    chan struct{} // closed when Close begins
+	drained       chan struct{} // closed when Close has begun and no lock is held
 
-	mu      sync.Mutex
-	queues  map[string]*list.List // of each locked key; the elements are chan struct{}
-	closing bool
+	mu sync.Mutex
+	// queues holds the waiters of each locked key, as elements of type chan
+	// struct{}. A key that is not locked has no entry.
+	queues  map[string]*list.List
+	closing bool // Close has begun
 
-	writeMu   sync.RWMutex // lockCtx for reading while a record is written
-	abandoned bool         // behind saving: the medium is about to go away
+	// writeMu is held for reading while a record is written. Close holds it for
+	// writing to wait for such a write before it gives up an update.
+	writeMu   sync.RWMutex
+	abandoned bool // guarded by writeMu: Close has returned, write nothing more
 }
 
-// NewKeyLocks gives a table in which nothing is locked.
+// NewKeyLocks returns locks of which none is held.
 func NewKeyLocks() *KeyLocks {
 	l := &KeyLocks{
 		closeBegun: make(chan struct{}),
@@ -59,18 +66,19 @@ func NewKeyLocks() *KeyLocks {
 	return l
 }
 
-// Update does what [Store] says of it, with the records of m.
+// Update implements [Store.Update] for the records in b.
 //
-// An update of a key inside an update of the same key waits for itself until its context ends;
-// one of another key is an update of its own, refused like any other once Close was called.
-// A panic of fn unlocks, saves nothing, and goes on.
+// fn may update another key. An update of the same key inside fn waits for
+// itself until its context ends. After Close has begun, an inner update returns
+// [ErrClosed] like any other. If fn panics, Update unlocks, saves nothing, and
+// lets the panic continue.
 //
-// The context of fn ends with ctx, and when Close has waited for long enough. The lock is held
-// all the same until fn returns, and what fn returns after the end of its context is saved: WeChat
-// may have handed out, at the last moment, what it will not hand out again.
-func (l *KeyLocks) Update(ctx context.Context, key string, b Backend, fn func(ctx context.Context, old []byte) ([]byte, error)) error {
+// The context of fn ends with ctx, and when Close cancels updates. Update keeps
+// the lock nevertheless until fn returns, and saves its result: WeChat may have
+// issued a refresh token at the last moment, and issues it only once.
+func (l *KeyLocks) Update(ctx context.Context, key string, b Backend, fn UpdateFunc) error {
 	if key == "" {
-		return errors.New("a record needs a key")
+		return errors.New("empty record key")
 	}
 	if err := l.lock(ctx, key); err != nil {
 		return err
@@ -100,7 +108,8 @@ func (l *KeyLocks) Update(ctx context.Context, key string, b Backend, fn func(ct
 	return b.Write(key, record)
 }
 
-// lock returns nil when key is the caller's. It is not if ctx has ended, even in the same moment.
+// lock returns nil once the caller holds the lock of key. It returns an error
+// and does not hold the lock if ctx has ended, even if both happen at once.
 func (l *KeyLocks) lock(ctx context.Context, key string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -134,7 +143,7 @@ func (l *KeyLocks) lock(ctx context.Context, key string) error {
 	}
 	l.mu.Lock()
 	select {
-	case <-granted: // the lock came while we turned to go: it goes to the next
+	case <-granted: // granted after the first select: pass it on
 		l.passOn(key)
 	default:
 		queue.Remove(element)
@@ -149,8 +158,9 @@ func (l *KeyLocks) unlock(key string) {
 	l.mu.Unlock()
 }
 
-// pass gives the lock to whoever has waited longest, or forgets it. While the store closes nobody
-// gets it: those who wait are on their way out. l.mu is held.
+// passOn grants the lock to the first waiter, or removes it if there is none.
+// After Close has begun it removes the lock in any case, because the waiters
+// leave with [ErrClosed]. The caller holds l.mu.
 func (l *KeyLocks) passOn(key string) {
 	queue := l.queues[key]
 	if first := queue.Front(); first != nil && !l.closing {
@@ -163,10 +173,13 @@ func (l *KeyLocks) passOn(key string) {
 	}
 }
 
-// Close refuses new updates and those that still wait for a lock, and returns when those under way
-// have ended. After 25 seconds their contexts end. Those that do not follow within another 5 are
-// given up: they get ErrLost instead of being saved, and Close says how many there are. The medium may
-// be taken away when Close has returned; it is to be called once.
+// Close rejects new updates and those that wait for a lock, and returns when the
+// updates in flight have finished. After 25 seconds it cancels their contexts.
+// Five seconds later it gives up: the remaining updates return [ErrLost] instead
+// of saving, and Close returns an error with their number.
+//
+// When Close has returned, nothing is written any more and the backend may be
+// closed. Close must be called only once.
 func (l *KeyLocks) Close() error {
 	l.mu.Lock()
 	l.closing = true
@@ -184,7 +197,7 @@ func (l *KeyLocks) Close() error {
 	if l.drainedWithin(cancelTimeout) {
 		return nil
 	}
-	l.writeMu.Lock() // waits for what is being written now
+	l.writeMu.Lock() // waits for a record that is being written
 	l.abandoned = true
 	l.writeMu.Unlock()
 	l.mu.Lock()
@@ -192,9 +205,10 @@ func (l *KeyLocks) Close() error {
 	if len(l.queues) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %d updates had not ended when the store was closed", ErrLost, len(l.queues))
+	return fmt.Errorf("%w: %d updates had not finished when the store was closed", ErrLost, len(l.queues))
 }
 
+// drainedWithin reports whether all updates finish within d.
 func (l *KeyLocks) drainedWithin(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -13,44 +13,47 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// nowhere is a Backend that forgets, and counts what it was given.
-type nowhere struct{ writes int }
+// countingBackend is a Backend that stores nothing and counts the writes.
+type countingBackend struct{ writes int }
 
-func (*nowhere) Read(string) ([]byte, error)  { return nil, nil }
-func (n *nowhere) Write(string, []byte) error { n.writes++; return nil }
+func (*countingBackend) Read(string) ([]byte, error)     { return nil, nil }
+func (b *countingBackend) Write(string, []byte) error    { b.writes++; return nil }
+func keepRecord(context.Context, []byte) ([]byte, error) { return store.Keep, nil }
 
-// TestLocksAreServedInOrder: who came first is first.
-func TestLocksAreServedInOrder(t *testing.T) {
+func TestLockWaitersAreServedInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, m := store.NewKeyLocks(), &nowhere{}
-		free := make(chan struct{})
-		go l.Update(t.Context(), "a", m, func(context.Context, []byte) ([]byte, error) { <-free; return nil, nil })
+		locks, backend := store.NewKeyLocks(), &countingBackend{}
+		release := make(chan struct{})
+		go locks.Update(t.Context(), "a", backend, func(context.Context, []byte) ([]byte, error) {
+			<-release
+			return nil, nil
+		})
 		synctest.Wait()
 		var order []int
 		for i := range 100 {
-			go l.Update(t.Context(), "a", m, func(context.Context, []byte) ([]byte, error) {
+			go locks.Update(t.Context(), "a", backend, func(context.Context, []byte) ([]byte, error) {
 				order = append(order, i)
 				return nil, nil
 			})
 			synctest.Wait()
 		}
-		close(free)
+		close(release)
 		synctest.Wait()
 		for i, got := range order {
 			if i != got {
-				t.Fatalf("the order is %v", order)
+				t.Fatalf("got order %v, want that of arrival", order)
 			}
 		}
 		if len(order) != 100 {
-			t.Errorf("%d had their turn", len(order))
+			t.Errorf("got %d updates, want 100", len(order))
 		}
 	})
 }
 
-// TestLocksForgetKeys: 200,000 keys, which would take some 25 MB, leave nothing behind.
-func TestLocksForgetKeys(t *testing.T) {
-	l, m := store.NewKeyLocks(), &nowhere{}
-	keep := func(context.Context, []byte) ([]byte, error) { return store.Keep, nil }
+// TestReleasedLocksUseNoMemory locks 200,000 keys, which would take about 25 MB
+// if their locks were kept.
+func TestReleasedLocksUseNoMemory(t *testing.T) {
+	locks, backend := store.NewKeyLocks(), &countingBackend{}
 	heap := func() uint64 {
 		runtime.GC()
 		var s runtime.MemStats
@@ -59,113 +62,114 @@ func TestLocksForgetKeys(t *testing.T) {
 	}
 	before := heap()
 	for i := range 200_000 {
-		if err := l.Update(t.Context(), fmt.Sprint("account/wx", i), m, keep); err != nil {
+		if err := locks.Update(t.Context(), fmt.Sprint("account/wx", i), backend, keepRecord); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if after := heap(); after > before+8<<20 {
-		t.Errorf("the heap grew by %d bytes", after-before)
+		t.Errorf("heap growth: got %d bytes, want less than 8 MiB", after-before)
 	}
-	runtime.KeepAlive(l)
+	runtime.KeepAlive(locks)
 }
 
-// TestCloseSendsWaitersAway: they have not begun, and need not be waited for.
-func TestCloseSendsWaitersAway(t *testing.T) {
+// TestCloseRejectsWaiters: Close does not wait for updates that have no lock yet.
+func TestCloseRejectsWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, m := store.NewKeyLocks(), &nowhere{}
-		free, done, left := make(chan struct{}), make(chan error, 1), make(chan error, 10)
+		locks, backend := store.NewKeyLocks(), &countingBackend{}
+		release, done, rejected := make(chan struct{}), make(chan error, 1), make(chan error, 10)
 		go func() {
-			done <- l.Update(t.Context(), "a", m, func(context.Context, []byte) ([]byte, error) {
-				<-free
+			done <- locks.Update(t.Context(), "a", backend, func(context.Context, []byte) ([]byte, error) {
+				<-release
 				return []byte("saved"), nil
 			})
 		}()
 		synctest.Wait()
-		for range cap(left) {
+		for range cap(rejected) {
 			go func() {
-				left <- l.Update(t.Context(), "a", m, func(context.Context, []byte) ([]byte, error) {
-					t.Error("fn was called")
+				rejected <- locks.Update(t.Context(), "a", backend, func(context.Context, []byte) ([]byte, error) {
+					t.Error("fn of a waiter was called")
 					return nil, nil
 				})
 			}()
 		}
 		synctest.Wait()
 		closed := make(chan error, 1)
-		go func() { closed <- l.Close() }()
-		for range cap(left) {
-			if err := <-left; err != store.ErrClosed {
-				t.Errorf("sent away with %v", err)
+		go func() { closed <- locks.Close() }()
+		for range cap(rejected) {
+			if err := <-rejected; err != store.ErrClosed {
+				t.Errorf("waiter: got error %v, want ErrClosed", err)
 			}
 		}
-		close(free)
-		if err := <-done; err != nil || m.writes != 1 {
-			t.Errorf("%d writes, %v", m.writes, err)
+		close(release)
+		if err := <-done; err != nil || backend.writes != 1 {
+			t.Errorf("update in flight: got error %v and %d writes, want 1 write", err, backend.writes)
 		}
 		if err := <-closed; err != nil {
-			t.Error(err)
+			t.Errorf("Close: got error %v", err)
 		}
 	})
 }
 
-// TestCloseEndsContexts: an update that waits for WeChat is told to end, and what it brings
-// even then is saved.
-func TestCloseEndsContexts(t *testing.T) {
+// TestCloseCancelsUpdates: after 25 s Close cancels an update that waits for
+// WeChat. What that update returns even then is saved.
+func TestCloseCancelsUpdates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, m := store.NewKeyLocks(), &nowhere{}
+		locks, backend := store.NewKeyLocks(), &countingBackend{}
 		done := make(chan error, 1)
 		go func() {
-			done <- l.Update(context.WithoutCancel(t.Context()), "a", m, func(ctx context.Context, _ []byte) ([]byte, error) {
+			ctx := context.WithoutCancel(t.Context())
+			done <- locks.Update(ctx, "a", backend, func(ctx context.Context, _ []byte) ([]byte, error) {
 				<-ctx.Done()
-				if context.Cause(ctx) != store.ErrClosed {
-					t.Errorf("the cause is %v", context.Cause(ctx))
+				if cause := context.Cause(ctx); cause != store.ErrClosed {
+					t.Errorf("cause: got %v, want ErrClosed", cause)
 				}
 				return []byte("at the last moment"), nil
 			})
 		}()
 		synctest.Wait()
 		begin := time.Now()
-		if err := l.Close(); err != nil {
-			t.Error(err)
+		if err := locks.Close(); err != nil {
+			t.Errorf("Close: got error %v", err)
 		}
 		if took := time.Since(begin); took != 25*time.Second {
-			t.Errorf("closed after %v", took)
+			t.Errorf("Close took %v, want 25s", took)
 		}
-		if err := <-done; err != nil || m.writes != 1 {
-			t.Errorf("%d writes, %v", m.writes, err)
+		if err := <-done; err != nil || backend.writes != 1 {
+			t.Errorf("update: got error %v and %d writes, want 1 write", err, backend.writes)
 		}
 	})
 }
 
-// TestCloseGivesUp: an update that does not end with its context cannot hold Close up for ever, and
-// cannot write to a medium that is gone.
+// TestCloseGivesUp: an update that ignores its context neither blocks Close
+// forever nor writes to a backend that is closed.
 func TestCloseGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, m := store.NewKeyLocks(), &nowhere{}
-		done, free := make(chan error, 2), make(chan struct{})
+		locks, backend := store.NewKeyLocks(), &countingBackend{}
+		done, release := make(chan error, 2), make(chan struct{})
 		for _, key := range []string{"a", "b"} {
 			go func() {
-				done <- l.Update(t.Context(), key, m, func(context.Context, []byte) ([]byte, error) {
-					<-free
+				done <- locks.Update(t.Context(), key, backend, func(context.Context, []byte) ([]byte, error) {
+					<-release
 					return []byte("too late"), nil
 				})
 			}()
 		}
 		synctest.Wait()
 		begin := time.Now()
-		if err := l.Close(); !errors.Is(err, store.ErrLost) || !strings.Contains(err.Error(), "2 updates") {
-			t.Errorf("closed with %v", err)
+		if err := locks.Close(); !errors.Is(err, store.ErrLost) || !strings.Contains(err.Error(), "2 updates") {
+			t.Errorf("Close: got error %v, want ErrLost with 2 updates", err)
 		}
 		if took := time.Since(begin); took != 30*time.Second {
-			t.Errorf("closed after %v", took)
+			t.Errorf("Close took %v, want 30s", took)
 		}
-		close(free)
+		close(release)
 		for range 2 {
 			if err := <-done; !errors.Is(err, store.ErrLost) {
-				t.Errorf("ended with %v", err)
+				t.Errorf("update: got error %v, want ErrLost", err)
 			}
 		}
-		if m.writes != 0 {
-			t.Errorf("%d writes after Close", m.writes)
+		if backend.writes != 0 {
+			t.Errorf("got %d writes after Close, want none", backend.writes)
 		}
 	})
 }

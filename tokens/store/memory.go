@@ -8,17 +8,17 @@ import (
 	"sync"
 )
 
-// memoryStore keeps records in a map, for trials and tests: nothing survives the process, and
-// no other process sees it.
+// memoryStore is a [Store] that keeps records in a map.
 type memoryStore struct {
 	locks *KeyLocks
 	close func() error
 
 	mu      sync.RWMutex
-	records map[string][]byte // values are never changed, only replaced; nil map: closed
+	records map[string][]byte // nil after Close
 }
 
-// NewMemory gives an empty store that forgets all when the process ends.
+// NewMemory returns an empty store for trials and tests. Its records are lost
+// when the process ends, and no other process can see them.
 func NewMemory() Store {
 	s := &memoryStore{locks: NewKeyLocks(), records: map[string][]byte{}}
 	s.close = sync.OnceValue(func() error {
@@ -42,16 +42,17 @@ func (s *memoryStore) Load(ctx context.Context, key string) ([]byte, error) {
 	return record, err
 }
 
-func (s *memoryStore) Update(ctx context.Context, key string, fn func(ctx context.Context, old []byte) ([]byte, error)) error {
-	return s.locks.Update(ctx, key, memory{s}, fn)
+func (s *memoryStore) Update(ctx context.Context, key string, fn UpdateFunc) error {
+	return s.locks.Update(ctx, key, memoryBackend{s}, fn)
 }
 
-// memory is the store as its locks see it: without locks.
-type memory struct{ s *memoryStore }
+// memoryBackend is the store without its locks, as [KeyLocks] uses it.
+type memoryBackend struct{ s *memoryStore }
 
-func (m memory) Read(key string) ([]byte, error)       { return m.s.read(key) }
-func (m memory) Write(key string, record []byte) error { return m.s.write(key, record) }
+func (b memoryBackend) Read(key string) ([]byte, error)       { return b.s.read(key) }
+func (b memoryBackend) Write(key string, record []byte) error { return b.s.write(key, record) }
 
+// read returns a copy, so that the caller may change it.
 func (s *memoryStore) read(key string) ([]byte, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -75,9 +76,11 @@ func (s *memoryStore) write(key string, record []byte) error {
 	return nil
 }
 
-// List sorts all keys at each call, which is quick enough for trials. The lock is not held while
-// yield runs: records that are deleted meanwhile are left out.
-func (s *memoryStore) List(ctx context.Context, prefix, after string, yield func(key string, record []byte) bool) error {
+// List sorts all keys in every call, which is fast enough for trials. It does
+// not hold mu while yield runs, and skips records that are deleted meanwhile.
+func (s *memoryStore) List(
+	ctx context.Context, prefix, after string, yield func(key string, record []byte) bool,
+) error {
 	s.mu.RLock()
 	if s.records == nil {
 		s.mu.RUnlock()

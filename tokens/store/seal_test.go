@@ -14,13 +14,14 @@ import (
 	"wxproxy/tokens/store/storetest"
 )
 
-// Two keys for stores of the tests below.
+// sealKey seals the stores of these tests; wrongKey does not open them.
 var (
 	sealKey  = bytes.Repeat([]byte{1}, store.KeySize)
 	wrongKey = bytes.Repeat([]byte{2}, store.KeySize)
 )
 
-func sealed(t testing.TB, inner store.Store) store.Store {
+// seal returns inner sealed with sealKey.
+func seal(t testing.TB, inner store.Store) store.Store {
 	t.Helper()
 	s, err := store.Seal(t.Context(), inner, sealKey)
 	if err != nil {
@@ -37,7 +38,7 @@ func storePut(t testing.TB, s store.Store, key, record string) {
 	}
 }
 
-// storeDump gives all that is in a store as text.
+// storeDump returns the content of s as text, one record per line.
 func storeDump(t testing.TB, s store.Store) string {
 	t.Helper()
 	var b strings.Builder
@@ -52,36 +53,37 @@ func storeDump(t testing.TB, s store.Store) string {
 }
 
 func TestSealed(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Store { return sealed(t, store.NewMemory()) })
+	storetest.Run(t, func(t *testing.T) store.Store { return seal(t, store.NewMemory()) })
 }
 
-func TestSealHides(t *testing.T) {
+func TestSealedRecordsAreEncrypted(t *testing.T) {
 	inner := store.NewMemory()
-	s := sealed(t, inner)
+	s := seal(t, inner)
 	storePut(t, s, "account/wx0", "a refresh token")
 	first := storeDump(t, inner)
 	if strings.Contains(first, "refresh") || !strings.Contains(first, "account/wx0") {
-		t.Errorf("what is stored: %s", first)
+		t.Errorf("inner store: got %s, want the key readable and the record not", first)
 	}
-	if got := storeDump(t, s); got != `"account/wx0": "a refresh token"`+"\n" {
-		t.Errorf("what is listed: %s", got)
+	if got, want := storeDump(t, s), `"account/wx0": "a refresh token"`+"\n"; got != want {
+		t.Errorf("sealed store: got %s, want %s", got, want)
 	}
 	storePut(t, s, "account/wx0", "a refresh token")
 	if storeDump(t, inner) == first {
-		t.Error("sealing the same twice gives the same")
+		t.Error("sealing a record twice gave the same bytes")
 	}
 }
 
-func TestSealTwice(t *testing.T) {
+func TestSealAgainWithTheSameKey(t *testing.T) {
 	inner := store.NewMemory()
-	storePut(t, sealed(t, inner), "a", "one")
-	if got, err := sealed(t, inner).Load(t.Context(), "a"); err != nil || string(got) != "one" {
-		t.Errorf("%q, %v", got, err)
+	storePut(t, seal(t, inner), "a", "one")
+	if got, err := seal(t, inner).Load(t.Context(), "a"); err != nil || string(got) != "one" {
+		t.Errorf("got %q, error %v, want one", got, err)
 	}
 }
 
-// TestSealedAtOnce: replicas that start on an empty store agree on one check record.
-func TestSealedAtOnce(t *testing.T) {
+// TestConcurrentSealsAgreeOnOneKey: of replicas that start on an empty store
+// with two different keys, those with one of the keys succeed.
+func TestConcurrentSealsAgreeOnOneKey(t *testing.T) {
 	inner := store.NewMemory()
 	var all sync.WaitGroup
 	for i := range 20 {
@@ -105,44 +107,44 @@ func TestSealedAtOnce(t *testing.T) {
 		if s, err := store.Seal(t.Context(), inner, key); err == nil {
 			keys++
 			if n := strings.Count(storeDump(t, s), "\n"); n != 10 {
-				t.Errorf("%d records", n)
+				t.Errorf("got %d records, want 10", n)
 			}
 		}
 	}
 	if keys != 1 {
-		t.Errorf("%d keys open the store", keys)
+		t.Errorf("%d keys open the store, want 1", keys)
 	}
 }
 
-func TestSealRefuses(t *testing.T) {
-	one := func(inner store.Store) { storePut(t, sealed(t, inner), "a", "one") }
+func TestSealChecksTheKey(t *testing.T) {
+	one := func(inner store.Store) { storePut(t, seal(t, inner), "a", "one") }
 	for name, c := range map[string]struct {
 		prepare func(inner store.Store)
 		key     []byte
-		want    error // nil: it is to open
+		want    error // nil: Seal succeeds
 	}{
-		"empty":                      {func(store.Store) {}, wrongKey, nil},
-		"its key":                    {one, sealKey, nil},
-		"another key":                {one, wrongKey, store.ErrWrongKey},
-		"another key, nothing in it": {func(inner store.Store) { sealed(t, inner) }, wrongKey, store.ErrWrongKey},
-		"the check is lost": {func(inner store.Store) {
+		"empty":                   {func(store.Store) {}, wrongKey, nil},
+		"same key":                {one, sealKey, nil},
+		"another key":             {one, wrongKey, store.ErrWrongKey},
+		"another key, no records": {func(inner store.Store) { seal(t, inner) }, wrongKey, store.ErrWrongKey},
+		"check record lost": {func(inner store.Store) {
 			one(inner)
 			remove(t, inner, "seal/check")
 		}, sealKey, nil},
-		"the check is lost, another key": {func(inner store.Store) {
+		"check record lost, another key": {func(inner store.Store) {
 			one(inner)
 			remove(t, inner, "seal/check")
 		}, wrongKey, store.ErrWrongKey},
-		"never sealed":       {func(inner store.Store) { storePut(t, inner, "a", `{"v":1}`) }, sealKey, store.ErrCorrupt},
-		"an empty check":     {func(inner store.Store) { storePut(t, inner, "seal/check", "\x00") }, sealKey, store.ErrCorrupt},
-		"a check of a newer": {func(inner store.Store) { storePut(t, inner, "seal/check", "\x02"+strings.Repeat("x", 99)) }, sealKey, store.ErrCorrupt},
-		"a record as the check": {func(inner store.Store) {
+		"never sealed":                    {func(inner store.Store) { storePut(t, inner, "a", `{"v":1}`) }, sealKey, store.ErrCorrupt},
+		"invalid check record":            {func(inner store.Store) { storePut(t, inner, "seal/check", "\x00") }, sealKey, store.ErrCorrupt},
+		"check record of a newer version": {func(inner store.Store) { storePut(t, inner, "seal/check", "\x02"+strings.Repeat("x", 99)) }, sealKey, store.ErrCorrupt},
+		"other record as check record": {func(inner store.Store) {
 			one(inner)
-			box, err := inner.Load(t.Context(), "a")
+			sealed, err := inner.Load(t.Context(), "a")
 			if err != nil {
 				t.Fatal(err)
 			}
-			storePut(t, inner, "seal/check", string(box))
+			storePut(t, inner, "seal/check", string(sealed))
 		}, sealKey, store.ErrWrongKey},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -151,44 +153,47 @@ func TestSealRefuses(t *testing.T) {
 			before := storeDump(t, inner)
 			_, err := store.Seal(t.Context(), inner, c.key)
 			if !errors.Is(err, c.want) {
-				t.Errorf("%v, want %v", err, c.want)
+				t.Errorf("got error %v, want %v", err, c.want)
 			}
 			if c.want != nil && storeDump(t, inner) != before {
-				t.Error("it has written")
+				t.Error("Seal wrote to a store that it rejected")
 			}
 			if err := inner.Ping(t.Context()); err != nil {
-				t.Errorf("it has closed the store: %v", err)
+				t.Errorf("inner store after Seal: got error %v, want it open", err)
 			}
 		})
 	}
 	for _, n := range []int{0, 16, 31, 33} {
 		if _, err := store.Seal(t.Context(), store.NewMemory(), make([]byte, n)); err == nil {
-			t.Errorf("a key of %d bytes", n)
+			t.Errorf("a key of %d bytes was accepted", n)
 		}
 	}
 }
 
+func removeRecord(context.Context, []byte) ([]byte, error) { return nil, nil }
+
 func remove(t *testing.T, s store.Store, key string) {
 	t.Helper()
-	err := s.Update(t.Context(), key, func(context.Context, []byte) ([]byte, error) { return nil, nil })
+	err := s.Update(t.Context(), key, removeRecord)
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestSealDamage: each bit of a sealed record matters, and so does the key it is under.
-func TestSealDamage(t *testing.T) {
+// TestDamagedSealedRecordIsCorrupt flips each bit of a sealed record, and moves
+// a record to another key.
+func TestDamagedSealedRecordIsCorrupt(t *testing.T) {
 	inner := store.NewMemory()
-	s := sealed(t, inner)
+	s := seal(t, inner)
 	storePut(t, s, "a", "one")
 	storePut(t, s, "b", "two")
-	box, err := inner.Load(t.Context(), "b")
+	sealed, err := inner.Load(t.Context(), "b")
 	if err != nil {
 		t.Fatal(err)
 	}
-	damage := []string{"\x00", string(box[:len(box)-1]), string(box) + "x"}
-	for i := range 8 * len(box) {
-		flipped := bytes.Clone(box)
+	damage := []string{"\x00", string(sealed[:len(sealed)-1]), string(sealed) + "x"}
+	for i := range 8 * len(sealed) {
+		flipped := bytes.Clone(sealed)
 		flipped[i/8] ^= 1 << (i % 8)
 		damage = append(damage, string(flipped))
 	}
@@ -203,43 +208,43 @@ func TestSealDamage(t *testing.T) {
 		var listed []string
 		list := s.List(t.Context(), "", "", func(key string, _ []byte) bool { listed = append(listed, key); return true })
 		update := s.Update(t.Context(), "b", func(context.Context, []byte) ([]byte, error) {
-			t.Error("fn was called")
+			t.Error("fn was called with a damaged record")
 			return nil, nil
 		})
 		for name, err := range map[string]error{"load": load, "list": list, "update": update} {
 			if !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), `"b"`) {
-				t.Fatalf("%s of %q: %v", name, d, err)
+				t.Fatalf("%s of %q: got error %v, want ErrCorrupt with the key", name, d, err)
 			}
 		}
 		if fmt.Sprint(listed) != "[a]" {
-			t.Fatalf("listed: %q", listed)
+			t.Fatalf("listed before the damaged record: got %q, want [a]", listed)
 		}
 		if got, err := inner.Load(t.Context(), "b"); err != nil || string(got) != d {
-			t.Fatalf("it was overwritten: %q, %v", got, err)
+			t.Fatalf("damaged record: got %q, error %v, want it unchanged", got, err)
 		}
 	}
-	// A list that does not come so far is none the worse.
+	// A List that stops before the damaged record does not fail.
 	if err := s.List(t.Context(), "", "", func(string, []byte) bool { return false }); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestSealsOwnKeys(t *testing.T) {
-	s := sealed(t, store.NewMemory())
+func TestSealKeysAreHidden(t *testing.T) {
+	s := seal(t, store.NewMemory())
 	if _, err := s.Load(t.Context(), "seal/check"); !errors.Is(err, store.ErrNotFound) {
-		t.Errorf("the check record: %v", err)
+		t.Errorf("load of the check record: got error %v, want ErrNotFound", err)
 	}
-	err := s.Update(t.Context(), "seal/check", func(context.Context, []byte) ([]byte, error) { return nil, nil })
+	err := s.Update(t.Context(), "seal/check", removeRecord)
 	if err == nil {
-		t.Error("the check record was deleted")
+		t.Error("an update of the check record succeeded")
 	}
 	if got := storeDump(t, s); got != "" {
-		t.Errorf("listed: %s", got)
+		t.Errorf("listed: got %s, want nothing", got)
 	}
 }
 
-// What an earlier wxproxy sealed with sealKey: "one" under the key "a", and the check. Stores that are in
-// use hold such records.
+// These were sealed with sealKey by an earlier version: the record "one" under
+// the key "a", and the check record. Stores in use hold such records.
 const (
 	sealedOne   = "AcP/ACa+j66oRHGmiK2EMBynLxV0FEk2A6Fo8mCDFT0="
 	sealedCheck = "AQk/tJ+B1t2pdScR3jgOf9hcjfdZ9qnbecuSNJfWXi0qV3GKVDdIQqcicletdd02J+nry8bkmj9OF4gLG1Qajusv8RIMFRjJ52JT3phmjsOJab1N6UHKLaaAVbs1cQ=="
@@ -254,38 +259,38 @@ func unbase64(t testing.TB, text string) string {
 	return string(b)
 }
 
-func TestSealedEarlier(t *testing.T) {
+func TestRecordsSealedEarlierOpen(t *testing.T) {
 	inner := store.NewMemory()
 	storePut(t, inner, "a", unbase64(t, sealedOne))
 	storePut(t, inner, "seal/check", unbase64(t, sealedCheck))
-	if got, err := sealed(t, inner).Load(t.Context(), "a"); err != nil || string(got) != "one" {
-		t.Errorf("%q, %v", got, err)
+	if got, err := seal(t, inner).Load(t.Context(), "a"); err != nil || string(got) != "one" {
+		t.Errorf("got %q, error %v, want one", got, err)
 	}
 	if _, err := store.Seal(t.Context(), inner, wrongKey); !errors.Is(err, store.ErrWrongKey) {
-		t.Error(err)
+		t.Errorf("wrong key: got error %v, want ErrWrongKey", err)
 	}
 }
 
-// FuzzUnseal: no box that we did not seal opens, and none crashes.
+// FuzzUnseal: bytes that were not sealed with the key never open.
 func FuzzUnseal(f *testing.F) {
-	box := unbase64(f, sealedOne)
-	for _, seed := range []string{box, box[:29], "\x01", "\x00"} {
+	sealed := unbase64(f, sealedOne)
+	for _, seed := range []string{sealed, sealed[:29], "\x01", "\x00"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, b string) {
 		if b == "" {
-			return // Keep
+			return // an empty record is Keep
 		}
 		inner := store.NewMemory()
-		s := sealed(t, inner)
+		s := seal(t, inner)
 		storePut(t, inner, "a", b)
 		got, err := s.Load(t.Context(), "a")
-		if b == box {
+		if b == sealed {
 			if err != nil || string(got) != "one" {
-				t.Errorf("%q, %v", got, err)
+				t.Errorf("got %q, error %v, want one", got, err)
 			}
 		} else if !errors.Is(err, store.ErrCorrupt) || got != nil {
-			t.Errorf("%q opens as %q, %v", b, got, err)
+			t.Errorf("%q: got %q, error %v, want ErrCorrupt", b, got, err)
 		}
 	})
 }

@@ -1,7 +1,3 @@
-// Package store defines where wxproxy keeps its records: the contract of a
-// [Store], the locks of one that a single process owns, and the sealing of
-// records with AES-256-GCM. It also holds the store in memory. The databases
-// are in packages of their own below it.
 package store
 
 import (
@@ -9,65 +5,91 @@ import (
 	"errors"
 )
 
-// What a Store can say. Everything else that it returns is a fault of its medium.
+// Errors that a [Store] returns, mostly wrapped. Every other error means that
+// the database failed.
 var (
-	// ErrNotFound: there is nothing under that key.
-	ErrNotFound = errors.New("not in the store")
-	// ErrLost: the lock was lost while fn ran (its lease ended, or the store was closed);
-	// nothing was saved.
-	ErrLost = errors.New("the store's lock was lost, nothing was saved")
-	// ErrInUse: another process has the store open.
-	ErrInUse = errors.New("the store is in use by another process")
-	// ErrCorrupt: what is stored cannot be read. Nothing was overwritten.
-	ErrCorrupt = errors.New("the store is damaged")
-	// ErrWrongKey: what is stored was sealed with another key. Nothing was overwritten.
-	ErrWrongKey = errors.New("the store was sealed with another key")
+	// ErrNotFound reports that there is no record under the key.
+	ErrNotFound = errors.New("record not found in the store")
+	// ErrLost reports that the lock was lost while fn ran, because its lease
+	// expired or the store was closed. Nothing was saved.
+	ErrLost = errors.New("store lock lost, nothing saved")
+	// ErrInUse reports that another process has the store open.
+	ErrInUse = errors.New("store is in use by another process")
+	// ErrCorrupt reports that stored data cannot be read. Nothing was
+	// overwritten.
+	ErrCorrupt = errors.New("store is damaged")
+	// ErrWrongKey reports that the store was sealed with another key. Nothing
+	// was overwritten.
+	ErrWrongKey = errors.New("store was sealed with another key")
+	// ErrClosed is what every method returns after Close. Updates that run when
+	// Close is called may still finish.
+	ErrClosed = errors.New("store is closed")
 )
 
-// Store keeps small records (below 64 KiB) under short keys, durably: when Update
-// returns nil, the record survives a kill and a power cut, as far as the medium can.
+// Keep, returned by an [UpdateFunc], leaves the record as it was.
+var Keep = []byte{}
+
+// UpdateFunc computes the new value of a record. It runs once, while its Update
+// holds the lock of the key. old is nil if there is no record; otherwise fn may
+// keep and change it.
 //
-// Implementations are safe for concurrent use and pass the suite in tokens/store/storetest.
+// The result decides what Update does:
+//
+//   - a record: save it
+//   - nil without an error: delete the record
+//   - [Keep], or any empty record: leave the record as it was
+//   - an error: leave the record as it was and return the error
+//
+// ctx ends with the context of the caller, and when the lock may be lost; fn
+// must return soon after that. A record that fn returns nevertheless is saved if
+// the lock is still held: WeChat may have issued a refresh token at the last
+// moment, and issues it only once.
+type UpdateFunc = func(ctx context.Context, old []byte) ([]byte, error)
+
+// Store keeps small records (less than 64 KiB) under short keys. When Update
+// returns nil, the record survives a killed process and a power failure, as far
+// as the database and its disk can promise that.
+//
+// Implementations are safe for concurrent use and pass the tests in package
+// storetest.
 type Store interface {
-	// Load returns the record, which the caller may keep and change, or ErrNotFound.
-	// It never waits for a lock.
+	// Load returns the record, which the caller may keep and change, or
+	// [ErrNotFound]. It never waits for a lock.
 	Load(ctx context.Context, key string) ([]byte, error)
 
-	// Update is the only way to write. It locks key against every other Update of that
-	// key, here and in all replicas, loads the record (old is nil where there is none),
-	// calls fn once, saves what it returns if the lock is still held, and unlocks.
+	// Update is the only way to write. It locks key against every other Update
+	// of that key, in this process and in all replicas, loads the record, calls
+	// fn, saves its result and unlocks. See [UpdateFunc] for the results of fn.
 	//
-	// What fn returns: a record to save; nil without an error to delete; Keep (or any empty record)
-	// to leave the record as it was; an error to leave it as it was and have that error returned.
-	// The context given to fn ends when the lock can no longer be counted on: fn must
-	// end with it. A record that it returns all the same is saved while the lock is held: a
-	// refresh token exists once. Updates of different keys do not wait for each other, so fn
-	// may call Update for another key (the order account, then component, prevents
-	// deadlock).
+	// Updates of different keys do not wait for each other, so fn may call
+	// Update for another key. The order is always account, then component;
+	// otherwise two updates could wait for each other.
 	//
-	// Where ctx ends while Update waits for the lock, ctx.Err() is returned and fn is not called.
-	Update(ctx context.Context, key string, fn func(ctx context.Context, old []byte) ([]byte, error)) error
+	// If ctx ends while Update waits for the lock, Update returns ctx.Err() and
+	// does not call fn.
+	Update(ctx context.Context, key string, fn UpdateFunc) error
 
-	// List calls yield with the records whose keys begin with prefix, in order of the keys,
-	// beginning after the key `after` ("" for all), until yield returns false. yield must not
-	// call the store.
+	// List calls yield with the records whose keys begin with prefix, in the
+	// byte order of the keys, until yield returns false. It starts after the key
+	// after; "" means at the beginning. Records that are written meanwhile may
+	// or may not be included. yield must not call the store.
 	List(ctx context.Context, prefix, after string, yield func(key string, record []byte) bool) error
 
-	// Ping says whether the store answers.
+	// Ping reports whether the store is usable, for writing too.
 	Ping(ctx context.Context) error
 
-	// Close waits for updates under way, while Load and List still answer. Afterwards every
-	// method fails with ErrClosed.
+	// Close waits for updates in flight; Load and List keep working meanwhile.
+	// Afterwards every method returns [ErrClosed]. Closing twice is allowed.
 	Close() error
 }
 
-// Watcher is a Store that other processes write to as well.
+// Watcher is a [Store] that other processes write to as well.
 type Watcher interface {
-	// Watch calls changed, a call at a time and until ctx ends, with the keys of records that anybody has saved or deleted
-	// (this process too) within some 2 s of that; with nil where any record may have been, as at the beginning, and when the store
-	// could not be asked for a while.
+	// Watch reports changes to changed until ctx ends, one call at a time. It
+	// passes the keys of the records that any process, including this one, has
+	// saved or deleted, within about 2 seconds.
+	//
+	// nil keys mean that every record may have changed. That is so for the first
+	// call, and after the store could not be reached for a while.
 	Watch(ctx context.Context, changed func(keys []string))
 }
-
-// Keep, returned by the function of an Update, leaves the record as it was.
-var Keep = []byte{}
