@@ -11,7 +11,7 @@ import (
 
 // takeEvent handles a push on the address for authorization events (授权事件接收URL).
 func (h *Handler) takeEvent(ctx context.Context, l letter) outcome {
-	e, err := wechat.ParseEvent(l.doc)
+	e, err := l.doc.Event()
 	if err != nil {
 		return *refusal(http.StatusBadRequest, resultBadMessage, err)
 	}

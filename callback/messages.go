@@ -38,7 +38,7 @@ func accountOf(path string) string {
 // The account is in the path alone, which no signature covers: whoever has seen a push go by could send it to the
 // address of another account, were it not for replays.
 func (h *Handler) takeMessage(ctx context.Context, account string, l letter) outcome {
-	m, err := wechat.ParseMessage(l.doc)
+	m, err := l.doc.Message()
 	if err != nil {
 		return *refusal(http.StatusBadRequest, resultBadMessage, err)
 	}
@@ -56,7 +56,7 @@ func (h *Handler) takeMessage(ctx context.Context, account string, l letter) out
 			end(false)
 		}
 	}()
-	text, settled, err := h.answers.do(ctx, keyOf(account, l.doc), func() (serviceAnswer, error) { return h.respond(ctx, account, l, m) })
+	text, settled, err := h.answers.do(ctx, keyOf(account, l.doc.Bytes()), func() (serviceAnswer, error) { return h.respond(ctx, account, l, m) })
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = errors.New("an equal push took too long")
@@ -88,7 +88,7 @@ func (h *Handler) respond(ctx context.Context, account string, l letter, m wecha
 	if n == 0 {
 		return serviceAnswer{result: resultIgnored}, nil
 	}
-	d := delivery{url: l.keys.rules[n-1].URL, account: account, openid: l.openid, id: newID(), doc: l.doc}
+	d := delivery{url: l.keys.rules[n-1].URL, account: account, openid: l.openid, id: newID(), doc: l.doc.Bytes()}
 	note := fmt.Sprintf("forward[%d] as %s", n, d.id)
 	xml, err := send(ctx, h.services, d)
 	switch {

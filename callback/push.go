@@ -92,7 +92,7 @@ type letter struct {
 	keys      *keys // what it was opened with
 	signature string
 	openid    string
-	doc       []byte // the document inside, decrypted
+	doc       *wechat.Document // the document inside, decrypted
 }
 
 // Lengths in bytes. Real queries have some 150, openid and all; a nonce has ten digits.
@@ -189,7 +189,11 @@ func (h *Handler) open(p push) (letter, *outcome) {
 	case err != nil:
 		return letter{}, refusal(http.StatusForbidden, resultBadSignature, err)
 	}
-	return letter{keys: k, signature: p.signature, openid: p.openid, doc: doc}, nil
+	parsed, err := wechat.ParseDocument(doc)
+	if err != nil {
+		return letter{}, refusal(http.StatusBadRequest, resultBadMessage, err)
+	}
+	return letter{keys: k, signature: p.signature, openid: p.openid, doc: parsed}, nil
 }
 
 // decrypt tries the keys in turn. Where none fits, the error is that of the key that came furthest:

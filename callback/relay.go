@@ -16,7 +16,7 @@ func (h *Handler) relay(l letter, e wechat.Event) {
 	if e.InfoType == infoTicket || len(l.keys.rules) == 0 {
 		return
 	}
-	account := wechat.EventAccount(l.doc)
+	account := l.doc.Account()
 	if !wechat.IsAppID(account) {
 		account = l.keys.component // it is about the platform itself
 	}
@@ -24,16 +24,12 @@ func (h *Handler) relay(l letter, e wechat.Event) {
 	if n == 0 {
 		return
 	}
-	d := delivery{url: l.keys.rules[n-1].URL, account: account, id: newID()}
+	masked := l.doc.MaskCodes(e)
+	d := delivery{url: l.keys.rules[n-1].URL, account: account, id: newID(), doc: masked}
 	attrs := []any{"event", eventOf(e.InfoType), "account", account, "service", fmt.Sprintf("forward[%d] as %s", n, d.id)}
 	failed := func(err error) {
 		h.observe(eventOf(e.InfoType), resultUndelivered)
 		h.log.Error("an event was not taken by the service, and is dropped", append(attrs, slog.Any("error", err))...)
-	}
-	var err error
-	if d.doc, err = wechat.MaskCodes(l.doc, e); err != nil {
-		failed(err)
-		return
 	}
 	again := 0
 	if !h.outbox.add(job{

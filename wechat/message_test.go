@@ -34,9 +34,14 @@ func TestParseMessage(t *testing.T) {
 func TestMaskCodes(t *testing.T) {
 	f := func(in, want string) {
 		t.Helper()
-		got, err := wechat.MaskCodes([]byte(in), wechat.Event{AuthorizationCode: wechat.NewSecret("queryauthcode@@@1")})
-		if err != nil || string(got) != want {
-			t.Errorf("%s: %s, %v", in, got, err)
+		d, err := wechat.ParseDocument([]byte(in))
+		if err != nil {
+			t.Errorf("%s: %v", in, err)
+			return
+		}
+		got := d.MaskCodes(wechat.Event{AuthorizationCode: wechat.NewSecret("queryauthcode@@@1")})
+		if string(got) != want {
+			t.Errorf("%s: got %s, want %s", in, got, want)
 		}
 	}
 	f("<xml/>", "<xml/>")
@@ -51,8 +56,8 @@ func TestMaskCodes(t *testing.T) {
 	f("<xml><msg>see queryauthcode@@@1!</msg></xml>", "<xml><msg>see ***!</msg></xml>")
 	f(`<?xml version="1.0" encoding="GBK"?><xml>`+"\x01\xff<auth_code>\x02\xfe</auth_code>\xff</xml>", `<?xml version="1.0" encoding="GBK"?><xml>`+" �<auth_code>***</auth_code>�</xml>")
 	for _, bad := range []string{"<xml><auth_code>a</xml>", "<xml><auth_code>a", "<xml>&nothing;</xml>", "<xml><auth_code>&nothing;</auth_code></xml>"} {
-		if got, err := wechat.MaskCodes([]byte(bad), wechat.Event{}); !errors.Is(err, wechat.ErrMalformed) || got != nil {
-			t.Errorf("%q: %s, %v", bad, got, err)
+		if _, err := wechat.ParseDocument([]byte(bad)); !errors.Is(err, wechat.ErrMalformed) {
+			t.Errorf("%q: got error %v, want ErrMalformed", bad, err)
 		}
 	}
 }
@@ -64,24 +69,32 @@ func FuzzMaskCodes(f *testing.F) {
 	f.Add("<xml><!--", "--></xml>")
 	const code = "queryauthcode@@@y-s2Y"
 	f.Fuzz(func(t *testing.T, before, after string) {
-		got, err := wechat.MaskCodes([]byte(before+code+after), wechat.Event{AuthCode: wechat.NewSecret(code)})
-		if err == nil && strings.Contains(string(got), code) {
-			t.Errorf("%q", got)
+		d, err := wechat.ParseDocument([]byte(before + code + after))
+		if err != nil {
+			return
+		}
+		if got := d.MaskCodes(wechat.Event{AuthCode: wechat.NewSecret(code)}); strings.Contains(string(got), code) {
+			t.Errorf("got the code in %q", got)
 		}
 	})
 }
 
-func TestEventAccount(t *testing.T) {
+func TestAccountOfDocument(t *testing.T) {
 	for doc, want := range map[string]string{
-		"<xml><AppId>c</AppId><AuthorizerAppid>a</AuthorizerAppid></xml>": "a",
-		"<xml><AppId>c</AppId><appid>a</appid></xml>":                     "a",
-		"<xml><authorizer_appid>a</authorizer_appid></xml>":               "a",
-		"<xml><verify_appid>a</verify_appid></xml>":                       "a",
-		"<xml><AppId>c</AppId><info><appid>a</appid></info></xml>":        "",
-		"<xml>": "",
+		"<xml><AppId>c</AppId><AuthorizerAppid>a</AuthorizerAppid></xml>":                   "a",
+		"<xml><AppId>c</AppId><appid>a</appid></xml>":                                       "a",
+		"<xml><authorizer_appid>a</authorizer_appid></xml>":                                 "a",
+		"<xml><verify_appid>a</verify_appid></xml>":                                         "a",
+		"<xml><AppId>c</AppId><info><appid>a</appid></info></xml>":                          "",
+		"<xml><appid>a</appid><appid>b</appid></xml>":                                       "",
+		"<xml><verify_appid>a<b/></verify_appid></xml>":                                     "",
+		"<xml><authorizer_appid>a</authorizer_appid><appid>b</appid><appid>b</appid></xml>": "",
 	} {
-		if got := wechat.EventAccount([]byte(doc)); got != want {
-			t.Errorf("%s: %q", doc, got)
+		d, err := wechat.ParseDocument([]byte(doc))
+		if err != nil {
+			t.Errorf("%s: %v", doc, err)
+		} else if got := d.Account(); got != want {
+			t.Errorf("%s: got account %q, want %q", doc, got, want)
 		}
 	}
 }

@@ -2,34 +2,18 @@ package wechat
 
 import (
 	"bytes"
-	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 )
 
-// ErrMalformed: a document is not what WeChat pushes. What wraps it says what is missing or
-// wrong, and quotes nothing of what was received.
-var ErrMalformed = errors.New("not a push as WeChat makes them")
-
-// PushLimit is the size, in bytes, up to which a push is looked at. Real ones have less than 4 KiB.
-const PushLimit = 1 << 20
-
-// WeChat's deepest documents have three levels (<xml><info><name>), and some twenty elements. The
-// limits keep a hostile one from costing more than reading it.
-const (
-	maxDepth    = 16
-	maxElements = 1000
-	// An outer document has two elements and no attributes; its Encrypt ends in two "=" at most.
-	// As nobody has been verified when it is read, it is counted before it is parsed: a tag
-	// of many attributes would take twenty times its size in memory.
-	maxOuterMarks = 64
-)
+// maxOuterMarks is the maximum number of "<" and "=" in an outer document. Real
+// ones have two elements and no attributes, and an Encrypt that ends in at most
+// two "=". An outer document is read before its sender is verified, so the marks
+// are counted before it is parsed: a tag of many attributes would take twenty
+// times its size in memory.
+const maxOuterMarks = 64
 
 // Envelope is the outer document of a push, of which all but Encrypt is unprotected.
 type Envelope struct {
@@ -47,7 +31,11 @@ func ParseEnvelope(body []byte) (Envelope, error) {
 	if bytes.Count(body, []byte("<"))+bytes.Count(body, []byte("=")) > maxOuterMarks {
 		return Envelope{}, fmt.Errorf("%w: too many elements", ErrMalformed)
 	}
-	f, err := topLevel(body, "AppId", "ToUserName", "Encrypt")
+	r := documentReader{names: []string{"AppId", "ToUserName", "Encrypt"}}
+	if err := r.read(body); err != nil {
+		return Envelope{}, err
+	}
+	f, err := fieldTexts(r.fields, r.names...)
 	if err != nil {
 		return Envelope{}, err
 	}
@@ -83,10 +71,20 @@ type Event struct {
 	Msg      string // WeChat's words for Status
 }
 
-// ParseEvent reads a decrypted authorization event. Elements that it does not know are passed over,
-// wherever they stand. Its error is [ErrMalformed].
+// ParseEvent parses a decrypted authorization event. It is short for
+// [ParseDocument] and [Document.Event].
 func ParseEvent(doc []byte) (Event, error) {
-	f, err := topLevel(doc, "AppId", "CreateTime", "InfoType", "ComponentVerifyTicket",
+	d, err := ParseDocument(doc)
+	if err != nil {
+		return Event{}, err
+	}
+	return d.Event()
+}
+
+// Event returns the document as an authorization event. The error is
+// [ErrMalformed].
+func (d *Document) Event() (Event, error) {
+	f, err := d.text("AppId", "CreateTime", "InfoType", "ComponentVerifyTicket",
 		"AuthorizerAppid", "AuthorizationCode", "AuthorizationCodeExpiredTime",
 		"appid", "status", "auth_code", "msg")
 	if err != nil {
@@ -133,92 +131,4 @@ func unixTime(s string) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	return time.Unix(n, 0), nil
-}
-
-// topLevel gives the text of the named children of the root, <xml>, without white space at its ends. CDATA
-// or not makes no difference. A named element that comes twice, or that has elements
-// inside, is an error: two readers might see two different things in it.
-//
-// The names are case-sensitive: `AppId` and `appid` stand beside each other in one document, and
-// mean the component and the new mini program.
-func topLevel(doc []byte, names ...string) (map[string]string, error) {
-	if len(doc) > PushLimit {
-		return nil, fmt.Errorf("%w: it is too long", ErrMalformed)
-	}
-	d := xml.NewDecoder(bytes.NewReader(legal(doc)))
-	// Whatever encoding is declared: legal has made it UTF-8, and what matters is ASCII.
-	d.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
-
-	var (
-		found    = make(map[string]string, len(names))
-		text     strings.Builder // of the named element that is open
-		open     string          // its name; "" while there is none
-		depth    int
-		elements int
-		closed   bool // the root has been
-	)
-	for {
-		token, err := d.Token()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%w: it is no XML", ErrMalformed) // err quotes names
-		}
-		switch t := token.(type) {
-		case xml.StartElement:
-			depth++
-			elements++
-			switch name := t.Name.Local; {
-			case closed || depth == 1 && name != "xml":
-				return nil, fmt.Errorf("%w: its root is not a single <xml>", ErrMalformed)
-			case depth > maxDepth || elements > maxElements:
-				return nil, fmt.Errorf("%w: too many elements", ErrMalformed)
-			case open != "":
-				return nil, fmt.Errorf("%w: there are elements inside its %s", ErrMalformed, open)
-			case depth == 2 && t.Name.Space == "" && slices.Contains(names, name):
-				if _, twice := found[name]; twice {
-					return nil, fmt.Errorf("%w: it has %s twice", ErrMalformed, name)
-				}
-				open = name
-				text.Reset()
-			}
-		case xml.CharData:
-			switch {
-			case open != "":
-				text.Write(t)
-			case depth == 0 && len(bytes.TrimSpace(bytes.TrimPrefix(t, []byte("\uFEFF")))) > 0:
-				return nil, fmt.Errorf("%w: there is text outside its root", ErrMalformed)
-			}
-		case xml.EndElement:
-			if open != "" {
-				found[open], open = strings.TrimSpace(text.String()), ""
-			}
-			depth--
-			closed = depth == 0
-		case xml.Directive:
-			// A DOCTYPE: that way entities come, files and addresses among them.
-			return nil, fmt.Errorf("%w: it has a document type", ErrMalformed)
-		}
-	}
-	if !closed {
-		return nil, fmt.Errorf("%w: it ends too early", ErrMalformed)
-	}
-	return found, nil
-}
-
-// legal replaces what XML does not allow, character by character: company names hold raw control
-// characters and cut-off UTF-8, and no ticket is to be lost because of a neighbor.
-func legal(doc []byte) []byte {
-	return bytes.Map(func(r rune) rune {
-		switch {
-		case r == '\t' || r == '\n' || r == '\r':
-			return r
-		case r < ' ':
-			return ' '
-		case r == 0xFFFE || r == 0xFFFF:
-			return utf8.RuneError
-		}
-		return r
-	}, doc)
 }
