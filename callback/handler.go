@@ -34,9 +34,9 @@ type EventSink interface {
 	// later, by itself. expires is the code's end, zero where it is unknown. tokens.ErrStale: a
 	// newer authorization or withdrawal is known.
 	Authorize(ctx context.Context, appid string, code wechat.Secret, expires, created time.Time) error
-	// Withdraw notes durably that the account took its authorization back. tokens.ErrStale:
+	// MarkRevoked notes durably that the account took its authorization back. tokens.ErrStale:
 	// a newer authorization is known.
-	Withdraw(ctx context.Context, appid string, created time.Time) error
+	MarkRevoked(ctx context.Context, appid string, created time.Time) error
 }
 
 // Accounts is where events go. *tokens.Broker is one. Methods are called at the same time; the

@@ -87,7 +87,7 @@ func (a *accounts) Authorize(ctx context.Context, appid string, code wechat.Secr
 	return a.note(ctx, "authorize %s %s %d %d", appid, code.Reveal(), unix(expires), unix(created))
 }
 
-func (a *accounts) Withdraw(ctx context.Context, appid string, created time.Time) error {
+func (a *accounts) MarkRevoked(ctx context.Context, appid string, created time.Time) error {
 	return a.note(ctx, "withdraw %s %d", appid, unix(created))
 }
 

@@ -36,7 +36,7 @@ func (h *Handler) plan(e wechat.Event) (func(context.Context) error, error) {
 		if !wechat.IsAppID(e.AuthorizerAppID) {
 			return nil, errNoAccount
 		}
-		return func(ctx context.Context) error { return h.accounts.Withdraw(ctx, e.AuthorizerAppID, e.CreateTime) }, nil
+		return func(ctx context.Context) error { return h.accounts.MarkRevoked(ctx, e.AuthorizerAppID, e.CreateTime) }, nil
 
 	case wechat.InfoFastRegister:
 		// Any other status is a failure that only the platform's people can mend.

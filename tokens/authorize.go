@@ -28,10 +28,10 @@ func (b *Broker) Authorize(ctx context.Context, appid string, c wechat.Secret, e
 		return err
 	}
 	if acc != nil {
-		if acc.Code == c.Fingerprint() && !acc.Gone {
+		if acc.CodeFingerprint == c.Fingerprint() && !acc.IsRevoked {
 			return b.exchangedAlready(ctx, appid, c, seconds(created))
 		}
-		if seconds(created) < max(acc.Authorized, acc.Revoked) {
+		if seconds(created) < max(acc.AuthorizedAt, acc.RevokedAt) {
 			return ErrStale
 		}
 	}
@@ -40,17 +40,17 @@ func (b *Broker) Authorize(ctx context.Context, appid string, c wechat.Secret, e
 		expires = now.Add(codeLife)
 	}
 	err = b.store.Update(ctx, codeKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
-		old, err := decodeCode(raw)
+		old, err := decodePendingCode(raw)
 		if err != nil {
 			return nil, err
 		}
 		if old != nil && seconds(created) < old.Created {
 			return nil, ErrStale
 		}
-		return encode(&code{Version: recordVersion, Code: c.Reveal(), Created: seconds(created), Expires: millis(expires)}), nil
+		return encode(&pendingCode{Version: recordVersion, Code: c.Reveal(), Created: seconds(created), Expires: millis(expires)}), nil
 	})
 	if err == nil {
-		b.codes.schedule(appid, 0, 0)
+		b.exchanger.schedule(appid, 0, 0)
 	}
 	return err
 }
@@ -58,15 +58,15 @@ func (b *Broker) Authorize(ctx context.Context, appid string, c wechat.Secret, e
 // exchangedAlready: a push brought the code that the merchant's browser had brought before. It tells when the
 // authorization was by WeChat's clock, which the browser did not. created is in Unix seconds.
 func (b *Broker) exchangedAlready(ctx context.Context, appid string, c wechat.Secret, created int64) error {
-	if acc, err := b.loadAccount(ctx, appid); err != nil || acc == nil || acc.Authorized >= created {
+	if acc, err := b.loadAccount(ctx, appid); err != nil || acc == nil || acc.AuthorizedAt >= created {
 		return err
 	}
 	return b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
-		if err != nil || acc == nil || acc.Code != c.Fingerprint() || acc.Authorized >= created {
+		if err != nil || acc == nil || acc.CodeFingerprint != c.Fingerprint() || acc.AuthorizedAt >= created {
 			return store.Keep, err
 		}
-		acc.Authorized = created
+		acc.AuthorizedAt = created
 		return encode(acc), nil
 	})
 }
@@ -74,7 +74,7 @@ func (b *Broker) exchangedAlready(ctx context.Context, appid string, c wechat.Se
 // PreAuthCode makes a code that the authorization pages are opened with, and says how long it lives. Errors
 // wrap ErrUnavailable, or are WeChat's ([wechat.Code]).
 func (b *Broker) PreAuthCode(ctx context.Context) (c wechat.Secret, life time.Duration, err error) {
-	err = b.asComponent(ctx, func(component string, token wechat.Secret) error {
+	err = b.withComponentToken(ctx, func(component string, token wechat.Secret) error {
 		var err error
 		c, life, err = b.client.Load().PreAuthCode(ctx, component, token)
 		return err
@@ -94,7 +94,7 @@ func (b *Broker) Exchange(_ context.Context, c wechat.Secret) (Authorization, er
 	defer b.work.Done()
 	ctx, cancel := context.WithTimeout(b.life, renewTimeout)
 	defer cancel()
-	done, err := b.once(ctx, c, func(ctx context.Context) (Authorization, error) {
+	done, err := b.exchangeOnce(ctx, c, func(ctx context.Context) (Authorization, error) {
 		began := b.now()
 		grant, err := b.queryAuth(ctx, c)
 		if err != nil {
@@ -109,17 +109,17 @@ func (b *Broker) Exchange(_ context.Context, c wechat.Secret) (Authorization, er
 			if acc == nil {
 				acc = newAccount(Authorizer)
 			}
-			if !acc.Gone && acc.Issued > millis(began) {
+			if !acc.IsRevoked && acc.IssuedAt > millis(began) {
 				return store.Keep, nil // a push brought another code meanwhile, and what it gave is newer
 			}
 			// A browser says no time. Ours may be off, so the newest that WeChat has told has to do.
-			acc.admit(grant, acc.Revoked, b.now())
-			acc.Code = c.Fingerprint()
+			acc.applyAuthorization(grant, acc.RevokedAt, b.now())
+			acc.CodeFingerprint = c.Fingerprint()
 			out = acc
 			return encode(acc), nil
 		})
 		if err == nil && out != nil {
-			b.admitted(grant.AppID, out)
+			b.cacheAuthorization(grant.AppID, out)
 		}
 		return Authorization{AppID: grant.AppID, FuncInfo: grant.FuncInfo}, err
 	})
@@ -132,11 +132,11 @@ func (b *Broker) Exchange(_ context.Context, c wechat.Secret) (Authorization, er
 	return done, nil
 }
 
-// once has a code exchanged, unless it was before, and gives the account. Whoever comes with the
+// exchangeOnce has a code exchanged, unless it was before, and gives the account. Whoever comes with the
 // same code at the same time waits. The lock of a code is taken before that of an account.
-func (b *Broker) once(ctx context.Context, c wechat.Secret, exchange func(ctx context.Context) (Authorization, error)) (done Authorization, err error) {
-	err = b.store.Update(ctx, spentKey(c), func(ctx context.Context, raw []byte) ([]byte, error) {
-		before, err := decodeSpent(raw)
+func (b *Broker) exchangeOnce(ctx context.Context, c wechat.Secret, exchange func(ctx context.Context) (Authorization, error)) (done Authorization, err error) {
+	err = b.store.Update(ctx, exchangedCodeKey(c), func(ctx context.Context, raw []byte) ([]byte, error) {
+		before, err := decodeExchangedCode(raw)
 		if err != nil {
 			return nil, err
 		}
@@ -150,26 +150,26 @@ func (b *Broker) once(ctx context.Context, c wechat.Secret, exchange func(ctx co
 		if done.AppID == "" {
 			return store.Keep, nil
 		}
-		return encode(&spent{Version: recordVersion, AppID: done.AppID, FuncInfo: done.FuncInfo, At: millis(b.now())}), nil
+		return encode(&exchangedCode{Version: recordVersion, AppID: done.AppID, FuncInfo: done.FuncInfo, At: millis(b.now())}), nil
 	})
 	return done, err
 }
 
-// admitted puts the tokens of a new authorization into memory.
-func (b *Broker) admitted(appid string, acc *account) {
+// cacheAuthorization puts the tokens of a new authorization into memory.
+func (b *Broker) cacheAuthorization(appid string, acc *account) {
 	b.log.Info("account authorized", "account", appid, "token", wechat.NewSecret(acc.Access).Fingerprint())
-	epoch := b.cache.touch(appid)
+	epoch := b.cache.bumpEpoch(appid)
 	if acc.usable(b.now()) {
-		b.keep(appid, Authorizer, acc, epoch, false)
+		b.cacheAccount(appid, Authorizer, acc, epoch, false)
 	} else {
 		b.cache.remove(appid)
 	}
-	b.profiles.want(appid)
+	b.profiler.enqueue(appid)
 }
 
-// Withdraw notes that appid took its authorization back. Its tokens are dead: they are forgotten, the
+// MarkRevoked notes that appid took its authorization back. Its tokens are dead: they are forgotten, the
 // account stays known as revoked. ErrStale: a newer authorization is known.
-func (b *Broker) Withdraw(ctx context.Context, appid string, created time.Time) error {
+func (b *Broker) MarkRevoked(ctx context.Context, appid string, created time.Time) error {
 	err := b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
 		if err != nil {
@@ -178,10 +178,10 @@ func (b *Broker) Withdraw(ctx context.Context, appid string, created time.Time) 
 		if acc == nil {
 			acc = newAccount(Authorizer)
 		}
-		if seconds(created) < acc.Authorized {
+		if seconds(created) < acc.AuthorizedAt {
 			return nil, ErrStale
 		}
-		acc.leave(seconds(created))
+		acc.markRevoked(seconds(created))
 		return encode(acc), nil
 	})
 	if err == nil {

@@ -73,7 +73,7 @@ func TestLifeOfAnAuthorization(t *testing.T) {
 		t.Error(err)
 	}
 	// a withdrawal from before it arrives late
-	if err := b.Withdraw(ctx, accountA, time.Unix(999, 0)); !errors.Is(err, tokens.ErrStale) {
+	if err := b.MarkRevoked(ctx, accountA, time.Unix(999, 0)); !errors.Is(err, tokens.ErrStale) {
 		t.Errorf("%v", err)
 	}
 	old := mustToken(t, b, accountA).Value
@@ -90,7 +90,7 @@ func TestLifeOfAnAuthorization(t *testing.T) {
 	}
 
 	// withdrawn: at once, without a call to WeChat
-	if err := b.Withdraw(ctx, accountA, time.Unix(3000, 0)); err != nil {
+	if err := b.MarkRevoked(ctx, accountA, time.Unix(3000, 0)); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {

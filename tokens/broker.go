@@ -34,35 +34,35 @@ type Config struct {
 	Client  *wechat.Client
 	Secrets Secrets
 
-	RenewBefore time.Duration    // 0: 10 minutes
-	CacheSize   int64            // accounts in memory; 0: 100,000
-	Upkeep      time.Duration    // how often it is looked what is due, such as the nightly comparison; 0: a minute
-	Now         func() time.Time // nil: time.Now
-	Observer    Observer         // nil: nobody counts
-	Log         *slog.Logger     // nil: nothing is logged
+	RenewBefore         time.Duration    // 0: 10 minutes
+	CacheSize           int64            // accounts in memory; 0: 100,000
+	MaintenanceInterval time.Duration    // how often it is looked what is due, such as the nightly comparison; 0: a minute
+	Now                 func() time.Time // nil: time.Now
+	Observer            Observer         // nil: nobody counts
+	Log                 *slog.Logger     // nil: nothing is logged
 }
 
 // Broker gives out tokens. It is safe for concurrent use; Close it before its Store.
 type Broker struct {
-	store   store.Store
-	client  atomic.Pointer[wechat.Client]
-	secrets atomic.Pointer[Secrets]
-	before  time.Duration
-	now     func() time.Time
-	observe Observer
-	log     *slog.Logger
+	store       store.Store
+	client      atomic.Pointer[wechat.Client]
+	secrets     atomic.Pointer[Secrets]
+	renewBefore time.Duration
+	now         func() time.Time
+	observer    Observer
+	log         *slog.Logger
 
-	cache   *cache
-	flights singleflight.Group
-	ahead   *ahead
-	codes   *exchanger
-	census  census
-	index   listIndex
+	cache          *cache
+	flights        singleflight.Group
+	earlyRefresher *earlyRefresher
+	exchanger      *exchanger
+	stateCounts    stateCounts
+	listIndex      listIndex
 
-	keys     heldKeys
-	profiles *profiler
-	doubts   *doubts
-	upkeep   *upkeep
+	keys        signingKeys
+	profiler    *profiler
+	revalidator *revalidator
+	maintenance *maintenance
 
 	life   context.Context // ends when waiting for renewals is over
 	cancel context.CancelFunc
@@ -93,20 +93,20 @@ func New(c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{store: c.Store, before: c.RenewBefore, now: c.Now, observe: c.Observer, log: c.Log, cache: k}
+	b := &Broker{store: c.Store, renewBefore: c.RenewBefore, now: c.Now, observer: c.Observer, log: c.Log, cache: k}
 	b.client.Store(c.Client)
 	b.secrets.Store(&c.Secrets)
 	b.life, b.cancel = context.WithCancel(context.Background())
-	b.ahead = newAhead(b, int(c.CacheSize))
-	b.codes = newExchanger(b)
-	b.profiles, b.doubts, b.upkeep = newProfiler(b), newDoubts(), newUpkeep(b, c.Upkeep)
-	if err := b.codes.recover(b.life); err != nil {
+	b.earlyRefresher = newEarlyRefresher(b, int(c.CacheSize))
+	b.exchanger = newExchanger(b)
+	b.profiler, b.revalidator, b.maintenance = newProfiler(b), newRevalidator(), newMaintenance(b, c.MaintenanceInterval)
+	if err := b.exchanger.recover(b.life); err != nil {
 		b.Close(context.Background())
 		return nil, err
 	}
-	b.upkeep.start()
+	b.maintenance.start()
 	if w, ok := b.store.(store.Watcher); ok {
-		b.work.Go(func() { b.follow(w) })
+		b.work.Go(func() { b.watchStore(w) })
 	}
 	return b, nil
 }
@@ -126,9 +126,9 @@ func (b *Broker) Close(ctx context.Context) error {
 	if already {
 		return nil
 	}
-	b.ahead.stop()
-	b.codes.stop()
-	b.upkeep.stop()
+	b.earlyRefresher.stop()
+	b.exchanger.stop()
+	b.maintenance.stop()
 	done := make(chan struct{})
 	go func() { b.work.Wait(); close(done) }()
 	var err error
@@ -196,21 +196,21 @@ func (b *Broker) Token(ctx context.Context, appid string) (Token, error) {
 		return t, nil
 	}
 	appid = strings.Clone(appid)
-	if t, ok := b.late(appid); ok {
+	if t, ok := b.cachedStale(appid); ok {
 		return t, nil
 	}
-	return b.fly(ctx, appid, wechat.Secret{}, missing)
+	return b.joinFlight(ctx, appid, wechat.Secret{}, reasonMissing)
 }
 
-// late gives a token that is due and still good. The store is looked at meanwhile, and nobody waits for it: it may be away.
-func (b *Broker) late(appid string) (Token, bool) {
-	e, ok := b.cache.last(appid)
+// cachedStale gives a token that is due and still good. The store is looked at meanwhile, and nobody waits for it: it may be away.
+func (b *Broker) cachedStale(appid string) (Token, bool) {
+	e, ok := b.cache.getStale(appid)
 	if !ok {
 		return Token{}, false
 	}
 	now := b.now()
-	if until := e.fresh.Load(); now.UnixNano() >= until && e.fresh.CompareAndSwap(until, now.Add(recheck).UnixNano()) {
-		go b.fly(context.Background(), appid, wechat.Secret{}, missing)
+	if until := e.recheckAt.Load(); now.UnixNano() >= until && e.recheckAt.CompareAndSwap(until, now.Add(dueRecheckInterval).UnixNano()) {
+		go b.joinFlight(context.Background(), appid, wechat.Secret{}, reasonMissing)
 	}
 	e.used.Store(true)
 	t := e.token
@@ -227,19 +227,19 @@ func (b *Broker) Renew(ctx context.Context, appid string, stale wechat.Secret) (
 	if t, ok := b.Cached(appid); ok && !t.Value.Equal(stale) {
 		return t, nil
 	}
-	return b.fly(ctx, strings.Clone(appid), stale, refused)
+	return b.joinFlight(ctx, strings.Clone(appid), stale, reasonRejected)
 }
 
 // reason is why a token is wanted.
 type reason uint8
 
 const (
-	missing reason = iota // none at hand
-	refused               // WeChat did not accept the stale one
-	aged                  // the one at hand is due
+	reasonMissing  reason = iota // none at hand
+	reasonRejected               // WeChat did not accept the stale one
+	reasonDue                    // the one at hand is due
 )
 
-// fly joins all who want the same thing at the same time.
+// joinFlight joins all who want the same thing at the same time.
 //
 // The key holds the stale token, not the appid alone. Else this could happen:
 //
@@ -247,9 +247,9 @@ const (
 //	caller 2: was refused with T0, joins the flight of caller 1
 //	caller 1: ... and returns T0
 //	caller 2: is handed the token that it was refused with
-func (b *Broker) fly(ctx context.Context, appid string, stale wechat.Secret, why reason) (Token, error) {
+func (b *Broker) joinFlight(ctx context.Context, appid string, stale wechat.Secret, why reason) (Token, error) {
 	key := appid + "\x00" + stale.Reveal()
-	if why == aged {
+	if why == reasonDue {
 		key = appid + "\x01"
 	}
 	if err := ctx.Err(); err != nil {
@@ -263,7 +263,7 @@ func (b *Broker) fly(ctx context.Context, appid string, stale wechat.Secret, why
 		defer b.work.Done()
 		ctx, cancel := context.WithTimeout(b.life, renewTimeout)
 		defer cancel()
-		t, err := b.obtain(ctx, appid, stale, why)
+		t, err := b.loadOrRefresh(ctx, appid, stale, why)
 		return t, err
 	})
 	select {
@@ -277,8 +277,8 @@ func (b *Broker) fly(ctx context.Context, appid string, stale wechat.Secret, why
 	}
 }
 
-// obtain looks into the store, and renews only if what lies there will not do.
-func (b *Broker) obtain(ctx context.Context, appid string, stale wechat.Secret, why reason) (Token, error) {
+// loadOrRefresh looks into the store, and renews only if what lies there will not do.
+func (b *Broker) loadOrRefresh(ctx context.Context, appid string, stale wechat.Secret, why reason) (Token, error) {
 	kind := b.Kind(appid)
 	epoch := b.cache.epoch(appid)
 	raw, err := b.store.Load(ctx, accountKey(appid))
@@ -291,57 +291,57 @@ func (b *Broker) obtain(ctx context.Context, appid string, stale wechat.Secret, 
 	}
 	if acc == nil && kind == Authorizer {
 		// The code may have come a moment ago, and its exchange be under way or have failed.
-		found, err := b.codes.exchangeNow(ctx, appid)
+		found, err := b.exchanger.exchangeNow(ctx, appid)
 		if err == nil && !found {
 			found = b.discover(ctx, appid)
 		}
 		if err != nil || !found {
 			return Token{}, errors.Join(err, ErrUnknownAccount)
 		}
-		return b.obtain(ctx, appid, stale, why)
+		return b.loadOrRefresh(ctx, appid, stale, why)
 	}
 	now := b.now()
-	if acc.usable(now) && acc.Access != stale.Reveal() && why != aged {
-		return b.keep(appid, kind, acc, epoch, true), nil
+	if acc.usable(now) && acc.Access != stale.Reveal() && why != reasonDue {
+		return b.cacheAccount(appid, kind, acc, epoch, true), nil
 	}
-	if acc != nil && acc.Gone {
+	if acc != nil && acc.IsRevoked {
 		b.cache.remove(appid)
 		return Token{}, ErrRevoked
 	}
 	// While an account backs off, its callers are told at once.
 	if acc != nil && !acc.usable(now) && now.Before(fromMillis(acc.RetryAt)) {
-		return Token{}, &unavailable{reason: acc.Failure, retryAt: fromMillis(acc.RetryAt)}
+		return Token{}, &unavailableError{reason: acc.Failure, retryAt: fromMillis(acc.RetryAt)}
 	}
-	return b.renew(ctx, appid, kind, stale, why)
+	return b.refresh(ctx, appid, kind, stale, why)
 }
 
-// keep puts a good record into memory and sees to its renewal ahead of its end. used: a caller
+// cacheAccount puts a good record into memory and sees to its renewal ahead of its end. used: a caller
 // asked for it, rather than the clock or a push.
-func (b *Broker) keep(appid string, kind Kind, acc *account, epoch uint64, used bool) Token {
+func (b *Broker) cacheAccount(appid string, kind Kind, acc *account, epoch uint64, used bool) Token {
 	now := b.now()
-	due := acc.due(appid, b.before)
+	due := acc.refreshAt(appid, b.renewBefore)
 	e := newEntry(acc, kind, due)
 	fresh := due
 	if !now.Before(due) {
 		// Due and still good: it serves on, for moments at a time, while it is renewed.
-		fresh = now.Add(recheck)
+		fresh = now.Add(dueRecheckInterval)
 	}
-	e.fresh.Store(fresh.UnixNano())
+	e.recheckAt.Store(fresh.UnixNano())
 	e.used.Store(used)
-	drops := b.cache.drops.Load()
-	if !b.ahead.watch(appid, e, max(due.Sub(now), 0, fromMillis(acc.RetryAt).Sub(now))) {
-		e.drops = drops
+	drops := b.cache.generation.Load()
+	if !b.earlyRefresher.schedule(appid, e, max(due.Sub(now), 0, fromMillis(acc.RetryAt).Sub(now))) {
+		e.generation = drops
 	}
-	b.cache.put(appid, e, e.end.Sub(now), epoch)
+	b.cache.put(appid, e, e.sendableUntil.Sub(now), epoch)
 	return e.token
 }
 
-// recheck is how long a token that is due is served from memory before the store is looked at again.
-const recheck = 2 * time.Second
+// dueRecheckInterval is how long a token that is due is served from memory before the store is looked at again.
+const dueRecheckInterval = 2 * time.Second
 
 func storeFault(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return &unavailable{reason: "the store does not answer: " + err.Error(), cause: err}
+	return &unavailableError{reason: "the store does not answer: " + err.Error(), cause: err}
 }

@@ -23,30 +23,30 @@ type Token struct {
 
 // entry is what the cache holds of an account.
 type entry struct {
-	token Token
-	end   time.Time    // never sent afterwards
-	due   time.Time    // to be renewed from then on
-	used  atomic.Bool  // since it was put in; an unused account is not renewed ahead
-	fresh atomic.Int64 // Unix nanoseconds: from then on the store is looked at while it serves
-	drops uint64       // of the cache when it was put in, where nobody lists it; 0: it is listed
+	token         Token
+	sendableUntil time.Time    // never sent afterwards
+	refreshAt     time.Time    // to be renewed from then on
+	used          atomic.Bool  // since it was put in; an unused account is not renewed ahead
+	recheckAt     atomic.Int64 // Unix nanoseconds: from then on the store is looked at while it serves
+	generation    uint64       // of the cache when it was put in, where nobody lists it; 0: it is listed
 }
 
 // cache puts ristretto in front of the store. It only makes things faster: a new key is
 // invisible until ristretto's buffers drain, and a set may be dropped under load, so a miss
 // says nothing and the store is asked.
 type cache struct {
-	c       *ristretto.Cache[string, *entry]
-	now     func() time.Time
-	seed    maphash.Seed
-	epochs  [1024]atomic.Uint64 // by hash of the appid: changed by each write to the store
-	drops   atomic.Uint64       // entries that nobody lists are good while this is as it was when they were put in
-	evicted atomic.Uint64
-	dropped atomic.Uint64
+	c          *ristretto.Cache[string, *entry]
+	now        func() time.Time
+	seed       maphash.Seed
+	epochs     [1024]atomic.Uint64 // by hash of the appid: changed by each write to the store
+	generation atomic.Uint64       // entries that nobody lists are good while this is as it was when they were put in
+	evicted    atomic.Uint64
+	dropped    atomic.Uint64
 }
 
 func newCache(size int64, now func() time.Time) (*cache, error) {
 	k := &cache{now: now, seed: maphash.MakeSeed()}
-	k.drops.Store(1)
+	k.generation.Store(1)
 	var err error
 	k.c, err = ristretto.NewCache(&ristretto.Config[string, *entry]{
 		NumCounters:        10 * size,
@@ -69,30 +69,30 @@ func (k *cache) get(appid string) (*entry, bool) {
 	if !ok {
 		return nil, false
 	}
-	if now := k.now(); !now.Before(e.end) || now.UnixNano() >= e.fresh.Load() || !k.valid(e) {
+	if now := k.now(); !now.Before(e.sendableUntil) || now.UnixNano() >= e.recheckAt.Load() || !k.valid(e) {
 		return nil, false
 	}
 	return e, true
 }
 
-// last gives the entry of appid if it may be sent, though the store may know something newer.
-func (k *cache) last(appid string) (*entry, bool) {
+// getStale gives the entry of appid if it may be sent, though the store may know something newer.
+func (k *cache) getStale(appid string) (*entry, bool) {
 	e, ok := k.c.Get(appid)
-	if !ok || !k.now().Before(e.end) || !k.valid(e) {
+	if !ok || !k.now().Before(e.sendableUntil) || !k.valid(e) {
 		return nil, false
 	}
 	return e, true
 }
 
-func (k *cache) valid(e *entry) bool { return e.drops == 0 || e.drops == k.drops.Load() }
+func (k *cache) valid(e *entry) bool { return e.generation == 0 || e.generation == k.generation.Load() }
 
-// dropUnlisted drops the entries that nobody lists. First the epochs: an entry that is on its way in either has the old
+// dropUnscheduled drops the entries that nobody lists. First the epochs: an entry that is on its way in either has the old
 // number, or is refused.
-func (k *cache) dropUnlisted() {
+func (k *cache) dropUnscheduled() {
 	for i := range k.epochs {
 		k.epochs[i].Add(1)
 	}
-	k.drops.Add(1)
+	k.generation.Add(1)
 }
 
 // epoch and put keep a reader from putting in what it read before somebody wrote:
@@ -102,7 +102,7 @@ func (k *cache) dropUnlisted() {
 //	reader: put the old entry, e is outdated → removed at once
 func (k *cache) epoch(appid string) uint64 { return k.slot(appid).Load() }
 
-func (k *cache) touch(appid string) uint64 { return k.slot(appid).Add(1) }
+func (k *cache) bumpEpoch(appid string) uint64 { return k.slot(appid).Add(1) }
 
 func (k *cache) slot(appid string) *atomic.Uint64 {
 	return &k.epochs[maphash.String(k.seed, appid)%uint64(len(k.epochs))]
@@ -122,7 +122,7 @@ func (k *cache) put(appid string, e *entry, ttl time.Duration, epoch uint64) {
 }
 
 func (k *cache) remove(appid string) {
-	k.touch(appid)
+	k.bumpEpoch(appid)
 	k.c.Del(appid)
 }
 
@@ -130,8 +130,8 @@ func (k *cache) close() { k.c.Close() }
 
 func newEntry(a *account, kind Kind, due time.Time) *entry {
 	return &entry{
-		token: Token{Escaped: url.QueryEscape(a.Access), Value: wechat.NewSecret(a.Access), Kind: kind},
-		end:   a.end(),
-		due:   due,
+		token:         Token{Escaped: url.QueryEscape(a.Access), Value: wechat.NewSecret(a.Access), Kind: kind},
+		sendableUntil: a.sendableUntil(),
+		refreshAt:     due,
 	}
 }

@@ -24,7 +24,7 @@ func (b *Broker) exchange(ctx context.Context, appid string) (done bool, err err
 	}
 	secret := wechat.NewSecret(c.Code)
 	// Where the merchant's browser has brought the same code, the account is there already.
-	if _, err := b.once(ctx, secret, func(ctx context.Context) (Authorization, error) { return b.exchangeFor(ctx, appid, c) }); err != nil {
+	if _, err := b.exchangeOnce(ctx, secret, func(ctx context.Context) (Authorization, error) { return b.exchangeFor(ctx, appid, c) }); err != nil {
 		return false, err
 	}
 	if err := b.exchangedAlready(ctx, appid, secret, c.Created); err != nil {
@@ -34,7 +34,7 @@ func (b *Broker) exchange(ctx context.Context, appid string) (done bool, err err
 }
 
 // exchangeFor makes the exchange. It gives no account where the code is of no use any more.
-func (b *Broker) exchangeFor(ctx context.Context, appid string, c *code) (done Authorization, err error) {
+func (b *Broker) exchangeFor(ctx context.Context, appid string, c *pendingCode) (done Authorization, err error) {
 	var (
 		out    *account
 		secret = wechat.NewSecret(c.Code)
@@ -51,21 +51,21 @@ func (b *Broker) exchangeFor(ctx context.Context, appid string, c *code) (done A
 		if acc == nil {
 			acc = newAccount(Authorizer)
 		}
-		if acc.Code == secret.Fingerprint() && !acc.Gone {
+		if acc.CodeFingerprint == secret.Fingerprint() && !acc.IsRevoked {
 			done.AppID = appid // before a crash
 			return store.Keep, nil
 		}
-		if c.Created < max(acc.Authorized, acc.Revoked) {
+		if c.Created < max(acc.AuthorizedAt, acc.RevokedAt) {
 			return store.Keep, nil // overtaken
 		}
 		grant, err := b.queryAuth(ctx, secret)
 		if err == nil && grant.AppID != appid {
 			err = errForeignCode
 		}
-		if err != nil && (codeIsDead(err) || !b.now().Before(fromMillis(c.Expires))) {
+		if err != nil && (codeUnusable(err) || !b.now().Before(fromMillis(c.Expires))) {
 			b.log.Warn("an authorization code is of no use", "account", appid, "error", err)
 			// Somebody else has spent it, or it came too late. The refresh token is WeChat's to tell.
-			if acc.Refresh != "" && !acc.Gone {
+			if acc.Refresh != "" && !acc.IsRevoked {
 				return store.Keep, b.forgetCode(ctx, appid, c.Code)
 			}
 			if grant, err = b.recover(ctx, appid); err != nil || grant.Refresh.IsEmpty() {
@@ -76,13 +76,13 @@ func (b *Broker) exchangeFor(ctx context.Context, appid string, c *code) (done A
 		if err != nil {
 			return nil, err
 		}
-		acc.admit(grant, c.Created, b.now())
-		acc.Code = secret.Fingerprint()
+		acc.applyAuthorization(grant, c.Created, b.now())
+		acc.CodeFingerprint = secret.Fingerprint()
 		out, done = acc, Authorization{AppID: appid, FuncInfo: grant.FuncInfo}
 		return encode(acc), nil
 	})
 	if err == nil && out != nil {
-		b.admitted(appid, out)
+		b.cacheAuthorization(appid, out)
 	}
 	return done, err
 }
@@ -90,11 +90,11 @@ func (b *Broker) exchangeFor(ctx context.Context, appid string, c *code) (done A
 // recover gives the refresh token that WeChat holds for an account whose code is lost; none where
 // it has not authorized.
 func (b *Broker) recover(ctx context.Context, appid string) (wechat.Grant, error) {
-	held, _, err := b.held(ctx, appid)
+	held, _, err := b.queryAuthorizer(ctx, appid)
 	return wechat.Grant{AppID: appid, Refresh: held.Refresh}, err
 }
 
-func (b *Broker) loadCode(ctx context.Context, appid string) (*code, error) {
+func (b *Broker) loadCode(ctx context.Context, appid string) (*pendingCode, error) {
 	raw, err := b.store.Load(ctx, codeKey(appid))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
@@ -102,13 +102,13 @@ func (b *Broker) loadCode(ctx context.Context, appid string) (*code, error) {
 	if err != nil {
 		return nil, storeFault(err)
 	}
-	return decodeCode(raw)
+	return decodePendingCode(raw)
 }
 
 // forgetCode removes the code unless a newer one has taken its place.
 func (b *Broker) forgetCode(ctx context.Context, appid, spent string) error {
 	return b.store.Update(ctx, codeKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
-		c, err := decodeCode(raw)
+		c, err := decodePendingCode(raw)
 		if err != nil || c == nil || c.Code != spent {
 			return store.Keep, err
 		}
@@ -120,7 +120,7 @@ var errForeignCode = errors.New("the code is another account's")
 
 func (b *Broker) queryAuth(ctx context.Context, c wechat.Secret) (wechat.Grant, error) {
 	var grant wechat.Grant
-	err := b.asComponent(ctx, func(component string, token wechat.Secret) error {
+	err := b.withComponentToken(ctx, func(component string, token wechat.Secret) error {
 		var err error
 		grant, err = b.client.Load().QueryAuth(ctx, component, token, c)
 		return err
@@ -128,8 +128,8 @@ func (b *Broker) queryAuth(ctx context.Context, c wechat.Secret) (wechat.Grant, 
 	return grant, err
 }
 
-// codeIsDead: trying the code again cannot help.
-func codeIsDead(err error) bool {
+// codeUnusable: trying the code again cannot help.
+func codeUnusable(err error) bool {
 	switch wechat.Code(err) {
 	case wechat.CodeCodeInvalid, wechat.CodeCodeExpired, 40029, 40163, wechat.CodeNotAuthorized:
 		return true
@@ -142,14 +142,14 @@ func codeIsDead(err error) bool {
 type exchanger struct {
 	b      *Broker
 	mu     sync.Mutex
-	timers map[string]*turn // by appid; nil after stop
+	timers map[string]*exchangeAttempt // by appid; nil after stop
 }
 
-// turn is the next try, or the one under way.
-type turn struct{ timer *time.Timer }
+// exchangeAttempt is the next try, or the one under way.
+type exchangeAttempt struct{ timer *time.Timer }
 
 func newExchanger(b *Broker) *exchanger {
-	return &exchanger{b: b, timers: make(map[string]*turn)}
+	return &exchanger{b: b, timers: make(map[string]*exchangeAttempt)}
 }
 
 // recover schedules what another process left behind, and nobody here is at yet. More than one may be: under the lock of the
@@ -180,12 +180,12 @@ func (x *exchanger) schedule(appid string, attempt int, wait time.Duration) {
 	if t := x.timers[appid]; t != nil {
 		t.timer.Stop()
 	}
-	t := new(turn)
+	t := new(exchangeAttempt)
 	t.timer = time.AfterFunc(wait, func() { x.run(appid, attempt, t) })
 	x.timers[appid] = t
 }
 
-func (x *exchanger) run(appid string, attempt int, t *turn) {
+func (x *exchanger) run(appid string, attempt int, t *exchangeAttempt) {
 	if !x.b.begin() {
 		return
 	}
@@ -211,7 +211,7 @@ func (x *exchanger) run(appid string, attempt int, t *turn) {
 func (x *exchanger) exchangeNow(ctx context.Context, appid string) (found bool, err error) {
 	if _, err := x.b.exchange(ctx, appid); err != nil {
 		if !errors.Is(err, ErrUnavailable) {
-			err = &unavailable{reason: "the account's authorization code could not be exchanged yet: " + err.Error(), cause: err}
+			err = &unavailableError{reason: "the account's authorization code could not be exchanged yet: " + err.Error(), cause: err}
 		}
 		return false, err
 	}

@@ -12,56 +12,56 @@ import (
 	"wxproxy/wechat"
 )
 
-// ahead renews tokens before they end, of accounts that were used since the last renewal. An
+// earlyRefresher renews tokens before they end, of accounts that were used since the last renewal. An
 // account that nobody calls for costs one renewal more, and then nothing.
-type ahead struct {
+type earlyRefresher struct {
 	b     *Broker
 	limit int
 
-	mu      sync.Mutex
-	queue   watchQueue
-	current map[string]*watch
-	timer   *time.Timer
-	stopped bool
+	mu        sync.Mutex
+	queue     refreshQueue
+	scheduled map[string]*scheduledRefresh
+	timer     *time.Timer
+	stopped   bool
 
 	slots chan struct{} // renewals at the same time
 }
 
-// watch is an entry to be looked at when it is due.
-type watch struct {
+// scheduledRefresh is an entry to be looked at when it is due.
+type scheduledRefresh struct {
 	appid string
 	entry *entry
 	at    time.Time
 	index int
 }
 
-// aheadWorkers bounds the renewals ahead that run at the same time: 16 at 100 ms each are 160 a second,
+// maxEarlyRefreshes bounds the renewals ahead that run at the same time: 16 at 100 ms each are 160 a second,
 // enough for a million accounts in use.
-const aheadWorkers = 16
+const maxEarlyRefreshes = 16
 
-func newAhead(b *Broker, limit int) *ahead {
-	a := &ahead{b: b, limit: limit, current: make(map[string]*watch), slots: make(chan struct{}, aheadWorkers)}
+func newEarlyRefresher(b *Broker, limit int) *earlyRefresher {
+	a := &earlyRefresher{b: b, limit: limit, scheduled: make(map[string]*scheduledRefresh), slots: make(chan struct{}, maxEarlyRefreshes)}
 	a.timer = time.AfterFunc(time.Hour, a.tick)
 	return a
 }
 
-// watch looks at e again after wait. A later watch of the same account takes the earlier one's place. false: there is no room.
-func (a *ahead) watch(appid string, e *entry, wait time.Duration) bool {
+// schedule looks at e again after wait. A later schedule of the same account takes the earlier one's place. false: there is no room.
+func (a *earlyRefresher) schedule(appid string, e *entry, wait time.Duration) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.stopped {
 		return false
 	}
 	at := a.b.now().Add(wait)
-	if w := a.current[appid]; w != nil {
+	if w := a.scheduled[appid]; w != nil {
 		w.entry, w.at = e, at
 		heap.Fix(&a.queue, w.index)
 	} else {
 		if len(a.queue) >= a.limit {
 			return false // renewed when the next call finds it due
 		}
-		w = &watch{appid: appid, entry: e, at: at}
-		a.current[appid] = w
+		w = &scheduledRefresh{appid: appid, entry: e, at: at}
+		a.scheduled[appid] = w
 		heap.Push(&a.queue, w)
 	}
 	a.arm()
@@ -69,20 +69,20 @@ func (a *ahead) watch(appid string, e *entry, wait time.Duration) bool {
 }
 
 // appids lists who is watched: all that are in memory and not due, but those for which there was no room.
-func (a *ahead) appids() []string {
+func (a *earlyRefresher) appids() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.Collect(maps.Keys(a.current))
+	return slices.Collect(maps.Keys(a.scheduled))
 }
 
-func (a *ahead) arm() {
+func (a *earlyRefresher) arm() {
 	if len(a.queue) > 0 {
 		a.timer.Reset(max(a.queue[0].at.Sub(a.b.now()), 0))
 	}
 }
 
 // tick renews what is due, as far as there are free slots.
-func (a *ahead) tick() {
+func (a *earlyRefresher) tick() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.b.now()
@@ -90,7 +90,7 @@ func (a *ahead) tick() {
 		w := a.queue[0]
 		if !w.entry.used.Load() {
 			heap.Pop(&a.queue)
-			delete(a.current, w.appid)
+			delete(a.scheduled, w.appid)
 			continue
 		}
 		select {
@@ -99,49 +99,49 @@ func (a *ahead) tick() {
 			return // a renewal that ends calls again
 		}
 		heap.Pop(&a.queue)
-		delete(a.current, w.appid)
+		delete(a.scheduled, w.appid)
 		go a.renew(w.appid, w.entry)
 	}
 	a.arm()
 }
 
-func (a *ahead) renew(appid string, e *entry) {
+func (a *earlyRefresher) renew(appid string, e *entry) {
 	defer func() {
 		<-a.slots
 		a.tick()
 	}()
-	_, err := a.b.fly(context.WithoutCancel(a.b.life), appid, wechat.Secret{}, aged)
+	_, err := a.b.joinFlight(context.WithoutCancel(a.b.life), appid, wechat.Secret{}, reasonDue)
 	if err == nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrRevoked) || errors.Is(err, ErrUnknownAccount) {
 		return
 	}
 	// While the old token is good there is time for more tries.
-	if now := a.b.now(); now.Before(e.end) {
-		a.watch(appid, e, RetryAfter(err, now))
+	if now := a.b.now(); now.Before(e.sendableUntil) {
+		a.schedule(appid, e, RetryAfter(err, now))
 	}
 }
 
-func (a *ahead) stop() {
+func (a *earlyRefresher) stop() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.stopped = true
 	a.timer.Stop()
 }
 
-// watchQueue is a heap by time.
-type watchQueue []*watch
+// refreshQueue is a heap by time.
+type refreshQueue []*scheduledRefresh
 
-func (q watchQueue) Len() int           { return len(q) }
-func (q watchQueue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
-func (q watchQueue) Swap(i, j int) {
+func (q refreshQueue) Len() int           { return len(q) }
+func (q refreshQueue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
+func (q refreshQueue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].index, q[j].index = i, j
 }
-func (q *watchQueue) Push(x any) {
-	w := x.(*watch)
+func (q *refreshQueue) Push(x any) {
+	w := x.(*scheduledRefresh)
 	w.index = len(*q)
 	*q = append(*q, w)
 }
-func (q *watchQueue) Pop() any {
+func (q *refreshQueue) Pop() any {
 	old := *q
 	w := old[len(old)-1]
 	old[len(old)-1] = nil

@@ -24,20 +24,20 @@ var (
 	ErrClosed = errors.New("wxproxy is stopping")
 )
 
-// unavailable is ErrUnavailable with its reason and the time from which another try makes sense.
-type unavailable struct {
+// unavailableError is ErrUnavailable with its reason and the time from which another try makes sense.
+type unavailableError struct {
 	reason  string
 	retryAt time.Time
 	cause   error
 }
 
-func (e *unavailable) Error() string   { return e.reason }
-func (e *unavailable) Unwrap() []error { return []error{ErrUnavailable, e.cause} }
+func (e *unavailableError) Error() string   { return e.reason }
+func (e *unavailableError) Unwrap() []error { return []error{ErrUnavailable, e.cause} }
 
 // RetryAfter says how long to wait after err before the same question may have another
 // answer, at least a second.
 func RetryAfter(err error, now time.Time) time.Duration {
-	var u *unavailable
+	var u *unavailableError
 	if errors.As(err, &u) {
 		if d := u.retryAt.Sub(now); d > time.Second {
 			return d

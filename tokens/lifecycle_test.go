@@ -61,9 +61,9 @@ func TestBrowserAndPush(t *testing.T) {
 			}
 			// The time of the authorization is WeChat's: a withdrawal from before it does nothing, one from after it does.
 			eventually(t, func() bool {
-				return errors.Is(b.Withdraw(t.Context(), accountA, time.Unix(999, 0)), tokens.ErrStale)
+				return errors.Is(b.MarkRevoked(t.Context(), accountA, time.Unix(999, 0)), tokens.ErrStale)
 			})
-			if err := b.Withdraw(t.Context(), accountA, time.Unix(1001, 0)); err != nil {
+			if err := b.MarkRevoked(t.Context(), accountA, time.Unix(1001, 0)); err != nil {
 				t.Error(err)
 			}
 			if state := stateOf(t, b, accountA); state != tokens.Revoked {
@@ -79,7 +79,7 @@ func TestTwoCodes(t *testing.T) {
 	b := newBroker(t, store.NewMemory(), client, nil)
 	putTicket(t, b)
 	a, err := b.Exchange(t.Context(), codeOf(accountA, 1))
-	if err != nil || a.AppID != accountA || a.Name != "店 铺" {
+	if err != nil || a.AppID != accountA || a.Name != "店?铺" {
 		t.Fatalf("%+v %v", a, err)
 	}
 	first := mustToken(t, b, accountA)
@@ -188,12 +188,12 @@ func TestDoubt(t *testing.T) {
 	s, client := newScript(t)
 	b := authorized(t, store.NewMemory(), client, nil)
 	mustToken(t, b, accountA)
-	b.Doubt(accountA, 48001)
-	b.Doubt(unknown, 61003)
-	b.Doubt(component, 61003)
+	b.Revalidate(accountA, 48001)
+	b.Revalidate(unknown, 61003)
+	b.Revalidate(component, 61003)
 	s.knows(map[string]listed{})
 	for range 50 {
-		b.Doubt(accountA, 61003)
+		b.Revalidate(accountA, 61003)
 	}
 	eventually(t, func() bool { _, err := b.Token(t.Context(), accountA); return errors.Is(err, tokens.ErrRevoked) })
 	if n := s.count("api_authorizer_token"); n != 0 {
@@ -269,7 +269,7 @@ func TestSync(t *testing.T) {
 	authorize(t, b, accountB, 1000)
 	var left = "wxdddddddddddddddd"
 	authorize(t, b, left, 1000)
-	if err := b.Withdraw(t.Context(), left, time.Unix(1500, 0)); err != nil {
+	if err := b.MarkRevoked(t.Context(), left, time.Unix(1500, 0)); err != nil {
 		t.Fatal(err)
 	}
 	past(t)
@@ -306,7 +306,7 @@ func TestSync(t *testing.T) {
 func TestWithdrawalOutlivesList(t *testing.T) {
 	s, client := newScript(t)
 	b := authorized(t, store.NewMemory(), client, nil)
-	if err := b.Withdraw(t.Context(), accountA, time.Unix(1500, 0)); err != nil {
+	if err := b.MarkRevoked(t.Context(), accountA, time.Unix(1500, 0)); err != nil {
 		t.Fatal(err)
 	}
 	s.knows(map[string]listed{accountA: {"held", 1000}})
@@ -326,7 +326,7 @@ func TestWithdrawalOutlivesList(t *testing.T) {
 func TestStartPush(t *testing.T) {
 	s, client := newScript(t)
 	var c clock
-	b := newBroker(t, store.NewMemory(), client, func(cfg *tokens.Config) { c.use(cfg); cfg.Upkeep = 10 * time.Millisecond })
+	b := newBroker(t, store.NewMemory(), client, func(cfg *tokens.Config) { c.use(cfg); cfg.MaintenanceInterval = 10 * time.Millisecond })
 	for range 3 {
 		if _, err := b.Token(t.Context(), component); !errors.Is(err, tokens.ErrUnavailable) {
 			t.Fatal(err)
@@ -397,10 +397,10 @@ func TestOperator(t *testing.T) {
 	}
 	before := mustToken(t, b, accountA)
 	a, err := b.Refresh(t.Context(), accountA)
-	if err != nil || a.Token == before.Value.Fingerprint() || a.Name != "店 铺" || a.Type != "mini program" || !mustToken(t, b, accountA).Value.Equal(mustToken(t, b, accountA).Value) {
+	if err != nil || a.Token == before.Value.Fingerprint() || a.Name != "店?铺" || a.Type != "mini program" || !mustToken(t, b, accountA).Value.Equal(mustToken(t, b, accountA).Value) {
 		t.Errorf("%+v %v", a, err)
 	}
-	if list, _, err = b.List(t.Context(), 0, 10, "店"); err != nil || len(list) == 0 || list[0].Name != "店 铺" {
+	if list, _, err = b.List(t.Context(), 0, 10, "店"); err != nil || len(list) == 0 || list[0].Name != "店?铺" {
 		t.Errorf("by name: %+v %v", list, err)
 	}
 	s.down.Store(true)

@@ -31,8 +31,8 @@ type Account struct {
 func (b *Broker) account(appid string, a *account) Account {
 	out := Account{
 		AppID: appid, Kind: b.Kind(appid), State: a.state(), Name: a.Name, Type: a.Type,
-		Issued: fromMillis(a.Issued), Expires: fromMillis(a.Expires), Authorized: fromSeconds(a.Authorized), Revoked: fromSeconds(a.Revoked),
-		Failures: a.Failures, Failure: a.Failure, RetryAt: fromMillis(a.RetryAt),
+		Issued: fromMillis(a.IssuedAt), Expires: fromMillis(a.ExpiresAt), Authorized: fromSeconds(a.AuthorizedAt), Revoked: fromSeconds(a.RevokedAt),
+		Failures: a.FailureCount, Failure: a.Failure, RetryAt: fromMillis(a.RetryAt),
 	}
 	switch out.Kind {
 	case Component:
@@ -86,7 +86,7 @@ func (b *Broker) Known(ctx context.Context, appid string) error {
 		return err
 	case acc == nil:
 		return ErrUnknownAccount
-	case acc.Gone:
+	case acc.IsRevoked:
 		return ErrRevoked
 	}
 	return nil
@@ -98,9 +98,9 @@ func (b *Broker) Known(ctx context.Context, appid string) error {
 func (b *Broker) List(ctx context.Context, offset, limit int, q string) (list []Account, total int, err error) {
 	q = strings.ToLower(q)
 	began := b.now()
-	from, after, total, known := b.index.before(q, offset, began)
+	from, after, total, known := b.listIndex.position(q, offset, began)
 	n := from
-	found := listed{q: q}
+	found := indexedList{q: q}
 	err = b.store.List(ctx, accountPrefix, after, func(key string, raw []byte) bool {
 		appid := strings.Clone(strings.TrimPrefix(key, accountPrefix))
 		shown := n >= offset && len(list) < limit
@@ -125,9 +125,9 @@ func (b *Broker) List(ctx context.Context, offset, limit int, q string) (list []
 		if total = n; err == nil {
 			now := b.now()
 			found.total, found.until = total, now.Add(max(indexLife, 5*now.Sub(began)))
-			b.index.mu.Lock()
-			b.index.last = found
-			b.index.mu.Unlock()
+			b.listIndex.mu.Lock()
+			b.listIndex.last = found
+			b.listIndex.mu.Unlock()
 		}
 	}
 	return list, total, err
@@ -137,10 +137,10 @@ func (b *Broker) List(ctx context.Context, offset, limit int, q string) (list []
 // page of a million accounts would cost as much as all of them.
 type listIndex struct {
 	mu   sync.Mutex
-	last listed
+	last indexedList
 }
 
-type listed struct {
+type indexedList struct {
 	q     string
 	keys  []string // of every indexEvery-th account that q selects
 	total int
@@ -151,15 +151,15 @@ const (
 	indexEvery = 1000
 	indexLife  = 5 * time.Second
 	// A list of fewer is gone through each time, and is exact.
-	indexWorth = 10_000
+	indexThreshold = 10_000
 )
 
-// before gives the nearest place in front of offset: how many accounts lie before it, and the key of the last of them.
-func (x *listIndex) before(q string, offset int, now time.Time) (from int, after string, total int, known bool) {
+// position gives the nearest place in front of offset: how many accounts lie position it, and the key of the last of them.
+func (x *listIndex) position(q string, offset int, now time.Time) (from int, after string, total int, known bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	l := &x.last
-	if q != l.q || !now.Before(l.until) || l.total < indexWorth {
+	if q != l.q || !now.Before(l.until) || l.total < indexThreshold {
 		return 0, "", 0, false
 	}
 	if i := min(offset/indexEvery, len(l.keys)); i > 0 {
@@ -175,8 +175,8 @@ func (b *Broker) Refresh(ctx context.Context, appid string) (Account, error) {
 	if err != nil {
 		return Account{}, err
 	}
-	if acc != nil && acc.Gone {
-		held, authorized, err := b.held(ctx, appid)
+	if acc != nil && acc.IsRevoked {
+		held, authorized, err := b.queryAuthorizer(ctx, appid)
 		if err != nil {
 			return Account{}, err
 		}
@@ -187,16 +187,16 @@ func (b *Broker) Refresh(ctx context.Context, appid string) (Account, error) {
 			return Account{}, err
 		}
 	}
-	stale, why := wechat.Secret{}, missing
+	stale, why := wechat.Secret{}, reasonMissing
 	if acc != nil {
 		if acc.Access != "" {
-			stale, why = wechat.NewSecret(acc.Access), refused
+			stale, why = wechat.NewSecret(acc.Access), reasonRejected
 		}
 		if err := b.retryNow(ctx, appid); err != nil {
 			return Account{}, err
 		}
 	}
-	if _, err := b.fly(ctx, strings.Clone(appid), stale, why); err != nil {
+	if _, err := b.joinFlight(ctx, strings.Clone(appid), stale, why); err != nil {
 		return Account{}, err
 	}
 	return b.Account(ctx, appid)
@@ -206,10 +206,10 @@ func (b *Broker) Refresh(ctx context.Context, appid string) (Account, error) {
 func (b *Broker) revive(ctx context.Context, held wechat.Authorizer) error {
 	return b.store.Update(ctx, accountKey(held.AppID), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
-		if err != nil || acc == nil || !acc.Gone {
+		if err != nil || acc == nil || !acc.IsRevoked {
 			return store.Keep, err
 		}
-		acc.admit(wechat.Grant{Refresh: held.Refresh}, acc.Revoked, b.now())
+		acc.applyAuthorization(wechat.Grant{Refresh: held.Refresh}, acc.RevokedAt, b.now())
 		return encode(acc), nil
 	})
 }
@@ -258,12 +258,12 @@ func (b *Broker) Import(ctx context.Context, appid string, refresh wechat.Secret
 		if acc == nil {
 			acc = newAccount(Authorizer)
 		}
-		if acc.Gone || acc.Refresh != "" {
+		if acc.IsRevoked || acc.Refresh != "" {
 			return store.Keep, nil
 		}
 		added = true
 		acc.Refresh = refresh.Reveal()
-		acc.forgive()
+		acc.clearFailures()
 		return encode(acc), nil
 	})
 	if err == nil && added {

@@ -12,9 +12,9 @@ import (
 	"wxproxy/wechat"
 )
 
-// renew replaces the token of appid under the store's lock, unless somebody else did so while we
+// refresh replaces the token of appid under the store's lock, unless somebody else did so while we
 // waited for it: what is loaded there is looked at again.
-func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wechat.Secret, why reason) (Token, error) {
+func (b *Broker) refresh(ctx context.Context, appid string, kind Kind, stale wechat.Secret, why reason) (Token, error) {
 	var (
 		out    *account // what is good now
 		fresh  bool     // it was fetched here
@@ -33,30 +33,30 @@ func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wecha
 			return nil, ErrUnknownAccount
 		case acc == nil:
 			acc = newAccount(kind)
-		case acc.Gone:
+		case acc.IsRevoked:
 			return nil, ErrRevoked
-		case why == aged && acc.usable(now) && now.Before(acc.due(appid, b.before)),
-			why != aged && acc.usable(now) && acc.Access != stale.Reveal():
+		case why == reasonDue && acc.usable(now) && now.Before(acc.refreshAt(appid, b.renewBefore)),
+			why != reasonDue && acc.usable(now) && acc.Access != stale.Reveal():
 			out = acc // somebody was quicker
 			return store.Keep, nil
 		}
 		if wait := fromMillis(acc.RetryAt); now.Before(wait) {
-			result = &unavailable{reason: acc.Failure, retryAt: wait}
+			result = &unavailableError{reason: acc.Failure, retryAt: wait}
 			return store.Keep, nil
 		}
 		// The token was refused although it is good by our clock. A real expiry never waits here.
-		suspect := why == refused && acc.usable(now) && acc.Access == stale.Reveal()
-		if suspect && !acc.Storm.allows(now) {
+		suspect := why == reasonRejected && acc.usable(now) && acc.Access == stale.Reveal()
+		if suspect && !acc.Throttle.allows(now) {
 			return nil, ErrThrottled
 		}
 		if result = b.fetch(ctx, appid, kind, acc, stale); result != nil {
-			if errors.Is(result, errSilent) {
+			if errors.Is(result, errKeepRecord) {
 				return store.Keep, nil
 			}
 			return encode(acc), nil
 		}
 		if suspect {
-			acc.Storm.note(now)
+			acc.Throttle.record(now)
 		}
 		out, fresh = acc, true
 		return encode(acc), nil
@@ -72,7 +72,7 @@ func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wecha
 			// While we slept somebody else took the lock, and may have renewed.
 			epoch := b.cache.epoch(appid)
 			if acc, loadErr := b.loadAccount(ctx, appid); loadErr == nil && acc.usable(b.now()) && acc.Access != stale.Reveal() {
-				return b.keep(appid, kind, acc, epoch, why != aged), nil
+				return b.cacheAccount(appid, kind, acc, epoch, why != reasonDue), nil
 			}
 		}
 		if out != nil { // fetched, and lost because it could not be saved: it is not used
@@ -90,16 +90,16 @@ func (b *Broker) renew(ctx context.Context, appid string, kind Kind, stale wecha
 		// WeChat gave the very token that it refused. Sending it again would help nobody.
 		return Token{}, ErrThrottled
 	}
-	epoch = b.cache.touch(appid)
+	epoch = b.cache.bumpEpoch(appid)
 	// Whoever has fetched it reads the name, too: one of all replicas.
-	if fresh && kind == Authorizer && b.now().Sub(fromMillis(out.Profiled)) >= profileLife {
-		b.profiles.want(appid)
+	if fresh && kind == Authorizer && b.now().Sub(fromMillis(out.ProfiledAt)) >= profileLife {
+		b.profiler.enqueue(appid)
 	}
-	return b.keep(appid, kind, out, epoch, why != aged), nil
+	return b.cacheAccount(appid, kind, out, epoch, why != reasonDue), nil
 }
 
-// errSilent marks failures that are somebody else's and leave the record as it was.
-var errSilent = errors.New("")
+// errKeepRecord marks failures that are somebody else's and leave the record as it was.
+var errKeepRecord = errors.New("")
 
 // fetch asks WeChat for a new token and notes in acc what came of it. The caller holds the
 // account's lock.
@@ -109,17 +109,17 @@ func (b *Broker) fetch(ctx context.Context, appid string, kind Kind, acc *accoun
 	now := b.now()
 	switch {
 	case err == nil:
-		acc.take(grant, now)
+		acc.setTokens(grant, now)
 		b.count(kind, "ok", now.Sub(began))
 		b.log.Info("token renewed", "account", appid, "kind", kind.String(), "token", grant.Access.Fingerprint(), "life", grant.Life)
 		return nil
 	case errors.Is(err, ErrUnavailable):
 		// The component's own trouble, noted there.
-		return fmt.Errorf("%w%w", errSilent, err)
+		return fmt.Errorf("%w%w", errKeepRecord, err)
 	case ctx.Err() != nil && b.life.Err() != nil:
-		return fmt.Errorf("%w%w", errSilent, ErrClosed) // we are stopping: nobody's failure
+		return fmt.Errorf("%w%w", errKeepRecord, ErrClosed) // we are stopping: nobody's failure
 	case errors.Is(err, ErrRevoked):
-		acc.leave(0)
+		acc.markRevoked(0)
 		b.count(kind, "refused", now.Sub(began))
 		b.log.Warn("WeChat says that the account has withdrawn its authorization", "account", appid)
 		return ErrRevoked
@@ -128,9 +128,9 @@ func (b *Broker) fetch(ctx context.Context, appid string, kind Kind, acc *accoun
 	if wechat.Code(err) != 0 || errors.Is(err, ErrNoTicket) || errors.Is(err, errNoRefreshToken) {
 		word = "refused"
 	}
-	acc.Failures++
+	acc.FailureCount++
 	acc.ErrCode = wechat.Code(err)
-	wait := backoff(acc.Failures)
+	wait := backoff(acc.FailureCount)
 	if acc.ErrCode == wechat.CodeQuota {
 		wait = quotaPause
 	}
@@ -138,8 +138,8 @@ func (b *Broker) fetch(ctx context.Context, appid string, kind Kind, acc *accoun
 	acc.RetryAt = millis(now.Add(wait))
 	acc.NoTicket = errors.Is(err, ErrNoTicket) || slices.Contains(ticketCodes, wechat.Code(err))
 	b.count(kind, word, now.Sub(began))
-	b.log.Warn("no new token", "account", appid, "kind", kind.String(), "reason", acc.Failure, "failures", acc.Failures, "retry_in", wait.Round(time.Millisecond))
-	return &unavailable{reason: acc.Failure, retryAt: fromMillis(acc.RetryAt), cause: err}
+	b.log.Warn("no new token", "account", appid, "kind", kind.String(), "reason", acc.Failure, "failures", acc.FailureCount, "retry_in", wait.Round(time.Millisecond))
+	return &unavailableError{reason: acc.Failure, retryAt: fromMillis(acc.RetryAt), cause: err}
 }
 
 // quotaPause is kept when the day's quota of a token endpoint is used up: every further try would
@@ -167,7 +167,7 @@ func (b *Broker) ask(ctx context.Context, appid string, kind Kind, acc *account,
 		return g, err
 	}
 	var grant wechat.Grant
-	err := b.asComponent(ctx, func(component string, token wechat.Secret) error {
+	err := b.withComponentToken(ctx, func(component string, token wechat.Secret) error {
 		refresh := wechat.NewSecret(acc.Refresh)
 		var err error = errNoRefreshToken
 		if !refresh.IsEmpty() {
@@ -178,7 +178,7 @@ func (b *Broker) ask(ctx context.Context, appid string, kind Kind, acc *account,
 		}
 		// Ours is gone or refused. WeChat tells the one it holds: after a re-authorization that we
 		// were not told of, or a crash between its rotation and our saving it, they differ.
-		held, authorized, lookErr := look(ctx, client, component, token, appid)
+		held, authorized, lookErr := findAuthorizer(ctx, client, component, token, appid)
 		switch {
 		case lookErr != nil:
 			return lookErr
@@ -195,9 +195,9 @@ func (b *Broker) ask(ctx context.Context, appid string, kind Kind, acc *account,
 	return grant, err
 }
 
-// asComponent calls with the component's token, and once more with a new one if that is refused. Locks
+// withComponentToken calls with the component's token, and once more with a new one if that is refused. Locks
 // are always taken in this order: account, then component.
-func (b *Broker) asComponent(ctx context.Context, call func(component string, token wechat.Secret) error) error {
+func (b *Broker) withComponentToken(ctx context.Context, call func(component string, token wechat.Secret) error) error {
 	component := b.Component()
 	if component == "" {
 		return ErrUnknownAccount
@@ -221,7 +221,7 @@ func componentTrouble(err error) error {
 	if errors.Is(err, ErrUnavailable) {
 		return err
 	}
-	return &unavailable{reason: "the component's token cannot be had: " + err.Error(), cause: err}
+	return &unavailableError{reason: "the component's token cannot be had: " + err.Error(), cause: err}
 }
 
 // backoff is the pause after the nth failure in a row: a second at first, a minute at most, with a
@@ -259,7 +259,7 @@ func explain(kind Kind, err error) string {
 }
 
 func (b *Broker) count(kind Kind, result string, took time.Duration) {
-	if b.observe != nil {
-		b.observe.Refreshed(kind.String(), result, took)
+	if b.observer != nil {
+		b.observer.Refreshed(kind.String(), result, took)
 	}
 }

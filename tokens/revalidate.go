@@ -10,19 +10,19 @@ import (
 	"wxproxy/wechat"
 )
 
-// held asks what WeChat holds for appid: whether it has authorized the component, and its refresh token.
-func (b *Broker) held(ctx context.Context, appid string) (held wechat.Authorizer, authorized bool, err error) {
-	err = b.asComponent(ctx, func(component string, token wechat.Secret) error {
+// queryAuthorizer asks what WeChat holds for appid: whether it has authorized the component, and its refresh token.
+func (b *Broker) queryAuthorizer(ctx context.Context, appid string) (held wechat.Authorizer, authorized bool, err error) {
+	err = b.withComponentToken(ctx, func(component string, token wechat.Secret) error {
 		var err error
-		held, authorized, err = look(ctx, b.client.Load(), component, token, appid)
+		held, authorized, err = findAuthorizer(ctx, b.client.Load(), component, token, appid)
 		return err
 	})
 	return held, authorized, err
 }
 
-// look is held with a token at hand. One account is asked for by itself; where WeChat will not answer that, the
+// findAuthorizer is held with a token at hand. One account is asked for by itself; where WeChat will not answer that, the
 // list of all accounts says it as well.
-func look(ctx context.Context, client *wechat.Client, component string, token wechat.Secret, appid string) (wechat.Authorizer, bool, error) {
+func findAuthorizer(ctx context.Context, client *wechat.Client, component string, token wechat.Secret, appid string) (wechat.Authorizer, bool, error) {
 	a, err := client.Authorizer(ctx, component, token, appid)
 	switch code := wechat.Code(err); {
 	case err == nil:
@@ -48,14 +48,14 @@ func look(ctx context.Context, client *wechat.Client, component string, token we
 	}
 }
 
-// Doubt is told that WeChat refused a call for appid with code, which may mean that its authorization has
+// Revalidate is told that WeChat refused a call for appid with code, which may mean that its authorization has
 // ended: 61003, 42007. It asks WeChat, in the background and once in ten minutes at most, and has the account
 // revoked or its token renewed if that is so. It is free for all other codes.
-func (b *Broker) Doubt(appid string, code int) {
+func (b *Broker) Revalidate(appid string, code int) {
 	if code != wechat.CodeNotAuthorized && code != wechat.CodePasswordChanged || b.Kind(appid) != Authorizer {
 		return
 	}
-	if !b.doubts.may(appid, b.now()) || !b.begin() {
+	if !b.revalidator.mayAsk(appid, b.now()) || !b.begin() {
 		return
 	}
 	go func() {
@@ -63,8 +63,8 @@ func (b *Broker) Doubt(appid string, code int) {
 		ctx, cancel := context.WithTimeout(b.life, renewTimeout)
 		defer cancel()
 		select {
-		case b.doubts.slots <- struct{}{}:
-			defer func() { <-b.doubts.slots }()
+		case b.revalidator.slots <- struct{}{}:
+			defer func() { <-b.revalidator.slots }()
 		case <-ctx.Done(): // very many at once: the next refusal asks again, later
 			return
 		}
@@ -77,18 +77,18 @@ func (b *Broker) Doubt(appid string, code int) {
 // resolve finds out what a refusal means.
 func (b *Broker) resolve(ctx context.Context, appid string, code int) error {
 	acc, err := b.loadAccount(ctx, appid)
-	if err != nil || acc == nil || acc.Gone {
+	if err != nil || acc == nil || acc.IsRevoked {
 		return err
 	}
 	if code == wechat.CodePasswordChanged {
 		// Both tokens are dead, says WeChat; a renewal shows it.
-		_, err := b.fly(ctx, appid, wechat.NewSecret(acc.Access), refused)
+		_, err := b.joinFlight(ctx, appid, wechat.NewSecret(acc.Access), reasonRejected)
 		if errors.Is(err, ErrRevoked) || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrThrottled) {
 			err = nil // noted with the account, and logged
 		}
 		return err
 	}
-	_, authorized, err := b.held(ctx, appid)
+	_, authorized, err := b.queryAuthorizer(ctx, appid)
 	if err != nil || authorized {
 		return err
 	}
@@ -99,10 +99,10 @@ func (b *Broker) resolve(ctx context.Context, appid string, code int) error {
 func (b *Broker) revoke(ctx context.Context, appid string, seen *account) error {
 	err := b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
-		if err != nil || acc == nil || acc.Gone || acc.Authorized != seen.Authorized || acc.Issued != seen.Issued {
+		if err != nil || acc == nil || acc.IsRevoked || acc.AuthorizedAt != seen.AuthorizedAt || acc.IssuedAt != seen.IssuedAt {
 			return store.Keep, err
 		}
-		acc.leave(0)
+		acc.markRevoked(0)
 		b.log.Warn("WeChat says that the account has withdrawn its authorization", "account", appid)
 		return encode(acc), nil
 	})
@@ -113,10 +113,10 @@ func (b *Broker) revoke(ctx context.Context, appid string, seen *account) error 
 // discover asks WeChat for an account that nobody here has heard of: its push may have been lost. found: it is known now.
 // There are not many such questions: strange appids would use up the quota.
 func (b *Broker) discover(ctx context.Context, appid string) (found bool) {
-	if b.Component() == "" || !b.doubts.mayDiscover(appid, b.now()) {
+	if b.Component() == "" || !b.revalidator.mayDiscover(appid, b.now()) {
 		return false
 	}
-	held, authorized, err := b.held(ctx, appid)
+	held, authorized, err := b.queryAuthorizer(ctx, appid)
 	if err != nil || !authorized {
 		return false
 	}
@@ -125,8 +125,8 @@ func (b *Broker) discover(ctx context.Context, appid string) (found bool) {
 	return err == nil
 }
 
-// doubts remembers what WeChat was asked a short while ago.
-type doubts struct {
+// revalidator remembers what WeChat was asked a short while ago.
+type revalidator struct {
 	slots chan struct{} // questions at the same time
 
 	mu       sync.Mutex
@@ -137,27 +137,27 @@ type doubts struct {
 }
 
 const (
-	// doubtPause is the least time between two questions about one account.
-	doubtPause = 10 * time.Minute
-	// doubtLimit bounds what is remembered; beyond it nothing is asked until some of it is old.
-	doubtLimit = 10_000
+	// revalidatePause is the least time between two questions about one account.
+	revalidatePause = 10 * time.Minute
+	// maxRemembered bounds what is remembered; beyond it nothing is asked until some of it is old.
+	maxRemembered = 10_000
 	// discoverBurst questions for unknown accounts are free; then one is every discoverEvery, which is
 	// some 3,000 a day.
 	discoverBurst = 30
 	discoverEvery = 30 * time.Second
 )
 
-func newDoubts() *doubts {
-	return &doubts{slots: make(chan struct{}, 4), asked: map[string]time.Time{}, unknown: map[string]time.Time{}, tokens: discoverBurst}
+func newRevalidator() *revalidator {
+	return &revalidator{slots: make(chan struct{}, 4), asked: map[string]time.Time{}, unknown: map[string]time.Time{}, tokens: discoverBurst}
 }
 
-func (d *doubts) may(appid string, now time.Time) bool {
+func (d *revalidator) mayAsk(appid string, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return remember(d.asked, appid, now)
 }
 
-func (d *doubts) mayDiscover(appid string, now time.Time) bool {
+func (d *revalidator) mayDiscover(appid string, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.tokens = min(discoverBurst, d.tokens+max(0, now.Sub(d.refilled).Seconds())/discoverEvery.Seconds())
@@ -171,16 +171,16 @@ func (d *doubts) mayDiscover(appid string, now time.Time) bool {
 
 // remember says whether appid was not asked about for doubtPause, and that it is now.
 func remember(asked map[string]time.Time, appid string, now time.Time) bool {
-	if last, ok := asked[appid]; ok && now.Sub(last) < doubtPause {
+	if last, ok := asked[appid]; ok && now.Sub(last) < revalidatePause {
 		return false
 	}
-	if len(asked) >= doubtLimit {
+	if len(asked) >= maxRemembered {
 		for a, at := range asked {
-			if now.Sub(at) >= doubtPause {
+			if now.Sub(at) >= revalidatePause {
 				delete(asked, a)
 			}
 		}
-		if len(asked) >= doubtLimit {
+		if len(asked) >= maxRemembered {
 			return false
 		}
 	}

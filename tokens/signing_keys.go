@@ -36,13 +36,13 @@ func (b *Broker) Key(ctx context.Context, name string) (key []byte, err error) {
 	return key, nil
 }
 
-// heldKeys are the keys that were asked for; see restoreKeys.
-type heldKeys struct {
+// signingKeys are the keys that were asked for; see restoreKeys.
+type signingKeys struct {
 	mu     sync.Mutex
 	byName map[string][]byte
 }
 
-func (k *heldKeys) put(name string, key []byte) {
+func (k *signingKeys) put(name string, key []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.byName == nil {
@@ -51,7 +51,7 @@ func (k *heldKeys) put(name string, key []byte) {
 	k.byName[name] = key
 }
 
-func (k *heldKeys) all() map[string][]byte {
+func (k *signingKeys) all() map[string][]byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return maps.Clone(k.byName)

@@ -28,7 +28,7 @@ func (b *Broker) ComponentExpiry() (time.Duration, bool) {
 	if err != nil || acc == nil || acc.Access == "" {
 		return 0, false
 	}
-	return fromMillis(acc.Expires).Sub(b.now()), true
+	return fromMillis(acc.ExpiresAt).Sub(b.now()), true
 }
 
 // Evictions is how many entries were pushed out of the cache for want of room.
@@ -37,8 +37,8 @@ func (b *Broker) Evictions() uint64 { return b.cache.evicted.Load() }
 // SetsDropped is how many entries the cache did not take in under load.
 func (b *Broker) SetsDropped() uint64 { return b.cache.dropped.Load() }
 
-// census counts the authorizers by state. It reads all records, so an answer serves for a while.
-type census struct {
+// stateCounts counts the authorizers by state. It reads all records, so an answer serves for a while.
+type stateCounts struct {
 	mu      sync.Mutex
 	counts  map[State]int // nil: not known
 	until   time.Time
@@ -46,27 +46,27 @@ type census struct {
 }
 
 const (
-	censusLife = 2 * time.Second
-	// censusWait is how long an asker waits for a count before he gets the one before it. A million accounts take longer.
-	censusWait  = time.Second
-	censusLimit = 2 * time.Minute
+	countsLifetime = 2 * time.Second
+	// countsWait is how long an asker waits for a count before he gets the one before it. A million accounts take longer.
+	countsWait   = time.Second
+	countTimeout = 2 * time.Minute
 )
 
 // Accounts counts the authorizers by state, as of two seconds ago at most; with very many accounts, as of some twenty
 // times what counting takes. known is false where the store could not be read, and while the first count lasts.
 func (b *Broker) Accounts() (active, revoked, failing int, known bool) {
-	c := &b.census
+	c := &b.stateCounts
 	c.mu.Lock()
 	if (c.counts == nil || !b.now().Before(c.until)) && c.running == nil {
 		c.running = make(chan struct{})
-		go b.takeCensus()
+		go b.countStates()
 	}
 	running := c.running
 	c.mu.Unlock()
 	if running != nil {
 		select {
 		case <-running:
-		case <-time.After(censusWait):
+		case <-time.After(countsWait):
 		}
 	}
 	c.mu.Lock()
@@ -74,8 +74,8 @@ func (b *Broker) Accounts() (active, revoked, failing int, known bool) {
 	return c.counts[Active], c.counts[Revoked], c.counts[Failing], c.counts != nil
 }
 
-func (b *Broker) takeCensus() {
-	ctx, cancel := context.WithTimeout(b.life, censusLimit)
+func (b *Broker) countStates() {
+	ctx, cancel := context.WithTimeout(b.life, countTimeout)
 	defer cancel()
 	began, counts := b.now(), map[State]int{}
 	err := b.store.List(ctx, accountPrefix, "", func(_ string, raw []byte) bool {
@@ -84,11 +84,11 @@ func (b *Broker) takeCensus() {
 		}
 		return true
 	})
-	c := &b.census
+	c := &b.stateCounts
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.counts = nil; err == nil {
-		c.counts, c.until = counts, b.now().Add(max(censusLife, 20*b.now().Sub(began)))
+		c.counts, c.until = counts, b.now().Add(max(countsLifetime, 20*b.now().Sub(began)))
 	}
 	close(c.running)
 	c.running = nil
@@ -108,7 +108,7 @@ func (b *Broker) Ready(ctx context.Context) error {
 	}
 	for appid := range s.Apps {
 		acc, err := b.loadAccount(ctx, appid)
-		if err == nil && acc != nil && !acc.usable(b.now()) && acc.Failures > 0 {
+		if err == nil && acc != nil && !acc.usable(b.now()) && acc.FailureCount > 0 {
 			err = fmt.Errorf("own account %s: %s", appid, acc.Failure)
 		}
 		errs = append(errs, err)
@@ -121,12 +121,12 @@ func (b *Broker) readyComponent(ctx context.Context) error {
 	if err != nil || acc.usable(b.now()) {
 		return err
 	}
-	if _, err := b.ticket(ctx); errors.Is(err, ErrNoTicket) {
+	if _, err := b.currentTicket(ctx); errors.Is(err, ErrNoTicket) {
 		return fmt.Errorf("%w: WeChat pushes one every ten minutes to the authorization event URL (授权事件接收URL), path /component/events of the callback listener", err)
 	} else if err != nil {
 		return err
 	}
-	if acc != nil && acc.Failures > 0 {
+	if acc != nil && acc.FailureCount > 0 {
 		return errors.New(acc.Failure)
 	}
 	return nil

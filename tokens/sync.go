@@ -37,7 +37,7 @@ func (b *Broker) Sync(ctx context.Context) (SyncResult, error) {
 			return SyncResult{}, ErrClosed
 		}
 		defer b.work.Done()
-		ctx, cancel := context.WithTimeout(b.upkeep.ctx, syncTimeout)
+		ctx, cancel := context.WithTimeout(b.maintenance.ctx, syncTimeout)
 		defer cancel()
 		return b.sync(ctx)
 	})
@@ -61,7 +61,7 @@ const (
 
 func (b *Broker) sync(ctx context.Context) (r SyncResult, err error) {
 	began := b.now()
-	if err := b.noteSync(ctx, func(s *synced) bool { s.Begun = millis(began); return true }); err != nil {
+	if err := b.noteSync(ctx, func(s *syncRecord) bool { s.Begun = millis(began); return true }); err != nil {
 		return r, err
 	}
 	// A hash of each: a million names would take ten times the room, and that two are alike is not to be feared.
@@ -70,7 +70,7 @@ func (b *Broker) sync(ctx context.Context) (r SyncResult, err error) {
 	isListed := func(appid string) bool { _, ok := listed[maphash.String(seed, appid)]; return ok }
 	for offset, total := 0, 1; offset < total; {
 		var page []wechat.Authorizer
-		err := b.asComponent(ctx, func(component string, token wechat.Secret) error {
+		err := b.withComponentToken(ctx, func(component string, token wechat.Secret) error {
 			var err error
 			page, total, err = b.client.Load().Authorizers(ctx, component, token, offset, wechat.ListPage)
 			return err
@@ -94,7 +94,7 @@ func (b *Broker) sync(ctx context.Context) (r SyncResult, err error) {
 		return r, err
 	}
 	r.Took = b.now().Sub(began)
-	err = b.noteSync(ctx, func(s *synced) bool {
+	err = b.noteSync(ctx, func(s *syncRecord) bool {
 		s.Done = millis(b.now())
 		return s.Begun >= millis(began) // otherwise the store was emptied meanwhile, and has to be filled again
 	})
@@ -106,14 +106,14 @@ func (b *Broker) sync(ctx context.Context) (r SyncResult, err error) {
 }
 
 // noteSync changes the record of comparisons if change says so.
-func (b *Broker) noteSync(ctx context.Context, change func(*synced) bool) error {
+func (b *Broker) noteSync(ctx context.Context, change func(*syncRecord) bool) error {
 	return b.store.Update(ctx, syncKey(b.Component()), func(_ context.Context, raw []byte) ([]byte, error) {
-		s, err := decodeSynced(raw)
+		s, err := decodeSync(raw)
 		if err != nil {
 			return nil, err
 		}
 		if s == nil {
-			s = &synced{Version: recordVersion}
+			s = &syncRecord{Version: recordVersion}
 		}
 		if !change(s) {
 			return store.Keep, nil
@@ -123,7 +123,7 @@ func (b *Broker) noteSync(ctx context.Context, change func(*synced) bool) error 
 }
 
 func (b *Broker) adoptAll(ctx context.Context, page []wechat.Authorizer, began time.Time, r *SyncResult) error {
-	changes := make([]change, len(page))
+	changes := make([]syncChange, len(page))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(syncWriters)
 	for i, l := range page {
@@ -148,43 +148,43 @@ func (b *Broker) adoptAll(ctx context.Context, page []wechat.Authorizer, began t
 	return nil
 }
 
-type change uint8
+type syncChange uint8
 
 const (
-	unchanged change = iota
+	unchanged syncChange = iota
 	added
 	recovered
 )
 
 // adopt takes in what WeChat says of one account. asked is when it was asked (zero: now): what came to be known later
 // is newer.
-func (b *Broker) adopt(ctx context.Context, l wechat.Authorizer, asked time.Time) (change, error) {
+func (b *Broker) adopt(ctx context.Context, l wechat.Authorizer, asked time.Time) (syncChange, error) {
 	created := int64(0)
 	if !l.Time.IsZero() {
 		created = seconds(l.Time)
 	}
 	// Most accounts are as they were. Those need no lock.
-	if acc, err := b.loadAccount(ctx, l.AppID); err != nil || acc.agrees(l, created, asked) {
+	if acc, err := b.loadAccount(ctx, l.AppID); err != nil || acc.matchesListed(l, created, asked) {
 		return unchanged, err
 	}
 	did := unchanged
 	err := b.store.Update(ctx, accountKey(l.AppID), func(_ context.Context, raw []byte) ([]byte, error) {
 		acc, err := decodeAccount(raw)
-		if err != nil || acc.agrees(l, created, asked) {
+		if err != nil || acc.matchesListed(l, created, asked) {
 			return store.Keep, err
 		}
 		switch {
 		case acc == nil:
 			did, acc = added, newAccount(Authorizer)
-			acc.admit(wechat.Grant{Refresh: l.Refresh}, created, b.now())
-		case acc.Gone:
+			acc.applyAuthorization(wechat.Grant{Refresh: l.Refresh}, created, b.now())
+		case acc.IsRevoked:
 			did = recovered
-			acc.admit(wechat.Grant{Refresh: l.Refresh}, created, b.now())
+			acc.applyAuthorization(wechat.Grant{Refresh: l.Refresh}, created, b.now())
 		default:
 			// The access token may live on. If it does not, its refusal will show it.
 			did = recovered
-			acc.Refresh, acc.Authorized = l.Refresh.Reveal(), max(acc.Authorized, created)
-			acc.forgive()
+			acc.Refresh, acc.AuthorizedAt = l.Refresh.Reveal(), max(acc.AuthorizedAt, created)
+			acc.clearFailures()
 		}
 		return encode(acc), nil
 	})
@@ -194,19 +194,19 @@ func (b *Broker) adopt(ctx context.Context, l wechat.Authorizer, asked time.Time
 	return did, err
 }
 
-// agrees says that there is nothing to learn from what WeChat lists.
-func (a *account) agrees(l wechat.Authorizer, created int64, asked time.Time) bool {
+// matchesListed says that there is nothing to learn from what WeChat lists.
+func (a *account) matchesListed(l wechat.Authorizer, created int64, asked time.Time) bool {
 	switch {
 	case a == nil:
 		return false
-	case a.Gone:
+	case a.IsRevoked:
 		// A withdrawal that WeChat has told of, and that is younger than the authorization it lists.
-		return a.Revoked > 0 && created <= a.Revoked
+		return a.RevokedAt > 0 && created <= a.RevokedAt
 	case l.Refresh.IsEmpty(), a.Refresh == l.Refresh.Reveal():
 		return true
 	}
 	// Renewed since: the refresh token may have changed by that.
-	return !asked.IsZero() && a.Issued >= millis(asked)
+	return !asked.IsZero() && a.IssuedAt >= millis(asked)
 }
 
 // revokeMissing finds the accounts that WeChat does not list. It may have forgotten one because others left while
@@ -223,13 +223,13 @@ func (b *Broker) revokeMissing(ctx context.Context, isListed func(appid string) 
 			return true
 		}
 		acc, err := decodeAccount(raw)
-		if err == nil && !acc.Gone && acc.Kind == Authorizer.String() && acc.Issued < millis(began) {
+		if err == nil && !acc.IsRevoked && acc.Kind == Authorizer.String() && acc.IssuedAt < millis(began) {
 			all = append(all, missing{appid, acc})
 		}
 		return len(all) < confirmLimit
 	})
 	for _, m := range all {
-		_, authorized, heldErr := b.held(ctx, m.appid)
+		_, authorized, heldErr := b.queryAuthorizer(ctx, m.appid)
 		if heldErr != nil {
 			return revoked, errors.Join(err, heldErr)
 		}

@@ -16,7 +16,7 @@ import (
 // One that is dated far in the future does not keep later ones out: it counts as little newer than our clock.
 func (b *Broker) PutTicket(ctx context.Context, t wechat.Secret, created time.Time) error {
 	component := b.Component()
-	if latest := b.now().Add(ticketAhead); created.After(latest) {
+	if latest := b.now().Add(maxTicketSkew); created.After(latest) {
 		created = latest
 	}
 	err := b.store.Update(ctx, ticketKey(component), func(_ context.Context, raw []byte) ([]byte, error) {
@@ -30,8 +30,8 @@ func (b *Broker) PutTicket(ctx context.Context, t wechat.Secret, created time.Ti
 		return encode(&ticket{Version: recordVersion, Ticket: t.Reveal(), Created: seconds(created), Received: millis(b.now())}), nil
 	})
 	if err == nil {
-		b.encourage(ctx, component)
-		b.upkeep.wake() // the accounts may never have been listed for want of a ticket
+		b.clearTicketPause(ctx, component)
+		b.maintenance.wake() // the accounts may never have been listed for want of a ticket
 	}
 	return err
 }
@@ -39,14 +39,14 @@ func (b *Broker) PutTicket(ctx context.Context, t wechat.Secret, created time.Ti
 // askComponent fetches the component's token with the newest ticket. Where WeChat does not like it, another
 // replica may have stored a newer one meanwhile; otherwise WeChat is asked to push again.
 func (b *Broker) askComponent(ctx context.Context, appid string, secret wechat.Secret) (wechat.Grant, error) {
-	t, err := b.ticket(ctx)
+	t, err := b.currentTicket(ctx)
 	for err == nil {
 		var grant wechat.Grant
 		grant, err = b.client.Load().ComponentToken(ctx, appid, secret, t)
 		if err == nil || !slices.Contains(ticketCodes, wechat.Code(err)) {
 			return grant, err
 		}
-		newest, loadErr := b.ticket(ctx)
+		newest, loadErr := b.currentTicket(ctx)
 		if loadErr != nil || newest.Equal(t) {
 			break
 		}
@@ -58,8 +58,8 @@ func (b *Broker) askComponent(ctx context.Context, appid string, secret wechat.S
 	return wechat.Grant{}, err
 }
 
-// ticketAhead is by how much WeChat's clock may be ahead of ours, for all that we know.
-const ticketAhead = 15 * time.Minute
+// maxTicketSkew is by how much WeChat's clock may be ahead of ours, for all that we know.
+const maxTicketSkew = 15 * time.Minute
 
 // pushPause is the least time between two askings for tickets: the next push comes that late.
 const pushPause = 10 * time.Minute
@@ -77,10 +77,10 @@ func (b *Broker) startPush(ctx context.Context) {
 		if t == nil {
 			t = &ticket{Version: recordVersion}
 		}
-		if now := b.now(); now.Sub(fromMillis(t.Asked)) < pushPause {
+		if now := b.now(); now.Sub(fromMillis(t.PushRequestedAt)) < pushPause {
 			return store.Keep, nil
 		}
-		mine, t.Asked = true, millis(b.now())
+		mine, t.PushRequestedAt = true, millis(b.now())
 		return encode(t), nil
 	})
 	if err != nil || !mine {
@@ -96,9 +96,9 @@ func (b *Broker) startPush(ctx context.Context) {
 	}
 }
 
-// encourage lets what failed try again without waiting. Whoever holds the component's lock at the moment is
+// clearTicketPause lets what failed try again without waiting. Whoever holds the component's lock at the moment is
 // trying already, and WeChat waits for our answer: it is not worth a delay.
-func (b *Broker) encourage(ctx context.Context, component string) {
+func (b *Broker) clearTicketPause(ctx context.Context, component string) {
 	if acc, err := b.loadAccount(ctx, component); err != nil || acc == nil || acc.RetryAt == 0 {
 		return
 	}
@@ -111,14 +111,14 @@ func (b *Broker) encourage(ctx context.Context, component string) {
 		}
 		acc.RetryAt = 0
 		if acc.NoTicket {
-			acc.forgive()
+			acc.clearFailures()
 		}
 		return encode(acc), nil
 	})
 }
 
-// ticket gives the stored ticket while it is young enough to serve.
-func (b *Broker) ticket(ctx context.Context) (wechat.Secret, error) {
+// currentTicket gives the stored currentTicket while it is young enough to serve.
+func (b *Broker) currentTicket(ctx context.Context) (wechat.Secret, error) {
 	t, err := b.loadTicket(ctx)
 	if err != nil {
 		return wechat.Secret{}, err

@@ -11,10 +11,10 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// follow keeps what is in memory in step with a store that other processes write to. While the store is away, what is in
+// watchStore keeps what is in memory in step with a store that other processes write to. While the store is away, what is in
 // memory goes on being used; it is compared when the store is back.
-func (b *Broker) follow(w store.Watcher) {
-	w.Watch(b.upkeep.ctx, func(keys []string) {
+func (b *Broker) watchStore(w store.Watcher) {
+	w.Watch(b.maintenance.ctx, func(keys []string) {
 		if keys == nil {
 			b.compareAll()
 			return
@@ -32,23 +32,23 @@ const compareReaders = 16
 
 // compareAll compares each account in memory, and drops those that cannot be listed.
 func (b *Broker) compareAll() {
-	b.cache.dropUnlisted()
+	b.cache.dropUnscheduled()
 	var g errgroup.Group
 	g.SetLimit(compareReaders)
-	for _, appid := range b.ahead.appids() {
+	for _, appid := range b.earlyRefresher.appids() {
 		g.Go(func() error { b.compare(appid); return nil })
 	}
 	_ = g.Wait()
 	b.restoreKeys()
-	b.upkeep.wake() // the store may be empty
+	b.maintenance.wake() // the store may be empty
 }
 
 // compare drops the token of appid from memory if the store has another one, or none. It tries until the store answers.
 func (b *Broker) compare(appid string) {
 	// First: who has read the record before now puts it into memory no more.
-	b.cache.touch(appid)
+	b.cache.bumpEpoch(appid)
 	for {
-		same, err := b.same(appid)
+		same, err := b.agreesWithStore(appid)
 		switch {
 		case err == nil && same:
 			return
@@ -59,19 +59,19 @@ func (b *Broker) compare(appid string) {
 		}
 		select {
 		case <-time.After(time.Second):
-		case <-b.upkeep.ctx.Done():
+		case <-b.maintenance.ctx.Done():
 			return
 		}
 	}
 }
 
-// same says whether memory and store agree on appid.
-func (b *Broker) same(appid string) (bool, error) {
-	e, ok := b.cache.last(appid)
+// agreesWithStore says whether memory and store agree on appid.
+func (b *Broker) agreesWithStore(appid string) (bool, error) {
+	e, ok := b.cache.getStale(appid)
 	if !ok {
 		return false, nil
 	}
-	ctx, cancel := context.WithTimeout(b.upkeep.ctx, renewTimeout)
+	ctx, cancel := context.WithTimeout(b.maintenance.ctx, renewTimeout)
 	defer cancel()
 	acc, err := b.loadAccount(ctx, appid)
 	if err != nil {
@@ -79,14 +79,14 @@ func (b *Broker) same(appid string) (bool, error) {
 	}
 	if acc == nil {
 		// In a store that was emptied the missing record says nothing about the account, and the token may well be good.
-		return b.emptied(ctx)
+		return b.storeEmptied(ctx)
 	}
-	return !acc.Gone && acc.Access == e.token.Value.Reveal(), nil
+	return !acc.IsRevoked && acc.Access == e.token.Value.Reveal(), nil
 }
 
-// emptied says that the store has lost both things that the component has there after its first ticket, and that no operator
+// storeEmptied says that the store has lost both things that the component has there after its first ticket, and that no operator
 // removes together.
-func (b *Broker) emptied(ctx context.Context) (bool, error) {
+func (b *Broker) storeEmptied(ctx context.Context) (bool, error) {
 	component := b.Component()
 	if component == "" {
 		return false, nil
@@ -102,7 +102,7 @@ func (b *Broker) emptied(ctx context.Context) (bool, error) {
 // restoreKeys gives our keys back to a store that was emptied: what was signed with them stays good, and a process that starts
 // now signs as we do.
 func (b *Broker) restoreKeys() {
-	ctx, cancel := context.WithTimeout(b.upkeep.ctx, renewTimeout)
+	ctx, cancel := context.WithTimeout(b.maintenance.ctx, renewTimeout)
 	defer cancel()
 	for name, key := range b.keys.all() {
 		var other bool

@@ -162,7 +162,7 @@ func TestAllFollow(t *testing.T) {
 	}
 	eventually(t, has(fresh))
 	// withdrawn
-	if err := one.Withdraw(t.Context(), accountA, time.Unix(1001, 0)); err != nil {
+	if err := one.MarkRevoked(t.Context(), accountA, time.Unix(1001, 0)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func() bool { return errors.Is(second(two.Token(t.Context(), accountA)), tokens.ErrRevoked) })
@@ -297,7 +297,7 @@ func TestStoreAway(t *testing.T) {
 	store.away.Store(true)
 	mustToken(t, other, accountA)
 	store.away.Store(false)
-	if err := b.Withdraw(t.Context(), accountA, time.Unix(1001, 0)); err != nil {
+	if err := b.MarkRevoked(t.Context(), accountA, time.Unix(1001, 0)); err != nil {
 		t.Fatal(err)
 	}
 	store.comeBack()
@@ -353,7 +353,7 @@ func TestCodeTakenOver(t *testing.T) {
 	if err := one.Authorize(t.Context(), accountA, codeOf(accountA, 1000), time.Time{}, time.Unix(1000, 0)); err != nil {
 		t.Fatal(err)
 	}
-	two := newBroker(t, store.view(), client, func(c *tokens.Config) { c.Upkeep = 5 * time.Millisecond })
+	two := newBroker(t, store.view(), client, func(c *tokens.Config) { c.MaintenanceInterval = 5 * time.Millisecond })
 	one.Close(t.Context())
 	s.down.Store(false)
 	eventually(t, func() bool {

@@ -131,7 +131,7 @@ func TestThreeBrokers(t *testing.T) {
 		everywhere("the new token", func(got tokens.Token, err error) bool { return err == nil && got.Value.Equal(fresh.Value) })
 	}
 
-	if err := brokers[1].Withdraw(t.Context(), account, time.Unix(1001, 0)); err != nil {
+	if err := brokers[1].MarkRevoked(t.Context(), account, time.Unix(1001, 0)); err != nil {
 		t.Fatal(err)
 	}
 	everywhere("withdrawn", func(_ tokens.Token, err error) bool { return errors.Is(err, tokens.ErrRevoked) })
