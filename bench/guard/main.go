@@ -12,7 +12,7 @@ import (
 	"slices"
 	"time"
 
-	"wxproxy/bench/stage"
+	"wxproxy/bench/harness"
 )
 
 func main() {
@@ -36,12 +36,12 @@ func main() {
 }
 
 func run(rounds int, length time.Duration, conns int) (float64, error) {
-	s, err := stage.New()
+	s, err := harness.New()
 	if err != nil {
 		return 0, err
 	}
 	defer s.Close()
-	wechat, err := stage.NewWeChat(true)
+	wechat, err := harness.NewWeChat(true)
 	if err != nil {
 		return 0, err
 	}
@@ -54,7 +54,7 @@ func run(rounds int, length time.Duration, conns int) (float64, error) {
 		return 0, err
 	}
 	for round := range rounds + 1 {
-		for _, c := range []*stage.Contender{bare, ours} {
+		for _, c := range []*harness.Target{bare, ours} {
 			cost, err := c.Cost(length, conns)
 			if err != nil {
 				return 0, fmt.Errorf("%s: %w", c.Name, err)

@@ -15,7 +15,7 @@ import (
 	"strconv"
 	"time"
 
-	"wxproxy/bench/stage"
+	"wxproxy/bench/harness"
 )
 
 func main() {
@@ -37,11 +37,11 @@ func main() {
 }
 
 // all puts up WeChat and both proxies.
-func all(secure bool) (s *stage.Stage, w *stage.WeChat, bare, ours *stage.Contender, err error) {
-	if s, err = stage.New(); err != nil {
+func all(secure bool) (s *harness.Harness, w *harness.WeChat, bare, ours *harness.Target, err error) {
+	if s, err = harness.New(); err != nil {
 		return
 	}
-	if w, err = stage.NewWeChat(secure); err != nil {
+	if w, err = harness.NewWeChat(secure); err != nil {
 		return
 	}
 	if bare, err = s.Bare(w); err != nil {
@@ -62,19 +62,19 @@ func latency(length time.Duration) error {
 	}
 	defer s.Close()
 	const turns = 15
-	contenders := []*stage.Contender{&w.Contender, bare, ours}
+	targets := []*harness.Target{&w.Target, bare, ours}
 	fmt.Println("One caller, one call after another:")
 	var medians, nineties [3][]time.Duration
 	for range turns {
-		for i, c := range contenders {
+		for i, c := range targets {
 			times, err := c.Times(2_000)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.Name, err)
 			}
-			medians[i], nineties[i] = append(medians[i], stage.At(times, .5)), append(nineties[i], stage.At(times, .99))
+			medians[i], nineties[i] = append(medians[i], harness.At(times, .5)), append(nineties[i], harness.At(times, .99))
 		}
 	}
-	report(contenders, medians, nineties)
+	report(targets, medians, nineties)
 	peak, err := ours.Peak(length, 64)
 	if err != nil {
 		return err
@@ -83,24 +83,24 @@ func latency(length time.Duration) error {
 	fmt.Printf("64 callers, %d calls a second, 70 %% of what wxproxy can do:\n", rate)
 	medians, nineties = [3][]time.Duration{}, [3][]time.Duration{}
 	for range turns {
-		for i, c := range contenders {
+		for i, c := range targets {
 			r, err := c.Load(rate, 64, length/5)
 			if err != nil || r.Failed+r.Refused > 0 {
 				return fmt.Errorf("%s: %d refused, %d failed: %v %v", c.Name, r.Refused, r.Failed, r.Last, err)
 			}
-			medians[i], nineties[i] = append(medians[i], stage.At(r.Times, .5)), append(nineties[i], stage.At(r.Times, .99))
+			medians[i], nineties[i] = append(medians[i], harness.At(r.Times, .5)), append(nineties[i], harness.At(r.Times, .99))
 		}
 	}
-	report(contenders, medians, nineties)
+	report(targets, medians, nineties)
 	return nil
 }
 
 // report prints the medians of what the turns gave.
-func report(contenders []*stage.Contender, medians, nineties [3][]time.Duration) {
-	for i, c := range contenders {
+func report(targets []*harness.Target, medians, nineties [3][]time.Duration) {
+	for i, c := range targets {
 		slices.Sort(medians[i])
 		slices.Sort(nineties[i])
-		fmt.Printf("  %-8s median %s, 99th percentile %s\n", c.Name, us(stage.At(medians[i], .5)), us(stage.At(nineties[i], .5)))
+		fmt.Printf("  %-8s median %s, 99th percentile %s\n", c.Name, us(harness.At(medians[i], .5)), us(harness.At(nineties[i], .5)))
 	}
 }
 
@@ -141,7 +141,7 @@ func crowdBefore(wxproxy bool, callers, rate int, length time.Duration) error {
 		return err
 	}
 	fmt.Printf("  %-8s %d calls, %d refused, %d failed; median %s, 99th percentile %s; %s of a processor for a call; %d MiB at most, %d connections to WeChat at most\n",
-		c.Name, r.Done, r.Refused, r.Failed, us(stage.At(r.Times, .5)), us(stage.At(r.Times, .99)), us(r.Cost), memory, w.Most.Load())
+		c.Name, r.Done, r.Refused, r.Failed, us(harness.At(r.Times, .5)), us(harness.At(r.Times, .99)), us(r.Cost), memory, w.Most.Load())
 	if r.Last != nil {
 		fmt.Printf("    such as: %v\n", r.Last)
 	}
@@ -191,7 +191,7 @@ func overload(length time.Duration) error {
 			return err
 		}
 		if usual == 0 {
-			usual = stage.At(r.Times, .99)
+			usual = harness.At(r.Times, .99)
 		}
 		recovery, err := ours.Recovery(2*usual, 50)
 		if err != nil {
@@ -199,9 +199,9 @@ func overload(length time.Duration) error {
 		}
 		seconds := (2 * length).Seconds()
 		fmt.Printf("  %-26s %d a second: %.0f succeed (%.2f of the peak), %.0f refused, %.0f fail; median %s, 99th percentile %s", load.name, load.rate,
-			float64(r.InTime)/seconds, float64(r.InTime)/seconds/float64(peak), float64(r.Refused)/seconds, float64(r.Failed)/seconds, us(stage.At(r.Answers, .5)), us(stage.At(r.Answers, .99)))
+			float64(r.InTime)/seconds, float64(r.InTime)/seconds/float64(peak), float64(r.Refused)/seconds, float64(r.Failed)/seconds, us(harness.At(r.Answers, .5)), us(harness.At(r.Answers, .99)))
 		if r.Refused > 0 {
-			fmt.Printf("; refusals: median %s", us(stage.At(r.Refusals, .5)))
+			fmt.Printf("; refusals: median %s", us(harness.At(r.Refusals, .5)))
 		}
 		fmt.Printf("; as usual again after %s; %s of a processor for an answer\n", us(r.Drained+recovery), us(r.Cost))
 	}
@@ -243,6 +243,6 @@ func startup(time.Duration) error {
 		times = append(times, took)
 	}
 	slices.Sort(times)
-	fmt.Printf("From the start to the first answered call, file store: median %s of %d, slowest %s\n", us(stage.At(times, .5)), len(times), us(times[len(times)-1]))
+	fmt.Printf("From the start to the first answered call, file store: median %s of %d, slowest %s\n", us(harness.At(times, .5)), len(times), us(times[len(times)-1]))
 	return nil
 }

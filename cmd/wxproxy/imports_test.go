@@ -30,13 +30,13 @@ func TestImports(t *testing.T) {
 
 		"wxproxy/console": {"wxproxy/tokens", "wxproxy/wechat"},
 
-		"wxproxy/bench/prime": {"wxproxy/wechat"},
-		"wxproxy/bench/bare":  {},
-		"wxproxy/bench/stage": {"wxproxy/sandbox"},
-		"wxproxy/bench/guard": {"wxproxy/bench/stage"},
-		"wxproxy/bench/load":  {"wxproxy/bench/stage"},
-		"wxproxy/bench/scale": {},
-		"wxproxy/bench/chart": {},
+		"wxproxy/bench/prime":   {"wxproxy/wechat"},
+		"wxproxy/bench/bare":    {},
+		"wxproxy/bench/harness": {"wxproxy/sandbox"},
+		"wxproxy/bench/guard":   {"wxproxy/bench/harness"},
+		"wxproxy/bench/load":    {"wxproxy/bench/harness"},
+		"wxproxy/bench/scale":   {},
+		"wxproxy/bench/chart":   {},
 
 		"wxproxy/conformance": {},
 

@@ -1,4 +1,4 @@
-package stage
+package harness
 
 import (
 	"bufio"
@@ -39,7 +39,7 @@ const callerPatience = 10 * time.Second
 
 // Load makes so many calls a second, whatever becomes of them (an open loop: a call that is due is late if no connection is free
 // for it, and that counts), over so many connections that are opened beforehand and kept.
-func (c *Contender) Load(rate, conns int, length time.Duration) (Result, error) {
+func (c *Target) Load(rate, conns int, length time.Duration) (Result, error) {
 	due := make(chan time.Time, rate*int(callerPatience/time.Second))
 	results := make([]Result, conns)
 	var opened, clients sync.WaitGroup
@@ -112,7 +112,7 @@ func (c *Contender) Load(rate, conns int, length time.Duration) (Result, error) 
 
 // Recovery makes one call after another until so many in a row were answered within bound, and gives how long that took to
 // begin.
-func (c *Contender) Recovery(bound time.Duration, calls int) (time.Duration, error) {
+func (c *Target) Recovery(bound time.Duration, calls int) (time.Duration, error) {
 	w := worker{c: c}
 	if err := w.open(); err != nil {
 		return 0, err
@@ -135,7 +135,7 @@ func (c *Contender) Recovery(bound time.Duration, calls int) (time.Duration, err
 }
 
 // Times makes so many calls, one after another over one connection, and gives what each took, sorted.
-func (c *Contender) Times(calls int) ([]time.Duration, error) {
+func (c *Target) Times(calls int) ([]time.Duration, error) {
 	w := worker{c: c}
 	if err := w.open(); err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func (c *Contender) Times(calls int) ([]time.Duration, error) {
 
 // worker is one caller, with one connection.
 type worker struct {
-	c       *Contender
+	c       *Target
 	conn    net.Conn
 	r       *bufio.Reader
 	request []byte
@@ -171,7 +171,7 @@ func (w *worker) open() (err error) {
 	return nil
 }
 
-func (c *Contender) request() []byte {
+func (c *Target) request() []byte {
 	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: api.weixin.qq.com\r\nX-Wxproxy-Key: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", c.path, key, len(message), message)
 }
 

@@ -1,6 +1,6 @@
-// Package stage puts up what a measurement needs: a WeChat that answers at once or after a while, wxproxy, and the barest proxy
+// Package harness puts up what a measurement needs: a WeChat that answers at once or after a while, wxproxy, and the barest proxy
 // that fasthttp allows (bench/bare), each a process on one processor of its own.
-package stage
+package harness
 
 import (
 	"crypto/sha256"
@@ -33,12 +33,12 @@ const (
 
 // WeChat is what is behind the proxies, as far as it is needed.
 type WeChat struct {
-	Contender               // to be called without a proxy
-	Delay     time.Duration // of answers; to be set while nobody calls
-	Open      atomic.Int64  // connections now
-	Most      atomic.Int64  // at the same time, until now
-	ca        []byte
-	secure    bool
+	Target               // to be called without a proxy
+	Delay  time.Duration // of answers; to be set while nobody calls
+	Open   atomic.Int64  // connections now
+	Most   atomic.Int64  // at the same time, until now
+	ca     []byte
+	secure bool
 }
 
 // NewWeChat serves on a port of its own, with TLS if secure.
@@ -51,7 +51,7 @@ func NewWeChat(secure bool) (*WeChat, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &WeChat{Contender: Contender{Name: "direct", address: ln.Addr().String(), path: path}, ca: ca, secure: secure}
+	w := &WeChat{Target: Target{Name: "direct", address: ln.Addr().String(), path: path}, ca: ca, secure: secure}
 	if secure {
 		ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{certificate}})
 	}
@@ -81,15 +81,15 @@ func NewWeChat(secure bool) (*WeChat, error) {
 	return w, nil
 }
 
-// Contender is a proxy that runs, or WeChat itself.
-type Contender struct {
+// Target is a proxy that runs, or WeChat itself.
+type Target struct {
 	Name, address, path string
 	Pid                 int
 	Costs               []time.Duration // processor time for one call, by round
 }
 
 // Bare starts the barest proxy.
-func (s *Stage) Bare(w *WeChat) (*Contender, error) {
+func (s *Harness) Bare(w *WeChat) (*Target, error) {
 	address, err := free()
 	if err != nil {
 		return nil, err
@@ -98,11 +98,11 @@ func (s *Stage) Bare(w *WeChat) (*Contender, error) {
 	if w.secure {
 		args = append(args, "tls")
 	}
-	return s.start(&Contender{Name: "bare", address: address, path: path}, "./bench/bare", args...)
+	return s.start(&Target{Name: "bare", address: address, path: path}, "./bench/bare", args...)
 }
 
 // Wxproxy starts wxproxy, with one own account, one caller, and a store: "memory:", or "file:" and a name.
-func (s *Stage) Wxproxy(w *WeChat, store string) (*Contender, error) {
+func (s *Harness) Wxproxy(w *WeChat, store string) (*Target, error) {
 	var at [3]string
 	for i := range at {
 		var err error
@@ -136,24 +136,24 @@ key_sha256 = "%x"
 			return nil, err
 		}
 	}
-	c := &Contender{Name: "wxproxy", address: at[0], path: "/" + account + path}
+	c := &Target{Name: "wxproxy", address: at[0], path: "/" + account + path}
 	return s.start(c, "./cmd/wxproxy", "serve", "--config", filepath.Join(s.dir, "config.toml"))
 }
 
-// Stage has the processes that were started.
-type Stage struct {
+// Harness has the processes that were started.
+type Harness struct {
 	dir     string
 	running []*exec.Cmd
 }
 
 // New makes an empty stage; Close ends all that was started on it.
-func New() (*Stage, error) {
+func New() (*Harness, error) {
 	dir, err := os.MkdirTemp("", "stage")
-	return &Stage{dir: dir}, err
+	return &Harness{dir: dir}, err
 }
 
 // Close ends the processes and removes their files.
-func (s *Stage) Close() {
+func (s *Harness) Close() {
 	for _, cmd := range s.running {
 		cmd.Process.Kill()
 		cmd.Wait()
@@ -162,7 +162,7 @@ func (s *Stage) Close() {
 }
 
 // start builds and runs a program, on one processor, and waits until it accepts.
-func (s *Stage) start(c *Contender, source string, args ...string) (*Contender, error) {
+func (s *Harness) start(c *Target, source string, args ...string) (*Target, error) {
 	binary := filepath.Join(s.dir, c.Name)
 	if out, err := exec.Command("go", "build", "-o", binary, source).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
@@ -187,7 +187,7 @@ func (s *Stage) start(c *Contender, source string, args ...string) (*Contender, 
 }
 
 // Restart ends a process as an operator does, starts it again, and gives the time from there to its first answer to a call.
-func (s *Stage) Restart(c *Contender) (time.Duration, error) {
+func (s *Harness) Restart(c *Target) (time.Duration, error) {
 	i := slices.IndexFunc(s.running, func(cmd *exec.Cmd) bool { return cmd.Process.Pid == c.Pid })
 	old := s.running[i]
 	old.Process.Signal(os.Interrupt)
@@ -222,7 +222,7 @@ func free() (string, error) {
 }
 
 // Cost gives the processor time that the process spends on one call, with so many connections that call without a pause.
-func (c *Contender) Cost(length time.Duration, conns int) (time.Duration, error) {
+func (c *Target) Cost(length time.Duration, conns int) (time.Duration, error) {
 	before, err := ProcessorTime(c.Pid)
 	if err != nil {
 		return 0, err
@@ -236,7 +236,7 @@ func (c *Contender) Cost(length time.Duration, conns int) (time.Duration, error)
 }
 
 // Peak gives how many calls a second can be made, with so many connections that call without a pause.
-func (c *Contender) Peak(length time.Duration, conns int) (int, error) {
+func (c *Target) Peak(length time.Duration, conns int) (int, error) {
 	var calls atomic.Int64
 	var failed atomic.Pointer[error]
 	var clients sync.WaitGroup
@@ -256,7 +256,7 @@ func (c *Contender) Peak(length time.Duration, conns int) (int, error) {
 }
 
 // client makes one call after another over one connection.
-func (c *Contender) client(end time.Time, calls *atomic.Int64) error {
+func (c *Target) client(end time.Time, calls *atomic.Int64) error {
 	w := worker{c: c}
 	if err := w.open(); err != nil {
 		return err
