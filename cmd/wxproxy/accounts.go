@@ -58,7 +58,7 @@ func (c *accountsCommand) ParseFlags(args []string) error {
 	if strings.HasPrefix(name, "-") {
 		kind = "flag"
 	}
-	sentence := fmt.Sprintf("accounts has no %s %s", kind, suggest.Quoted(name))
+	sentence := fmt.Sprintf("accounts has no %s %s", kind, quoted(name))
 	if near := suggest.Nearest(strings.TrimLeft(name, "-"), names); near != "" {
 		sentence += fmt.Sprintf(" (did you mean wxproxy accounts %s?)", near)
 	}
@@ -98,7 +98,7 @@ type accountView struct {
 }
 
 // what is the type of the account, or at least whose token it has.
-func (a accountView) what() string { return shown(or(a.Type, a.Kind)) }
+func (a accountView) what() string { return printable(or(a.Type, a.Kind)) }
 
 // token says in a line what there is.
 func (a accountView) token() string {
@@ -116,16 +116,16 @@ func (a accountView) token() string {
 	default:
 		s += ", " + until(a.ExpiresIn)
 	}
-	return shown(s)
+	return printable(s)
 }
 
 // lines print the account as a page: names in one column, values in the other.
 func (a accountView) lines() [][]string {
 	rows := [][]string{
-		{"appid", shown(a.AppID)}, {"name", shown(or(a.Name, "not known"))}, {"type", a.what()}, {"state", shown(a.State)}, {"token", a.token()},
+		{"appid", printable(a.AppID)}, {"name", printable(or(a.Name, "not known"))}, {"type", a.what()}, {"state", printable(a.State)}, {"token", a.token()},
 	}
 	if a.Kind == "authorizer" {
-		rows = append(rows, []string{"refresh token", shown(or(a.Refresh, "none"))})
+		rows = append(rows, []string{"refresh token", printable(or(a.Refresh, "none"))})
 	}
 	if !a.Authorized.IsZero() {
 		rows = append(rows, []string{"authorized", a.Authorized.Format(time.RFC3339) + ", " + ago(a.Authorized)})
@@ -134,7 +134,7 @@ func (a accountView) lines() [][]string {
 		rows = append(rows, []string{"withdrawn", a.Revoked.Format(time.RFC3339) + ", " + ago(a.Revoked)})
 	}
 	if a.Failures > 0 {
-		rows = append(rows, []string{"failures", fmt.Sprintf("%d since the last good renewal", a.Failures)}, []string{"the last one", shown(a.Failure)})
+		rows = append(rows, []string{"failures", fmt.Sprintf("%d since the last good renewal", a.Failures)}, []string{"the last one", printable(a.Failure)})
 		if left := time.Until(a.RetryAt); left > 0 {
 			rows = append(rows, []string{"next try", "in " + span(left)})
 		}

@@ -105,13 +105,13 @@ func (t *accountsTable) page(_ int, accounts []json.RawMessage) error {
 		}
 		note := ""
 		if a.Failures > 0 {
-			note = shown(a.Failure)
+			note = printable(a.Failure)
 		}
 		expires := until(a.ExpiresIn)
 		if a.Token == "" {
 			expires = "-"
 		}
-		rows = append(rows, []string{shown(a.AppID), or(fitted(shown(a.Name), nameColumns), "-"), a.what(), shown(a.State), expires, ago(a.Authorized), note})
+		rows = append(rows, []string{printable(a.AppID), or(terminal.Truncate(printable(a.Name), nameColumns, "…"), "-"), a.what(), printable(a.State), expires, ago(a.Authorized), note})
 	}
 	return t.print(rows)
 }

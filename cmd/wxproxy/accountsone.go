@@ -9,8 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"wxproxy/cmd/wxproxy/internal/config"
-	"wxproxy/cmd/wxproxy/internal/suggest"
+	"wxproxy/wechat"
 )
 
 // oneAccount is what the commands for one account share.
@@ -28,8 +27,8 @@ func (c *oneAccount) parse(fs *flags, args []string) error {
 	if err != nil {
 		return err
 	}
-	if c.appid = words[0]; !config.IsAppID(c.appid) {
-		return fmt.Errorf("%s is no appid: an appid %s", suggest.Quoted(c.appid), "is wx and 16 lower-case letters or digits")
+	if c.appid = words[0]; !wechat.IsAppID(c.appid) {
+		return fmt.Errorf("%s is no appid: an appid %s", quoted(c.appid), "is wx and 16 lower-case letters or digits")
 	}
 	return c.admin.ready(c.env)
 }
@@ -105,9 +104,9 @@ func (c *accountsForgetCommand) Run(ctx context.Context) error {
 		}
 		name := ""
 		if a.Name != "" {
-			name = " (" + shown(a.Name) + ")"
+			name = " (" + printable(a.Name) + ")"
 		}
-		fmt.Fprintf(c.env.stderr, "Forget %s%s, %s, with its refresh token? [y/N] ", c.appid, name, shown(a.State))
+		fmt.Fprintf(c.env.stderr, "Forget %s%s, %s, with its refresh token? [y/N] ", c.appid, name, printable(a.State))
 		if !c.agreed(ctx) {
 			return errors.New("nothing was forgotten")
 		}

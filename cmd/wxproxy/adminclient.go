@@ -11,10 +11,10 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf16"
 
 	"wxproxy/cmd/wxproxy/internal/server"
-	"wxproxy/cmd/wxproxy/internal/suggest"
 	"wxproxy/wechat"
 )
 
@@ -140,7 +140,7 @@ func (a *adminClient) refusal(resp *http.Response, raw []byte) error {
 }
 
 func (a *adminClient) stranger(resp *http.Response) error {
-	return fmt.Errorf("%s answered %s, but not in the way of wxproxy: is this its admin listener? --admin takes another address", a.base, shown(suggest.Clipped(resp.Status)))
+	return fmt.Errorf("%s answered %s, but not in the way of wxproxy: is this its admin listener? --admin takes another address", a.base, wechat.Sanitize(resp.Status, maxQuoted))
 }
 
 // plainJSON is an answer as it may be printed: the same JSON on one line, with everything that a terminal would
@@ -151,7 +151,7 @@ func plainJSON(raw []byte) string {
 		switch {
 		case r == '\n' || r == '\r' || r == '\t':
 			b.WriteByte(' ') // between the parts of the JSON: in a string it would be an escape already
-		case !obeyed(r):
+		case !unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp):
 			b.WriteRune(r)
 		case r > 0xffff:
 			high, low := utf16.EncodeRune(r)

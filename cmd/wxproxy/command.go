@@ -115,7 +115,7 @@ func (p program) start(ctx context.Context, name string, args []string, e *env) 
 	if strings.HasPrefix(name, "-") {
 		kind = "flag"
 	}
-	sentence := fmt.Sprintf("there is no %s %s", kind, suggest.Quoted(name))
+	sentence := fmt.Sprintf("there is no %s %s", kind, quoted(name))
 	var names []string
 	for _, c := range p.commands {
 		names = append(names, c.name)

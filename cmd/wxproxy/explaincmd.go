@@ -8,8 +8,7 @@ import (
 	"net/url"
 	"strings"
 
-	"wxproxy/cmd/wxproxy/internal/config"
-	"wxproxy/cmd/wxproxy/internal/suggest"
+	"wxproxy/wechat"
 )
 
 // explainCommand is `wxproxy explain`.
@@ -34,17 +33,17 @@ func (c *explainCommand) ParseFlags(args []string) error {
 	c.appid, c.method, c.path = words[0], strings.ToUpper(words[1]), words[2]
 	if c.appid == "-" {
 		c.appid = ""
-	} else if !config.IsAppID(c.appid) {
+	} else if !wechat.IsAppID(c.appid) {
 		return notAppID(c.appid)
 	}
 	if !strings.HasPrefix(c.path, "/") && !strings.HasPrefix(c.path, "http://") && !strings.HasPrefix(c.path, "https://") {
-		return fmt.Errorf("%s is no path: it begins with a slash", suggest.Quoted(c.path))
+		return fmt.Errorf("%s is no path: it begins with a slash", quoted(c.path))
 	}
 	return c.admin.ready(c.env)
 }
 
 func notAppID(s string) error {
-	return fmt.Errorf("%s is no appid: an appid is wx and 16 lower-case letters or digits, or - for none", suggest.Quoted(s))
+	return fmt.Errorf("%s is no appid: an appid is wx and 16 lower-case letters or digits, or - for none", quoted(s))
 }
 
 // explanation is what the admin listener tells.
@@ -100,7 +99,7 @@ func (c *explainCommand) Run(ctx context.Context) error {
 
 func (e explanation) lines() (rows [][]string) {
 	add := func(name, format string, args ...any) {
-		rows = append(rows, []string{name, shown(fmt.Sprintf(format, args...))})
+		rows = append(rows, []string{name, printable(fmt.Sprintf(format, args...))})
 	}
 	add("call", "%s %s, for %s", e.Method, or(e.Path, "(a path that cannot be read)"), or(e.AppID, "no account in particular"))
 	if e.Refusal != nil {

@@ -39,7 +39,7 @@ func parseFlags(e *env, fs *flags, args []string) error {
 	// than what was meant.
 	if fs.NArg() > 0 {
 		return &usageError{
-			sentence: fmt.Sprintf("%s takes flags only, and %s is none", fs.Name(), suggest.Quoted(fs.Arg(0))),
+			sentence: fmt.Sprintf("%s takes flags only, and %s is none", fs.Name(), quoted(fs.Arg(0))),
 			command:  fs.Name(),
 		}
 	}
@@ -80,12 +80,12 @@ func parseWords(e *env, fs *flags, args []string) ([]string, error) {
 	case len(words) < want:
 		sentence := fs.Name() + " needs " + strings.Join(fs.words, " ")
 		if len(words) > 0 {
-			sentence += fmt.Sprintf(", and there is nothing behind %s", suggest.Quoted(words[len(words)-1]))
+			sentence += fmt.Sprintf(", and there is nothing behind %s", quoted(words[len(words)-1]))
 		}
 		return nil, &usageError{sentence: sentence, command: fs.Name()}
 	case len(words) > want:
 		return nil, &usageError{
-			sentence: fmt.Sprintf("%s takes %s, and %s is too much", fs.Name(), strings.Join(fs.words, " "), suggest.Quoted(words[want])),
+			sentence: fmt.Sprintf("%s takes %s, and %s is too much", fs.Name(), strings.Join(fs.words, " "), quoted(words[want])),
 			command:  fs.Name(),
 		}
 	}
@@ -139,7 +139,7 @@ const (
 func flagSentence(fs *flags, err error) string {
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, flagUnknown); ok {
-		sentence := fmt.Sprintf("%s has no flag %s", fs.Name(), suggest.Quoted("--"+name))
+		sentence := fmt.Sprintf("%s has no flag %s", fs.Name(), quoted("--"+name))
 		var names []string
 		fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
 		if near := suggest.Nearest(name, names); near != "" {

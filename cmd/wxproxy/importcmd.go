@@ -11,8 +11,7 @@ import (
 	"os"
 	"strings"
 
-	"wxproxy/cmd/wxproxy/internal/config"
-	"wxproxy/cmd/wxproxy/internal/suggest"
+	"wxproxy/wechat"
 )
 
 // accountsImportCommand is `wxproxy accounts import`.
@@ -70,10 +69,10 @@ func (c *accountsImportCommand) Run(ctx context.Context) error {
 	if c.file != "-" {
 		f, err := os.Open(c.file)
 		if err != nil {
-			return fmt.Errorf("cannot read %s: %w", suggest.Quoted(c.file), reasonOfFile(err))
+			return fmt.Errorf("cannot read %s: %w", quoted(c.file), reasonOfFile(err))
 		}
 		defer f.Close()
-		in, name = f, shown(c.file)
+		in, name = f, printable(c.file)
 	} else if in == nil {
 		in = strings.NewReader("")
 	}
@@ -110,7 +109,7 @@ func reasonOfFile(err error) error {
 func (c *accountsImportCommand) take(ctx context.Context, line int, appid, refresh string) error {
 	c.done.Read++
 	switch {
-	case !config.IsAppID(appid):
+	case !wechat.IsAppID(appid):
 		// Not quoted: where columns are mixed up the token stands in its place.
 		c.refuse(line, "", "the appid is not wx and 16 lower-case letters or digits")
 		return nil
@@ -169,7 +168,7 @@ func (c *accountsImportCommand) refuse(line int, appid, what string) {
 		what = appid + ": " + what
 	}
 	if !c.admin.json {
-		fmt.Fprintf(c.env.stderr, "wxproxy: %s:%d: %s\n", c.name, line, shown(what))
+		fmt.Fprintf(c.env.stderr, "wxproxy: %s:%d: %s\n", c.name, line, printable(what))
 	}
 }
 

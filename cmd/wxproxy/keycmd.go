@@ -9,8 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
-
-	"wxproxy/cmd/wxproxy/internal/suggest"
 )
 
 // keyCommand is `wxproxy key`.
@@ -34,7 +32,7 @@ func (c *keyCommand) ParseFlags(args []string) error {
 		return err
 	}
 	if c.name = words[0]; !keyName.MatchString(c.name) {
-		return fmt.Errorf("%s cannot be a caller's name: it takes 1 to 64 of a-z, 0-9, dot, underscore and hyphen, with a letter or a digit in front", suggest.Quoted(c.name))
+		return fmt.Errorf("%s cannot be a caller's name: it takes 1 to 64 of a-z, 0-9, dot, underscore and hyphen, with a letter or a digit in front", quoted(c.name))
 	}
 	return nil
 }

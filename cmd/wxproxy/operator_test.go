@@ -177,7 +177,7 @@ func (d *desk) want(args string, want ran) {
 const listed = `APPID               NAME                      TYPE              STATE    EXPIRES      AUTHORIZED
 wxd000000000000001  北京小面馆                official account  active   in 1h52m     12d ago
 wxd000000000000002  Tea & Co                  mini program      revoked  -            12d ago
-wxd000000000000003  evil\u001b[31m\u202enam…  authorizer        failing  over for 3m  -           the refresh token is refused\u000a(authorize again)
+wxd000000000000003  evil?[31m?name, and a v…  authorizer        failing  over for 3m  -           the refresh token is refused (authorize again)
 `
 
 func TestAccountsList(t *testing.T) {
@@ -235,8 +235,8 @@ authorized     WHEN, 12d ago
 		t.Errorf("%d\n%s%s", got.code, out, got.errors)
 	}
 	got = d.run("accounts", "show", failingAccount)
-	for _, line := range []string{`name           evil\u001b[31m\u202ename, and a very long one at that`, "token          55556666, issued 3h ago, over for 3m",
-		"failures       4 since the last good renewal", `the last one   the refresh token is refused\u000a(authorize again)`} {
+	for _, line := range []string{`name           evil?[31m?name, and a very long one at that`, "token          55556666, issued 3h ago, over for 3m",
+		"failures       4 since the last good renewal", `the last one   the refresh token is refused (authorize again)`} {
 		if !strings.Contains(got.out, line+"\n") {
 			t.Errorf("no line %q in\n%s", line, got.out)
 		}

@@ -3,83 +3,32 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/mattn/go-runewidth"
+
+	"wxproxy/wechat"
 )
 
 // What people read: columns that line up, lengths of time in words.
 
-// shown is s as a terminal may have it. Names of accounts are what their owners typed: what a terminal would
-// obey, or what would turn the line around, is written as an escape.
-func shown(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, n := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case obeyed(r) && r > 0xffff:
-			fmt.Fprintf(&b, `\U%08x`, r)
-		case obeyed(r):
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteString(s[i : i+n])
-		}
-		i += n
-	}
-	return b.String()
-}
+const (
+	maxPrinted = 1000 // characters of a value in a table
+	maxQuoted  = 100  // characters of an argument in an error
+)
 
-// obeyed: not shown by a terminal but acted upon, such as control characters and those that change the direction.
-func obeyed(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
+// printable returns s as text that is safe to print to a terminal: account
+// names are chosen by their owners.
+func printable(s string) string { return wechat.Sanitize(s, maxPrinted) }
 
-// wide are the characters that take two columns of a terminal (East Asian Width W and F of Unicode's annex 11,
-// in rough: what occurs in names).
-var wide = &unicode.RangeTable{
-	R16: []unicode.Range16{
-		{Lo: 0x1100, Hi: 0x115f, Stride: 1}, {Lo: 0x231a, Hi: 0x231b, Stride: 1}, {Lo: 0x23e9, Hi: 0x23ec, Stride: 1}, {Lo: 0x2614, Hi: 0x2615, Stride: 1},
-		{Lo: 0x2648, Hi: 0x2653, Stride: 1}, {Lo: 0x26bd, Hi: 0x26be, Stride: 1}, {Lo: 0x2705, Hi: 0x2705, Stride: 1}, {Lo: 0x2728, Hi: 0x2728, Stride: 1}, {Lo: 0x2b50, Hi: 0x2b50, Stride: 1},
-		{Lo: 0x2e80, Hi: 0x303e, Stride: 1}, {Lo: 0x3041, Hi: 0x4dbf, Stride: 1}, {Lo: 0x4e00, Hi: 0xa4cf, Stride: 1}, {Lo: 0xa960, Hi: 0xa97f, Stride: 1},
-		{Lo: 0xac00, Hi: 0xd7a3, Stride: 1}, {Lo: 0xf900, Hi: 0xfaff, Stride: 1}, {Lo: 0xfe30, Hi: 0xfe6f, Stride: 1}, {Lo: 0xff01, Hi: 0xff60, Stride: 1}, {Lo: 0xffe0, Hi: 0xffe6, Stride: 1},
-	},
-	R32: []unicode.Range32{
-		{Lo: 0x1f300, Hi: 0x1f64f, Stride: 1}, {Lo: 0x1f680, Hi: 0x1f6ff, Stride: 1}, {Lo: 0x1f900, Hi: 0x1faff, Stride: 1}, {Lo: 0x20000, Hi: 0x3fffd, Stride: 1},
-	},
-}
+// quoted returns s in quotes, for errors that name an argument.
+func quoted(s string) string { return strconv.Quote(wechat.Sanitize(s, maxQuoted)) }
 
-func runeWidth(r rune) int {
-	switch {
-	case unicode.In(r, unicode.Mn, unicode.Me):
-		return 0
-	case unicode.Is(wide, r):
-		return 2
-	}
-	return 1
-}
-
-// width is how many columns s takes.
-func width(s string) (n int) {
-	for _, r := range s {
-		n += runeWidth(r)
-	}
-	return n
-}
-
-// fitted cuts s to most columns.
-func fitted(s string, most int) string {
-	if width(s) <= most {
-		return s
-	}
-	n := 0
-	for i, r := range s {
-		if n += runeWidth(r); n > most-1 {
-			return s[:i] + "…"
-		}
-	}
-	return s
-}
+// terminal measures text as terminals do: East Asian characters of ambiguous
+// width take one column, whatever the locale of this process says.
+var terminal = &runewidth.Condition{StrictEmojiNeutral: true}
 
 // table prints rows in columns. What was printed cannot be moved any more: columns only ever grow.
 type table struct {
@@ -94,14 +43,14 @@ func (t *table) print(rows [][]string) error {
 			if i >= len(t.widths) {
 				t.widths = append(t.widths, 0)
 			}
-			t.widths[i] = max(t.widths[i], width(cell))
+			t.widths[i] = max(t.widths[i], terminal.StringWidth(cell))
 		}
 	}
 	var b strings.Builder
 	for _, row := range rows {
 		line := ""
 		for i, cell := range row {
-			line += cell + strings.Repeat(" ", t.widths[i]-width(cell)+2)
+			line += cell + strings.Repeat(" ", t.widths[i]-terminal.StringWidth(cell)+2)
 		}
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}

@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-func TestShown(t *testing.T) {
-	f := func(in, want string) {
-		t.Helper()
-		if got := shown(in); got != want {
-			t.Errorf("%q: %s, want %s", in, got, want)
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"北京 plain é":                  "北京 plain é",
+		"a\x1b[2J\r\n\t\x00\x7f":      "a?[2J   ??",
+		"\u202e\u200b\ufeff\u009b31m": "????31m",
+		"\xff\xc3":                    "??",
+	} {
+		if got := printable(in); got != want {
+			t.Errorf("printable(%q): got %q, want %q", in, got, want)
 		}
 	}
-	f("北京 plain é", "北京 plain é")
-	f("a\x1b[2J\r\n\t\x00\x7f", `a\u001b[2J\u000d\u000a\u0009\u0000\u007f`)
-	f("\u009b31m\u202e\u2066\u200b\u2028\ufeff\U000e0041", `\u009b31m\u202e\u2066\u200b\u2028\ufeff\U000e0041`)
-	f("\xff\xc3", `\xff\xc3`)
 }
 
 func TestPlainJSON(t *testing.T) {
@@ -33,7 +33,7 @@ func TestPlainJSON(t *testing.T) {
 func TestWidth(t *testing.T) {
 	f := func(s string, want int) {
 		t.Helper()
-		if got := width(s); got != want {
+		if got := terminal.StringWidth(s); got != want {
 			t.Errorf("%q: %d, want %d", s, got, want)
 		}
 	}
@@ -44,12 +44,15 @@ func TestWidth(t *testing.T) {
 	f("e\u0301", 1)
 	f("한국어 カナ", 11)
 	f("😀", 2)
-	if got := fitted("北京小面馆", 10); got != "北京小面馆" {
-		t.Error(got)
+	f("“…”", 3) // ambiguous width: narrow
+	const name = "北京小面馆"
+	if got := terminal.Truncate(name, 10, "…"); got != name {
+		t.Errorf("Truncate to 10 columns: got %q, want %q", got, name)
 	}
-	for most := 1; most < 10; most++ {
-		if got := fitted("北京小面馆", most); width(got) > most || !strings.HasSuffix(got, "…") {
-			t.Errorf("%d: %q", most, got)
+	for limit := 1; limit < 10; limit++ {
+		got := terminal.Truncate(name, limit, "…")
+		if terminal.StringWidth(got) > limit || !strings.HasSuffix(got, "…") {
+			t.Errorf("Truncate to %d columns: got %q", limit, got)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"wxproxy/wechat"
 )
 
 // callers checks who may call, and what. Blocks are counted from 1. Keys are not shown, nor what stands in the place
@@ -17,7 +19,7 @@ func (c *checker) callers() {
 		c.callerName(block+".name", caller.Name, names, i+1)
 		c.callerKey(block+".key_sha256", caller.KeySHA256, keys, i+1)
 		c.allowed("caller", block+".appids", caller.AppIDs, func(s string) string {
-			if !IsAppID(s) {
+			if !wechat.IsAppID(s) {
 				return badAppID
 			}
 			return ""
@@ -105,7 +107,7 @@ func badLimit(path string) string {
 		return problem
 	}
 	first, _, _ := strings.Cut(path[1:], "/")
-	if IsAppID(first) {
+	if wechat.IsAppID(first) {
 		return "begins with an appid; write the path as WeChat gets it, without one, and the accounts in appids"
 	}
 	return ""

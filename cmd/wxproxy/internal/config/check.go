@@ -4,13 +4,11 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"wxproxy/cmd/wxproxy/internal/suggest"
 	"wxproxy/tokens/store/redis"
 	"wxproxy/wechat"
 )
@@ -54,15 +52,15 @@ func (c *checker) fault(key, problem string, args ...any) {
 // be a secret that got into the wrong place.
 func (c *checker) shown(key, value string) string {
 	if written, ok := c.written[key]; ok {
-		return suggest.Quoted(written)
+		return quoted(written)
 	}
-	return suggest.Quoted(value)
+	return quoted(value)
 }
 
 // empty says that a key is needed, and what for.
 func (c *checker) empty(key, why string) {
 	if written, ok := c.written[key]; ok {
-		c.fault(key, "is empty, as what %s stands for is; %s", suggest.Quoted(written), why)
+		c.fault(key, "is empty, as what %s stands for is; %s", quoted(written), why)
 		return
 	}
 	c.fault(key, "is empty; %s", why)
@@ -94,7 +92,7 @@ func (c *checker) component() {
 		case len(c.cfg.Apps) == 0 && !c.faulty("app"):
 			c.empty("component.appid", "nothing is configured that calls could be made for: fill in [component], or add an [[app]] block (wxproxy demo needs no configuration)")
 		}
-	} else if !IsAppID(m.AppID) {
+	} else if !wechat.IsAppID(m.AppID) {
 		c.fault("component.appid", "%s", badAppID)
 	}
 	for _, s := range secrets {
@@ -225,7 +223,7 @@ func (c *checker) apps() {
 		switch {
 		case a.AppID == "":
 			c.empty(key, "fill in the account's appid, or remove the block")
-		case !IsAppID(a.AppID):
+		case !wechat.IsAppID(a.AppID):
 			c.fault(key, "%s", badAppID)
 		// One appid is one account: with two secrets nobody could tell whose token a call gets.
 		case a.AppID == c.cfg.Component.AppID:
@@ -247,10 +245,5 @@ func (c *checker) apps() {
 func (c *checker) knowsApp(appid string) bool {
 	return slices.ContainsFunc(c.cfg.Apps, func(a App) bool { return a.AppID == appid })
 }
-
-// IsAppID: what WeChat calls an appid.
-func IsAppID(s string) bool { return appID.MatchString(s) }
-
-var appID = regexp.MustCompile(`^wx[0-9a-z]{16}$`)
 
 const badAppID = "is no appid; write wx and 16 lower-case letters or digits, such as wx0123456789abcdef"

@@ -7,9 +7,11 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"wxproxy/cmd/wxproxy/internal/suggest"
+	"wxproxy/wechat"
 )
 
 // decoded is a configuration that was read, but not checked.
@@ -256,8 +258,8 @@ func keysOf(path string, t reflect.Type) []string {
 
 // join puts a key behind the path of its table, in quotes where TOML wants them.
 func join(path, name string) string {
-	if !bare.MatchString(name) || len(name) > suggest.QuoteLimit {
-		name = suggest.Quoted(name)
+	if !bare.MatchString(name) || len(name) > maxQuoted {
+		name = quoted(name)
 	}
 	if path == "" {
 		return name
@@ -267,3 +269,10 @@ func join(path, name string) string {
 
 // bare are the keys that need no quotes.
 var bare = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+// maxQuoted is how many characters of a key or value an error quotes.
+const maxQuoted = 100
+
+// quoted returns s in quotes, on one line, without control characters, and cut
+// to maxQuoted characters.
+func quoted(s string) string { return strconv.Quote(wechat.Sanitize(s, maxQuoted)) }

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"wxproxy/cmd/wxproxy/internal/suggest"
+	"wxproxy/wechat"
 )
 
 // expander replaces ${NAME} by an environment variable and ${file:PATH} by a file's content,
@@ -70,7 +70,7 @@ func (x *expander) lookUp(inside string) (value, problem string) {
 		}
 		b, err := x.readFile(path)
 		if err != nil {
-			return "", fmt.Sprintf("the file %s cannot be read: %v; make it, and readable for wxproxy", suggest.Quoted(path), err)
+			return "", fmt.Sprintf("the file %s cannot be read: %v; make it, and readable for wxproxy", quoted(path), err)
 		}
 		// Editors and echo end files with a line break, which belongs to no secret.
 		return strings.TrimSpace(string(b)), ""
@@ -81,7 +81,7 @@ func (x *expander) lookUp(inside string) (value, problem string) {
 	// Set and empty is a value: whether a key may be empty is for the checks.
 	value, set := x.getenv(inside)
 	if !set {
-		return "", fmt.Sprintf("the environment variable %s is not set; set it, or write $${ for a literal ${", suggest.Clipped(inside))
+		return "", fmt.Sprintf("the environment variable %s is not set; set it, or write $${ for a literal ${", wechat.Sanitize(inside, maxQuoted))
 	}
 	return value, ""
 }

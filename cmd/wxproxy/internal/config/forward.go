@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"wxproxy/wechat"
 )
 
 // forwards checks who gets messages and events. Blocks are counted from 1; the first that fits decides. Addresses are
@@ -13,7 +15,7 @@ func (c *checker) forwards() {
 	for i, f := range c.cfg.Forwards {
 		block := fmt.Sprintf("forward[%d]", i+1)
 		c.allowed("forward", block+".appids", f.AppIDs, func(s string) string {
-			if !IsAppID(s) {
+			if !wechat.IsAppID(s) {
 				return badAppID
 			}
 			return ""

@@ -40,7 +40,7 @@ func TestConfigHostile(t *testing.T) {
 	f("many blocks", strings.Repeat("[[app]]\n", n/10), "app[10000].appid: is empty")
 	f("many dollars", "log.level = \""+strings.Repeat("$", n)+"\"", "log.level: is")
 	f("many of the same unset variable", "log.level = \""+strings.Repeat("${UNSET}", n/10)+"\"", "UNSET is not set")
-	f("a terminal's command", "\"\\u001b]0;x\\u0007\" = 1", `"\x1b]0;x\a": there is no such key`)
+	f("a terminal's command", "\"\\u001b]0;x\\u0007\" = 1", `"?]0;x?": there is no such key`)
 	f("a variable with NUL", `admin.key = "${NUL}"`, "admin.key: what its ${…} stands for holds a line break")
 	f("a file with NUL in its name", "admin.key = \"${file:a\\u0000b}\"", "admin.key: ")
 }

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"wxproxy/wechat"
 )
 
 // proxy checks the callers' listener and the way to WeChat. Where callers have no keys, who reaches that listener can
@@ -60,7 +62,7 @@ func (c *checker) proxy() {
 func (c *checker) defaultAppID(key, appid string) {
 	switch {
 	case appid == "":
-	case !IsAppID(appid):
+	case !wechat.IsAppID(appid):
 		c.fault(key, "%s", badAppID)
 	case c.cfg.Component.AppID == "" && !c.faulty("component.appid") && !c.knowsApp(appid):
 		c.fault(key, "is no account of this configuration; add an [[app]] block for it, or fill in [component]")

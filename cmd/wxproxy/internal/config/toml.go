@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
-
-	"wxproxy/cmd/wxproxy/internal/suggest"
 )
 
 // readTOML reads the text into a tree of maps, lists and values. Its error is "LINE:COLUMN: sentence".
@@ -30,7 +28,7 @@ func readTOML(text []byte) (map[string]any, error) {
 	problem, _, _ = strings.Cut(problem, ": strconv.")
 	// Keys may hold anything when they stand in quotes.
 	if key := at.Key(); len(key) > 0 {
-		problem = strings.Replace(problem, key[len(key)-1], suggest.Quoted(key[len(key)-1]), 1)
+		problem = strings.Replace(problem, key[len(key)-1], quoted(key[len(key)-1]), 1)
 	}
 	return nil, fmt.Errorf("%d:%d: %s; strings need quotes, and each key and each [table] may stand only once", line, column, problem)
 }

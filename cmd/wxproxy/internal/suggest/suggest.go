@@ -1,28 +1,8 @@
 package suggest
 
 import (
-	"strconv"
 	"strings"
-	"unicode/utf8"
 )
-
-// QuoteLimit bounds what is quoted of anything that somebody wrote, in bytes.
-const QuoteLimit = 100
-
-// Quoted shows what somebody wrote: on one line, without control characters, not too long.
-func Quoted(s string) string { return strconv.Quote(Clipped(s)) }
-
-// Clipped cuts s where it gets too long to be read.
-func Clipped(s string) string {
-	if len(s) <= QuoteLimit {
-		return s
-	}
-	end := QuoteLimit
-	for end > 0 && !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end] + "…"
-}
 
 // Nearest finds the name that somebody meant who wrote s, "" where none is near.
 func Nearest(s string, names []string) string {

@@ -3,7 +3,6 @@ package suggest
 import (
 	"strings"
 	"testing"
-	"unicode/utf8"
 )
 
 func TestNearest(t *testing.T) {
@@ -43,22 +42,4 @@ func TestDistance(t *testing.T) {
 	f("abc", "abc", 0)
 	f("kitten", "sitting", 3)
 	f("flaw", "lawn", 2)
-}
-
-func TestQuoted(t *testing.T) {
-	f := func(in, want string) {
-		t.Helper()
-		if got := Quoted(in); got != want {
-			t.Errorf("%q: %s", in, got)
-		}
-	}
-	f("a b", `"a b"`)
-	f("a\n\x1b[31m\x00", `"a\n\x1b[31m\x00"`)
-	f(strings.Repeat("x", 100), `"`+strings.Repeat("x", 100)+`"`)
-	f(strings.Repeat("x", 101), `"`+strings.Repeat("x", 100)+`…"`)
-	if cut := Clipped(strings.Repeat("微", 40)); !utf8.ValidString(cut) || len(cut) > 105 {
-		t.Errorf("%q", cut)
-	}
-	// No beginning of a character anywhere: nothing can be shown.
-	f(strings.Repeat("\x80", 101), `"…"`)
 }
