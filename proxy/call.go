@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"wxproxy/proxy/admission"
+	"wxproxy/proxy/transport"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -53,11 +54,11 @@ var calls = sync.Pool{New: func() any { return new(call) }}
 // The life of a call, from above to below.
 func (p *Proxy) handle(cx *fasthttp.RequestCtx) {
 	c := calls.Get().(*call)
-	var held int64
-	defer p.bodies.release(&held)
-	body, err := p.readBody(cx, c.body[:0], &held)
+	memory := p.bodies.Reserve()
+	defer memory.Release()
+	body, err := p.readBody(cx, c.body[:0], &memory)
 	if err != nil {
-		c.body = kept(body)
+		c.body = transport.Recycle(body)
 		calls.Put(c)
 		p.refuse(cx, err)
 		return
@@ -216,11 +217,12 @@ func (c *call) send(token tokens.Token) *problem {
 	}
 	c.out = c.appendHead(c.out[:0], token, len(c.body))
 	body := c.body
-	if len(c.out)+len(body) <= onePiece {
+	if len(c.out)+len(body) <= transport.MaxCoalesced {
 		c.out, body = append(c.out, body...), nil
 	}
 	began := c.now
-	err := c.s.upstream.exchange(c.out, body, req.Header.IsHead(), c.cx.Conn(), resp, c.s.timeout, began, c.deadline)
+	err := c.s.upstream.Exchange(&transport.Request{Head: c.out, Body: body, IsHead: req.Header.IsHead(), Client: c.cx.Conn(),
+		Timeout: c.s.timeout, Now: began, Deadline: c.deadline}, resp)
 	c.now = time.Now()
 	c.upstream += c.now.Sub(began)
 	if err != nil {

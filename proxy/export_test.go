@@ -14,10 +14,13 @@ func (p *Proxy) SetRoom(underWay, callers int) {
 }
 
 // SetRoomForBodies is for tests of what happens when there is none. Before Serve.
-func (p *Proxy) SetRoomForBodies(n int) { p.leastBodies = n }
+func (p *Proxy) SetRoomForBodies(n int) {
+	p.leastBodies = n
+	p.bodies.SetLimit(max(n, mostBodies*p.settings.Load().maxBody))
+}
 
 // Held is what large bodies take.
-func (p *Proxy) Held() int64 { return p.bodies.total.Load() }
+func (p *Proxy) Held() int64 { return p.bodies.Used() }
 
 // Share tells accounts apart that have a share of the places each; a few of many have one together.
 func (p *Proxy) Share(appid string) any {

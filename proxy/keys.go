@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
-	"net"
 	"net/http"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
+	"wxproxy/proxy/transport"
 	"wxproxy/wechat"
 )
 
@@ -141,7 +141,7 @@ func (c *call) shownKey() (*identity, *problem) {
 	if c.cx == nil { // only the header is there
 		return who, nil
 	}
-	if name := certificateName(c.cx.Conn()); name != "" {
+	if name := transport.ConnOf(c.cx.Conn()).CertificateName(); name != "" {
 		if id := r.byName[name]; id != nil {
 			if seen && id != who {
 				return nil, errTwoKeys
@@ -181,25 +181,4 @@ func keyOf(value, buf []byte) (key, _ []byte) {
 		}
 	}
 	return nil, buf
-}
-
-// certificateName is the common name of the certificate that the client of conn has shown and that was verified;
-// "" without one. It is read once: it does not change during the life of a connection.
-func certificateName(conn net.Conn) string {
-	t, ok := conn.(*securedConn)
-	if !ok {
-		return ""
-	}
-	l := underneath(conn)
-	switch {
-	case l == nil:
-		return ""
-	case l.asked:
-		return l.certificate
-	}
-	if state := t.ConnectionState(); len(state.VerifiedChains) > 0 {
-		l.certificate = state.PeerCertificates[0].Subject.CommonName
-	}
-	l.asked = true
-	return l.certificate
 }

@@ -12,7 +12,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -21,6 +20,7 @@ import (
 
 	"wxproxy/proxy/admission"
 	"wxproxy/proxy/standin"
+	"wxproxy/proxy/transport"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -98,7 +98,7 @@ type settings struct {
 	signer       *standin.Signer
 	exchange     func(context.Context, wechat.Secret) (tokens.Authorization, error)
 	doubt        func(appid string, errcode int)
-	upstream     *upstream
+	upstream     *transport.Upstream
 	timeout      time.Duration
 	maxBody      int
 }
@@ -132,13 +132,12 @@ type Proxy struct {
 	refusalAt    atomic.Int64 // see quietRefusal
 	most         int64        // connections of callers
 	patience     time.Duration
-	bodies       holdings
-	ahead        holdings // of answers that slow callers have not taken yet
+	bodies       transport.Budget // of requests
+	ahead        transport.Budget // of answers that slow callers have not taken yet
 	leastBodies  int
 
-	listener atomic.Pointer[callers] // nil: not yet
-	open     atomic.Int64            // connections of callers
-	leaving  atomic.Bool             // each answer is the last one of its connection
+	listener atomic.Pointer[transport.Listener] // nil: not yet
+	leaving  atomic.Bool                        // each answer is the last one of its connection
 }
 
 // What the server allows its callers.
@@ -153,8 +152,9 @@ const (
 
 // New builds a proxy; Serve starts it.
 func New(c Config) (*Proxy, error) {
-	underWay, most := places()
+	underWay, most := transport.FileDescriptorLimits()
 	p := &Proxy{tokens: c.Tokens, observe: c.Observer, watch: c.Watch, log: c.Log, limiter: admission.NewLimiter(underWay), most: int64(most), leastBodies: leastBodies}
+	p.ahead.SetLimit(transport.ReadAheadLimit)
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -173,7 +173,7 @@ func New(c Config) (*Proxy, error) {
 		ExpectHandler: p.expect,
 		Logger:        quiet{p.log},
 
-		// callerConn has the timeouts.
+		// CallerConn has the timeouts.
 		ReadBufferSize:     headerLimit,
 		MaxRequestBodySize: math.MaxInt, // readBody has the limits
 		Concurrency:        1 << 20,
@@ -198,7 +198,7 @@ func New(c Config) (*Proxy, error) {
 // Watch and Log are stays as New had it, and so does the key of stand-ins where c has none. It must not be called twice
 // at the same time.
 func (p *Proxy) Reconfigure(c Config) error {
-	up, err := newUpstream(c.Upstream, c.Roots, &p.ahead)
+	up, err := transport.NewUpstream(transport.UpstreamConfig{URL: c.Upstream, Roots: c.Roots, ReadAhead: &p.ahead})
 	if err != nil {
 		return err
 	}
@@ -227,25 +227,24 @@ func (p *Proxy) Reconfigure(c Config) error {
 	} else if s.signer, err = standin.NewSigner(c.StandInKey); err != nil {
 		return err
 	}
+	p.bodies.SetLimit(max(p.leastBodies, mostBodies*s.maxBody))
 	if p.settings.Store(s); old != nil {
-		old.upstream.close()
+		old.upstream.Close()
 	}
 	return nil
 }
 
 // Serve answers calls on ln until Shutdown. With conf the listener speaks TLS.
 func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
-	l := &callers{Listener: ln, open: &p.open, most: p.most, patience: p.patience, secure: conf != nil, close: sync.OnceValue(ln.Close)}
+	l := transport.NewListener(ln, transport.ListenerConfig{MaxConns: int(p.most), IdleTimeout: p.patience, TLS: conf, TooManyConns: []byte(tooManyConns)})
 	p.listener.Store(l)
-	ln = l
 	if conf != nil {
 		p.certificates.Store(conf.ClientCAs != nil)
-		ln = securedCallers{ln, conf}
 	}
 	stop := make(chan struct{})
 	defer close(stop)
 	go p.limiter.Run(stop, p.log)
-	return p.server.Serve(ln)
+	return p.server.Serve(l)
 }
 
 // farewell is how long callers have to hear, with the answer to one more call, that their connection ends.
@@ -256,14 +255,15 @@ const farewell = time.Second
 // so, and those that rest are closed a second later.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.leaving.Store(true)
-	if l := p.listener.Load(); l != nil {
+	l := p.listener.Load()
+	if l != nil {
 		l.Close() // its error comes again below
 	}
-	for end := time.Now().Add(farewell); p.open.Load() > 0 && time.Now().Before(end) && ctx.Err() == nil; {
+	for end := time.Now().Add(farewell); l != nil && l.Open() > 0 && time.Now().Before(end) && ctx.Err() == nil; {
 		time.Sleep(5 * time.Millisecond)
 	}
 	err := p.server.ShutdownWithContext(ctx)
-	p.settings.Load().upstream.close()
+	p.settings.Load().upstream.Close()
 	if errors.Is(err, context.DeadlineExceeded) {
 		return errors.New("calls were still under way when the time for stopping was over")
 	}
@@ -279,6 +279,27 @@ func (p *Proxy) bodyLimit(h *fasthttp.RequestHeader) int {
 	}
 	return s.maxBody
 }
+
+const (
+	// leastBodies is what the large bodies of all calls may take together, in bytes, and mostBodies how many of the largest that
+	// the configuration allows: a caller with a key could have all memory otherwise.
+	leastBodies = 512 << 20
+	mostBodies  = 2
+)
+
+// readBody reads the body of a request into buf, which it extends. The errors are for refuse. Who sends the request matters for
+// large bodies only.
+func (p *Proxy) readBody(cx *fasthttp.RequestCtx, buf []byte, memory *transport.Reservation) ([]byte, error) {
+	limit := p.settings.Load().maxBody
+	if n := cx.Request.Header.ContentLength(); n > longestForm || n < 0 && cx.Request.IsBodyStream() {
+		limit = p.bodyLimit(&cx.Request.Header)
+	}
+	return transport.ReadBody(cx, buf, limit, memory)
+}
+
+// tooManyConns is what one connection too many hears, before it has said anything.
+const tooManyConns = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nX-Wxproxy-Token: none\r\nConnection: close\r\nContent-Length: 134\r\n\r\n" +
+	`{"errcode":-503,"errmsg":"wxproxy: as many connections are open as there may be","hint":"use connections again; start more replicas"}` + "\n"
 
 // expect answers Expect: 100-continue: a body that will not be taken need not be sent at all.
 func (p *Proxy) expect(ctx *fasthttp.RequestCtx) int {
@@ -304,7 +325,7 @@ func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 	var timeout net.Error
 	pr := errNotHTTP
 	switch {
-	case errors.Is(err, errBodies):
+	case errors.Is(err, transport.ErrBodyBudget):
 		pr = errBodies
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		pr = errTooLarge
@@ -316,14 +337,14 @@ func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		pr = &problem{status: http.StatusRequestTimeout, msg: "the request did not come in time", hint: "send it faster"}
 	}
-	underneath(ctx.Conn()).putOff(time.Now())
+	transport.ConnOf(ctx.Conn()).ExtendDeadline(time.Now())
 	pr.write(&ctx.Response)
 	ctx.Response.Header.Set("X-Wxproxy-Token", "none")
 	ctx.Response.Header.SetBytesV("X-Request-Id", appendRequestID(nil, nil))
 	ctx.SetConnectionClose()
 	p.observe.CallStarted()
 	p.observe.CallDone(p.settings.Load().roster.label(nil), "none", pr.status, 0, 0)
-	linger(ctx.Conn())
+	transport.ConnOf(ctx.Conn()).LingerOnClose()
 }
 
 // text looks at b as a string, for the time of a look-up: whoever keeps it must clone it.

@@ -14,6 +14,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"wxproxy/proxy/admission"
+	"wxproxy/proxy/transport"
 	"wxproxy/tokens"
 )
 
@@ -57,6 +58,8 @@ var (
 		hint: "WeChat answers slowly, or more is asked than one wxproxy can do: try again, start more replicas, raise the limit of open files"}
 	errNoShare = &problem{status: http.StatusServiceUnavailable, msg: "too many calls of this account are under way", retryAfter: time.Second,
 		hint: "WeChat answers them slowly, and others need room, too: try again"}
+	errBodies = &problem{status: http.StatusServiceUnavailable, msg: "the bodies of other calls take all the memory that there is for them", retryAfter: time.Second,
+		hint: "large uploads take turns: try again, send fewer at the same time, start more replicas"}
 	errDefect = &problem{status: http.StatusInternalServerError, msg: "a defect of wxproxy's own", hint: "please report it with what the log says about this request id"}
 )
 
@@ -81,11 +84,11 @@ func problemOf(err error, appid string, now time.Time) *problem {
 		return problemf(http.StatusNotFound, "check the appid; an account is known from its authorization on", "account %s has not authorized this component", appid)
 	case errors.Is(err, tokens.ErrClosed):
 		return &problem{status: http.StatusServiceUnavailable, msg: "wxproxy is stopping", hint: "ask another replica", retryAfter: time.Second}
-	case errors.Is(err, errTimeout):
+	case errors.Is(err, transport.ErrTimeout):
 		return problemf(http.StatusGatewayTimeout, "the call may have been carried out; [proxy] timeout sets how long is waited", "WeChat took too long")
-	case errors.Is(err, errUnreachable):
+	case errors.Is(err, transport.ErrUnreachable):
 		return problemf(http.StatusBadGateway, "the call was not sent; it may be repeated", "WeChat could not be reached: %s", err)
-	case errors.Is(err, errBroken):
+	case errors.Is(err, transport.ErrBroken):
 		return problemf(http.StatusBadGateway, "the call may have been carried out", "WeChat broke off: %s", err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return &problem{status: http.StatusServiceUnavailable, msg: "no token came in time for " + appid, hint: "try again", retryAfter: time.Second}

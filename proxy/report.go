@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"runtime/debug"
 	"time"
+
 	"wxproxy/proxy/admission"
+	"wxproxy/proxy/transport"
 )
 
 // Headers of the proxy's own, as fasthttp spells them.
@@ -32,22 +34,22 @@ func (c *call) end() {
 	if c.p.leaving.Load() {
 		resp.Header.SetConnectionClose()
 	}
-	conn := underneath(c.cx.Conn())
-	conn.putOff(c.now)
-	if stream, ok := resp.BodyStream().(*answerBody); ok && c.problem == nil {
+	conn := transport.ConnOf(c.cx.Conn())
+	conn.ExtendDeadline(c.now)
+	if stream, ok := resp.BodyStream().(*transport.Stream); ok && c.problem == nil {
 		done := *c // the original is used again
 		done.detach()
-		stream.freed = c.leaver()
-		stream.ended = func() {
+		stream.OnUpstreamDone = c.leaver()
+		stream.OnDone = func() {
 			done.now = time.Now()
-			conn.putOff(done.now)
+			conn.ExtendDeadline(done.now)
 			done.report()
 		}
 	} else {
 		c.leave()
 		c.report()
 	}
-	c.body = kept(c.body)
+	c.body = transport.Recycle(c.body)
 	c.cx, c.target, c.caller, c.shown, c.who, c.plan, c.problem = nil, target{}, caller{}, shown{}, nil, plan{}, nil
 	calls.Put(c)
 }

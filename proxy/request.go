@@ -20,7 +20,7 @@ func (c *call) appendHead(b []byte, token tokens.Token, body int) []byte {
 	}
 	b = c.appendQuery(b, token)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
-	b = append(b, c.s.upstream.host...)
+	b = append(b, c.s.upstream.Host()...)
 	b = append(b, "\r\n"...)
 	b = append(b, c.headers...)
 	// WeChat answers 412 to requests without a length, chunked ones above all.

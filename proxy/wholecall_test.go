@@ -10,12 +10,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"io"
 	"net"
 	"testing"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"wxproxy/proxy/transport"
 )
 
 func serveFast(b testing.TB, h fasthttp.RequestHandler) string {
@@ -114,8 +115,6 @@ func TestWholeCallAlloc(t *testing.T) {
 	}
 }
 
-var _ io.ReadCloser = (*answerBody)(nil)
-
 // canned is a connection to WeChat without a kernel in between: what is written is answered at once.
 type canned struct {
 	net.Conn
@@ -143,7 +142,7 @@ func (c *canned) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 func kernelless(b testing.TB) (bare, ours func()) {
 	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: nginx\r\nConnection: keep-alive\r\nContent-Type: application/json; encoding=utf-8\r\nDate: Mon, 23 Nov 2026 10:00:00 GMT\r\nContent-Length: %d\r\n\r\n%s", len(benchReply), benchReply)
 	dial := func(string, time.Duration) (net.Conn, error) {
-		return &upstreamConn{Conn: &canned{answer: answer}, wire: new(wire)}, nil
+		return &canned{answer: answer}, nil
 	}
 	body := `{"touser":"OPENID","msgtype":"text","text":{"content":"hello world"}}`
 	request := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: proxy\r\nUser-Agent: bench\r\nAccept: */*\r\nX-Wxproxy-Key: bench-key\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", benchURI, len(body), body)
@@ -179,7 +178,10 @@ func kernelless(b testing.TB) (bare, ours func()) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	p.settings.Load().upstream.pool.DialTimeout = dial
+	s := p.settings.Load()
+	if s.upstream, err = transport.NewUpstream(transport.UpstreamConfig{URL: "http://wechat", ReadAhead: &p.ahead, Dial: dial}); err != nil {
+		b.Fatal(err)
+	}
 	return bare, call(p.handle)
 }
 

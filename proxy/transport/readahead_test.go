@@ -1,4 +1,4 @@
-package proxy
+package transport
 
 import (
 	"bytes"
@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-func filled(t *testing.T, src io.Reader, all *holdings) (a *ahead, over chan error) {
+func filled(t *testing.T, src io.Reader, all *Budget) (a *readAhead, over chan error) {
 	t.Helper()
 	over = make(chan error, 1)
-	a = newAhead(src.Read, all, func() {}, func(err error) { over <- err })
+	a = newReadAhead(src.Read, all, func() {}, func(err error) { over <- err })
 	t.Cleanup(func() { a.stop(func() {}) })
 	return a, over
 }
 
 // settles waits until nothing more is read, and gives what is held.
-func settles(a *ahead) (chunks int) {
+func settles(a *readAhead) (chunks int) {
 	for last, same := -1, 0; same < 20; time.Sleep(time.Millisecond) {
 		a.mu.Lock()
 		chunks = len(a.chunks)
@@ -36,7 +36,7 @@ func settles(a *ahead) (chunks int) {
 func TestAheadWhole(t *testing.T) {
 	broken := errors.New("broken")
 	r := rand.New(rand.NewPCG(1, 2))
-	for _, size := range []int{0, 1, aheadChunk - 1, aheadChunk, aheadChunk + 1, 3<<20 + 7} {
+	for _, size := range []int{0, 1, readAheadChunk - 1, readAheadChunk, readAheadChunk + 1, 3<<20 + 7} {
 		want := make([]byte, size)
 		for i := range want {
 			want[i] = byte(r.Uint32())
@@ -47,8 +47,8 @@ func TestAheadWhole(t *testing.T) {
 			"with EOF":  func() io.Reader { return iotest.DataErrReader(bytes.NewReader(want)) },
 			"broken":    func() io.Reader { return io.MultiReader(bytes.NewReader(want), iotest.ErrReader(broken)) },
 		} {
-			var all holdings
-			a, over := filled(t, src(), &all)
+			all := newBudget()
+			a, over := filled(t, src(), all)
 			got, err := io.ReadAll(iotest.HalfReader(a))
 			if !bytes.Equal(got, want) || (err != nil) != (name == "broken") || err != nil && err != broken {
 				t.Fatalf("%d bytes, %s: %d bytes and %v", size, name, len(got), err)
@@ -56,7 +56,7 @@ func TestAheadWhole(t *testing.T) {
 			if err := <-over; err != io.EOF && err != broken {
 				t.Errorf("%v", err)
 			}
-			if n := all.total.Load(); n != 0 {
+			if n := all.Used(); n != 0 {
 				t.Errorf("%d bytes, %s: %d bytes are held", size, name, n)
 			}
 		}
@@ -65,35 +65,35 @@ func TestAheadWhole(t *testing.T) {
 
 // What nobody takes is bounded, and what is taken makes room.
 func TestAheadBounds(t *testing.T) {
-	var all holdings
+	all := newBudget()
 	var read atomic.Int64
 	endless := readerFunc(func(p []byte) (int, error) { read.Add(int64(len(p))); return len(p), nil })
-	a, over := filled(t, endless, &all)
-	if n := settles(a) * aheadChunk; n != mostAhead || all.total.Load() != mostAhead {
-		t.Errorf("%d bytes are read ahead, and %d count", n, all.total.Load())
+	a, over := filled(t, endless, all)
+	if n := settles(a) * readAheadChunk; n != maxReadAhead || all.Used() != maxReadAhead {
+		t.Errorf("%d bytes are read ahead, and %d count", n, all.Used())
 	}
 	if _, err := io.CopyN(io.Discard, a, 1<<20); err != nil {
 		t.Fatal(err)
 	}
-	if n := settles(a) * aheadChunk; n != mostAhead || read.Load() != mostAhead+1<<20 {
+	if n := settles(a) * readAheadChunk; n != maxReadAhead || read.Load() != maxReadAhead+1<<20 {
 		t.Errorf("%d bytes are read ahead, of %d", n, read.Load())
 	}
 	// Others find less room, down to none, and flow all the same.
-	all.total.Store(mostAheadOfAll - 2*aheadChunk)
-	b, overB := filled(t, endless, &all)
+	all.used.Store(ReadAheadLimit - 2*readAheadChunk)
+	b, overB := filled(t, endless, all)
 	if n := settles(b); n != 2 {
 		t.Errorf("%d chunks are read ahead with room for 2", n)
 	}
-	c, overC := filled(t, endless, &all)
+	c, overC := filled(t, endless, all)
 	if n := settles(c); n != 1 {
 		t.Errorf("%d chunks are read ahead without room", n)
 	}
-	for _, r := range []*ahead{b, c} {
+	for _, r := range []*readAhead{b, c} {
 		if n, err := io.CopyN(io.Discard, r, 10<<20); err != nil {
 			t.Fatal(n, err)
 		}
 	}
-	for _, r := range []*ahead{b, c, a} {
+	for _, r := range []*readAhead{b, c, a} {
 		r.stop(func() {})
 		r.stop(func() {})
 		if n, err := r.Read(make([]byte, 1)); n != 0 || err == nil {
@@ -105,16 +105,16 @@ func TestAheadBounds(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := all.total.Load(); n != mostAheadOfAll-2*aheadChunk-mostAhead {
-		t.Errorf("%d bytes are still held", n-(mostAheadOfAll-2*aheadChunk-mostAhead))
+	if n := all.Used(); n != ReadAheadLimit-2*readAheadChunk-maxReadAhead {
+		t.Errorf("%d bytes are still held", n-(ReadAheadLimit-2*readAheadChunk-maxReadAhead))
 	}
 }
 
 // A read that is under way when nobody wants it any more is interrupted.
 func TestAheadInterrupted(t *testing.T) {
 	r, w := io.Pipe()
-	var all holdings
-	a, over := filled(t, r, &all)
+	all := newBudget()
+	a, over := filled(t, r, all)
 	w.Write([]byte("something"))
 	settles(a)
 	a.stop(func() { r.Close() })
@@ -126,3 +126,9 @@ func TestAheadInterrupted(t *testing.T) {
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+func newBudget() *Budget {
+	b := new(Budget)
+	b.SetLimit(ReadAheadLimit)
+	return b
+}

@@ -1,4 +1,4 @@
-package proxy
+package transport
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 )
 
 // wires gives the two ends of a TCP connection, ours as a wire.
-func wires(t testing.TB) (*wire, *net.TCPConn) {
+func wires(t testing.TB) (*socket, *net.TCPConn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -35,14 +35,14 @@ func wires(t testing.TB) (*wire, *net.TCPConn) {
 	for _, c := range []net.Conn{ours, theirs} {
 		c.SetDeadline(time.Now().Add(20 * time.Second))
 	}
-	return newWire(ours.(*net.TCPConn)), theirs.(*net.TCPConn)
+	return newSocket(ours.(*net.TCPConn)), theirs.(*net.TCPConn)
 }
 
-func TestWireHeldRequest(t *testing.T) {
+func TestSocketHeldRequest(t *testing.T) {
 	w, peer := wires(t)
 	answer := make([]byte, 16)
 	for _, request := range []string{"one", strings.Repeat("two", 2000), "three"} {
-		w.hold = true
+		w.deferWrite = true
 		if n, err := io.WriteString(w, request); n != len(request) || err != nil {
 			t.Fatal(n, err)
 		}
@@ -64,12 +64,12 @@ func TestWireHeldRequest(t *testing.T) {
 }
 
 // An answer that is there before the wait for it begins ends the wait: nothing is sent after it that could.
-func TestWireAnswerAtOnce(t *testing.T) {
+func TestSocketAnswerAtOnce(t *testing.T) {
 	w, peer := wires(t)
 	go io.Copy(peer, peer)
 	answer := make([]byte, 16)
 	for range 20_000 {
-		w.hold = true
+		w.deferWrite = true
 		w.Write([]byte("ping"))
 		if n, err := w.Read(answer); n != 4 || err != nil {
 			t.Fatal(n, err)
@@ -78,7 +78,7 @@ func TestWireAnswerAtOnce(t *testing.T) {
 }
 
 // stuffed is a wire on which there is no room for another byte until the other side reads: so many bytes are on their way.
-func stuffed(t *testing.T) (w *wire, peer *net.TCPConn, onTheWay int) {
+func stuffed(t *testing.T) (w *socket, peer *net.TCPConn, onTheWay int) {
 	w, peer = wires(t)
 	filler := bytes.Repeat([]byte("f"), 64<<10)
 	w.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
@@ -96,8 +96,8 @@ func stuffed(t *testing.T) (w *wire, peer *net.TCPConn, onTheWay int) {
 }
 
 // What is held and finds no room waits for it, and what is too much to hold goes out before it is asked for.
-func TestWireNoRoom(t *testing.T) {
-	for _, sizes := range [][]int{{4}, {mostHeld}, {mostHeld, 1}, {2*mostHeld + 1}, {3, 2*mostHeld + 1}, {mostHeld, 2 << 20, 5}} {
+func TestSocketNoRoom(t *testing.T) {
+	for _, sizes := range [][]int{{4}, {maxPending}, {maxPending, 1}, {2*maxPending + 1}, {3, 2*maxPending + 1}, {maxPending, 2 << 20, 5}} {
 		w, peer, onTheWay := stuffed(t)
 		var sent []byte
 		for i, n := range sizes {
@@ -110,7 +110,7 @@ func TestWireNoRoom(t *testing.T) {
 			}
 			peer.Close()
 		}()
-		w.hold = true
+		w.deferWrite = true
 		rest := sent
 		for _, n := range sizes {
 			if m, err := w.Write(rest[:n]); m != n || err != nil {
@@ -125,11 +125,11 @@ func TestWireNoRoom(t *testing.T) {
 	}
 }
 
-func TestWireErrors(t *testing.T) {
+func TestSocketErrors(t *testing.T) {
 	b := make([]byte, 1)
 	for _, held := range []bool{false, true} {
-		prepare := func(w *wire) {
-			if w.hold = held; held {
+		prepare := func(w *socket) {
+			if w.deferWrite = held; held {
 				w.Write([]byte("request"))
 			}
 		}
@@ -177,9 +177,9 @@ func TestWireErrors(t *testing.T) {
 	}
 }
 
-// BenchmarkWire is a request and an answer, by net and by the wire, which holds the request or does not. Read it with
+// BenchmarkSocket is a request and an answer, by net and by the wire, which holds the request or does not. Read it with
 // GOMAXPROCS=1, as a proxy with much to do has it: there is always a goroutine that can run meanwhile.
-func BenchmarkWire(b *testing.B) {
+func BenchmarkSocket(b *testing.B) {
 	request, answer := bytes.Repeat([]byte("q"), 400), bytes.Repeat([]byte("a"), 300)
 	for _, how := range []string{"net", "wire", "wire, held"} {
 		b.Run(how, func(b *testing.B) {
@@ -205,7 +205,7 @@ func BenchmarkWire(b *testing.B) {
 					}
 					in := make([]byte, len(answer))
 					for range each {
-						w.hold = how == "wire, held"
+						w.deferWrite = how == "wire, held"
 						conn.Write(request)
 						if _, err := io.ReadFull(conn, in); err != nil {
 							b.Error(err)

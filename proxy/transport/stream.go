@@ -1,9 +1,8 @@
-package proxy
+package transport
 
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"io"
 	"net"
@@ -12,17 +11,15 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
-
-	"wxproxy/wechat"
 )
 
-// answerBody reads the body of one answer of WeChat's, and is the stream of what is too large to be held.
-type answerBody struct {
+// Stream reads the body of one answer of WeChat's, and is the stream of what is too large to be held.
+type Stream struct {
 	conn    *upstreamConn
 	client  net.Conn // to the caller
 	br      *bufio.Reader
 	timeout time.Duration
-	room    *holdings // for what is read ahead
+	room    *Budget // for what is read ahead
 
 	src    io.Reader // the rest of the body
 	prefix []byte    // what was read to look for an errcode, sent first
@@ -31,26 +28,30 @@ type answerBody struct {
 
 	slow  *time.Timer // until it is read ahead; nil: the reading of src has not begun
 	mu    sync.Mutex  // of what follows, and of src as long as it is not read ahead
-	ahead *ahead      // reads src; nil: the client is not slow yet
+	ahead *readAhead  // reads src; nil: the client is not slow yet
 	over  bool        // src is not to be read any more
 
-	done  func(reusable bool) // gives the connection back
-	freed func()              // when that has happened, which may be long before the caller has everything; nil: nobody asks
-	ended func()              // when the stream is over; likewise
-	once  sync.Once           // for done
+	done func(reusable bool) // gives the connection back
+	once sync.Once           // for done
+
+	// OnUpstreamDone is called when the connection is free, which may be long before the caller has everything, by
+	// any goroutine. nil: nobody asks.
+	OnUpstreamDone func()
+	// OnDone is called when the stream is over. nil: nobody asks.
+	OnDone func()
 }
 
-// stall is how many bytes have to flow within the timeout; then the deadlines are put off.
-const stall = 64 << 10
+// progressBytes is how many bytes have to flow within the timeout; then the deadlines are put off.
+const progressBytes = 64 << 10
 
 // slowAfter is how long a client may take for a large answer before it is read ahead of him.
 const slowAfter = 50 * time.Millisecond
 
-var peekBuffers = sync.Pool{New: func() any { b := make([]byte, 0, peekSize+1); return &b }}
+var inspectBuffers = sync.Pool{New: func() any { b := make([]byte, 0, InspectLimit+1); return &b }}
 
 // read takes in a body of n bytes (-1: chunked, -2: until the connection ends), or as much of it as is held, and
 // makes it resp's. After an error the connection is still the caller's to close.
-func (a *answerBody) read(resp *fasthttp.Response, n int) error {
+func (a *Stream) read(resp *fasthttp.Response, n int) error {
 	switch {
 	case n >= 0:
 		a.src, a.framed = &io.LimitedReader{R: a.br, N: int64(n)}, true
@@ -59,9 +60,9 @@ func (a *answerBody) read(resp *fasthttp.Response, n int) error {
 	default:
 		a.src = a.br
 	}
-	buf := peekBuffers.Get().(*[]byte)
-	defer peekBuffers.Put(buf)
-	b, err := readFull(a.src, (*buf)[:peekSize+1])
+	buf := inspectBuffers.Get().(*[]byte)
+	defer inspectBuffers.Put(buf)
+	b, err := readFull(a.src, (*buf)[:InspectLimit+1])
 	switch {
 	case errors.Is(err, io.EOF) && n < 0:
 		a.release(a.framed)
@@ -93,15 +94,15 @@ func readFull(r io.Reader, b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// head is the beginning of the body of resp, as far as it is at hand.
-func answerHead(resp *fasthttp.Response) []byte {
+// BodyPrefix is the beginning of the body of resp, as far as it is at hand.
+func BodyPrefix(resp *fasthttp.Response) []byte {
 	if !resp.IsBodyStream() {
 		if resp.SkipBody {
 			return nil
 		}
 		return resp.Body()
 	}
-	if a, ok := resp.BodyStream().(*answerBody); ok {
+	if a, ok := resp.BodyStream().(*Stream); ok {
 		return a.prefix
 	}
 	return nil
@@ -109,11 +110,11 @@ func answerHead(resp *fasthttp.Response) []byte {
 
 // Read gives the prefix first, then what comes from WeChat. As long as bytes flow, the deadlines
 // of both connections move on; a transfer that stalls for the length of the timeout ends.
-func (a *answerBody) Read(p []byte) (int, error) {
+func (a *Stream) Read(p []byte) (int, error) {
 	if len(a.prefix) > 0 {
 		n := copy(p, a.prefix)
 		a.prefix = a.prefix[n:]
-		a.flowed(n)
+		a.progress(n)
 		return n, nil
 	}
 	if a.slow == nil {
@@ -121,18 +122,18 @@ func (a *answerBody) Read(p []byte) (int, error) {
 		a.slow = time.AfterFunc(slowAfter, a.readAhead)
 	}
 	n, err := a.readOn(p)
-	a.flowed(n)
+	a.progress(n)
 	return n, err
 }
 
-func (a *answerBody) readOn(p []byte) (int, error) {
+func (a *Stream) readOn(p []byte) (int, error) {
 	a.mu.Lock()
 	if ahead := a.ahead; ahead != nil {
 		a.mu.Unlock()
 		return ahead.Read(p)
 	}
 	defer a.mu.Unlock()
-	a.putOff()
+	a.extendDeadline()
 	n, err := a.readRest(p)
 	if err != nil {
 		a.over = true
@@ -143,26 +144,26 @@ func (a *answerBody) readOn(p []byte) (int, error) {
 
 // readAhead makes the rest come faster than the client takes it. Clients that keep up are better off without: what is read and
 // written at once is still in the processor's cache, and costs half as much.
-func (a *answerBody) readAhead() {
+func (a *Stream) readAhead() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.over {
-		a.ahead = newAhead(a.readRest, a.room, a.putOff, func(err error) { a.release(err == io.EOF && a.framed) })
+		a.ahead = newReadAhead(a.readRest, a.room, a.extendDeadline, func(err error) { a.release(err == io.EOF && a.framed) })
 	}
 }
 
-// flowed puts the client's deadline off.
-func (a *answerBody) flowed(n int) {
-	if a.moved += n; a.moved >= stall {
+// progress puts the client's deadline off.
+func (a *Stream) progress(n int) {
+	if a.moved += n; a.moved >= progressBytes {
 		a.moved = 0
 		a.client.SetWriteDeadline(time.Now().Add(a.timeout))
 	}
 }
 
-// putOff puts WeChat's deadline off.
-func (a *answerBody) putOff() { a.conn.within(time.Now().Add(a.timeout), a.timeout) }
+// extendDeadline puts WeChat's deadline off.
+func (a *Stream) extendDeadline() { a.conn.within(time.Now().Add(a.timeout), a.timeout) }
 
-func (a *answerBody) readRest(p []byte) (int, error) {
+func (a *Stream) readRest(p []byte) (int, error) {
 	n, err := a.src.Read(p)
 	if err == io.EOF {
 		if l, ok := a.src.(*io.LimitedReader); ok && l.N > 0 {
@@ -173,7 +174,7 @@ func (a *answerBody) readRest(p []byte) (int, error) {
 }
 
 // Close ends the stream; a connection with an unread rest is not used again.
-func (a *answerBody) Close() error {
+func (a *Stream) Close() error {
 	if a.slow != nil {
 		a.slow.Stop()
 	}
@@ -187,18 +188,18 @@ func (a *answerBody) Close() error {
 		l, limited := a.src.(*io.LimitedReader)
 		a.release(limited && l.N == 0)
 	}
-	if ended := a.ended; ended != nil {
-		a.ended = nil
-		ended()
+	if onDone := a.OnDone; onDone != nil {
+		a.OnDone = nil
+		onDone()
 	}
 	return nil
 }
 
-func (a *answerBody) release(reusable bool) {
+func (a *Stream) release(reusable bool) {
 	a.once.Do(func() {
 		a.done(reusable)
-		if a.freed != nil {
-			a.freed()
+		if a.OnUpstreamDone != nil {
+			a.OnUpstreamDone()
 		}
 	})
 }
@@ -230,33 +231,4 @@ func (c *chunkedBody) Read(p []byte) (int, error) {
 		}
 	}
 	return n, errors.New("too many trailers")
-}
-
-var (
-	gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
-	gzipMagic   = []byte{0x1f, 0x8b}
-)
-
-// errcodeOf finds the top-level errcode of an answer, compressed or not, 0 where there is none; and says whether the
-// answer shows a credential of ours.
-func (c *call) errcodeOf(resp *fasthttp.Response) (code int, echo bool) {
-	b := answerHead(resp)
-	if bytes.HasPrefix(b, gzipMagic) {
-		buf := peekBuffers.Get().(*[]byte)
-		defer peekBuffers.Put(buf)
-		b = unzipHead((*buf)[:peekSize], b)
-	}
-	return wechat.FindErrCode(b), c.echoes(b)
-}
-
-// unzipHead undoes as much of the compression as there is room for in buf.
-func unzipHead(buf, b []byte) []byte {
-	z := gzipReaders.Get().(*gzip.Reader)
-	defer gzipReaders.Put(z)
-	if z.Reset(bytes.NewReader(b)) != nil {
-		return nil
-	}
-	// A prefix of an answer ends in the middle: what could be read is what counts.
-	plain, _ := readFull(z, buf)
-	return plain
 }

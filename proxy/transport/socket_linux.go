@@ -1,6 +1,6 @@
 //go:build linux && (amd64 || arm64)
 
-package proxy
+package transport
 
 import (
 	"io"
@@ -20,14 +20,14 @@ import (
 //     request that is held (hold) goes out as the wait for its answer begins, and nothing is read before there is something.
 //
 // BenchmarkWire tells what that gives. The waiting itself, deadlines and closing are net's ([syscall.RawConn]).
-type wire struct {
+type socket struct {
 	*net.TCPConn
-	raw           syscall.RawConn
-	recv, send    func(fd uintptr) bool // made once for a connection
-	in, out       transfer
-	hold          bool   // what is written now waits for the next Read
-	held          []byte // what was
-	sendHeldFirst bool
+	raw         syscall.RawConn
+	recv, send  func(fd uintptr) bool // made once for a connection
+	in, out     transfer
+	deferWrite  bool   // what is written now waits for the next Read
+	pending     []byte // what was
+	flushOnRead bool
 }
 
 // transfer is what one Read or Write works on.
@@ -37,25 +37,25 @@ type transfer struct {
 	errno syscall.Errno
 }
 
-func newWire(c *net.TCPConn) *wire {
-	w := &wire{TCPConn: c}
+func newSocket(c *net.TCPConn) *socket {
+	w := &socket{TCPConn: c}
 	w.raw, _ = c.SyscallConn() // fails for a nil connection only
 	w.recv, w.send = w.tryRecv, w.trySend
 	return w
 }
 
 // Read reads. What is held goes out before; if it cannot, that is the error.
-func (w *wire) Read(b []byte) (int, error) {
+func (w *socket) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
 	w.in = transfer{b: b}
-	w.hold, w.sendHeldFirst = false, len(w.held) > 0
+	w.deferWrite, w.flushOnRead = false, len(w.pending) > 0
 	err := w.raw.Read(w.recv)
-	if err == nil && len(w.held) > 0 { // there was no room for it, or an error that comes again
-		held := w.held
-		w.held = w.held[:0]
-		if _, err = w.Write(held); err == nil {
+	if err == nil && len(w.pending) > 0 { // there was no room for it, or an error that comes again
+		pending := w.pending
+		w.pending = w.pending[:0]
+		if _, err = w.Write(pending); err == nil {
 			err = w.raw.Read(w.recv)
 		}
 	}
@@ -72,33 +72,33 @@ func (w *wire) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// unsent reports whether what was held still is.
-func (w *wire) unsent() bool { return len(w.held) > 0 }
+// hasPending reports whether what was held still is.
+func (w *socket) hasPending() bool { return len(w.pending) > 0 }
 
 // tryRecv is one step of reading: it says whether that is all, or whether to wait until there is something to read.
-func (w *wire) tryRecv(fd uintptr) bool {
-	if w.sendHeldFirst {
+func (w *socket) tryRecv(fd uintptr) bool {
+	if w.flushOnRead {
 		// The runtime has begun to listen for something to read before it came here. So an answer that is there before
 		// the wait begins ends it at once, and none is missed. What came before the request was sent is no answer:
 		// the connection may be at its end, and then says so again when the request reaches the other side.
-		w.sendHeldFirst = false
-		n, errno := sendNow(fd, w.held)
-		w.held = w.held[:copy(w.held, w.held[n:])]
-		return errno != 0 || len(w.held) > 0
+		w.flushOnRead = false
+		n, errno := sendNow(fd, w.pending)
+		w.pending = w.pending[:copy(w.pending, w.pending[n:])]
+		return errno != 0 || len(w.pending) > 0
 	}
 	w.in.n, w.in.errno = recvNow(fd, w.in.b)
 	return w.in.errno != syscall.EAGAIN
 }
 
 // Write writes all of b, or holds it: then it is copied, and an error comes with the next Read.
-func (w *wire) Write(b []byte) (int, error) {
-	if w.hold && len(w.held)+len(b) <= mostHeld {
-		w.held = append(w.held, b...)
+func (w *socket) Write(b []byte) (int, error) {
+	if w.deferWrite && len(w.pending)+len(b) <= maxPending {
+		w.pending = append(w.pending, b...)
 		return len(b), nil
 	}
-	if held := w.held; len(held) > 0 { // more than can be held
-		w.hold, w.held = false, nil
-		if _, err := w.Write(held); err != nil {
+	if pending := w.pending; len(pending) > 0 { // more than can be held
+		w.deferWrite, w.pending = false, nil
+		if _, err := w.Write(pending); err != nil {
 			return 0, err
 		}
 	}
@@ -116,7 +116,7 @@ func (w *wire) Write(b []byte) (int, error) {
 }
 
 // trySend is one step of writing: it says whether that is all, or whether to wait until there is room for more.
-func (w *wire) trySend(fd uintptr) bool {
+func (w *socket) trySend(fd uintptr) bool {
 	n, errno := sendNow(fd, w.out.b[w.out.n:])
 	w.out.n += n
 	if errno == syscall.EAGAIN || errno == 0 && w.out.n < len(w.out.b) {
@@ -127,6 +127,6 @@ func (w *wire) trySend(fd uintptr) bool {
 }
 
 // failed makes the error that net would.
-func (w *wire) failed(what string, errno syscall.Errno) error {
+func (w *socket) failed(what string, errno syscall.Errno) error {
 	return &net.OpError{Op: what, Net: "tcp", Source: w.LocalAddr(), Addr: w.RemoteAddr(), Err: os.NewSyscallError(what, errno)}
 }

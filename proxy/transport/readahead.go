@@ -1,18 +1,17 @@
-package proxy
+package transport
 
 import (
 	"errors"
 	"sync"
 )
 
-// ahead reads a stream before anybody asks for it, so that what is behind it, a connection to WeChat, is free as soon as
+// readAhead reads a stream before anybody asks for it, so that what is behind it, a connection to WeChat, is free as soon as
 // WeChat has sent everything, however slowly the caller takes it. What is read and not yet taken is bounded, for each stream
 // and for all together; at the bound the stream flows as the caller takes it.
-type ahead struct {
+type readAhead struct {
 	read     func([]byte) (int, error) // the stream; the filling goroutine's
 	progress func()                    // called before each read, with mu held
-	all      *holdings
-	held     int64 // of all
+	memory   Reservation
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -23,42 +22,42 @@ type ahead struct {
 }
 
 const (
-	aheadChunk = 16 << 10 // as much as TLS gives at once
-	// mostAhead is what is read ahead of one stream, bytes: the largest media of WeChat's have 10 MiB; and mostAheadOfAll of all.
-	mostAhead      = 12 << 20
-	mostAheadOfAll = 128 << 20
+	readAheadChunk = 16 << 10 // as much as TLS gives at once
+	// maxReadAhead is what is read ahead of one stream, bytes: the largest media of WeChat's have 10 MiB; and ReadAheadLimit of all.
+	maxReadAhead   = 12 << 20
+	ReadAheadLimit = 128 << 20
 )
 
-var aheadChunks = sync.Pool{New: func() any { b := make([]byte, aheadChunk); return &b }}
+var readAheadChunks = sync.Pool{New: func() any { b := make([]byte, readAheadChunk); return &b }}
 
 var errStopped = errors.New("nobody reads on")
 
-// newAhead begins to read, in a goroutine of its own, and calls over when nothing is read any more: with the error that the
+// newReadAhead begins to read, in a goroutine of its own, and calls over when nothing is read any more: with the error that the
 // stream ended with, or errStopped.
-func newAhead(read func([]byte) (int, error), all *holdings, progress func(), over func(error)) *ahead {
-	a := &ahead{read: read, all: all, progress: progress}
+func newReadAhead(read func([]byte) (int, error), all *Budget, progress func(), over func(error)) *readAhead {
+	a := &readAhead{read: read, memory: all.Reserve(), progress: progress}
 	a.changed.L = &a.mu
 	go func() { over(a.fill()) }()
 	return a
 }
 
-func (a *ahead) fill() error {
+func (a *readAhead) fill() error {
 	for {
 		if !a.mayRead() {
 			return errStopped
 		}
-		b := aheadChunks.Get().(*[]byte)
+		b := readAheadChunks.Get().(*[]byte)
 		n, err := a.read(*b)
 		a.mu.Lock()
 		switch {
 		case a.stopped:
-			aheadChunks.Put(b)
+			readAheadChunks.Put(b)
 			a.mu.Unlock()
 			return errStopped
 		case n > 0:
 			a.chunks = append(a.chunks, (*b)[:n])
 		default:
-			aheadChunks.Put(b)
+			readAheadChunks.Put(b)
 		}
 		a.err = err
 		a.changed.Broadcast()
@@ -70,10 +69,10 @@ func (a *ahead) fill() error {
 }
 
 // mayRead waits until there is room for another chunk, which there always is when nothing is left to be taken.
-func (a *ahead) mayRead() bool {
+func (a *readAhead) mayRead() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for !a.stopped && len(a.chunks) > 0 && (len(a.chunks) >= mostAhead/aheadChunk || !a.all.grow(&a.held, a.size()+aheadChunk, mostAheadOfAll)) {
+	for !a.stopped && len(a.chunks) > 0 && (len(a.chunks) >= maxReadAhead/readAheadChunk || !a.memory.Resize(a.size()+readAheadChunk)) {
 		a.changed.Wait()
 	}
 	if a.stopped {
@@ -84,9 +83,9 @@ func (a *ahead) mayRead() bool {
 }
 
 // size is the memory of the chunks.
-func (a *ahead) size() int { return len(a.chunks) * aheadChunk }
+func (a *readAhead) size() int { return len(a.chunks) * readAheadChunk }
 
-func (a *ahead) Read(p []byte) (int, error) {
+func (a *readAhead) Read(p []byte) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for len(a.chunks) == 0 && a.err == nil && !a.stopped {
@@ -107,24 +106,24 @@ func (a *ahead) Read(p []byte) (int, error) {
 }
 
 // drop gives the first chunk back.
-func (a *ahead) drop() {
-	first := a.chunks[0][:aheadChunk]
-	aheadChunks.Put(&first)
+func (a *readAhead) drop() {
+	first := a.chunks[0][:readAheadChunk]
+	readAheadChunks.Put(&first)
 	a.chunks[0], a.chunks, a.taken = nil, a.chunks[1:], 0
-	if a.held > 0 {
-		a.all.grow(&a.held, a.size(), mostAheadOfAll)
+	if a.memory.size > 0 {
+		a.memory.Resize(a.size())
 	}
 	a.changed.Broadcast()
 }
 
 // stop ends it; what is not taken is gone. interrupt ends a read that is under way; no other begins afterwards.
-func (a *ahead) stop(interrupt func()) {
+func (a *readAhead) stop(interrupt func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for len(a.chunks) > 0 {
 		a.drop()
 	}
-	a.all.release(&a.held)
+	a.memory.Release()
 	if a.stopped = true; a.err == nil {
 		interrupt()
 	}
