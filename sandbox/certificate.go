@@ -12,26 +12,37 @@ import (
 	"math/big"
 	"net"
 	"time"
+
+	"wxproxy/sandbox/internal/random"
 )
 
-// NewCertificate makes a certificate for these host names and IP addresses (none: localhost, 127.0.0.1 and ::1),
-// and the authority that vouches for it, in PEM, for proxy.upstream_ca_file or a client's roots. Both are good for
-// a year, and new each time; the authority's key is thrown away, so that nothing else can ever be signed with it.
+// NewCertificate returns a TLS certificate for these host names and IP addresses
+// and, in PEM, the CA certificate that signed it, for proxy.upstream_ca_file or a
+// client's roots. Without arguments it is for localhost, 127.0.0.1 and ::1. Both
+// are new each time and valid for a year. The key of the CA is discarded, so that
+// it can never sign anything else.
 func NewCertificate(hosts ...string) (cert tls.Certificate, caPEM []byte, err error) {
+	cert, caPEM, err = newCertificate(hosts, time.Now())
+	if err != nil {
+		return tls.Certificate{}, nil, fmt.Errorf("sandbox: making a certificate: %w", err)
+	}
+	return cert, caPEM, nil
+}
+
+func newCertificate(hosts []string, now time.Time) (cert tls.Certificate, caPEM []byte, err error) {
 	if len(hosts) == 0 {
 		hosts = []string{"localhost", "127.0.0.1", "::1"}
 	}
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return tls.Certificate{}, nil, fmt.Errorf("sandbox: %w", err)
+		return cert, nil, err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return tls.Certificate{}, nil, fmt.Errorf("sandbox: %w", err)
+		return cert, nil, err
 	}
-	now := time.Now()
 	ca := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: "wxproxy sandbox authority " + randomHex(4)},
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: "wxproxy sandbox authority " + random.Hex(4)},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
 	}
@@ -49,22 +60,24 @@ func NewCertificate(hosts ...string) (cert tls.Certificate, caPEM []byte, err er
 	}
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
 	if err != nil {
-		return tls.Certificate{}, nil, fmt.Errorf("sandbox: %w", err)
+		return cert, nil, err
 	}
-	// Signed against the authority as parsed, or the leaf would not name its key.
+	// Sign with the CA certificate as parsed: only that has the key ID which the
+	// leaf has to name.
 	if ca, err = x509.ParseCertificate(caDER); err != nil {
-		return tls.Certificate{}, nil, fmt.Errorf("sandbox: %w", err)
+		return cert, nil, err
 	}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
 	if err != nil {
-		return tls.Certificate{}, nil, fmt.Errorf("sandbox: %w", err)
+		return cert, nil, err
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), nil
+	cert = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), nil
 }
 
+// serial returns a random serial number.
 func serial() *big.Int {
-	b := make([]byte, 16)
-	rand.Read(b)
-	b[0] &= 0x7f // positive
+	b := random.Bytes(16)
+	b[0] &= 0x7f // keeps it positive in DER
 	return new(big.Int).SetBytes(b)
 }

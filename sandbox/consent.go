@@ -3,160 +3,103 @@ package sandbox
 import (
 	"context"
 	"errors"
-	"time"
+
+	"wxproxy/sandbox/internal/push"
+	"wxproxy/sandbox/internal/random"
+	"wxproxy/sandbox/internal/state"
 )
 
-// authCode is what a merchant's consent yields, to be exchanged once for tokens.
-type authCode struct {
-	appid   string
-	consent int
-	expires time.Time
-	used    bool
-}
-
-// Authorize is the merchant who agrees: it makes an authorization code and pushes `authorized` to the callback. The
-// code is given back in any case; the error is that of the push. An unknown appid becomes an official account. Of
-// an account that had authorized already, all tokens are dead from now on, as at WeChat.
+// Authorize makes the merchant of that account consent: there is an authorization
+// code, and `authorized` is pushed to the callback. An unknown appid becomes an
+// official account. If the account had authorized before, all its tokens are dead
+// from now on, as at WeChat.
+//
+// The code is returned even if the push fails; then the error is that of the push.
+// Without a code, the error says why the account cannot consent.
 func (s *WeChat) Authorize(ctx context.Context, appid string) (code string, err error) {
 	return s.consent(ctx, appid, "authorized")
 }
 
-// UpdateAuthorized is the merchant who changes what they have agreed to: as [WeChat.Authorize], with
-// `updateauthorized`. The account must have authorized.
+// UpdateAuthorized makes the merchant change an earlier consent: it does what
+// [WeChat.Authorize] does but pushes `updateauthorized`. It fails if the account
+// has not authorized.
 func (s *WeChat) UpdateAuthorized(ctx context.Context, appid string) (code string, err error) {
-	s.mu.Lock()
-	a := s.accounts[appid]
-	ok := a != nil && a.authorized
-	s.mu.Unlock()
-	if !ok {
-		return "", errors.New("sandbox: the account has not authorized the component")
+	if a, known := s.state.Accounts.FindAuthorizer(appid); !known || !a.Authorized {
+		return "", errors.New("sandbox: account has not authorized the component")
 	}
 	return s.consent(ctx, appid, "updateauthorized")
 }
 
 func (s *WeChat) consent(ctx context.Context, appid, infoType string) (string, error) {
 	now := s.cfg.Now()
-	s.mu.Lock()
-	a, err := s.known(appid)
+	code, preAuth, err := s.state.Accounts.Authorize(appid, now)
 	if err != nil {
-		s.mu.Unlock()
 		return "", err
 	}
-	s.agree(a, now)
-	code := s.newCode(a, now, pushedCodeLife)
-	preAuth := s.newPreAuth(now)
-	p, _ := s.preAuths.get(preAuth)
-	p.spent = true
-	s.mu.Unlock()
-
-	doc := s.document(now, infoType).
-		cdata("AuthorizerAppid", appid).
-		cdata("AuthorizationCode", code).
-		cdata("AuthorizationCodeExpiredTime", unix(now.Add(pushedCodeLife))).
-		cdata("PreAuthCode", preAuth)
-	return code, s.pushEvent(ctx, doc)
+	return code, s.pushEvent(ctx, s.push.ConsentEvent(now, infoType, push.Consent{
+		AppID: appid, Code: code, CodeExpires: now.Add(state.PushedCodeLife), PreAuthCode: preAuth,
+	}))
 }
 
-// known gives the account, which it adds if need be. The component is none. s.mu is held.
-func (s *WeChat) known(appid string) (*account, error) {
-	if appid == s.cfg.ComponentAppID {
-		return nil, errors.New("sandbox: the component cannot authorize itself")
-	}
-	if a := s.accounts[appid]; a != nil {
-		return a, nil
-	}
-	return s.add(appid, OfficialAccount)
-}
-
-// agree notes a consent. What an earlier one had given is void. s.mu is held.
-func (s *WeChat) agree(a *account, now time.Time) {
-	a.authorizer.kill(now)
-	a.refresh, a.oldRefresh, a.refreshDead = "", "", false
-	a.consent++
-	a.authorized, a.authTime = true, now
-}
-
-func (s *WeChat) newCode(a *account, now time.Time, life time.Duration) string {
-	code := s.remember(newAuthCode())
-	s.codes.put(code, &authCode{appid: a.appid, consent: a.consent, expires: now.Add(life)})
+// AuthorizationCode returns a code as the merchant's browser brings it back. It
+// works for ten minutes, and nothing is pushed. An account that has not authorized
+// does so by it; otherwise it is one more code of the same consent, and the
+// account's tokens stay good. It returns "" for an appid that cannot authorize.
+func (s *WeChat) AuthorizationCode(appid string) string {
+	code, _ := s.state.Accounts.RedirectCode(appid, s.cfg.Now())
 	return code
 }
 
-// AuthorizationCode gives a code as the merchant's browser brings it back, good for ten minutes, and pushes
-// nothing. An account that has not authorized does so by it; of one that has, it is one more code of the same
-// consent, and its tokens live. It is "" for an appid that cannot be one.
-func (s *WeChat) AuthorizationCode(appid string) string {
-	now := s.cfg.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	a, err := s.known(appid)
-	if err != nil {
-		return ""
-	}
-	if !a.authorized {
-		s.agree(a, now)
-	}
-	return s.newCode(a, now, redirectCodeLife)
-}
-
-// Unauthorize is the merchant who withdraws: the account's tokens and codes are dead, and `unauthorized` is
-// pushed. The error is that of the push.
+// Unauthorize makes the merchant revoke the authorization: the account's tokens and
+// codes are dead, and `unauthorized` is pushed. It fails for an unknown appid, or
+// if the push fails.
 func (s *WeChat) Unauthorize(ctx context.Context, appid string) error {
 	now := s.cfg.Now()
-	s.mu.Lock()
-	a := s.accounts[appid]
-	if a == nil {
-		s.mu.Unlock()
-		return errUnknown
+	if !s.state.Accounts.Withdraw(appid) {
+		return state.ErrUnknown
 	}
-	a.authorized = false
-	a.consent++ // its codes are void; its access token gets 61003 by a.authorized
-	a.refresh, a.oldRefresh = "", ""
-	s.mu.Unlock()
-	return s.pushEvent(ctx, s.document(now, "unauthorized").cdata("AuthorizerAppid", appid))
+	return s.pushEvent(ctx, s.push.Event(now, "unauthorized").CDATA("AuthorizerAppid", appid))
 }
 
-// FastRegistration describes the outcome of a mini program's fast registration (快速注册企业小程序).
+// FastRegistration describes the outcome of a fast registration of a mini program
+// (快速注册企业小程序).
 type FastRegistration struct {
-	AppID              string // of the new mini program; "": one is made up
-	Status             int    // 0: registered; others say why not, and there is no account then
-	Msg                string // "": "OK"
+	AppID              string // of the new mini program; default: a random one
+	Status             int    // 0 for success; other values say why there is no account
+	Msg                string // default: "OK"
 	Name               string // of the company
 	Code               string // its registration number
-	CodeType           int    // 0: 1, the unified social credit code
+	CodeType           int    // default: 1, the unified social credit code
 	LegalPersonaWechat string
 	LegalPersonaName   string
 	ComponentPhone     string
 }
 
-// FastRegister pushes notify_third_fasteregister (the lost "r" is WeChat's). With Status 0 the mini program comes
-// into being, has authorized the component, and code is to be exchanged. The error is that of the push, or says
-// that r.AppID cannot be used.
+// FastRegister pushes notify_third_fasteregister, which is how WeChat spells it.
+// With Status 0 there is a new mini program that has authorized the component, and
+// code is to be exchanged. It fails if r.AppID cannot be used, or if the push
+// fails.
 func (s *WeChat) FastRegister(ctx context.Context, r FastRegistration) (appid, code string, err error) {
-	orElse(&r.AppID, "wx"+randomHex(8))
-	orElse(&r.Msg, "OK")
-	orElse(&r.CodeType, 1)
+	setDefault(&r.AppID, "wx"+random.Hex(8))
+	setDefault(&r.Msg, "OK")
+	setDefault(&r.CodeType, 1)
 	now := s.cfg.Now()
-	// The order of real pushes is another than that of the documentation: status and msg come first.
-	doc := s.document(now, "notify_third_fasteregister").number("status", r.Status).cdata("msg", r.Msg)
+	// Real pushes have another order than the documentation: status and msg come
+	// first.
+	event := s.push.Event(now, "notify_third_fasteregister").Number("status", r.Status).CDATA("msg", r.Msg)
 	if r.Status == 0 {
-		s.mu.Lock()
-		if s.account(r.AppID) != nil {
-			s.mu.Unlock()
-			return "", "", errors.New("sandbox: there is an account of that appid already")
-		}
-		a, err := s.add(r.AppID, MiniProgram)
-		if err != nil {
-			s.mu.Unlock()
+		if code, err = s.state.Accounts.Register(r.AppID, now); err != nil {
 			return "", "", err
 		}
-		s.agree(a, now)
-		appid, code = a.appid, s.newCode(a, now, pushedCodeLife)
-		s.mu.Unlock()
-		doc = doc.cdata("appid", appid).cdata("auth_code", code)
+		appid = r.AppID
+		event = event.CDATA("appid", appid).CDATA("auth_code", code)
 	}
-	info := document("").cdata("name", r.Name).cdata("code", r.Code).number("code_type", r.CodeType).
-		cdata("legal_persona_wechat", r.LegalPersonaWechat).cdata("legal_persona_name", r.LegalPersonaName).
-		cdata("component_phone", r.ComponentPhone)
-	return appid, code, s.pushEvent(ctx, doc.element("info", info))
+	info := push.Document("").
+		CDATA("name", r.Name).
+		CDATA("code", r.Code).
+		Number("code_type", r.CodeType).
+		CDATA("legal_persona_wechat", r.LegalPersonaWechat).
+		CDATA("legal_persona_name", r.LegalPersonaName).
+		CDATA("component_phone", r.ComponentPhone)
+	return appid, code, s.pushEvent(ctx, event.Element("info", info))
 }

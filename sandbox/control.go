@@ -6,178 +6,148 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+
+	"wxproxy/sandbox/internal/origin"
+	"wxproxy/wechat"
 )
 
-// controlLimit is the most that is read of a body at the control door, in bytes.
-const controlLimit = 1 << 20
+const (
+	maxControlBody = 1 << 20 // bytes of a request to a control endpoint
+	maxQuoted      = 40      // characters of a request that an error quotes
+)
 
-// route is one row of the control door. The page shows them, so that it cannot fall behind.
-type route struct {
-	Method string
-	Path   string
-	Params []string // of the query; any other is refused
-	Body   string   // an example in JSON; "": it takes none
-	What   string
-	serve  func(s *WeChat, r *http.Request, q url.Values, body []byte) (any, error)
+// controlServer serves the control endpoints below /sandbox/ and their page. It
+// does nothing that the exported methods of WeChat cannot do.
+type controlServer struct {
+	wx    *WeChat
+	guard *origin.Guard
 }
 
-// refusal is an error with an HTTP status.
-type refusal struct {
+// controlError is an error with the HTTP status that reports it.
+type controlError struct {
 	status int
 	text   string
 }
 
-func (r refusal) Error() string { return r.text }
+func (e controlError) Error() string { return e.text }
 
 func badRequest(format string, args ...any) error {
-	return refusal{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+	return controlError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
-// serveControl is the second door. It answers in JSON, but for the page.
-func (s *WeChat) serveControl(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP answers in JSON, except for the page.
+func (c *controlServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "no-referrer")
-	if err := s.foreign(r); err != nil {
-		answerControl(w, nil, err)
+	if err := c.guard.Check(r); err != nil {
+		writeControl(w, nil, controlError{http.StatusForbidden, err.Error()})
 		return
 	}
 	if r.URL.Path == "/sandbox" || r.URL.Path == "/sandbox/" {
-		s.servePage(w, r)
+		c.servePage(w, r)
 		return
 	}
-	result, err := s.control(r)
-	answerControl(w, result, err)
+	result, err := c.serve(r)
+	writeControl(w, result, err)
 }
 
-// foreign refuses what a web site that a developer happens to look at could send to a sandbox on the same machine:
-// requests that the browser says come from elsewhere, and, against sites that point their own name at this
-// address, host names that could be anybody's.
-func (s *WeChat) foreign(r *http.Request) error {
-	switch site := r.Header.Get("Sec-Fetch-Site"); site {
-	case "", "none", "same-origin":
-	default:
-		return refusal{http.StatusForbidden, "this door takes no requests from other web sites"}
+// serve finds the route of a request, checks the request against it, and carries
+// it out. A result with an error says what was done before it failed.
+func (c *controlServer) serve(r *http.Request) (result any, err error) {
+	route, err := findRoute(r.Method, r.URL.Path)
+	if err != nil {
+		return nil, err
 	}
-	if origin := r.Header.Get("Origin"); origin != "" {
-		if u, err := url.Parse(origin); err != nil || u.Host == "" || !strings.EqualFold(u.Host, r.Host) {
-			return refusal{http.StatusForbidden, "this door takes no requests from other web sites"}
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, badRequest("malformed query")
+	}
+	if err := route.checkQuery(q); err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxControlBody+1))
+	switch {
+	case err != nil:
+		return nil, badRequest("incomplete body")
+	case len(body) > maxControlBody:
+		return nil, controlError{http.StatusRequestEntityTooLarge, "body larger than 1 MiB"}
+	case route.Body == "" && len(bytes.TrimSpace(body)) > 0:
+		return nil, badRequest("this endpoint takes no body; put parameters into the query")
+	}
+	return route.serve(c, controlRequest{Request: r, query: q, body: body})
+}
+
+// findRoute returns the route for a method and a path.
+func findRoute(method, path string) (*route, error) {
+	var allowed []string
+	for i := range routes {
+		if routes[i].Path != path {
+			continue
 		}
+		if routes[i].Method == method {
+			return &routes[i], nil
+		}
+		allowed = append(allowed, routes[i].Method)
 	}
-	if !s.hostAllowed(r.Host) {
-		return refusal{http.StatusForbidden, "this door is not reached under that host name: use an IP address or localhost"}
+	if allowed == nil {
+		return nil, controlError{http.StatusNotFound, "unknown endpoint; /sandbox/ lists all"}
+	}
+	return nil, controlError{http.StatusMethodNotAllowed, "this endpoint takes " + strings.Join(allowed, ", ")}
+}
+
+// checkQuery rejects parameters that the route does not know, because a mistyped
+// one would otherwise be ignored.
+func (r *route) checkQuery(q url.Values) error {
+	known := "none"
+	if len(r.Params) > 0 {
+		known = strings.Join(r.Params, ", ")
+	}
+	for name, values := range q {
+		if !slices.Contains(r.Params, name) {
+			return badRequest("unknown parameter %q; known: %s", wechat.Sanitize(name, maxQuoted), known)
+		}
+		if len(values) > 1 {
+			return badRequest("parameter %q appears more than once", name)
+		}
 	}
 	return nil
 }
 
-func (s *WeChat) hostAllowed(hostport string) bool {
-	host := hostport
-	if h, _, err := net.SplitHostPort(hostport); err == nil {
-		host = h
-	}
-	host = strings.ToLower(strings.Trim(host, "[]"))
-	if _, err := netip.ParseAddr(host); err == nil {
-		return true
-	}
-	for _, end := range []string{".localhost", ".test", ".internal"} {
-		if strings.HasSuffix(host, end) {
-			return true
-		}
-	}
-	return host != "" && !strings.Contains(host, ".") || slices.ContainsFunc(s.cfg.ControlHosts, func(h string) bool { return strings.EqualFold(h, host) })
-}
-
-func (s *WeChat) control(r *http.Request) (any, error) {
-	var row *route
-	var allowed []string
-	for i := range routes {
-		if routes[i].Path == r.URL.Path {
-			allowed = append(allowed, routes[i].Method)
-			if routes[i].Method == r.Method {
-				row = &routes[i]
-			}
-		}
-	}
-	switch {
-	case allowed == nil:
-		return nil, refusal{http.StatusNotFound, "there is nothing at this address; /sandbox/ lists what there is"}
-	case row == nil:
-		return nil, refusal{http.StatusMethodNotAllowed, "this address takes " + strings.Join(allowed, ", ")}
-	}
-	q, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, badRequest("the query cannot be decoded")
-	}
-	for name, values := range q {
-		if !slices.Contains(row.Params, name) {
-			return nil, badRequest("there is no parameter %q here; there are: %s", clip(name), orNone(row.Params))
-		}
-		if len(values) > 1 {
-			return nil, badRequest("the parameter %q comes more than once", name)
-		}
-	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, controlLimit+1))
-	switch {
-	case err != nil:
-		return nil, badRequest("the body broke off")
-	case len(body) > controlLimit:
-		return nil, refusal{http.StatusRequestEntityTooLarge, "the body is longer than 1 MiB"}
-	case row.Body == "" && len(bytes.TrimSpace(body)) > 0:
-		return nil, badRequest("this address takes no body; parameters go into the query")
-	}
-	return row.serve(s, r, q, body)
-}
-
-func orNone(names []string) string {
-	if len(names) == 0 {
-		return "none"
-	}
-	return strings.Join(names, ", ")
-}
-
-// clip keeps what is quoted back short.
-func clip(text string) string {
-	if r := []rune(text); len(r) > 40 {
-		return string(r[:40]) + "…"
-	}
-	return text
-}
-
-// readJSON wants one object with known fields.
+// readJSON parses a body that is one object with known fields.
 func readJSON(body []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	err := d.Decode(into)
 	if err == nil {
 		if _, more := d.Token(); more != io.EOF {
-			err = errors.New("there is something after the object")
+			err = errors.New("data after the object")
 		}
 	}
 	if err != nil {
-		return badRequest("the body is not what this address takes: %s", clip(strings.TrimPrefix(err.Error(), "json: ")))
+		return badRequest("malformed body: %s", wechat.Sanitize(strings.TrimPrefix(err.Error(), "json: "), maxQuoted))
 	}
 	return nil
 }
 
-func answerControl(w http.ResponseWriter, result any, err error) {
+// writeControl writes a result, or an error as {"error": …}.
+func writeControl(w http.ResponseWriter, result any, err error) {
 	status := http.StatusOK
 	if err != nil {
 		status = http.StatusBadRequest
-		var r refusal
-		if errors.As(err, &r) {
-			status = r.status
+		var e controlError
+		if errors.As(err, &e) {
+			status = e.status
 		}
 		out := fields{"error": strings.TrimPrefix(err.Error(), "sandbox: ")}
-		if more, is := result.(fields); is { // what was done before it failed
-			for k, v := range more {
+		if done, is := result.(fields); is {
+			for k, v := range done {
 				out[k] = v
 			}
 		}
@@ -185,5 +155,7 @@ func answerControl(w http.ResponseWriter, result any, err error) {
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(encode(result), '\n'))
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(result) // fails only if the client is gone
 }

@@ -1,140 +1,187 @@
 package sandbox
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"wxproxy/sandbox/internal/protocol"
 )
 
-// Where a Fault breaks an answer off.
+// Values of [Fault].Break.
 const (
-	BreakBefore = "before" // the connection is closed, nothing was answered
-	BreakMiddle = "middle" // half of the body was sent
+	BreakBefore = "before" // close the connection without a response
+	BreakMiddle = "middle" // close it after half of the body
 )
 
-// Fault is something that goes wrong because it was asked for. It befalls calls to WeChat's paths, also to those
-// that the sandbox does not know. The zero value of a field is that nothing happens.
+// Fault is something that goes wrong because a test asked for it. It applies to
+// requests to WeChat's API, also on paths that the sandbox does not know. The zero
+// value of a field means that it does not apply.
 //
-// ErrCode, Status, Empty and Body take the place of the answer: the call is not carried out, and its token not
-// looked at. At most one of them, but Status and Body go together. All others befall an answer, the real one or
-// that: they can be combined, and the call was carried out: an answer that breaks off leaves a token renewed of
-// which the client knows nothing.
+// ErrCode, Status, Empty and Body replace the response: the request is not carried
+// out, and its token is not checked. At most one of them can be set, except that
+// Status and Body go together. All other fields apply to the response, real or
+// replaced, and can be combined. Then the request is carried out: a response that
+// breaks off can leave a token renewed without the client's knowledge.
 type Fault struct {
-	ID    int    `json:"id"`    // given by AddFault
-	Path  string `json:"path"`  // prefix of the path; "": all
-	Appid string `json:"appid"` // the account whose token it is, or that the query (appid) or body (authorizer_appid) names; "": all
-	Times int    `json:"times"` // calls left; 0: until it is removed
+	ID    int    `json:"id"`    // set by AddFault
+	Path  string `json:"path"`  // prefix of the path, "" for all
+	Appid string `json:"appid"` // owner of the token, or named in the query (appid) or the body (authorizer_appid); "" for all
+	Times int    `json:"times"` // requests left, 0 for all until it is removed
 
-	ErrCode   int    `json:"errcode"`     // with WeChat's words: -1 is busy, 45009 the end of the quota
-	ErrMsg    string `json:"errmsg"`      // instead of WeChat's words
-	ErrString bool   `json:"errstring"`   // the errcode is a string, as some endpoints have it
-	Status    int    `json:"status"`      // HTTP status, with an HTML body as front servers send it unless Body is set; 200 to 599
-	Empty     bool   `json:"empty"`       // 200, and nothing
+	ErrCode   int    `json:"errcode"`     // with WeChat's text: -1 is busy, 45009 an exhausted quota
+	ErrMsg    string `json:"errmsg"`      // replaces WeChat's text
+	ErrString bool   `json:"errstring"`   // write the errcode as a string, as some endpoints do
+	Status    int    `json:"status"`      // HTTP status, 200 to 599, with an HTML body unless Body is set
+	Empty     bool   `json:"empty"`       // status 200 with an empty body
 	Body      string `json:"body"`        // verbatim
-	BodyType  string `json:"contenttype"` // of Body; "": JSON's
-	Gzip      bool   `json:"gzip"`        // compressed, asked for or not
-	Chunked   bool   `json:"chunked"`     // without Content-Length
-	Delay     Span   `json:"delay"`       // before the answer begins
-	Drip      Span   `json:"drip"`        // the body in sixteen pieces, that time before each
-	Break     string `json:"break"`       // BreakBefore, BreakMiddle
-	// Hold keeps the answer back until the channel is closed, or the client leaves: what a test uses in place of
-	// sleeping. nil: no.
+	BodyType  string `json:"contenttype"` // content type of Body; default: that of JSON
+	Gzip      bool   `json:"gzip"`        // compress, whether the request accepts it or not
+	Chunked   bool   `json:"chunked"`     // no Content-Length
+	Delay     Span   `json:"delay"`       // before the response begins
+	Drip      Span   `json:"drip"`        // send the body in sixteen parts, with this delay before each
+	Break     string `json:"break"`       // BreakBefore or BreakMiddle
+	// Hold delays the response until the channel is closed or the client is
+	// gone. Tests use it instead of sleeping.
 	Hold <-chan struct{} `json:"-"`
 }
 
-// Span is a duration that JSON writes as "300ms".
+// Span is a duration that JSON contains as a string such as "300ms".
 type Span time.Duration
 
-// MarshalText and UnmarshalText are the form of time.Duration.
+// MarshalText returns the span in the form of [time.Duration].
 func (d Span) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
-// UnmarshalText refuses negative spans.
+// UnmarshalText parses what [time.ParseDuration] does, except negative spans.
 func (d *Span) UnmarshalText(b []byte) error {
 	v, err := time.ParseDuration(string(b))
 	if err != nil || v < 0 {
-		return errors.New(`a duration is like "300ms" or "2s"`)
+		return errors.New(`malformed duration: want one like "300ms" or "2s"`)
 	}
 	*d = Span(v)
 	return nil
 }
 
-// maxFaults bounds the list that every call goes through.
+// maxFaults bounds the list, which every request goes through.
 const maxFaults = 1_000
 
-type faults struct {
-	mu   sync.Mutex
-	list []*Fault
-	last int
+// AddFault adds f behind the faults that are there. The first that matches a
+// request applies to it. The ID is for [WeChat.RemoveFault]. It returns an error if
+// fields of f exclude each other or are out of range.
+func (s *WeChat) AddFault(f Fault) (id int, err error) {
+	if err := f.check(); err != nil {
+		return 0, err
+	}
+	return s.faults.add(f)
 }
 
-// AddFault sets f up, behind those that are there: a call suffers the first that fits. The ID is for RemoveFault.
-// The error says what does not go together.
-func (s *WeChat) AddFault(f Fault) (id int, err error) {
-	replaced := 0
-	for _, is := range []bool{f.ErrCode != 0, f.Status != 0 || f.Body != "", f.Empty} {
-		if is {
-			replaced++
+// Faults returns the faults in force, with the number of requests they have left.
+func (s *WeChat) Faults() []Fault { return s.faults.all() }
+
+// RemoveFault removes a fault and reports whether there was one of that ID. It
+// still applies to requests that have begun.
+func (s *WeChat) RemoveFault(id int) bool { return s.faults.remove(id) }
+
+// ClearFaults removes all faults.
+func (s *WeChat) ClearFaults() { s.faults.clear() }
+
+// check returns an error if f is no fault that can be carried out.
+func (f *Fault) check() error {
+	replacements := 0
+	for _, set := range []bool{f.ErrCode != 0, f.Status != 0 || f.Body != "", f.Empty} {
+		if set {
+			replacements++
 		}
 	}
 	switch {
-	case replaced > 1:
-		return 0, errors.New("sandbox: errcode, empty, and status or body exclude each other")
+	case replacements > 1:
+		return errors.New("sandbox: errcode, empty, and status or body exclude each other")
 	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
-		return 0, errors.New("sandbox: status must be 200 to 599")
+		return errors.New("sandbox: status out of range 200 to 599")
 	case f.Break != "" && f.Break != BreakBefore && f.Break != BreakMiddle:
-		return 0, errors.New(`sandbox: break must be "before" or "middle"`)
+		return errors.New(`sandbox: unknown break: want "before" or "middle"`)
 	case f.Times < 0 || f.Delay < 0 || f.Drip < 0:
-		return 0, errors.New("sandbox: times, delay and drip must not be negative")
+		return errors.New("sandbox: negative times, delay or drip")
 	case (f.ErrMsg != "" || f.ErrString) && f.ErrCode == 0:
-		return 0, errors.New("sandbox: errmsg and errstring need an errcode")
-	case replaced == 0 && !f.Gzip && !f.Chunked && f.Delay == 0 && f.Drip == 0 && f.Break == "" && f.Hold == nil:
-		return 0, errors.New("sandbox: a fault without anything that goes wrong")
+		return errors.New("sandbox: errmsg and errstring without an errcode")
+	case replacements == 0 && !f.Gzip && !f.Chunked && f.Delay == 0 && f.Drip == 0 && f.Break == "" && f.Hold == nil:
+		return errors.New("sandbox: fault without any effect")
 	}
-	s.faults.mu.Lock()
-	defer s.faults.mu.Unlock()
-	if len(s.faults.list) >= maxFaults {
+	return nil
+}
+
+// response returns what replaces the real response; replaced is false if nothing
+// does.
+func (f *Fault) response() (resp protocol.Response, replaced bool) {
+	switch {
+	case f.ErrCode != 0:
+		return protocol.Response{ErrCode: f.ErrCode, ErrMsg: f.ErrMsg, ErrCodeString: f.ErrString}, true
+	case f.Body != "":
+		return protocol.Response{Status: f.Status, ContentType: f.BodyType, Body: []byte(f.Body)}, true
+	case f.Status == http.StatusNoContent || f.Status == http.StatusNotModified:
+		return protocol.Response{Status: f.Status, ContentType: "text/html"}, true // these have no body
+	case f.Status != 0:
+		text := http.StatusText(f.Status)
+		html := "<html>\r\n<head><title>" + text + "</title></head>\r\n<body><center><h1>" + text + "</h1></center></body>\r\n</html>\r\n"
+		return protocol.Response{Status: f.Status, ContentType: "text/html", Body: []byte(html)}, true
+	case f.Empty:
+		return protocol.Response{}, true
+	}
+	return protocol.Response{}, false
+}
+
+// faultList holds the faults in force. The zero value is empty. It is safe for
+// concurrent use.
+type faultList struct {
+	mu     sync.Mutex // guards everything below, Times of the faults included
+	list   []*Fault   // in the order in which they were added
+	lastID int
+}
+
+func (l *faultList) add(f Fault) (id int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.list) >= maxFaults {
 		return 0, errors.New("sandbox: too many faults")
 	}
-	s.faults.last++
-	f.ID = s.faults.last
-	s.faults.list = append(s.faults.list, &f)
+	l.lastID++
+	f.ID = l.lastID
+	l.list = append(l.list, &f)
 	return f.ID, nil
 }
 
-// Faults gives those that are set up, with the calls that they have left.
-func (s *WeChat) Faults() []Fault {
-	s.faults.mu.Lock()
-	defer s.faults.mu.Unlock()
-	out := make([]Fault, len(s.faults.list))
-	for i, f := range s.faults.list {
+func (l *faultList) all() []Fault {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]Fault, len(l.list))
+	for i, f := range l.list {
 		out[i] = *f
 	}
 	return out
 }
 
-// RemoveFault reports whether there was one of that ID. Calls that it has befallen already suffer it to the end.
-func (s *WeChat) RemoveFault(id int) bool {
-	s.faults.mu.Lock()
-	defer s.faults.mu.Unlock()
-	n := len(s.faults.list)
-	s.faults.list = slices.DeleteFunc(s.faults.list, func(f *Fault) bool { return f.ID == id })
-	return len(s.faults.list) < n
+func (l *faultList) remove(id int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.list)
+	l.list = slices.DeleteFunc(l.list, func(f *Fault) bool { return f.ID == id })
+	return len(l.list) < n
 }
 
-// ClearFaults removes all.
-func (s *WeChat) ClearFaults() {
-	s.faults.mu.Lock()
-	defer s.faults.mu.Unlock()
-	s.faults.list = nil
+func (l *faultList) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = nil
 }
 
-// take gives the fault that befalls a call, and counts it; nil: none. concerns says whether the call has to do
-// with an appid; it is asked only if a fault wants to know.
-func (l *faults) take(path string, concerns func(appid string) bool) *Fault {
+// take returns a copy of the first fault that matches a request, and counts the
+// request; nil if none does. concerns reports whether the request has to do with
+// an account. It is called only for faults that name one, because it may have to
+// parse the body.
+func (l *faultList) take(path string, concerns func(appid string) bool) *Fault {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, f := range l.list {
@@ -150,50 +197,4 @@ func (l *faults) take(path string, concerns func(appid string) bool) *Fault {
 		return &taken
 	}
 	return nil
-}
-
-// answer gives what stands in place of the real answer; false: nothing does.
-func (f *Fault) answer() (answer, bool) {
-	switch {
-	case f.ErrCode != 0:
-		return answer{code: f.ErrCode, message: f.ErrMsg, quoted: f.ErrString}, true
-	case f.Body != "":
-		return answer{status: f.Status, contentType: f.BodyType, body: []byte(f.Body)}, true
-	case f.Status != 0:
-		html := "<html>\r\n<head><title>" + http.StatusText(f.Status) + "</title></head>\r\n<body><center><h1>" + http.StatusText(f.Status) + "</h1></center></body>\r\n</html>\r\n"
-		if f.Status == http.StatusNoContent || f.Status == http.StatusNotModified {
-			html = ""
-		}
-		return answer{status: f.Status, contentType: "text/html", body: []byte(html)}, true
-	case f.Empty:
-		return answer{}, true
-	}
-	return answer{}, false
-}
-
-// wait is Delay and Hold; false: the client has left.
-func (f *Fault) wait(ctx context.Context) bool {
-	if f.Delay > 0 && !pauseFor(ctx, time.Duration(f.Delay)) {
-		return false
-	}
-	if f.Hold == nil {
-		return true
-	}
-	select {
-	case <-f.Hold:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func pauseFor(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

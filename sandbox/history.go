@@ -1,50 +1,64 @@
 package sandbox
 
 import (
-	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
+
+	"wxproxy/sandbox/internal/protocol"
 )
 
 const (
-	historySize    = 10_000
-	violationsSize = 1_000
-	// bodyKept is how much of a request's body is kept, answerKept of a JSON answer's, in bytes.
-	bodyKept   = 4 << 10
-	answerKept = 1 << 10
+	historySize = 10_000  // requests
+	keptBody    = 4 << 10 // bytes of a request body
+	keptAnswer  = 1 << 10 // bytes of a JSON response
 )
 
-// Call is one request as it arrived, and what came of it. A call is noted before it is answered: who has the
-// answer finds the call.
+// Call is one request as it arrived, and the response to it.
 type Call struct {
 	Time             time.Time
 	Method           string
-	Path             string // as received: neither decoded nor cleaned
-	RawQuery         string // as received, token and all
+	Path             string // as received, neither decoded nor cleaned
+	RawQuery         string // as received, with the token
 	Host             string
-	Header           http.Header // without Host, as net/http gives it
-	Body             []byte      // its first 4 KiB
-	BodySHA256       [32]byte    // of the whole
-	Length           int64       // of the whole, in bytes
+	Header           http.Header // without Host, as net/http has it
+	Body             []byte      // the first 4 KiB
+	BodySHA256       [32]byte    // of the whole body
+	Length           int64       // of the whole body, in bytes
 	TransferEncoding []string    // "chunked", which is refused
-	Status           int         // the HTTP status; 0: broken off before any
-	ErrCode          int         // 0 where there is none
-	Appid            string      // whose token it was; "" without one that was ever given out
-	TokenKind        TokenKind   // what token it was
-	RID              string      // the number of the call in errmsg; "" where it succeeded
-	Answer           []byte      // the first KiB of an answer in JSON, nil of others
-	Fault            int         // the ID of the Fault that befell it, 0: none
+	Status           int         // the HTTP status, 0 if the connection was closed before any
+	ErrCode          int         // 0 if there is none
+	Appid            string      // owner of the token, "" without a known token
+	TokenKind        TokenKind   // kind of the token
+	RID              string      // the request's number in errmsg, "" if it succeeded
+	Answer           []byte      // the first KiB of a JSON response, nil for others
+	Fault            int         // ID of the Fault that applied, 0 for none
 }
 
-// history is a ring of the last calls.
+// History returns the requests since the start or the last [WeChat.ResetHistory],
+// at most 10,000, oldest first. Pushes and requests below /sandbox/ are not in it.
+// What the calls point to is shared and must not be changed.
+func (s *WeChat) History() []Call { return s.history.last(-1) }
+
+// ResetHistory forgets all requests. Violations stay, see [WeChat.ResetViolations].
+func (s *WeChat) ResetHistory() { s.history.reset() }
+
+// Count returns the number of requests in the history to exactly that path.
+func (s *WeChat) Count(path string) int {
+	return s.CountFunc(func(c Call) bool { return c.Path == path })
+}
+
+// CountFunc returns the number of requests in the history for which match returns
+// true. match must not call the sandbox.
+func (s *WeChat) CountFunc(match func(Call) bool) int { return s.history.count(match) }
+
+// history is a ring of the last requests. The zero value is empty. It is safe for
+// concurrent use.
 type history struct {
-	mu         sync.Mutex
-	calls      []Call
-	next       int // where the ring is overwritten, once it is full
-	total      int64
-	violations []string
+	mu    sync.Mutex // guards everything below
+	calls []Call
+	next  int   // where a full ring is overwritten: its oldest request
+	total int64 // requests since the last reset
 }
 
 func (h *history) add(c Call) {
@@ -59,7 +73,21 @@ func (h *history) add(c Call) {
 	h.next = (h.next + 1) % historySize
 }
 
-// last gives the newest n calls, the oldest first; n < 0: all.
+func (h *history) reset() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls, h.next, h.total = nil, 0, 0
+}
+
+// size returns the number of requests since the last reset, which can be more
+// than the ring holds.
+func (h *history) size() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.total
+}
+
+// last returns the newest n requests, oldest first; all if n is negative.
 func (h *history) last(n int) []Call {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -74,70 +102,28 @@ func (h *history) last(n int) []Call {
 	return out
 }
 
-// find gives the failed call of that number.
-func (h *history) find(rid string) (Call, bool) {
+func (h *history) count(match func(Call) bool) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for i := range h.calls {
-		if rid != "" && h.calls[i].RID == rid {
-			return h.calls[i], true
-		}
-	}
-	return Call{}, false
-}
-
-// History gives the calls since the start or the last ResetHistory, 10,000 at most, the oldest first. Pushes and the
-// door under /sandbox/ are not in it. What the calls point to is shared and must not be changed.
-func (s *WeChat) History() []Call { return s.history.last(-1) }
-
-// ResetHistory forgets all calls. Violations stay, see [WeChat.ResetViolations].
-func (s *WeChat) ResetHistory() {
-	s.history.mu.Lock()
-	defer s.history.mu.Unlock()
-	s.history.calls, s.history.next, s.history.total = nil, 0, 0
-}
-
-// Count gives the number of calls to exactly that path in the history.
-func (s *WeChat) Count(path string) int {
-	return s.CountFunc(func(c Call) bool { return c.Path == path })
-}
-
-// CountFunc gives the number of calls in the history of which want is true. want must not call the sandbox.
-func (s *WeChat) CountFunc(want func(Call) bool) int {
-	s.history.mu.Lock()
-	defer s.history.mu.Unlock()
 	n := 0
-	for i := range s.history.calls {
-		if want(s.history.calls[i]) {
+	for i := range h.calls {
+		if match(h.calls[i]) {
 			n++
 		}
 	}
 	return n
 }
 
-// Violations gives what no well-made client or proxy sends, in sentences without secrets, the last 1,000: two
-// credentials in one call, credentials in headers or bodies, stand-ins and headers that were meant for a proxy,
-// chunked bodies. A test of a proxy ends with a look at it.
-func (s *WeChat) Violations() []string {
-	s.history.mu.Lock()
-	defer s.history.mu.Unlock()
-	return slices.Clone(s.history.violations)
-}
-
-// ResetViolations forgets them.
-func (s *WeChat) ResetViolations() {
-	s.history.mu.Lock()
-	defer s.history.mu.Unlock()
-	s.history.violations = nil
-}
-
-func (s *WeChat) violate(c *call, format string, args ...any) {
-	text := c.method + " " + shorten(c.path) + ": " + fmt.Sprintf(format, args...)
-	h := &s.history
+// failed returns the failed request of that number, for openapi/rid/get.
+func (h *history) failed(rid string) (protocol.FailedRequest, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.violations = append(h.violations, text)
-	if over := len(h.violations) - violationsSize; over > 0 {
-		h.violations = slices.Delete(h.violations, 0, over)
+	for i := range h.calls {
+		if c := &h.calls[i]; rid != "" && c.RID == rid {
+			return protocol.FailedRequest{
+				Time: c.Time, AppID: c.Appid, Query: c.RawQuery, Body: c.Body, Response: c.Answer,
+			}, true
+		}
 	}
+	return protocol.FailedRequest{}, false
 }

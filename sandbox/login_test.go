@@ -134,8 +134,8 @@ func TestConsentPageRefuses(t *testing.T) {
 		contains(t, w.login(target, 400, headers...).body, sentence)
 	}
 	f(w.loginURL(pc, "component_appid", shop), "component_appid")
-	f(w.loginURL(pc, "pre_auth_code", "preauthcode@@@nonsense"), "none that was given out")
-	f(w.loginURL(pc, "pre_auth_code", ""), "none that was given out")
+	f(w.loginURL(pc, "pre_auth_code", "preauthcode@@@nonsense"), "pre_auth_code is unknown")
+	f(w.loginURL(pc, "pre_auth_code", ""), "pre_auth_code is unknown")
 	for _, uri := range []string{"", "/authorized", "//wx.example.com/authorized", "javascript:alert(1)", "https://a@wx.example.com/", "https://wx.example.com/#x"} {
 		f(w.loginURL(pc, "redirect_uri", uri), "redirect_uri")
 	}
@@ -145,7 +145,7 @@ func TestConsentPageRefuses(t *testing.T) {
 	f(w.loginURL(pc, "auth_type", "7"), "auth_type")
 	f(w.loginURL(pc, "biz_appid", "x"), "biz_appid")
 	f(w.loginURL(pc, "category_id_list", "1|"), "category_id_list")
-	f(w.loginURL(pc)+"&auth_type=3", "more than once")
+	f(w.loginURL(pc)+"&auth_type=3", "appears more than once")
 	f(w.loginURL(phone, "action", ""), "action=bindcomponent")
 	f(w.loginURL(phone, "no_scan", ""), "no_scan=1")
 	old := w.loginURL(pc)

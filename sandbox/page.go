@@ -5,6 +5,8 @@ import (
 	"html/template"
 	"net/http"
 	"slices"
+
+	"wxproxy/sandbox/internal/random"
 )
 
 //go:embed page.html
@@ -12,27 +14,30 @@ var pageSource string
 
 var page = template.Must(template.New("page").Parse(pageSource))
 
-// pageCalls is how many calls the page shows, the newest first; pageAccounts how many accounts.
+// What the page shows at most.
 const (
 	pageCalls    = 50
 	pageAccounts = 100
 )
 
-// servePage shows people what there is and what can be done.
-func (s *WeChat) servePage(w http.ResponseWriter, r *http.Request) {
+// servePage shows what there is and what can be done, for people. Requests and
+// violations are shown newest first.
+func (c *controlServer) servePage(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		answerControl(w, nil, refusal{http.StatusMethodNotAllowed, "the page takes GET"})
+		writeControl(w, nil, controlError{http.StatusMethodNotAllowed, "the page takes GET"})
 		return
 	}
-	nonce := random(16)
-	calls := s.shown(pageCalls)
+	calls := c.calls(pageCalls)
 	slices.Reverse(calls)
-	violations := s.Violations()
+	violations := c.wx.Violations()
 	slices.Reverse(violations)
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; script-src 'nonce-"+nonce+"'; style-src 'nonce-"+nonce+"'")
-	_ = page.Execute(w, map[string]any{ // fails only if the reader has left
-		"Nonce": nonce, "State": s.state(0, pageAccounts), "Calls": calls, "Faults": s.Faults(), "Routes": routes,
+	nonce := random.Base64(16)
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; "+
+		"frame-ancestors 'none'; script-src 'nonce-"+nonce+"'; style-src 'nonce-"+nonce+"'")
+	_ = page.Execute(w, map[string]any{ // fails only if the client is gone
+		"Nonce": nonce, "State": c.view(0, pageAccounts), "Calls": calls, "Faults": c.wx.Faults(), "Routes": routes,
 		"Violations": violations[:min(len(violations), pageCalls)],
 	})
 }

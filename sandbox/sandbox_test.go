@@ -22,11 +22,11 @@ func TestTheZeroConfigIsLegal(t *testing.T) {
 
 func TestNewSaysWhatIsWrong(t *testing.T) {
 	for name, c := range map[string]sandbox.Config{
-		"ComponentAppID":    {ComponentAppID: "wxshort"},
-		"EncodingAESKey":    {EncodingAESKey: "tooshortandsecret"},
-		"TokenLife":         {TokenLife: -1},
-		"TicketLife":        {TicketLife: -1},
-		"the push URL must": {PushURL: "127.0.0.1:8081"},
+		"ComponentAppID":     {ComponentAppID: "wxshort"},
+		"EncodingAESKey":     {EncodingAESKey: "tooshortandsecret"},
+		"TokenLife":          {TokenLife: -1},
+		"TicketLife":         {TicketLife: -1},
+		"malformed push URL": {PushURL: "127.0.0.1:8081"},
 	} {
 		_, err := sandbox.New(c)
 		if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "tooshort") {

@@ -12,7 +12,15 @@ func TestImports(t *testing.T) {
 	own := map[string][]string{
 		"wxproxy/wechat":  {},
 		"wxproxy/metrics": {},
-		"wxproxy/sandbox": {"wxproxy/wechat"},
+
+		"wxproxy/sandbox": {"wxproxy/sandbox/internal/origin", "wxproxy/sandbox/internal/protocol", "wxproxy/sandbox/internal/push",
+			"wxproxy/sandbox/internal/random", "wxproxy/sandbox/internal/state", "wxproxy/wechat"},
+		"wxproxy/sandbox/internal/protocol": {"wxproxy/sandbox/internal/origin", "wxproxy/sandbox/internal/push", "wxproxy/sandbox/internal/random",
+			"wxproxy/sandbox/internal/state", "wxproxy/wechat"},
+		"wxproxy/sandbox/internal/state":  {"wxproxy/sandbox/internal/random", "wxproxy/wechat"},
+		"wxproxy/sandbox/internal/push":   {"wxproxy/sandbox/internal/random", "wxproxy/wechat"},
+		"wxproxy/sandbox/internal/origin": {},
+		"wxproxy/sandbox/internal/random": {},
 
 		"wxproxy/tokens":                        {"wxproxy/tokens/store", "wxproxy/wechat"},
 		"wxproxy/tokens/store":                  {"wxproxy/tokens/store/internal/durable"},

@@ -1,0 +1,261 @@
+package sandbox
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"wxproxy/sandbox/internal/state"
+)
+
+// route is one control endpoint. The page shows it, so that the page is complete.
+type route struct {
+	Method string
+	Path   string
+	Params []string // of the query; any other is refused
+	Body   string   // an example in JSON, "" if it takes none
+	What   string   // for people
+	serve  func(*controlServer, controlRequest) (any, error)
+}
+
+// controlRequest is a request to a control endpoint, checked against its route.
+type controlRequest struct {
+	*http.Request
+	query url.Values
+	body  []byte
+}
+
+// fields is a JSON object to be encoded.
+type fields map[string]any
+
+// done is the result of an endpoint that returns nothing.
+var done = fields{"done": true}
+
+// routes are all control endpoints, in the order in which the page shows them.
+var routes = []route{
+	{"POST", "/sandbox/expire", []string{"appid"}, "", "Ends the lifetime of the account's current token: 42001. appid=component means the component.", serveExpire},
+	{"POST", "/sandbox/supersede", []string{"appid"}, "", "Renews as another client would: there is a new token, the old one gets 40001.", serveSupersede},
+	{"POST", "/sandbox/refresh-token/kill", []string{"appid"}, "", "Makes the account's refresh token invalid: 61023, until its merchant consents again.", serveKill},
+	{"POST", "/sandbox/refresh-token/replace", []string{"appid"}, "", "Replaces the refresh token at WeChat: the old one gets 61023, the new one is in api_get_authorizer_list.", serveReplace},
+	{"POST", "/sandbox/ticket", nil, "", "Pushes a new ticket. Without a push URL, the response contains it.", (*controlServer).pushTicket},
+	{"POST", "/sandbox/accounts", nil, `{"appid":"wx0123456789abcdef","kind":"mini","secret":""}`, `Adds an account. kind: "official" or "mini"; secret: its own, if it has one.`, (*controlServer).addAccount},
+	{"POST", "/sandbox/authorize", []string{"appid"}, "", "The merchant consents: pushes `authorized` and returns the code. An unknown appid becomes an official account.", (*controlServer).authorize},
+	{"POST", "/sandbox/updateauthorized", []string{"appid"}, "", "The merchant changes the consent: pushes `updateauthorized` and returns the code.", (*controlServer).updateAuthorized},
+	{"POST", "/sandbox/unauthorize", []string{"appid"}, "", "The merchant revokes the authorization: pushes `unauthorized`.", (*controlServer).unauthorize},
+	{"POST", "/sandbox/code", []string{"appid"}, "", "Returns a code as the merchant's browser would bring it; pushes nothing.", (*controlServer).code},
+	{"POST", "/sandbox/push-url", []string{"url"}, "", "Sets where pushes are sent: the base URL of a callback listener. Empty: nowhere.", (*controlServer).setPushURL},
+	{"GET", "/sandbox/faults", nil, "", "Lists the faults in force.", (*controlServer).listFaults},
+	{"POST", "/sandbox/faults", nil, `{"path":"/cgi-bin/","appid":"","times":3,"errcode":45009}`, "Adds a fault. Fields: path (prefix), appid, times (0: until removed); one of errcode (with errmsg, errstring), status, empty, body (with contenttype, status); any of gzip, chunked, delay, drip (\"300ms\"), break (\"before\", \"middle\").", (*controlServer).addFault},
+	{"DELETE", "/sandbox/faults", []string{"id"}, "", "Removes one fault, or all without id.", (*controlServer).removeFaults},
+	{"GET", "/sandbox/history", []string{"limit"}, "", "Lists the last requests, oldest first, 100 without limit. Secrets are cut to eight characters.", (*controlServer).listHistory},
+	{"DELETE", "/sandbox/history", nil, "", "Forgets them.", (*controlServer).forgetHistory},
+	{"GET", "/sandbox/violations", nil, "", "Lists what arrived and should not have: credentials in headers, two tokens in one request, chunked bodies.", (*controlServer).listViolations},
+	{"DELETE", "/sandbox/violations", nil, "", "Forgets them.", (*controlServer).forgetViolations},
+	{"GET", "/sandbox/state", []string{"offset", "limit"}, "", "Shows the component and its accounts: ages and fingerprints, no tokens. 100 accounts without limit.", (*controlServer).state},
+}
+
+// target returns the account that the parameter appid names.
+func (c *controlServer) target(r controlRequest) (appid string, err error) {
+	appid = r.query.Get("appid")
+	switch {
+	case appid == "":
+		return "", badRequest("parameter appid is missing")
+	case appid == "component":
+		return c.wx.ComponentAppID(), nil
+	}
+	if _, known := c.wx.state.Accounts.Find(appid); !known {
+		return "", controlError{http.StatusNotFound, "unknown appid"}
+	}
+	return appid, nil
+}
+
+const (
+	noToken        = "no token was issued to this account"
+	noRefreshToken = "this account has no refresh token"
+)
+
+var (
+	serveExpire    = onCredential((*WeChat).Expire, noToken)
+	serveSupersede = onCredential((*WeChat).Supersede, noToken)
+	serveKill      = onCredential((*WeChat).KillRefreshToken, noRefreshToken)
+	serveReplace   = onCredential(func(s *WeChat, appid string) bool { return s.ReplaceRefreshToken(appid) != "" }, noRefreshToken)
+)
+
+// onCredential returns an endpoint that changes a credential of the account. change
+// returns false if there is none, which is reported as missing.
+func onCredential(change func(*WeChat, string) bool, missing string) func(*controlServer, controlRequest) (any, error) {
+	return func(c *controlServer, r controlRequest) (any, error) {
+		appid, err := c.target(r)
+		if err != nil {
+			return nil, err
+		}
+		if !change(c.wx, appid) {
+			return nil, controlError{http.StatusConflict, missing}
+		}
+		return done, nil
+	}
+}
+
+// pushError gives the error of a push its status.
+func pushError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return controlError{http.StatusBadGateway, err.Error()}
+}
+
+func (c *controlServer) pushTicket(r controlRequest) (any, error) {
+	switch err := c.wx.PushTicket(r.Context()); {
+	case errors.Is(err, ErrNoPushURL):
+		return fields{"pushed": false, "ticket": c.wx.Ticket()}, nil
+	case err != nil:
+		return nil, pushError(err)
+	}
+	return fields{"pushed": true}, nil
+}
+
+func (c *controlServer) addAccount(r controlRequest) (any, error) {
+	var in struct {
+		AppID  string `json:"appid"`
+		Kind   string `json:"kind"`
+		Secret string `json:"secret"`
+	}
+	if err := readJSON(r.body, &in); err != nil {
+		return nil, err
+	}
+	kind, known := map[string]Kind{"": OfficialAccount, "official": OfficialAccount, "mini": MiniProgram}[in.Kind]
+	if !known {
+		return nil, badRequest(`unknown kind: want "official" or "mini"`)
+	}
+	if err := c.wx.AddAccount(in.AppID, kind, WithSecret(in.Secret)); err != nil {
+		return nil, err
+	}
+	return done, nil
+}
+
+func (c *controlServer) authorize(r controlRequest) (any, error) {
+	code, err := c.wx.Authorize(r.Context(), r.query.Get("appid"))
+	if code == "" {
+		return nil, err
+	}
+	return fields{"code": code}, pushError(err)
+}
+
+func (c *controlServer) updateAuthorized(r controlRequest) (any, error) {
+	appid, err := c.target(r)
+	if err != nil {
+		return nil, err
+	}
+	code, err := c.wx.UpdateAuthorized(r.Context(), appid)
+	if code == "" {
+		return nil, controlError{http.StatusConflict, err.Error()}
+	}
+	return fields{"code": code}, pushError(err)
+}
+
+func (c *controlServer) unauthorize(r controlRequest) (any, error) {
+	appid, err := c.target(r)
+	if err != nil {
+		return nil, err
+	}
+	if appid == c.wx.ComponentAppID() {
+		return nil, badRequest("the component has no authorization to revoke")
+	}
+	return done, pushError(c.wx.Unauthorize(r.Context(), appid))
+}
+
+func (c *controlServer) code(r controlRequest) (any, error) {
+	code := c.wx.AuthorizationCode(r.query.Get("appid"))
+	if code == "" {
+		return nil, badRequest("malformed appid: want that of an account, wx and 16 characters of 0-9, a-z")
+	}
+	return fields{"code": code, "expires_in": int(state.RedirectCodeLife.Seconds())}, nil
+}
+
+func (c *controlServer) setPushURL(r controlRequest) (any, error) {
+	return done, c.wx.SetPushURL(r.query.Get("url"))
+}
+
+func (c *controlServer) listFaults(controlRequest) (any, error) {
+	return fields{"faults": c.wx.Faults()}, nil
+}
+
+func (c *controlServer) addFault(r controlRequest) (any, error) {
+	var f Fault
+	if err := readJSON(r.body, &f); err != nil {
+		return nil, err
+	}
+	if f.ID != 0 {
+		return nil, badRequest("id is set by the sandbox")
+	}
+	id, err := c.wx.AddFault(f)
+	if err != nil {
+		return nil, err
+	}
+	return fields{"id": id}, nil
+}
+
+func (c *controlServer) removeFaults(r controlRequest) (any, error) {
+	if !r.query.Has("id") {
+		c.wx.ClearFaults()
+		return done, nil
+	}
+	id, err := strconv.Atoi(r.query.Get("id"))
+	if err != nil {
+		return nil, badRequest("malformed id: want a number")
+	}
+	if !c.wx.RemoveFault(id) {
+		return nil, controlError{http.StatusNotFound, "unknown fault id"}
+	}
+	return done, nil
+}
+
+// count parses a parameter that counts something.
+func (r *controlRequest) count(name string, byDefault int) (int, error) {
+	if !r.query.Has(name) {
+		return byDefault, nil
+	}
+	n, err := strconv.Atoi(r.query.Get(name))
+	if err != nil || n < 0 {
+		return 0, badRequest("malformed %s: want a number, 0 or more", name)
+	}
+	return n, nil
+}
+
+// defaultLimit is how many entries a list has without the parameter limit.
+const defaultLimit = 100
+
+func (c *controlServer) listHistory(r controlRequest) (any, error) {
+	limit, err := r.count("limit", defaultLimit)
+	if err != nil {
+		return nil, err
+	}
+	return fields{"calls": c.calls(limit)}, nil
+}
+
+func (c *controlServer) forgetHistory(controlRequest) (any, error) {
+	c.wx.ResetHistory()
+	return done, nil
+}
+
+func (c *controlServer) listViolations(controlRequest) (any, error) {
+	return fields{"violations": append([]string{}, c.wx.Violations()...)}, nil
+}
+
+func (c *controlServer) forgetViolations(controlRequest) (any, error) {
+	c.wx.ResetViolations()
+	return done, nil
+}
+
+func (c *controlServer) state(r controlRequest) (any, error) {
+	offset, err := r.count("offset", 0)
+	if err != nil {
+		return nil, err
+	}
+	limit, err := r.count("limit", defaultLimit)
+	if err != nil {
+		return nil, err
+	}
+	return c.view(offset, limit), nil
+}
