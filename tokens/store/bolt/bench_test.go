@@ -11,9 +11,10 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// record is about as long as that of an account.
+// record has about the length of an account record, in bytes.
 var record = make([]byte, 600)
 
+// filled returns a store with n account records.
 func filled(b *testing.B, n int) store.Store {
 	s := openFile(b, filepath.Join(b.TempDir(), "a.db"), nil)
 	var all sync.WaitGroup
@@ -66,7 +67,7 @@ func BenchmarkList(b *testing.B) {
 	for b.Loop() {
 		n := 0
 		if err := s.List(b.Context(), "account/", "", func(string, []byte) bool { n++; return true }); err != nil || n != 10_000 {
-			b.Fatal(n, err)
+			b.Fatalf("got %d records, error %v, want 10000", n, err)
 		}
 	}
 }

@@ -1,10 +1,27 @@
-// Package bolt keeps records in one file of this machine, with bbolt: for a single
-// wxproxy, with no database to run beside it. [OpenFile] is what a program wants, [Open]
-// the bare store without encryption.
+// Package bolt implements a store in one local file with bbolt, for a single
+// wxproxy process. It needs no database server. Use [OpenFile], which encrypts
+// the records; [Open] returns the store without encryption.
 //
-// What it adds to bbolt: a file is looked through before bbolt gets it, so that a damaged one
-// is a sentence and not a crash; each record carries a checksum; updates that come
-// together share one commit.
+// It adds three things to bbolt:
+//
+//   - A file is verified before bbolt opens it, and bbolt's memory-mapped reads
+//     are guarded. A damaged file gives an error instead of a crash.
+//   - Each record has a checksum. A flipped bit is never returned as a token.
+//   - Concurrent updates share one commit, and so one sync of the disk.
+//
+// # Operating systems
+//
+// The package works on Linux, macOS, FreeBSD and Windows:
+//
+//   - One process: bbolt locks the file, with flock on Unix systems and
+//     LockFileEx on Windows. The lock ends with the process. Do not put the file
+//     on a network file system, where such locks are unreliable.
+//   - Permissions: the file has mode 0600 on Unix systems. On Windows it
+//     inherits the permissions of its folder.
+//   - Durability: each commit is synced, on macOS with F_FULLFSYNC. A new file's
+//     folder is synced too, except on Windows, which has no such operation.
+//   - Changes by other programs: Unix systems allow the open file to be replaced
+//     or truncated, which Ping and the guard detect. Windows forbids both.
 package bolt
 
 import (
@@ -22,20 +39,21 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// The file's buckets. bbolt keeps them in the order of their names, and the format has to be
-// known before a record is looked at: "meta" comes before "records".
+// The file's buckets. bbolt sorts them by name, and the verifier has to know the
+// format before it reads a record: "meta" precedes "records".
 var (
 	metaBucket    = []byte("meta")
 	formatKey     = []byte("format")
 	recordsBucket = []byte("records")
 )
 
-// format is that of what lies in the buckets; bbolt has one of its own for its pages.
+// format is the version of the content of the buckets. bbolt has a version of
+// its own for its pages.
 const format = "1"
 
 // Store is an open file. It is safe for concurrent use.
 type Store struct {
-	file    *file
+	db      *guardedDB
 	locks   *store.KeyLocks
 	commits *committer
 	close   func() error
@@ -43,12 +61,13 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-func newStore(f *file) *Store {
-	s := &Store{file: f, locks: store.NewKeyLocks(), commits: newCommitter(f)}
+func newStore(db *guardedDB) *Store {
+	s := &Store{db: db, locks: store.NewKeyLocks(), commits: newCommitter(db)}
 	s.close = sync.OnceValue(func() error {
+		// In this order: the last updates still need the committer.
 		err := s.locks.Close()
 		s.commits.stop()
-		return errors.Join(err, f.close())
+		return errors.Join(err, db.close())
 	})
 	return s
 }
@@ -65,91 +84,106 @@ func (s *Store) Load(ctx context.Context, key string) ([]byte, error) {
 	return record, err
 }
 
-// Update implements [store.Store]; see [store.KeyLocks.Update] for the context that fn gets.
-// Once fn has returned, the end of ctx is of no account: whether a record was saved must be known.
-func (s *Store) Update(ctx context.Context, key string, fn func(ctx context.Context, old []byte) ([]byte, error)) error {
+// Update implements [store.Store]; see [store.KeyLocks.Update] for the context
+// of fn. Once fn has returned, Update ignores the end of ctx: the caller must
+// know whether its record was saved.
+func (s *Store) Update(ctx context.Context, key string, fn store.UpdateFunc) error {
+	// bbolt would reject the key in the commit, together with the records of
+	// other updates.
 	if len(key) > bbolt.MaxKeySize {
-		return fmt.Errorf("a record's key has %d bytes, more than %d", len(key), bbolt.MaxKeySize)
+		return fmt.Errorf("record key too long: got %d bytes, limit %d", len(key), bbolt.MaxKeySize)
 	}
-	return s.locks.Update(ctx, key, (*medium)(s), fn)
+	return s.locks.Update(ctx, key, (*backend)(s), fn)
 }
 
+// read returns a copy of the record, or nil if there is none.
 func (s *Store) read(key string) (record []byte, err error) {
 	err = s.view(func(b *bbolt.Bucket) error {
-		record, err = unpack([]byte(key), b.Get([]byte(key)))
+		record, err = decodeValue([]byte(key), b.Get([]byte(key)))
 		return err
 	})
 	return record, err
 }
 
-// write returns nil when the record is on the disk.
+// write returns nil once the record is on the disk.
 func (s *Store) write(key string, record []byte) error {
-	w := &write{key: []byte(key), done: make(chan error, 1)}
+	w := &pendingWrite{key: []byte(key), done: make(chan error, 1)}
 	if record != nil {
-		w.value = pack(w.key, record)
+		w.value = encodeValue(w.key, record)
 	}
-	return s.fault(s.commits.commit(w))
+	return s.convertError(s.commits.commit(w))
 }
 
-// medium is the Store as its locks see it: without locks.
-type medium Store
+// backend is the Store without its locks, as [store.KeyLocks] uses it.
+type backend Store
 
-func (m *medium) Read(key string) ([]byte, error)       { return (*Store)(m).read(key) }
-func (m *medium) Write(key string, record []byte) error { return (*Store)(m).write(key, record) }
+func (b *backend) Read(key string) ([]byte, error)       { return (*Store)(b).read(key) }
+func (b *backend) Write(key string, record []byte) error { return (*Store)(b).write(key, record) }
 
-// page is how many records one read transaction gives to List. While it is open bbolt cannot
-// use again what writers free, and the file grows.
-const page = 1000
+// listPageSize is how many records List reads in one transaction. While a read
+// transaction is open, bbolt cannot reuse the pages that writers free, and the
+// file grows.
+const listPageSize = 1000
 
-// List implements [store.Store]. It reads up to 1,000 records at a time, and yield runs with no
-// transaction open; what is written meanwhile behind the last page is seen, before it is not.
-func (s *Store) List(ctx context.Context, prefix, after string, yield func(key string, record []byte) bool) error {
-	type entry struct {
-		key    string
-		record []byte
-	}
-	entries := make([]entry, 0, 64)
+type listEntry struct {
+	key    string
+	record []byte
+}
+
+// List implements [store.Store]. It reads up to 1,000 records at a time and
+// calls yield with no transaction open. A record that is written meanwhile is
+// included if it belongs after the page that was read last.
+func (s *Store) List(
+	ctx context.Context, prefix, after string, yield func(key string, record []byte) bool,
+) error {
+	var page []listEntry
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		entries = entries[:0]
-		var damage error
-		err := s.view(func(b *bbolt.Bucket) error {
-			c := b.Cursor()
-			k, v := c.Seek([]byte(max(prefix, after)))
-			if k != nil && string(k) == after {
-				k, v = c.Next()
-			}
-			for ; k != nil && bytes.HasPrefix(k, []byte(prefix)) && len(entries) < page; k, v = c.Next() {
-				var record []byte
-				if record, damage = unpack(k, v); damage != nil {
-					return nil
-				}
-				entries = append(entries, entry{string(k), record})
-			}
-			return nil
-		})
-		if err != nil {
+		var damage, err error
+		if page, damage, err = s.readPage(page[:0], prefix, after); err != nil {
 			return err
 		}
-		for _, e := range entries {
+		for _, e := range page {
 			if !yield(e.key, e.record) {
 				return nil
 			}
 		}
-		if damage != nil { // the good ones before it were yielded
-			return s.fault(damage)
+		if damage != nil { // only now: the records before the damaged one are good
+			return s.convertError(damage)
 		}
-		if len(entries) < page {
+		if len(page) < listPageSize {
 			return nil
 		}
-		after = entries[page-1].key
+		after = page[len(page)-1].key
 	}
 }
 
-// Ping implements [store.Store]. It fails as well when a failing disk has put an end to writing, and when
-// the file was removed or replaced under the running store, whose writes would then be gone with the process.
+// readPage appends the next records to page. It stops at a damaged record and
+// returns its error as damage, with the records before it.
+func (s *Store) readPage(page []listEntry, prefix, after string) (_ []listEntry, damage, err error) {
+	err = s.view(func(b *bbolt.Bucket) error {
+		c := b.Cursor()
+		k, v := c.Seek([]byte(max(prefix, after)))
+		if k != nil && string(k) == after {
+			k, v = c.Next()
+		}
+		for ; k != nil && bytes.HasPrefix(k, []byte(prefix)) && len(page) < listPageSize; k, v = c.Next() {
+			var record []byte
+			if record, damage = decodeValue(k, v); damage != nil {
+				return nil
+			}
+			page = append(page, listEntry{string(k), record})
+		}
+		return nil
+	})
+	return page, damage, err
+}
+
+// Ping implements [store.Store]. It fails if a disk error has stopped writing.
+// It also fails if the file was removed or replaced while the store is open: its
+// writes would be lost when the process ends.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -157,52 +191,57 @@ func (s *Store) Ping(ctx context.Context) error {
 	if err := s.view(func(*bbolt.Bucket) error { return nil }); err != nil {
 		return err
 	}
-	if failed := s.commits.failed.Load(); failed != nil {
-		return s.fault(*failed)
+	if err := s.commits.writeFault.Load(); err != nil {
+		return s.convertError(*err)
 	}
-	open, err := s.file.f.Stat()
+	open, err := s.db.f.Stat()
 	if err != nil {
-		return s.fault(err)
+		return s.convertError(err)
 	}
-	if named, err := os.Stat(s.file.at); err != nil || !os.SameFile(named, open) {
-		return fmt.Errorf("the store file %s is not there any more, or another was put in its place", s.file.at)
+	if named, err := os.Stat(s.db.path); err != nil || !os.SameFile(named, open) {
+		return fmt.Errorf("store file %s was removed or replaced while it is open", s.db.path)
 	}
 	return nil
 }
 
-// Close implements [store.Store]; see [store.KeyLocks.Close] for how long it waits.
+// Close implements [store.Store]; see [store.KeyLocks.Close] for how long it
+// waits.
 func (s *Store) Close() error { return s.close() }
 
-// view reads the records in a short transaction.
+// view calls read with the records, in a short transaction.
 func (s *Store) view(read func(*bbolt.Bucket) error) error {
-	return s.fault(s.file.access(func() error {
-		return s.file.db.View(func(tx *bbolt.Tx) error { return read(tx.Bucket(recordsBucket)) })
+	return s.convertError(s.db.access(func() error {
+		return s.db.bolt.View(func(tx *bbolt.Tx) error { return read(tx.Bucket(recordsBucket)) })
 	}))
 }
 
-// fault is the one place where an error of bbolt becomes one of ours.
-func (s *Store) fault(err error) error {
+// convertError turns an error of bbolt or the system into one of the store. It
+// is the only place that does.
+func (s *Store) convertError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, bolterrors.ErrDatabaseNotOpen), errors.Is(err, os.ErrClosed), errors.Is(err, store.ErrClosed):
+	case errors.Is(err, bolterrors.ErrDatabaseNotOpen), errors.Is(err, os.ErrClosed),
+		errors.Is(err, store.ErrClosed):
 		return store.ErrClosed
 	}
-	return located(s.file.at, err)
+	return withPath(s.db.path, err)
 }
 
-// located says in which file it was, unless err does already.
-func located(path string, err error) error {
-	if errors.As(err, new(*fs.PathError)) || errors.As(err, new(*atFile)) {
+// withPath adds the file's path to err, unless err contains it already.
+func withPath(path string, err error) error {
+	if errors.As(err, new(*fs.PathError)) || errors.As(err, new(*pathError)) {
 		return err
 	}
-	return &atFile{path, err}
+	return &pathError{path, err}
 }
 
-type atFile struct {
+// pathError is err with the path of the store file. fs.PathError would add the
+// name of an operation.
+type pathError struct {
 	path string
 	err  error
 }
 
-func (e *atFile) Error() string { return e.path + ": " + e.err.Error() }
-func (e *atFile) Unwrap() error { return e.err }
+func (e *pathError) Error() string { return e.path + ": " + e.err.Error() }
+func (e *pathError) Unwrap() error { return e.err }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -17,11 +18,11 @@ import (
 	"wxproxy/tokens/store/storetest"
 )
 
-func TestBare(t *testing.T) {
+func TestStoreContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, filepath.Join(t.TempDir(), "a.db")) })
 }
 
-func TestSealed(t *testing.T) {
+func TestSealedStoreContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return openFile(t, filepath.Join(t.TempDir(), "a.db"), nil) })
 }
 
@@ -55,33 +56,38 @@ func put(t testing.TB, s store.Store, key, record string) {
 func want(t testing.TB, s store.Store, key, record string) {
 	t.Helper()
 	if got, err := s.Load(t.Context(), key); err != nil || string(got) != record {
-		t.Fatalf("%q: %.80q, %v; want %.80q", key, got, err, record)
+		t.Fatalf("load of %q: got %.80q, error %v, want %.80q", key, got, err, record)
 	}
 }
 
-func closed(t testing.TB, s store.Store) {
+// mustClose fails the test if Close returns an error.
+func mustClose(t testing.TB, s store.Store) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestReopen(t *testing.T) {
+func TestReopenKeepsRecordsAndFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	s := openFile(t, path, nil)
 	put(t, s, "a", "one")
-	closed(t, s)
+	mustClose(t, s)
 	before := read(t, path)
 	s = openFile(t, path, nil)
 	want(t, s, "a", "one")
-	closed(t, s)
+	mustClose(t, s)
 	if !bytes.Equal(before, read(t, path)) {
 		t.Error("opening and closing changed the file")
 	}
 	wantFiles(t, path, "a.db", "a.db.key")
 	for _, name := range []string{path, path + ".key"} {
-		if info, err := os.Stat(name); err != nil || info.Mode() != 0o600 {
-			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if runtime.GOOS != "windows" && info.Mode() != 0o600 {
+			t.Errorf("mode of %s: got %v, want 0600", name, info.Mode())
 		}
 	}
 }
@@ -95,7 +101,8 @@ func read(t testing.TB, path string) []byte {
 	return b
 }
 
-// wantFiles: no other file is beside the store, such as one that was half made.
+// wantFiles fails unless the folder of path holds exactly these files: no
+// temporary file was left behind.
 func wantFiles(t *testing.T, path string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(path))
@@ -107,21 +114,21 @@ func wantFiles(t *testing.T, path string, names ...string) {
 		got = append(got, e.Name())
 	}
 	if fmt.Sprint(got) != fmt.Sprint(names) {
-		t.Errorf("files %q, want %q", got, names)
+		t.Errorf("got files %q, want %q", got, names)
 	}
 }
 
-func TestSecretsAreNotInTheFile(t *testing.T) {
+func TestFileHoldsNoPlaintextRecords(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	s := openFile(t, path, nil)
 	put(t, s, "account/wx0", "a refresh token")
-	closed(t, s)
+	mustClose(t, s)
 	if b := read(t, path); bytes.Contains(b, []byte("refresh token")) || !bytes.Contains(b, []byte("account/wx0")) {
-		t.Error("the record is in the file as it is, or its key is not")
+		t.Error("the file contains the plaintext record, or does not contain its key")
 	}
 }
 
-func TestInUse(t *testing.T) {
+func TestOpenStoreCannotBeOpenedTwice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	s := openFile(t, path, nil)
 	put(t, s, "a", "one")
@@ -131,23 +138,24 @@ func TestInUse(t *testing.T) {
 		_, err := bolt.OpenFile(ctx, path, nil)
 		cancel()
 		if !errors.Is(err, store.ErrInUse) || !strings.Contains(err.Error(), path) {
-			t.Errorf("opened twice: %v", err)
+			t.Errorf("second open: got error %v, want ErrInUse with the path", err)
 		}
-		if took := time.Since(begin); took > 20*time.Second {
-			t.Errorf("it took %v to say so", took)
+		// It waits for a second, not for the minute of the context.
+		if took := time.Since(begin); took > 30*time.Second {
+			t.Errorf("second open took %v, want less than 30s", took)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := bolt.Open(ctx, path); !errors.Is(err, context.Canceled) {
-		t.Errorf("opened with an ended context: %v", err)
+		t.Errorf("canceled context: got error %v, want context.Canceled", err)
 	}
 	want(t, s, "a", "one")
 }
 
-// TestOpenedAtOnce: of many first starts one gets the store, and the others hear that it is in use;
-// nobody's key or file replaces another's.
-func TestOpenedAtOnce(t *testing.T) {
+// TestConcurrentFirstOpen: of several processes that create the store, one opens
+// it and the others get ErrInUse. No key or file replaces another.
+func TestConcurrentFirstOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	var all sync.WaitGroup
 	stores := make(chan store.Store, 8)
@@ -167,16 +175,19 @@ func TestOpenedAtOnce(t *testing.T) {
 	for s := range stores {
 		n++
 		put(t, s, "a", "one")
-		closed(t, s)
+		mustClose(t, s)
 	}
 	if n != 1 {
-		t.Errorf("%d opened it", n)
+		t.Errorf("got %d open stores, want 1", n)
 	}
 	want(t, openFile(t, path, nil), "a", "one")
 	wantFiles(t, path, "a.db", "a.db.key")
 }
 
-func TestPingNoticesTheFileGone(t *testing.T) {
+func TestPingDetectsRemovedOrReplacedFile(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows does not let an open file be renamed")
+	}
 	path := filepath.Join(t.TempDir(), "a.db")
 	s := openFile(t, path, nil)
 	if err := s.Ping(t.Context()); err != nil {
@@ -186,32 +197,33 @@ func TestPingNoticesTheFileGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.Ping(t.Context()); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("the file is gone: %v", err)
+		t.Errorf("removed file: got error %v, want one with the path", err)
 	}
 	if err := os.WriteFile(path, []byte("another"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Ping(t.Context()); err == nil {
-		t.Error("the file was replaced, and nobody says so")
+		t.Error("replaced file: got no error")
 	}
 }
 
-func TestKeyTooLong(t *testing.T) {
+func TestTooLongKeyIsRejected(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "a.db"))
 	put(t, s, "a", "one")
 	long := strings.Repeat("k", 40_000)
 	err := s.Update(t.Context(), long, func(context.Context, []byte) ([]byte, error) { return []byte("x"), nil })
 	if err == nil || len(err.Error()) > 200 {
-		t.Errorf("a key of 40,000 bytes: %.300v", err)
+		t.Errorf("key of 40,000 bytes: got error %.300v, want a short one", err)
 	}
 	if _, err := s.Load(t.Context(), long); !errors.Is(err, store.ErrNotFound) {
-		t.Error(err)
+		t.Errorf("load of it: got error %v, want ErrNotFound", err)
 	}
-	put(t, s, "b", "two") // it has not spoiled the commits of others
+	put(t, s, "b", "two") // later commits succeed
 }
 
-// TestParallel has 500 writers share commits while the file grows under as many readers.
-func TestParallel(t *testing.T) {
+// TestConcurrentWritersAndReaders: 500 writers share commits, and the file grows
+// while as many goroutines read it.
+func TestConcurrentWritersAndReaders(t *testing.T) {
 	s := openFile(t, filepath.Join(t.TempDir(), "a.db"), nil)
 	record := strings.Repeat("r", 3000)
 	put(t, s, "a", "one")
@@ -224,13 +236,13 @@ func TestParallel(t *testing.T) {
 				t.Error(err)
 			}
 			if got, err := s.Load(t.Context(), key); err != nil || string(got) != record {
-				t.Errorf("%q: %.80q, %v", key, got, err)
+				t.Errorf("load of %q: got %.80q, error %v", key, got, err)
 			}
 		})
 		all.Go(func() {
 			for range 100 {
 				if got, err := s.Load(t.Context(), "a"); err != nil || string(got) != "one" {
-					t.Errorf("%q, %v", got, err)
+					t.Errorf("load of a: got %q, error %v, want one", got, err)
 					return
 				}
 			}

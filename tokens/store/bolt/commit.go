@@ -11,84 +11,92 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// write is one record on its way to the disk; a nil value deletes.
-type write struct {
+// pendingWrite is a record that waits for its commit. A nil value deletes it.
+type pendingWrite struct {
 	key, value []byte
-	done       chan error // has room for the answer
+	done       chan error // buffered, so that the committer never blocks
 }
 
-// committer gives all writes that came while the disk was busy one commit together. A lone
-// write starts at once, which is why this is not bbolt's Batch: that one waits 10 ms for company,
-// and runs in goroutines that no guard can protect.
+// committer writes records to the file. Writes that arrive during a commit share
+// the next one, so 500 concurrent updates need a few syncs instead of 500.
+//
+// bbolt's own Batch is not used: it delays a single write by 10 ms to wait for
+// others, and runs in goroutines that catchFaults cannot guard.
 type committer struct {
-	file   *file
-	writes chan *write
-	quit   chan struct{}         // closed by stop
-	done   chan struct{}         // closed when run has ended
-	failed atomic.Pointer[error] // set once: the disk cannot be trusted any more
+	db       *guardedDB
+	writes   chan *pendingWrite
+	stopping chan struct{} // closed by stop
+	stopped  chan struct{} // closed when run has returned
+	// writeFault is set after an I/O error and never reset: from then on every
+	// write fails, see save.
+	writeFault atomic.Pointer[error]
 }
 
-// groupSize bounds the memory of a commit, and how long its last write makes the first one wait.
-const groupSize = 1024
+// maxGroup is how many writes share a commit at most. It bounds the memory of a
+// commit, and how long its first write waits for the last.
+const maxGroup = 1024
 
-func newCommitter(f *file) *committer {
+func newCommitter(db *guardedDB) *committer {
 	c := &committer{
-		file:   f,
-		writes: make(chan *write, groupSize),
-		quit:   make(chan struct{}),
-		done:   make(chan struct{}),
+		db:       db,
+		writes:   make(chan *pendingWrite, maxGroup),
+		stopping: make(chan struct{}),
+		stopped:  make(chan struct{}),
 	}
 	go c.run()
 	return c
 }
 
-// commit returns when w is on the disk, or is known not to be. (Where the file breaks at this very moment
-// nobody can say which, and it is an error.)
-func (c *committer) commit(w *write) error {
+// commit returns nil once w is on the disk. If the file breaks during the
+// commit, w may be on the disk although commit returns an error.
+func (c *committer) commit(w *pendingWrite) error {
 	select {
 	case c.writes <- w:
-	case <-c.file.broken:
-		return c.file.fault
-	case <-c.done:
+	case <-c.db.broken:
+		return c.db.fault
+	case <-c.stopped:
 		return store.ErrClosed
 	}
 	var err error
 	select {
 	case err = <-w.done:
 		return err
-	case <-c.file.broken:
-		err = c.file.fault
-	case <-c.done:
+	case <-c.db.broken:
+		err = c.db.fault
+	case <-c.stopped:
 		err = store.ErrClosed
 	}
+	// Both may have happened: the result of w takes precedence.
 	select {
-	case err = <-w.done: // it was answered all the same
+	case err = <-w.done:
 	default:
 	}
 	return err
 }
 
-// stop ends the committer. Nobody waits for one that hangs in the locks of a broken file.
+// stop ends the committer and waits for a commit in progress, unless the file is
+// broken: then the commit may block forever in bbolt's locks.
 func (c *committer) stop() {
-	close(c.quit)
+	close(c.stopping)
 	select {
-	case <-c.done:
-	case <-c.file.broken:
+	case <-c.stopped:
+	case <-c.db.broken:
 	}
 }
 
+// run commits one group of writes after another until stop is called.
 func (c *committer) run() {
-	defer close(c.done)
-	group := make([]*write, 0, groupSize)
+	defer close(c.stopped)
+	group := make([]*pendingWrite, 0, maxGroup)
 	for {
 		select {
 		case w := <-c.writes:
 			group = append(group[:0], w)
-		case <-c.quit:
+		case <-c.stopping:
 			return
 		}
 	gather:
-		for len(group) < groupSize {
+		for len(group) < maxGroup {
 			select {
 			case w := <-c.writes:
 				group = append(group, w)
@@ -104,34 +112,37 @@ func (c *committer) run() {
 	}
 }
 
-// save commits the group as one. An error is everybody's: nothing of it was saved, or
-// (where the disk failed in the very last step) nobody can say.
-func (c *committer) save(group []*write) error {
-	if failed := c.failed.Load(); failed != nil {
-		return *failed
+// save commits the group in one transaction. After an error nothing of it is
+// saved, except that a disk which failed in the last step may have saved all.
+func (c *committer) save(group []*pendingWrite) error {
+	if err := c.writeFault.Load(); err != nil {
+		return *err
 	}
-	err := c.file.access(func() error {
-		return c.file.db.Update(func(tx *bbolt.Tx) error {
-			b := tx.Bucket(recordsBucket)
-			for _, w := range group {
-				var err error
-				if w.value == nil {
-					err = b.Delete(w.key)
-				} else {
-					err = b.Put(w.key, w.value)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+	err := c.db.access(func() error {
+		return c.db.bolt.Update(func(tx *bbolt.Tx) error { return apply(tx.Bucket(recordsBucket), group) })
 	})
-	// After a failed write back the system counts pages as clean that never reached the disk, and
-	// a later commit, though it succeeds, would build on them.
+	// After a failed write-back, Linux marks pages as clean that never reached
+	// the disk. A later commit would succeed and build on them, so writing stops.
+	// Windows reports such errors with other codes: there the failed commit
+	// returns an error, and the next one is tried.
 	if errors.Is(err, syscall.EIO) {
-		err = fmt.Errorf("%w; nothing is written until the restart", err)
-		c.failed.Store(&err)
+		err = fmt.Errorf("%w; nothing is written until wxproxy is restarted", err)
+		c.writeFault.Store(&err)
 	}
 	return err
+}
+
+func apply(b *bbolt.Bucket, group []*pendingWrite) error {
+	for _, w := range group {
+		var err error
+		if w.value == nil {
+			err = b.Delete(w.key)
+		} else {
+			err = b.Put(w.key, w.value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

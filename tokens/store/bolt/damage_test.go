@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -16,9 +17,9 @@ import (
 	"wxproxy/tokens/store/bolt"
 )
 
-// sound makes a bare store whose tree has branches, free pages and a record that overflows
-// its page, and gives the file's bytes and what is in it.
-func sound(t testing.TB) (file []byte, records map[string]string) {
+// intactFile makes a store without encryption. Its tree has branches, free pages
+// and a record that overflows its page. It returns the file and the records.
+func intactFile(t testing.TB) (file []byte, records map[string]string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "a.db")
 	s := open(t, path)
@@ -30,86 +31,88 @@ func sound(t testing.TB) (file []byte, records map[string]string) {
 	}
 	records["big"] = strings.Repeat("overflow ", 1000)
 	put(t, s, "big", records["big"])
-	put(t, s, "gone", records["big"])
-	err := s.Update(t.Context(), "gone", func(context.Context, []byte) ([]byte, error) { return nil, nil })
+	put(t, s, "deleted", records["big"])
+	err := s.Update(t.Context(), "deleted", func(context.Context, []byte) ([]byte, error) { return nil, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed(t, s)
+	mustClose(t, s)
 	return read(t, path), records
 }
 
-// reopened writes file to path, opens it and wants one of two things: ErrCorrupt with the bytes
-// as they were, or a store that holds exactly records, or what they were before the last commit.
-func reopened(t *testing.T, path string, file []byte, records map[string]string) (ok bool) {
+// opens writes file to path and opens it. It returns false if Open returned
+// ErrCorrupt and left the file unchanged. It returns true if the store holds
+// exactly records, or what they were before the last commit. Everything else
+// fails the test.
+func opens(t *testing.T, path string, file []byte, records map[string]string) (ok bool) {
 	t.Helper()
 	if err := os.WriteFile(path, file, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s, err := bolt.Open(t.Context(), path)
 	if err != nil {
-		// The number of the format may be what was damaged.
-		if !errors.Is(err, store.ErrCorrupt) && !strings.Contains(err.Error(), "written by a newer one") {
-			t.Fatalf("opened with: %v", err)
+		// The damaged bytes may be the number of the format.
+		if !errors.Is(err, store.ErrCorrupt) && !strings.Contains(err.Error(), "a newer wxproxy wrote it") {
+			t.Fatalf("Open: got error %v, want ErrCorrupt", err)
 		}
 		if !bytes.Equal(file, read(t, path)) {
-			t.Fatal("the file was changed")
+			t.Fatal("Open changed a file that it rejected")
 		}
 		return false
 	}
 	defer s.Close()
 	n := 0
 	err = s.List(t.Context(), "", "", func(key string, record []byte) bool {
-		if key == "gone" { // deleted by the last commit, which one lost meta page takes back
+		if key == "deleted" { // by the last commit, which a lost meta page undoes
 			return true
 		}
 		n++
 		if string(record) != records[key] {
-			t.Errorf("%q became %.80q", key, record)
+			t.Errorf("record %q: got %.80q, want %.80q", key, record, records[key])
 		}
 		return true
 	})
 	if t.Failed() || err != nil || n != len(records) {
-		t.Fatalf("%d of %d records, %v", n, len(records), err)
+		t.Fatalf("got %d records, error %v, want %d", n, err, len(records))
 	}
 	put(t, s, "after", "it can be written")
 	return true
 }
 
-func TestTruncated(t *testing.T) {
-	file, records := sound(t)
+func TestTruncatedFileIsDetected(t *testing.T) {
+	file, records := intactFile(t)
 	path := filepath.Join(t.TempDir(), "a.db")
-	if !reopened(t, path, file, records) {
-		t.Fatal("the sound file was refused")
+	if !opens(t, path, file, records) {
+		t.Fatal("the intact file was rejected")
 	}
-	refusals := 0
+	rejected := 0
 	sizes := []int{1, 15, 16, 79, 80, 81, 1024, 4095, 4096, 4097, 4176, 8191, 8192, len(file) - 1}
 	for size := 12288; size < len(file); size += 4096 {
 		sizes = append(sizes, size, size+1+rand.N(4094))
 	}
 	for _, size := range sizes {
-		if !reopened(t, path, file[:size], records) {
-			refusals++
+		if !opens(t, path, file[:size], records) {
+			rejected++
 		}
 	}
-	if refusals < 20 {
-		t.Errorf("only %d of %d truncated files were refused", refusals, len(sizes))
+	if rejected < 20 {
+		t.Errorf("got %d of %d truncated files rejected, want at least 20", rejected, len(sizes))
 	}
 }
 
-// TestBitFlips turns single bits all over the file: none of them crashes, and none is handed out
-// as a record.
-func TestBitFlips(t *testing.T) {
-	file, records := sound(t)
+// TestBitFlipIsNeverReturned flips single bits all over the file. None of them
+// crashes the process, and none is returned as part of a record.
+func TestBitFlipIsNeverReturned(t *testing.T) {
+	file, records := intactFile(t)
 	path := filepath.Join(t.TempDir(), "a.db")
 	pageSize := os.Getpagesize()
-	refusals, tries := 0, 0
+	rejected, tries := 0, 0
 	flip := func(at int) {
 		tries++
 		file[at] ^= 1 << rand.N(8)
 		before := bytes.Clone(file)
-		if !reopened(t, path, before, records) {
-			refusals++
+		if !opens(t, path, before, records) {
+			rejected++
 		}
 		if t.Failed() {
 			t.Fatalf("after a flip in byte %d of page %d", at%pageSize, at/pageSize)
@@ -117,7 +120,7 @@ func TestBitFlips(t *testing.T) {
 	}
 	clean := bytes.Clone(file)
 	for page := 0; page < len(file); page += pageSize {
-		for range 12 { // headers and elements are at the beginning
+		for range 12 { // the header and the elements are at the beginning
 			flip(page + rand.N(120))
 			copy(file, clean)
 		}
@@ -126,22 +129,23 @@ func TestBitFlips(t *testing.T) {
 			copy(file, clean)
 		}
 	}
-	t.Logf("%d of %d flips were refused", refusals, tries)
-	if refusals < tries/10 {
-		t.Errorf("only %d of %d flips were refused", refusals, tries)
+	t.Logf("%d of %d flips were rejected", rejected, tries)
+	if rejected < tries/10 {
+		t.Errorf("got %d of %d flips rejected, want a tenth", rejected, tries)
 	}
 }
 
-// TestCounts turns each bit of the number of entries of each page, which is how records would disappear.
-func TestCounts(t *testing.T) {
-	file, records := sound(t)
+// TestWrongEntryCountIsDetected flips each bit of each page's number of entries.
+// Undetected, that would make records disappear.
+func TestWrongEntryCountIsDetected(t *testing.T) {
+	file, records := intactFile(t)
 	path := filepath.Join(t.TempDir(), "a.db")
 	pageSize := os.Getpagesize()
 	for at := 2*pageSize + 10; at < len(file); at += pageSize {
 		for bit := range 16 {
 			changed := bytes.Clone(file)
 			changed[at+bit/8] ^= 1 << (bit % 8)
-			reopened(t, path, changed, records)
+			opens(t, path, changed, records)
 			if t.Failed() {
 				t.Fatalf("with bit %d of the count of page %d", bit, at/pageSize)
 			}
@@ -149,8 +153,8 @@ func TestCounts(t *testing.T) {
 	}
 }
 
-// TestEmptied: a store whose records are all deleted again is sound, also after it was large.
-func TestEmptied(t *testing.T) {
+// TestEmptiedStoreIsIntact deletes all records of small and larger stores.
+func TestEmptiedStoreIsIntact(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	for _, n := range []int{1, 3, 300} {
 		s := open(t, path)
@@ -163,37 +167,42 @@ func TestEmptied(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		closed(t, s)
-		closed(t, open(t, path))
+		mustClose(t, s)
+		mustClose(t, open(t, path))
 	}
 }
 
-// TestBothMetaPages: one of them may be lost, that is how bbolt survives a power cut; both not.
-func TestBothMetaPages(t *testing.T) {
-	file, records := sound(t)
+// TestOneLostMetaPageIsTolerated: bbolt survives a power failure by keeping two
+// meta pages. Losing both is an error.
+func TestOneLostMetaPageIsTolerated(t *testing.T) {
+	file, records := intactFile(t)
 	path := filepath.Join(t.TempDir(), "a.db")
 	pageSize := os.Getpagesize()
 	for _, at := range []int{0, pageSize} {
 		one := bytes.Clone(file)
 		clear(one[at : at+pageSize])
-		if !reopened(t, path, one, records) {
-			t.Errorf("refused with the page at %d empty", at)
+		if !opens(t, path, one, records) {
+			t.Errorf("rejected with the meta page at %d lost", at)
 		}
 	}
 	clear(file[:2*pageSize])
-	if reopened(t, path, file, records) {
-		t.Error("opened with both gone")
+	if opens(t, path, file, records) {
+		t.Error("opened with both meta pages lost")
 	}
 }
 
-// TestOverwrittenWhileOpen: the file is cut off, or filled with something else, under the running store.
-// Reading what is not there any more is a signal that kills, and nonsense is a panic that leaves
-// bbolt locked; here both have to be errors, and Close has to end.
-func TestOverwrittenWhileOpen(t *testing.T) {
-	file, _ := sound(t)
+// TestFileOverwrittenWhileOpen truncates or overwrites the file of an open store.
+// Unguarded, reading a missing page would be a signal that ends the process, and
+// reading an invalid one a panic that leaves bbolt locked. Both must be errors,
+// and Close must return.
+func TestFileOverwrittenWhileOpen(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows does not let a mapped file be truncated")
+	}
+	file, _ := intactFile(t)
 	for name, overwrite := range map[string]func(path string) error{
-		"cut off": func(path string) error { return os.Truncate(path, 0) },
-		"a part":  func(path string) error { return os.Truncate(path, int64(len(file))/2) },
+		"truncated": func(path string) error { return os.Truncate(path, 0) },
+		"half":      func(path string) error { return os.Truncate(path, int64(len(file))/2) },
 		"zeros": func(path string) error {
 			return errors.Join(os.Truncate(path, 0), os.Truncate(path, int64(len(file))))
 		},
@@ -219,17 +228,21 @@ func TestOverwrittenWhileOpen(t *testing.T) {
 				"ping":   s.Ping(t.Context()),
 			} {
 				if !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), path) {
-					t.Errorf("%s: %v", name, err)
+					t.Errorf("%s: got error %v, want ErrCorrupt with the path", name, err)
 				}
 			}
-			closed(t, s)
+			mustClose(t, s)
 		})
 	}
 }
 
-// TestBreaksWhileWriting: updates that wait for a commit hear of the fault as well.
-func TestBreaksWhileWriting(t *testing.T) {
-	file, _ := sound(t)
+// TestFaultReachesWaitingUpdates: updates that wait for a commit get the error of
+// a file that breaks meanwhile.
+func TestFaultReachesWaitingUpdates(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows does not let a mapped file be truncated")
+	}
+	file, _ := intactFile(t)
 	path := filepath.Join(t.TempDir(), "a.db")
 	if err := os.WriteFile(path, file, 0o600); err != nil {
 		t.Fatal(err)
@@ -248,19 +261,20 @@ func TestBreaksWhileWriting(t *testing.T) {
 				}
 				return []byte("x"), nil
 			})
-			// Those that were quick have saved.
+			// Updates that were committed before the fault have no error.
 			if err != nil && !errors.Is(err, store.ErrCorrupt) {
-				t.Error(err)
+				t.Errorf("update %d: got error %v, want nil or ErrCorrupt", i, err)
 			}
 		})
 	}
 	all.Wait()
-	closed(t, s)
+	mustClose(t, s)
 }
 
-// FuzzOpen: whatever the file holds, Open returns.
+// FuzzOpen opens arbitrary files: Open returns, and either rejects the file
+// without changing it or opens a store that works.
 func FuzzOpen(f *testing.F) {
-	file, _ := sound(f)
+	file, _ := intactFile(f)
 	f.Add(file, 0, []byte{})
 	f.Add(file, 16, []byte{0})
 	f.Add(file, 8192, []byte{3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 255, 255})
@@ -277,13 +291,13 @@ func FuzzOpen(f *testing.F) {
 		s, err := bolt.Open(t.Context(), path)
 		if err != nil {
 			if !bytes.Equal(file, read(t, path)) {
-				t.Error("the file was changed")
+				t.Error("Open changed a file that it rejected")
 			}
 			return
 		}
 		defer s.Close()
 		if err := s.List(t.Context(), "", "", func(string, []byte) bool { return true }); err != nil {
-			t.Errorf("opened, and then: %v", err)
+			t.Errorf("list after a successful open: got error %v", err)
 		}
 		put(t, s, "after", "it can be written")
 	})

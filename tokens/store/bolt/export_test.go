@@ -1,4 +1,4 @@
 package bolt
 
-// Guard is tested by itself: a disk that fails to deliver a page cannot be had in a test.
-var Guard = guard
+// CatchFaults is tested on its own, because no test can make a disk fail.
+var CatchFaults = catchFaults

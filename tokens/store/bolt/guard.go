@@ -13,85 +13,95 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// file is bbolt's open database, with the accesses to it fenced in.
+// guardedDB is an open bbolt database whose faults do not end the process.
 //
-// bbolt reads the file as memory. Where the disk cannot deliver a page, or somebody copies a backup over
-// the open file (which cuts it off first), the system answers with a signal that ends the process.
-// Turned into a panic it goes through bbolt's own code and may leave bbolt's locks behind, for the next
-// to wait for. So the first such fault is the last access: the file is broken from then
-// on, and only a restart, which looks through it anew, gets it back into use.
-type file struct {
-	db *bbolt.DB
-	f  *os.File // bbolt's own
-	at string   // its path
+// bbolt reads the file as memory. If the disk cannot deliver a page, or another
+// program truncates the open file (copying a backup over it does), the system
+// sends a signal that ends the process. guardedDB turns the signal into a panic
+// and recovers it. The panic passes through bbolt's code and may leave bbolt's
+// locks held, so that the next access could block forever. Therefore the first
+// fault is the last access: from then on every access returns the same error
+// until a restart, which verifies the file again.
+type guardedDB struct {
+	bolt *bbolt.DB
+	f    *os.File // opened by bbolt, used here for Stat only
+	path string
 
-	size   atomic.Int64 // it never shrinks, unless it is cut off
+	size   atomic.Int64 // largest size seen; the file shrinks only if truncated
 	once   sync.Once
 	broken chan struct{} // closed by the first fault
-	fault  error         // behind broken
+	fault  error         // set before broken is closed
 }
 
-func newFile(db *bbolt.DB, f *os.File) (*file, error) {
+// newGuardedDB takes over db and closes it if it returns an error.
+func newGuardedDB(db *bbolt.DB, f *os.File) (*guardedDB, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	n := &file{db: db, f: f, at: f.Name(), broken: make(chan struct{})}
-	n.size.Store(info.Size())
-	return n, nil
+	g := &guardedDB{bolt: db, f: f, path: f.Name(), broken: make(chan struct{})}
+	g.size.Store(info.Size())
+	return g, nil
 }
 
-// access runs do, which uses db, in this goroutine; it must not start another, as that would not be
-// protected.
-func (f *file) access(do func() error) error {
+// access calls do, which uses bbolt, and returns its error. do must not start a
+// goroutine that uses bbolt, because that one would not be guarded.
+func (g *guardedDB) access(do func() error) error {
 	select {
-	case <-f.broken:
-		return f.fault
+	case <-g.broken:
+		return g.fault
 	default:
 	}
-	known := f.size.Load() // before the next line: others may see the file grow in between
-	info, err := f.f.Stat()
+	// Read the known size before Stat: if the file grows in between, it only
+	// looks larger than before.
+	known := g.size.Load()
+	info, err := g.f.Stat()
 	switch {
 	case errors.Is(err, os.ErrClosed):
 		return store.ErrClosed
 	case err != nil:
 		return err
 	case info.Size() < known:
-		return f.breaks("the file was cut off while it was in use")
+		return g.markBroken(errors.New("the file was truncated while it was open"))
 	}
-	f.size.Store(info.Size()) // an older, smaller size may win here; the next access mends it
-	if err = guard(do); errors.Is(err, errFault) {
-		return f.breaks(err)
+	// Of two concurrent stores the smaller size may win; the next access corrects
+	// it.
+	g.size.Store(info.Size())
+	if err = catchFaults(do); errors.Is(err, errFault) {
+		return g.markBroken(err)
 	}
 	return err
 }
 
-// breaks makes the file unusable, and gives the error that everybody gets from now on.
-func (f *file) breaks(why any) error {
-	f.once.Do(func() {
-		f.fault = fmt.Errorf("%w: %v; it is out of use until the restart", store.ErrCorrupt, why)
-		close(f.broken)
+// markBroken ends all use of the file and returns the error that every access
+// gets from now on.
+func (g *guardedDB) markBroken(reason error) error {
+	g.once.Do(func() {
+		g.fault = fmt.Errorf("%w: %v; it stays unusable until wxproxy is restarted", store.ErrCorrupt, reason)
+		close(g.broken)
 	})
-	return f.fault
+	return g.fault
 }
 
-// close lets go of the file. A broken one is not closed by bbolt, which may wait for ever for its
-// locks; it stays locked for others until this process ends.
-func (f *file) close() error {
+// close closes the file. If it is broken, close bypasses bbolt, which could wait
+// forever for its locks. bbolt's lock on the file then lasts until the process
+// ends.
+func (g *guardedDB) close() error {
 	select {
-	case <-f.broken:
-		return f.f.Close()
+	case <-g.broken:
+		return g.f.Close()
 	default:
-		return f.db.Close()
+		return g.bolt.Close()
 	}
 }
 
-var errFault = errors.New("a page could not be read, or made no sense")
+var errFault = errors.New("a page could not be read or is invalid")
 
-// guard turns faults and panics of do, which uses bbolt, into errFault. Programming errors
-// of ours do not pass through here: neither fn nor yield runs in it.
-func guard(do func() error) (err error) {
-	before := debug.SetPanicOnFault(true)
+// catchFaults calls do, which uses bbolt, and turns faults of memory-mapped
+// reads and panics into errFault. Callbacks of this package's users never run
+// inside do, so their panics are not caught.
+func catchFaults(do func() error) (err error) {
+	before := debug.SetPanicOnFault(true) // for this goroutine only
 	defer func() {
 		debug.SetPanicOnFault(before)
 		if p := recover(); p != nil {

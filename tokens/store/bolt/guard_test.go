@@ -11,8 +11,9 @@ import (
 	"wxproxy/tokens/store/bolt"
 )
 
-// TestGuard reads a page of a mapped file that is not there any more, which is a SIGBUS.
-func TestGuard(t *testing.T) {
+// TestFaultsBecomeErrors reads a mapped page of a file that was truncated, which
+// raises SIGBUS.
+func TestFaultsBecomeErrors(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "mapped"))
 	if err != nil {
 		t.Fatal(err)
@@ -28,20 +29,20 @@ func TestGuard(t *testing.T) {
 	defer syscall.Munmap(mapped)
 	read := func() error {
 		if mapped[1<<15] != 0 {
-			t.Error("not zero")
+			t.Error("got another byte than zero")
 		}
 		return nil
 	}
-	if err := bolt.Guard(read); err != nil {
+	if err := bolt.CatchFaults(read); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Truncate(0); err != nil {
 		t.Fatal(err)
 	}
-	if err := bolt.Guard(read); err == nil {
-		t.Error("read a page that is not there")
+	if err := bolt.CatchFaults(read); err == nil {
+		t.Error("reading a missing page: got no error")
 	}
-	if err := bolt.Guard(func() error { panic("nonsense") }); err == nil {
-		t.Error("a panic was no error")
+	if err := bolt.CatchFaults(func() error { panic("nonsense") }); err == nil {
+		t.Error("panic: got no error")
 	}
 }

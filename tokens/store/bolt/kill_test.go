@@ -14,7 +14,8 @@ import (
 	"wxproxy/tokens/store/bolt"
 )
 
-// childEnv tells the test binary that it is the child of TestKill, and its store.
+// childEnv makes the test binary a child of TestAcknowledgedWritesSurviveKill. Its
+// value is the path of the store.
 const childEnv = "WXPROXY_TEST_KILL_STORE"
 
 func TestMain(m *testing.M) {
@@ -24,8 +25,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// writeUntilKilled counts up under eight keys at once, and says what was acknowledged after it
-// was. It never returns.
+// writeUntilKilled counts up under eight keys concurrently, and prints each number
+// after its update has returned. It never returns.
 func writeUntilKilled(path string) {
 	s, err := bolt.OpenFile(context.Background(), path, nil)
 	if err != nil {
@@ -40,22 +41,23 @@ func writeUntilKilled(path string) {
 				err := s.Update(context.Background(), key, func(_ context.Context, old []byte) ([]byte, error) {
 					n, _ = strconv.Atoi(string(old))
 					n++
-					// Of changing lengths: the tree is split and joined while it is killed.
+					// Vary the length, so that pages are split and merged meanwhile.
 					return fmt.Appendf(nil, "%d%*s", n, n%700, ""), nil
 				})
 				if err != nil {
 					fmt.Println("error", err)
 					os.Exit(1)
 				}
-				fmt.Printf("%s %d\n", key, n) // one write, and no buffer that would die with us
+				fmt.Printf("%s %d\n", key, n) // one unbuffered write
 			}
 		}()
 	}
 	select {}
 }
 
-// TestKill kills a process that writes, 30 times, and wants each write that it was told of.
-func TestKill(t *testing.T) {
+// TestAcknowledgedWritesSurviveKill kills a writing process 30 times, and finds
+// every acknowledged write in the store.
+func TestAcknowledgedWritesSurviveKill(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -77,9 +79,9 @@ func TestKill(t *testing.T) {
 		for n := 1; lines.Scan(); n++ {
 			var key string
 			var value int
-			// What was cut off by the kill was not said.
+			// A line that the kill cut off is not an acknowledgment.
 			if _, err := fmt.Sscanf(lines.Text()+"\n", "%s %d\n", &key, &value); err != nil {
-				t.Fatalf("the child says %q", lines.Text())
+				t.Fatalf("output of the child: got %q, want KEY NUMBER", lines.Text())
 			}
 			acknowledged[key] = max(acknowledged[key], value)
 			if n == last {
@@ -92,19 +94,19 @@ func TestKill(t *testing.T) {
 
 		s, err := bolt.OpenFile(t.Context(), path, nil)
 		if err != nil {
-			t.Fatalf("after kill %d: %v", round+1, err)
+			t.Fatalf("open after kill %d: %v", round+1, err)
 		}
 		for key, n := range acknowledged {
 			record, err := s.Load(t.Context(), key)
 			var got int
 			fmt.Sscan(string(record), &got)
 			if err != nil || got < n {
-				t.Fatalf("after kill %d: %q is at %d, %v; %d was acknowledged", round+1, key, got, err, n)
+				t.Fatalf("%q after kill %d: got %d, error %v, want at least %d", key, round+1, got, err, n)
 			}
 		}
-		closed(t, s)
+		mustClose(t, s)
 	}
 	if len(acknowledged) != 8 {
-		t.Errorf("only %d of 8 writers had their turn", len(acknowledged))
+		t.Errorf("got writes of %d writers, want 8", len(acknowledged))
 	}
 }

@@ -18,23 +18,26 @@ import (
 	"wxproxy/tokens/store/internal/durable"
 )
 
-// patience is how long Open waits for another process to let go of the file, as one that
-// is being restarted does. bbolt would wait for ever.
-const patience = time.Second
+// lockTimeout is how long Open waits for another process to release the file. A
+// wxproxy that is being restarted does so within a second. bbolt would wait
+// forever.
+const lockTimeout = time.Second
 
-// OpenFile opens the sealed store in the file path, or makes one. key has [store.KeySize] bytes;
-// with none it is in the file path + ".key", made together with the store and never without it.
+// OpenFile opens the sealed store in the file path, or creates one. key has
+// [store.KeySize] bytes. If key is empty, it is kept in the file path + ".key",
+// which is created together with the store and never for an existing one.
 //
-// Errors are those of [Open], [store.LoadOrCreateKey] and [store.Seal].
+// It returns the errors of [Open], [store.LoadOrCreateKey] and [store.Seal].
 func OpenFile(ctx context.Context, path string, key []byte) (store.Store, error) {
-	exists, err := look(path)
+	exists, err := storeExists(path)
 	if err != nil {
 		return nil, err
 	}
-	from := "the one given"
+	keySource := "the one given"
 	if len(key) == 0 {
-		from = "the one in " + path + ".key"
-		// The key first: a store that is cut off here has a key and no file, and begins anew.
+		keySource = "the one in " + path + ".key"
+		// Create the key first: if the process is killed here, the next start
+		// finds a key without a store, which is harmless.
 		if key, err = store.LoadOrCreateKey(path+".key", !exists); err != nil {
 			return nil, err
 		}
@@ -46,83 +49,90 @@ func OpenFile(ctx context.Context, path string, key []byte) (store.Store, error)
 	sealed, err := store.Seal(ctx, s, key)
 	if err != nil {
 		if errors.Is(err, store.ErrWrongKey) {
-			err = fmt.Errorf("%w than %s", err, from)
+			err = fmt.Errorf("%w than %s", err, keySource)
 		}
-		return nil, errors.Join(located(path, err), s.Close())
+		return nil, errors.Join(withPath(path, err), s.Close())
 	}
 	return sealed, nil
 }
 
-// Open opens the file path, or makes it where it does not exist (its folder must). It waits
-// a second at most, and not after ctx, for another process to close it.
+// Open opens the file path, or creates it if it does not exist; its folder must
+// exist. Open waits at most one second, and not longer than ctx, for another
+// process to close the file.
 //
-// The whole file is read and checked before it is used, which takes about a second per GB.
-// Errors: store.ErrInUse, store.ErrCorrupt (empty, truncated or damaged, or no store at
-// all), or that of the file system, each with the path. No byte of an existing file changes where Open
-// fails; where it does not, others lose the right to read the file.
+// The whole file is read and verified before it is used, which takes about a
+// second per GB.
+//
+// Errors contain the path. They wrap [store.ErrInUse]; [store.ErrCorrupt] if the
+// file is empty, truncated, damaged or not a store; or the error of the system.
+// Unless Open succeeds, it changes no byte of an existing file. If it does, it
+// makes the file readable for its owner alone.
 func Open(ctx context.Context, path string) (*Store, error) {
-	exists, err := look(path)
+	exists, err := storeExists(path)
 	if err != nil {
 		return nil, err
 	}
 	if !exists {
+		// fs.ErrExist: another process has created the store meanwhile.
 		if err := create(path); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("the store file cannot be made: %w", err)
+			return nil, fmt.Errorf("creating store file: %w", err)
 		}
 	}
-	until := time.Now().Add(patience)
-	// First for reading: that takes a lock, too, and bbolt reads the two first pages only. What
-	// it would make of the others, were they damaged, is a crash.
-	f, err := openBolt(ctx, path, until, true)
+	deadline := time.Now().Add(lockTimeout)
+	// Open it for reading first. That takes the lock, too, and reads only the
+	// first two pages. If other pages were damaged, opening for writing would
+	// crash, so they are verified in between.
+	db, err := openDB(ctx, path, deadline, true)
 	if err != nil {
 		return nil, err
 	}
 	err = verifyFile(ctx, path)
-	if err := errors.Join(err, f.close()); err != nil {
-		return nil, located(path, err)
+	if err := errors.Join(err, db.close()); err != nil {
+		return nil, withPath(path, err)
 	}
-	if f, err = openBolt(ctx, path, until, false); err != nil {
+	if db, err = openDB(ctx, path, deadline, false); err != nil {
 		return nil, err
 	}
-	info, err := f.f.Stat()
+	info, err := db.f.Stat()
 	if err != nil {
-		return nil, errors.Join(err, f.close())
+		return nil, errors.Join(err, db.close())
 	}
-	// The records are sealed, so this is a second fence: where the file is another's, whose
-	// mode we may not change, it has to do without.
+	// The records are encrypted, so the mode is a second line of defense. If the
+	// file belongs to another user, the mode cannot be changed, and stays.
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
-		_ = f.f.Chmod(0o600)
+		_ = db.f.Chmod(0o600)
 	}
-	return newStore(f), nil
+	return newStore(db), nil
 }
 
-// look says whether there is a file, and refuses what cannot be one of ours by its looks.
-func look(path string) (exists bool, err error) {
+// storeExists reports whether path exists. It returns an error if what is there
+// cannot be a store, or if no store can be created there.
+func storeExists(path string) (bool, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		folder := filepath.Dir(path)
 		if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-			return false, fmt.Errorf("the folder %s of the store file does not exist: make it, or put the store elsewhere", folder)
+			return false, fmt.Errorf("folder %s of the store file does not exist: create it, or put the store elsewhere", folder)
 		}
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("the store file cannot be opened: %w", err)
+		return false, fmt.Errorf("opening store file: %w", err)
 	case !info.Mode().IsRegular():
-		return false, fmt.Errorf("the store file %s is not a regular file", path)
+		return false, fmt.Errorf("store file %s is not a regular file", path)
 	case info.Size() == 0:
-		// bbolt would make a new store of it, and a disk that was full, or a restore that went
-		// wrong, would pass for a first start.
-		return false, located(path, damaged("the file is empty; restore it, or move it away to begin anew"))
+		// bbolt would turn it into a new store. Then a full disk or a failed
+		// restore would look like a first start.
+		return false, withPath(path, corrupt("the file is empty: restore it, or move it away to start over"))
 	}
 	return true, nil
 }
 
-// create makes an empty store at path. Two processes that start concurrently do
-// not replace each other's file: the second gets an error that is fs.ErrExist.
+// create makes an empty store at path. If two processes do so concurrently, one
+// of them gets an error that is fs.ErrExist.
 func create(path string) error {
 	return durable.Create(path, func(name string) error {
-		db, err := bbolt.Open(name, 0o600, &bbolt.Options{Timeout: patience})
+		db, err := bbolt.Open(name, 0o600, &bbolt.Options{Timeout: lockTimeout})
 		if err != nil {
 			return err
 		}
@@ -140,22 +150,25 @@ func create(path string) error {
 	})
 }
 
-func openBolt(ctx context.Context, path string, until time.Time, readOnly bool) (*file, error) {
+// openDB opens an existing file with bbolt. It waits for the file's lock until
+// deadline or until the deadline of ctx, whichever comes first.
+func openDB(ctx context.Context, path string, deadline time.Time, readOnly bool) (*guardedDB, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if deadline, ok := ctx.Deadline(); ok && deadline.Before(until) {
-		until = deadline
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
 	}
 	var db *bbolt.DB
 	var f *os.File
-	err := guard(func() (err error) {
+	err := catchFaults(func() (err error) {
 		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-			Timeout:      max(time.Until(until), time.Millisecond), // 0 would be for ever
+			Timeout:      max(time.Until(deadline), time.Millisecond), // 0 waits forever
 			ReadOnly:     readOnly,
 			FreelistType: bbolt.FreelistMapType,
 			NoStatistics: true,
-			// Never a new file: if it went away since we looked, that is an error.
+			// Never create a file: if it was removed after storeExists, that is an
+			// error.
 			OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
 				f, err = os.OpenFile(name, flag&^os.O_CREATE, mode)
 				return f, err
@@ -165,13 +178,13 @@ func openBolt(ctx context.Context, path string, until time.Time, readOnly bool) 
 	})
 	switch {
 	case err == nil:
-		return newFile(db, f)
+		return newGuardedDB(db, f)
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, located(path, store.ErrInUse)
-	case errors.As(err, new(syscall.Errno)): // the system's, not the file's fault
-		return nil, fmt.Errorf("the store file %s cannot be opened: %w", path, err)
-	case errors.Is(err, errFault): // bbolt has not let go of the file
+		return nil, withPath(path, store.ErrInUse)
+	case errors.As(err, new(syscall.Errno)): // the system failed, the file may be good
+		return nil, fmt.Errorf("opening store file %s: %w", path, err)
+	case errors.Is(err, errFault): // bbolt was interrupted before it closed the file
 		_ = f.Close()
 	}
-	return nil, located(path, fmt.Errorf("%w: %w", store.ErrCorrupt, err))
+	return nil, withPath(path, fmt.Errorf("%w: %w", store.ErrCorrupt, err))
 }

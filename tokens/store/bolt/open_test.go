@@ -18,14 +18,14 @@ import (
 	"wxproxy/tokens/store/bolt"
 )
 
-func TestNothingToOpen(t *testing.T) {
+func TestUnusablePathIsRejected(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for path, part := range map[string]string{
-		filepath.Join(dir, "missing", "a.db"): "does not exist: make it",
+		filepath.Join(dir, "missing", "a.db"): "does not exist: create it",
 		filepath.Join(file, "a.db"):           "",
 		dir:                                   "not a regular file",
 	} {
@@ -34,15 +34,16 @@ func TestNothingToOpen(t *testing.T) {
 			"OpenFile": func() error { _, err := bolt.OpenFile(t.Context(), path, nil); return err }(),
 		} {
 			if err == nil || !strings.Contains(err.Error(), part) || !strings.Contains(err.Error(), filepath.Dir(path)) {
-				t.Errorf("%s(%s): %v", name, path, err)
+				t.Errorf("%s(%s): got error %v, want one with %q and the folder", name, path, err, part)
 			}
 		}
 	}
 	wantFiles(t, file, "file")
 }
 
-// refused opens path and wants ErrCorrupt (or the given error) and the bytes as they were.
-func refused(t *testing.T, path string, target error) {
+// wantRejected fails unless Open returns an error that is target and leaves the
+// file unchanged.
+func wantRejected(t *testing.T, path string, target error) {
 	t.Helper()
 	before := read(t, path)
 	s, err := bolt.Open(t.Context(), path)
@@ -50,26 +51,26 @@ func refused(t *testing.T, path string, target error) {
 		s.Close()
 	}
 	if !errors.Is(err, target) || !strings.Contains(err.Error(), path) {
-		t.Errorf("opened with: %v", err)
+		t.Errorf("Open: got error %v, want %v with the path", err, target)
 	}
 	if !bytes.Equal(before, read(t, path)) {
-		t.Error("the file was changed")
+		t.Error("Open changed a file that it rejected")
 	}
 }
 
-func TestEmptyFile(t *testing.T) {
+func TestEmptyFileIsCorrupt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, path, store.ErrCorrupt)
+	wantRejected(t, path, store.ErrCorrupt)
 	if _, err := bolt.OpenFile(t.Context(), path, make([]byte, store.KeySize)); !errors.Is(err, store.ErrCorrupt) {
-		t.Error(err)
+		t.Errorf("OpenFile: got error %v, want ErrCorrupt", err)
 	}
 	wantFiles(t, path, "a.db")
 }
 
-func TestGarbage(t *testing.T) {
+func TestGarbageIsCorrupt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	for _, garbage := range [][]byte{
 		{0}, []byte("hello"), make([]byte, 100), make([]byte, 4096), make([]byte, 1<<20),
@@ -78,12 +79,13 @@ func TestGarbage(t *testing.T) {
 		if err := os.WriteFile(path, garbage, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		refused(t, path, store.ErrCorrupt)
+		wantRejected(t, path, store.ErrCorrupt)
 	}
 }
 
-// TestForeign: a sound file of bbolt's that is somebody else's keeps its bytes and its mode.
-func TestForeign(t *testing.T) {
+// TestOtherBoltFileIsRejected: an intact bbolt file of another program keeps its
+// bytes and its mode.
+func TestOtherBoltFileIsRejected(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	edit(t, path, func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucket([]byte("theirs"))
@@ -95,12 +97,22 @@ func TestForeign(t *testing.T) {
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, path, store.ErrCorrupt)
-	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o644 {
-		t.Errorf("%v, %v", info.Mode(), err)
+	wantRejected(t, path, store.ErrCorrupt)
+	wantMode(t, path, 0o644)
+}
+
+func wantMode(t *testing.T, path string, want os.FileMode) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := info.Mode().Perm(); runtime.GOOS != "windows" && got != want {
+		t.Errorf("mode of %s: got %04o, want %04o", path, got, want)
 	}
 }
 
+// edit changes the file with bbolt itself.
 func edit(t *testing.T, path string, fn func(tx *bbolt.Tx) error) {
 	t.Helper()
 	db, err := bbolt.Open(path, 0o600, nil)
@@ -112,34 +124,34 @@ func edit(t *testing.T, path string, fn func(tx *bbolt.Tx) error) {
 	}
 }
 
-func TestNewerFormat(t *testing.T) {
+func TestNewerFormatIsRejected(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
-	closed(t, open(t, path))
+	mustClose(t, open(t, path))
 	edit(t, path, func(tx *bbolt.Tx) error {
-		if err := tx.Bucket([]byte("records")).Put([]byte("a"), []byte("in another way")); err != nil {
+		if err := tx.Bucket([]byte("records")).Put([]byte("a"), []byte("another encoding")); err != nil {
 			return err
 		}
 		return tx.Bucket([]byte("meta")).Put([]byte("format"), []byte("2"))
 	})
 	before := read(t, path)
 	_, err := bolt.Open(t.Context(), path)
-	if err == nil || errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), "written by a newer one") {
-		t.Errorf("opened with: %v", err)
+	if err == nil || errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), "a newer wxproxy wrote it") {
+		t.Errorf("Open: got error %v, want one about a newer format", err)
 	}
 	if !bytes.Equal(before, read(t, path)) {
-		t.Error("the file was changed")
+		t.Error("Open changed a file that it rejected")
 	}
 	for _, format := range []string{"", "0", "-1", "x"} {
 		edit(t, path, func(tx *bbolt.Tx) error {
 			return tx.Bucket([]byte("meta")).Put([]byte("format"), []byte(format))
 		})
-		refused(t, path, store.ErrCorrupt)
+		wantRejected(t, path, store.ErrCorrupt)
 	}
 }
 
-// TestFormat writes a record as format 1 says, with bbolt and by hand: stores that are in use
+// TestFormatIsStable writes a record of format 1 by hand, with bbolt. Stores in use
 // hold such records.
-func TestFormat(t *testing.T) {
+func TestFormatIsStable(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	sum := crc32.Checksum([]byte("\x01\x00\x00\x00"+"a"+"one"), crc32.MakeTable(crc32.Castagnoli))
 	edit(t, path, func(tx *bbolt.Tx) error {
@@ -158,73 +170,72 @@ func TestFormat(t *testing.T) {
 	})
 	s := open(t, path)
 	want(t, s, "a", "one")
-	closed(t, s)
+	mustClose(t, s)
 	edit(t, path, func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte("records")).Put([]byte("a"), []byte("one, without its checksum"))
 	})
-	refused(t, path, store.ErrCorrupt)
+	wantRejected(t, path, store.ErrCorrupt)
 }
 
-func TestModeIsMended(t *testing.T) {
+func TestOpenRestrictsTheMode(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("no such modes here")
+		t.Skip("Windows has no such modes")
 	}
 	path := filepath.Join(t.TempDir(), "a.db")
-	closed(t, open(t, path))
+	mustClose(t, open(t, path))
 	if err := os.Chmod(path, 0o664); err != nil {
 		t.Fatal(err)
 	}
 	open(t, path)
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info.Mode(), err)
-	}
+	wantMode(t, path, 0o600)
 }
 
-func TestKeys(t *testing.T) {
+func TestWrongOrMissingKeyIsRejected(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	s := openFile(t, path, nil)
 	put(t, s, "a", "one")
-	closed(t, s)
+	mustClose(t, s)
 
 	before := read(t, path)
 	wrong := bytes.Repeat([]byte{7}, store.KeySize)
 	_, err := bolt.OpenFile(t.Context(), path, wrong)
 	if !errors.Is(err, store.ErrWrongKey) || !strings.Contains(err.Error(), "than the one given") || !strings.Contains(err.Error(), path) {
-		t.Errorf("a wrong key: %v", err)
+		t.Errorf("wrong key: got error %v, want ErrWrongKey with its source and the path", err)
 	}
 	if err := os.Rename(path+".key", path+".moved"); err != nil {
 		t.Fatal(err)
 	}
 	_, err = bolt.OpenFile(t.Context(), path, nil)
 	if err == nil || !strings.Contains(err.Error(), path+".key is missing") {
-		t.Errorf("without its key: %v", err)
+		t.Errorf("missing key file: got error %v, want one that says so", err)
 	}
 	wantFiles(t, path, "a.db", "a.db.moved")
-	// A key file of another store, left beside this one.
+	// The key file of another store.
 	if _, err := store.LoadOrCreateKey(path+".key", true); err != nil {
 		t.Fatal(err)
 	}
 	_, err = bolt.OpenFile(t.Context(), path, nil)
 	if !errors.Is(err, store.ErrWrongKey) || !strings.Contains(err.Error(), path+".key") {
-		t.Errorf("with another's key file: %v", err)
+		t.Errorf("other key file: got error %v, want ErrWrongKey with its path", err)
 	}
 	if !bytes.Equal(before, read(t, path)) {
-		t.Error("the file was changed")
+		t.Error("OpenFile changed a file that it rejected")
 	}
 	if err := os.Rename(path+".moved", path+".key"); err != nil {
 		t.Fatal(err)
 	}
-	// Refused stores were let go of.
+	// Rejected files were closed.
 	want(t, openFile(t, path, nil), "a", "one")
 
 	_, err = bolt.OpenFile(t.Context(), filepath.Join(t.TempDir(), "b.db"), wrong[:5])
 	if err == nil {
-		t.Error("a key of 5 bytes")
+		t.Error("a key of 5 bytes was accepted")
 	}
 }
 
-// TestKeyBeforeStore: a first start that ended between the two goes on where it was.
-func TestKeyBeforeStore(t *testing.T) {
+// TestOpenAfterKeyWasCreated: a first start that was killed after it created the
+// key is completed by the next one.
+func TestOpenAfterKeyWasCreated(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	key, err := store.LoadOrCreateKey(path+".key", true)
 	if err != nil {
@@ -232,21 +243,22 @@ func TestKeyBeforeStore(t *testing.T) {
 	}
 	s := openFile(t, path, nil)
 	put(t, s, "a", "one")
-	closed(t, s)
+	mustClose(t, s)
 	want(t, openFile(t, path, key), "a", "one")
 }
 
-// TestBareFileIsNotSealedOver: a store that was made without a key is not taken for an empty one.
-func TestBareFileIsNotSealedOver(t *testing.T) {
+// TestUnsealedStoreIsNotSealed: a store that was made without a key is not taken
+// for an empty one.
+func TestUnsealedStoreIsNotSealed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	s := open(t, path)
 	put(t, s, "a", "one")
-	closed(t, s)
+	mustClose(t, s)
 	before := read(t, path)
 	if _, err := bolt.OpenFile(context.Background(), path, make([]byte, store.KeySize)); !errors.Is(err, store.ErrCorrupt) {
-		t.Error(err)
+		t.Errorf("got error %v, want ErrCorrupt", err)
 	}
 	if !bytes.Equal(before, read(t, path)) {
-		t.Error("the file was changed")
+		t.Error("OpenFile changed a file that it rejected")
 	}
 }

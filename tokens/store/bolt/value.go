@@ -9,37 +9,42 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// A value in the file is the checksum of key and record, and then the record. bbolt has
-// checksums for its two first pages only: elsewhere a bit that fell over on the disk would be
-// handed out as a token.
-const sumSize = 4
+// checksumSize is the length of the checksum, in bytes. A value in the file is
+// the CRC-32C of key and record (little endian), followed by the record. bbolt
+// itself has checksums for its first two pages only, so without this one a bit
+// that flipped on the disk would be returned as a token.
+const checksumSize = 4
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli) // the one that processors compute
+// castagnoli is the polynomial that CPUs compute in hardware.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksum also covers the length of the key, so that no byte can change sides.
+// checksum also covers the length of the key, so that no byte can move between
+// key and record unnoticed.
 func checksum(key, record []byte) uint32 {
 	sum := crc32.Checksum(binary.LittleEndian.AppendUint32(nil, uint32(len(key))), castagnoli)
 	return crc32.Update(crc32.Update(sum, castagnoli, key), castagnoli, record)
 }
 
-func pack(key, record []byte) []byte {
-	value := make([]byte, sumSize, sumSize+len(record))
+// encodeValue returns the value that is stored for record.
+func encodeValue(key, record []byte) []byte {
+	value := make([]byte, checksumSize, checksumSize+len(record))
 	binary.LittleEndian.PutUint32(value, checksum(key, record))
 	return append(value, record...)
 }
 
-// unpack gives a copy of the record in value, nil where value is nil: bbolt's bytes are a
-// window on the file, gone with the transaction.
-func unpack(key, value []byte) ([]byte, error) {
+// decodeValue returns a copy of the record in value, or nil if value is nil. It
+// must copy: bbolt's bytes are mapped from the file and become invalid when the
+// transaction ends.
+func decodeValue(key, value []byte) ([]byte, error) {
 	if value == nil {
 		return nil, nil
 	}
-	if !intact(key, value) {
-		return nil, fmt.Errorf("%w: the checksum of the record %q is wrong", store.ErrCorrupt, key)
+	if !checksumMatches(key, value) {
+		return nil, fmt.Errorf("%w: wrong checksum of record %q", store.ErrCorrupt, key)
 	}
-	return slices.Clip(append([]byte{}, value[sumSize:]...)), nil
+	return slices.Clip(append([]byte{}, value[checksumSize:]...)), nil
 }
 
-func intact(key, value []byte) bool {
-	return len(value) >= sumSize && binary.LittleEndian.Uint32(value) == checksum(key, value[sumSize:])
+func checksumMatches(key, value []byte) bool {
+	return len(value) >= checksumSize && binary.LittleEndian.Uint32(value) == checksum(key, value[checksumSize:])
 }
