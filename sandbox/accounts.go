@@ -6,7 +6,8 @@ import (
 	"wxproxy/sandbox/internal/state"
 )
 
-// Kind is the type of an account at WeChat. The zero value is an official account.
+// Kind is the type of an account at WeChat. The zero value is an official
+// account.
 type Kind = state.Kind
 
 // The kinds of accounts.
@@ -25,21 +26,22 @@ func WithSecret(secret string) AccountOption {
 	return func(a *state.Account) { a.Secret = secret }
 }
 
-// WithoutAPIPermission makes api_query_auth return no tokens for the account, as
-// happens with some accounts at WeChat.
+// WithoutAPIPermission makes api_query_auth return no tokens for the account,
+// as happens with some accounts at WeChat.
 func WithoutAPIPermission() AccountOption {
 	return func(a *state.Account) { a.NoAPI = true }
 }
 
-// WithAuthorization adds an account that authorized the component at that time and
-// whose code was exchanged: it is listed with a refresh token. Nothing is pushed.
+// WithAuthorization adds an account that authorized the component at that time
+// and whose code was exchanged: it is listed with a refresh token. Nothing is
+// pushed.
 func WithAuthorization(at time.Time) AccountOption {
 	return func(a *state.Account) { a.Authorized, a.AuthTime = true, at }
 }
 
 // AddAccount adds an account, which has not authorized the component unless an
-// option says so. It returns an error if the appid is not wx and 16 characters of
-// 0-9, a-z, or if there is an account of that appid.
+// option says so. It returns an error if the appid is not wx and 16 characters
+// of 0-9, a-z, or if there is an account of that appid.
 func (s *WeChat) AddAccount(appid string, kind Kind, options ...AccountOption) error {
 	a := state.Account{AppID: appid, Kind: kind}
 	for _, option := range options {
@@ -52,12 +54,12 @@ func (s *WeChat) AddAccount(appid string, kind Kind, options ...AccountOption) e
 // order in which they were added.
 func (s *WeChat) Accounts() []string { return s.state.Accounts.AppIDs() }
 
-// Secrets returns every secret of the platform: the configured ones, and the last
-// 200,000 tickets, tokens, refresh tokens and authorization codes. A test looks
-// for them where they must not be, percent-encoded as well, since some contain
-// "@".
+// Secrets returns every secret of the platform: the configured ones, and the
+// last 200,000 tickets, tokens, refresh tokens and authorization codes. A test
+// looks for them where they must not be, percent-encoded as well, since some
+// contain "@".
 func (s *WeChat) Secrets() []string { return s.state.PlatformSecrets.All() }
 
-// UserSecrets returns what callers can receive but no log may contain: end users'
-// tokens and session keys, jsapi tickets, pre-auth codes.
+// UserSecrets returns what callers can receive but no log may contain: end
+// users' tokens and session keys, jsapi tickets, pre-auth codes.
 func (s *WeChat) UserSecrets() []string { return s.state.UserSecrets.All() }

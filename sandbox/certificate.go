@@ -16,11 +16,11 @@ import (
 	"wxproxy/sandbox/internal/random"
 )
 
-// NewCertificate returns a TLS certificate for these host names and IP addresses
-// and, in PEM, the CA certificate that signed it, for proxy.upstream_ca_file or a
-// client's roots. Without arguments it is for localhost, 127.0.0.1 and ::1. Both
-// are new each time and valid for a year. The key of the CA is discarded, so that
-// it can never sign anything else.
+// NewCertificate returns a TLS certificate for these host names and IP
+// addresses and, in PEM, the CA certificate that signed it, for
+// proxy.upstream_ca_file or a client's roots. Without arguments it is for
+// localhost, 127.0.0.1 and ::1. Both are new each time and valid for a year.
+// The key of the CA is discarded, so that it can never sign anything else.
 func NewCertificate(hosts ...string) (cert tls.Certificate, caPEM []byte, err error) {
 	cert, caPEM, err = newCertificate(hosts, time.Now())
 	if err != nil {
@@ -29,6 +29,8 @@ func NewCertificate(hosts ...string) (cert tls.Certificate, caPEM []byte, err er
 	return cert, caPEM, nil
 }
 
+// newCertificate is NewCertificate at that time, without the prefix of its
+// errors.
 func newCertificate(hosts []string, now time.Time) (cert tls.Certificate, caPEM []byte, err error) {
 	if len(hosts) == 0 {
 		hosts = []string{"localhost", "127.0.0.1", "::1"}
@@ -62,8 +64,8 @@ func newCertificate(hosts []string, now time.Time) (cert tls.Certificate, caPEM 
 	if err != nil {
 		return cert, nil, err
 	}
-	// Sign with the CA certificate as parsed: only that has the key ID which the
-	// leaf has to name.
+	// Sign with the CA certificate as parsed: only that has the key ID which
+	// the leaf has to name.
 	if ca, err = x509.ParseCertificate(caDER); err != nil {
 		return cert, nil, err
 	}

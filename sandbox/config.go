@@ -17,7 +17,8 @@ const (
 )
 
 // IdleTimeout is how long WeChat keeps an idle connection open. It is not
-// documented; users have observed it. Set it on the [http.Server] of the sandbox.
+// documented; users have observed it. Set it on the [http.Server] of the
+// sandbox.
 const IdleTimeout = 20 * time.Second
 
 // Defaults of [Config], which are WeChat's.
@@ -52,9 +53,9 @@ type Config struct {
 	// TicketLife is the lifetime of a component_verify_ticket. Default: twelve
 	// hours.
 	TicketLife time.Duration
-	// RotateRefreshTokens issues a new refresh token with each renewal. WeChat's
-	// do not change in practice, but its staff has described what happens if
-	// they do: the old one works for Grace.
+	// RotateRefreshTokens issues a new refresh token with each renewal.
+	// WeChat's do not change in practice, but its staff has described what
+	// happens if they do: the old one works for Grace.
 	RotateRefreshTokens bool
 
 	// Gzip compresses JSON responses to requests with Accept-Encoding: gzip,
@@ -78,8 +79,8 @@ type Config struct {
 
 	// Observe is called with each request after it was recorded and before the
 	// response is written. It runs in the goroutine that serves the request,
-	// several at once, with no lock held. It must not change the slices and maps
-	// of the Call. nil disables it.
+	// several at once, with no lock held. It must not change the slices and
+	// maps of the Call. nil disables it.
 	Observe func(Call)
 }
 
@@ -98,8 +99,8 @@ func (c *Config) complete() {
 	}
 }
 
-// check reports the first field that is not valid. The message token, the key and
-// the push URL are checked where they are used.
+// check reports the first field that is not valid. The message token, the key
+// and the push URL are checked where they are used.
 func (c *Config) check() error {
 	switch {
 	case !wechat.IsAppID(c.ComponentAppID):

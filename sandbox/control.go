@@ -33,8 +33,10 @@ type controlError struct {
 	text   string
 }
 
+// Error implements error. The text is what the client reads.
 func (e controlError) Error() string { return e.text }
 
+// badRequest returns an error that is reported with 400.
 func badRequest(format string, args ...any) error {
 	return controlError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
@@ -58,8 +60,8 @@ func (c *controlServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	writeControl(w, result, err)
 }
 
-// serve finds the route of a request, checks the request against it, and carries
-// it out. A result with an error says what was done before it failed.
+// serve finds the route of a request, checks the request against it, and
+// carries it out. A result with an error says what was done before it failed.
 func (c *controlServer) serve(r *http.Request) (result any, err error) {
 	route, err := findRoute(r.Method, r.URL.Path)
 	if err != nil {
@@ -102,8 +104,8 @@ func findRoute(method, path string) (*route, error) {
 	return nil, controlError{http.StatusMethodNotAllowed, "this endpoint takes " + strings.Join(allowed, ", ")}
 }
 
-// checkQuery rejects parameters that the route does not know, because a mistyped
-// one would otherwise be ignored.
+// checkQuery rejects parameters that the route does not know, because a
+// mistyped one would otherwise be ignored.
 func (r *route) checkQuery(q url.Values) error {
 	known := "none"
 	if len(r.Params) > 0 {

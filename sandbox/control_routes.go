@@ -9,15 +9,20 @@ import (
 	"wxproxy/sandbox/internal/state"
 )
 
-// route is one control endpoint. The page shows it, so that the page is complete.
+// route is one control endpoint. The page shows it, so that the page is
+// complete.
 type route struct {
 	Method string
 	Path   string
 	Params []string // of the query; any other is refused
 	Body   string   // an example in JSON, "" if it takes none
 	What   string   // for people
-	serve  func(*controlServer, controlRequest) (any, error)
+	serve  serveRoute
 }
+
+// serveRoute carries out a request. A result that comes with an error says what
+// was done before the failure.
+type serveRoute func(*controlServer, controlRequest) (result any, err error)
 
 // controlRequest is a request to a control endpoint, checked against its route.
 type controlRequest struct {
@@ -34,25 +39,50 @@ var done = fields{"done": true}
 
 // routes are all control endpoints, in the order in which the page shows them.
 var routes = []route{
-	{"POST", "/sandbox/expire", []string{"appid"}, "", "Ends the lifetime of the account's current token: 42001. appid=component means the component.", serveExpire},
-	{"POST", "/sandbox/supersede", []string{"appid"}, "", "Renews as another client would: there is a new token, the old one gets 40001.", serveSupersede},
-	{"POST", "/sandbox/refresh-token/kill", []string{"appid"}, "", "Makes the account's refresh token invalid: 61023, until its merchant consents again.", serveKill},
-	{"POST", "/sandbox/refresh-token/replace", []string{"appid"}, "", "Replaces the refresh token at WeChat: the old one gets 61023, the new one is in api_get_authorizer_list.", serveReplace},
-	{"POST", "/sandbox/ticket", nil, "", "Pushes a new ticket. Without a push URL, the response contains it.", (*controlServer).pushTicket},
-	{"POST", "/sandbox/accounts", nil, `{"appid":"wx0123456789abcdef","kind":"mini","secret":""}`, `Adds an account. kind: "official" or "mini"; secret: its own, if it has one.`, (*controlServer).addAccount},
-	{"POST", "/sandbox/authorize", []string{"appid"}, "", "The merchant consents: pushes `authorized` and returns the code. An unknown appid becomes an official account.", (*controlServer).authorize},
-	{"POST", "/sandbox/updateauthorized", []string{"appid"}, "", "The merchant changes the consent: pushes `updateauthorized` and returns the code.", (*controlServer).updateAuthorized},
-	{"POST", "/sandbox/unauthorize", []string{"appid"}, "", "The merchant revokes the authorization: pushes `unauthorized`.", (*controlServer).unauthorize},
-	{"POST", "/sandbox/code", []string{"appid"}, "", "Returns a code as the merchant's browser would bring it; pushes nothing.", (*controlServer).code},
-	{"POST", "/sandbox/push-url", []string{"url"}, "", "Sets where pushes are sent: the base URL of a callback listener. Empty: nowhere.", (*controlServer).setPushURL},
-	{"GET", "/sandbox/faults", nil, "", "Lists the faults in force.", (*controlServer).listFaults},
-	{"POST", "/sandbox/faults", nil, `{"path":"/cgi-bin/","appid":"","times":3,"errcode":45009}`, "Adds a fault. Fields: path (prefix), appid, times (0: until removed); one of errcode (with errmsg, errstring), status, empty, body (with contenttype, status); any of gzip, chunked, delay, drip (\"300ms\"), break (\"before\", \"middle\").", (*controlServer).addFault},
-	{"DELETE", "/sandbox/faults", []string{"id"}, "", "Removes one fault, or all without id.", (*controlServer).removeFaults},
-	{"GET", "/sandbox/history", []string{"limit"}, "", "Lists the last requests, oldest first, 100 without limit. Secrets are cut to eight characters.", (*controlServer).listHistory},
-	{"DELETE", "/sandbox/history", nil, "", "Forgets them.", (*controlServer).forgetHistory},
-	{"GET", "/sandbox/violations", nil, "", "Lists what arrived and should not have: credentials in headers, two tokens in one request, chunked bodies.", (*controlServer).listViolations},
-	{"DELETE", "/sandbox/violations", nil, "", "Forgets them.", (*controlServer).forgetViolations},
-	{"GET", "/sandbox/state", []string{"offset", "limit"}, "", "Shows the component and its accounts: ages and fingerprints, no tokens. 100 accounts without limit.", (*controlServer).state},
+	{Method: "POST", Path: "/sandbox/expire", Params: []string{"appid"}, serve: serveExpire,
+		What: "Ends the lifetime of the account's current token: 42001. appid=component means the component."},
+	{Method: "POST", Path: "/sandbox/supersede", Params: []string{"appid"}, serve: serveSupersede,
+		What: "Renews as another client would: there is a new token, the old one gets 40001."},
+	{Method: "POST", Path: "/sandbox/refresh-token/kill", Params: []string{"appid"}, serve: serveKill,
+		What: "Makes the account's refresh token invalid: 61023, until its merchant consents again."},
+	{Method: "POST", Path: "/sandbox/refresh-token/replace", Params: []string{"appid"}, serve: serveReplace,
+		What: "Replaces the refresh token at WeChat: the old one gets 61023, the new one is in api_get_authorizer_list."},
+	{Method: "POST", Path: "/sandbox/ticket", serve: (*controlServer).pushTicket,
+		What: "Pushes a new ticket. Without a push URL, the response contains it."},
+	{Method: "POST", Path: "/sandbox/accounts", serve: (*controlServer).addAccount,
+		Body: `{"appid":"wx0123456789abcdef","kind":"mini","secret":""}`,
+		What: `Adds an account. kind: "official" or "mini"; secret: its own, if it has one.`},
+	{Method: "POST", Path: "/sandbox/authorize", Params: []string{"appid"}, serve: (*controlServer).authorize,
+		What: "The merchant consents: pushes `authorized` and returns the code. " +
+			"An unknown appid becomes an official account."},
+	{Method: "POST", Path: "/sandbox/updateauthorized", Params: []string{"appid"},
+		serve: (*controlServer).updateAuthorized,
+		What:  "The merchant changes the consent: pushes `updateauthorized` and returns the code."},
+	{Method: "POST", Path: "/sandbox/unauthorize", Params: []string{"appid"}, serve: (*controlServer).unauthorize,
+		What: "The merchant revokes the authorization: pushes `unauthorized`."},
+	{Method: "POST", Path: "/sandbox/code", Params: []string{"appid"}, serve: (*controlServer).code,
+		What: "Returns a code as the merchant's browser would bring it; pushes nothing."},
+	{Method: "POST", Path: "/sandbox/push-url", Params: []string{"url"}, serve: (*controlServer).setPushURL,
+		What: "Sets where pushes are sent: the base URL of a callback listener. Empty: nowhere."},
+	{Method: "GET", Path: "/sandbox/faults", serve: (*controlServer).listFaults,
+		What: "Lists the faults in force."},
+	{Method: "POST", Path: "/sandbox/faults", serve: (*controlServer).addFault,
+		Body: `{"path":"/cgi-bin/","appid":"","times":3,"errcode":45009}`,
+		What: "Adds a fault. Fields: path (prefix), appid, times (0: until removed); " +
+			"one of errcode (with errmsg, errstring), status, empty, body (with contenttype, status); " +
+			`any of gzip, chunked, delay, drip ("300ms"), break ("before", "middle").`},
+	{Method: "DELETE", Path: "/sandbox/faults", Params: []string{"id"}, serve: (*controlServer).removeFaults,
+		What: "Removes one fault, or all without id."},
+	{Method: "GET", Path: "/sandbox/history", Params: []string{"limit"}, serve: (*controlServer).listHistory,
+		What: "Lists the last requests, oldest first, 100 without limit. Secrets are cut to eight characters."},
+	{Method: "DELETE", Path: "/sandbox/history", serve: (*controlServer).forgetHistory,
+		What: "Forgets them."},
+	{Method: "GET", Path: "/sandbox/violations", serve: (*controlServer).listViolations,
+		What: "Lists what arrived and should not have: credentials in headers, two tokens in one request, chunked bodies."},
+	{Method: "DELETE", Path: "/sandbox/violations", serve: (*controlServer).forgetViolations,
+		What: "Forgets them."},
+	{Method: "GET", Path: "/sandbox/state", Params: []string{"offset", "limit"}, serve: (*controlServer).state,
+		What: "Shows the component and its accounts: ages and fingerprints, no tokens. 100 accounts without limit."},
 }
 
 // target returns the account that the parameter appid names.
@@ -79,12 +109,16 @@ var (
 	serveExpire    = onCredential((*WeChat).Expire, noToken)
 	serveSupersede = onCredential((*WeChat).Supersede, noToken)
 	serveKill      = onCredential((*WeChat).KillRefreshToken, noRefreshToken)
-	serveReplace   = onCredential(func(s *WeChat, appid string) bool { return s.ReplaceRefreshToken(appid) != "" }, noRefreshToken)
+	serveReplace   = onCredential(replaceRefreshToken, noRefreshToken)
 )
 
-// onCredential returns an endpoint that changes a credential of the account. change
-// returns false if there is none, which is reported as missing.
-func onCredential(change func(*WeChat, string) bool, missing string) func(*controlServer, controlRequest) (any, error) {
+// replaceRefreshToken reports whether there was a refresh token to replace. The
+// new one is a secret, so the response does not contain it.
+func replaceRefreshToken(s *WeChat, appid string) bool { return s.ReplaceRefreshToken(appid) != "" }
+
+// onCredential returns an endpoint that changes a credential of the account.
+// change returns false if there is none, which is reported as missing.
+func onCredential(change func(*WeChat, string) bool, missing string) serveRoute {
 	return func(c *controlServer, r controlRequest) (any, error) {
 		appid, err := c.target(r)
 		if err != nil {
@@ -105,6 +139,8 @@ func pushError(err error) error {
 	return controlError{http.StatusBadGateway, err.Error()}
 }
 
+// pushTicket returns the ticket itself only if it cannot be pushed: otherwise
+// the callback has it, and no other client needs it.
 func (c *controlServer) pushTicket(r controlRequest) (any, error) {
 	switch err := c.wx.PushTicket(r.Context()); {
 	case errors.Is(err, ErrNoPushURL):
@@ -115,6 +151,7 @@ func (c *controlServer) pushTicket(r controlRequest) (any, error) {
 	return fields{"pushed": true}, nil
 }
 
+// addAccount adds an account that has not authorized the component.
 func (c *controlServer) addAccount(r controlRequest) (any, error) {
 	var in struct {
 		AppID  string `json:"appid"`
@@ -134,6 +171,8 @@ func (c *controlServer) addAccount(r controlRequest) (any, error) {
 	return done, nil
 }
 
+// authorize returns the code even if the push fails, because the consent
+// stands.
 func (c *controlServer) authorize(r controlRequest) (any, error) {
 	code, err := c.wx.Authorize(r.Context(), r.query.Get("appid"))
 	if code == "" {
@@ -142,6 +181,7 @@ func (c *controlServer) authorize(r controlRequest) (any, error) {
 	return fields{"code": code}, pushError(err)
 }
 
+// updateAuthorized returns 409 for an account that has not authorized.
 func (c *controlServer) updateAuthorized(r controlRequest) (any, error) {
 	appid, err := c.target(r)
 	if err != nil {
@@ -154,6 +194,7 @@ func (c *controlServer) updateAuthorized(r controlRequest) (any, error) {
 	return fields{"code": code}, pushError(err)
 }
 
+// unauthorize refuses the component, which the parameter appid can name too.
 func (c *controlServer) unauthorize(r controlRequest) (any, error) {
 	appid, err := c.target(r)
 	if err != nil {
@@ -165,6 +206,8 @@ func (c *controlServer) unauthorize(r controlRequest) (any, error) {
 	return done, pushError(c.wx.Unauthorize(r.Context(), appid))
 }
 
+// code returns what api_query_auth exchanges. Unlike tokens, a code has to be
+// in the response: the test plays the browser that brings it.
 func (c *controlServer) code(r controlRequest) (any, error) {
 	code := c.wx.AuthorizationCode(r.query.Get("appid"))
 	if code == "" {
@@ -196,6 +239,7 @@ func (c *controlServer) addFault(r controlRequest) (any, error) {
 	return fields{"id": id}, nil
 }
 
+// removeFaults removes all faults if the query names none.
 func (c *controlServer) removeFaults(r controlRequest) (any, error) {
 	if !r.query.Has("id") {
 		c.wx.ClearFaults()

@@ -38,8 +38,9 @@ type accountView struct {
 	Refresh    string `json:"refresh_token_fingerprint"`
 }
 
-// view returns the state with at most limit accounts from offset on. Its parts are
-// read one after the other, so requests that run meanwhile can make them differ.
+// view returns the state with at most limit accounts from offset on. Its parts
+// are read one after the other, so requests that run meanwhile can make them
+// differ.
 func (c *controlServer) view(offset, limit int) stateView {
 	st, now := c.wx.state, c.wx.cfg.Now()
 	accounts, total := st.Accounts.Statuses(offset, limit, now)
@@ -61,6 +62,7 @@ func (c *controlServer) view(offset, limit int) stateView {
 	return out
 }
 
+// viewAccount returns what may be shown of an account.
 func viewAccount(a state.Status, now time.Time) accountView {
 	out := accountView{
 		AppID: a.AppID, Kind: a.Kind.String(), Authorized: a.Authorized, OwnSecret: a.Secret != "",
@@ -72,8 +74,11 @@ func viewAccount(a state.Status, now time.Time) accountView {
 	return out
 }
 
+// seconds returns d in whole seconds, rounded down.
 func seconds(d time.Duration) int { return int(d / time.Second) }
 
+// fingerprint returns a few digits that tell secrets apart and give nothing
+// away.
 func fingerprint(secret string) string { return wechat.NewSecret(secret).Fingerprint() }
 
 // withoutUser cuts the user and the password from a URL.
@@ -108,14 +113,15 @@ type callView struct {
 	Fault     int         `json:"fault"`
 }
 
-// hiddenHeaders are shown by name only: their values are secrets that can be too
-// short to be recognized, such as a password.
+// hiddenHeaders are shown by name only: their values are secrets that can be
+// too short to be recognized, such as a password.
 var hiddenHeaders = []string{"Authorization", "Proxy-Authorization", "Cookie", "X-Wxproxy-Key"}
 
 // calls returns the last requests with all secrets cut.
 func (c *controlServer) calls(limit int) []callView {
 	cfg := &c.wx.cfg
-	chosen := append([]string{cfg.ComponentSecret, cfg.MessageToken, cfg.EncodingAESKey}, c.wx.state.Accounts.OwnSecrets()...)
+	chosen := []string{cfg.ComponentSecret, cfg.MessageToken, cfg.EncodingAESKey}
+	chosen = append(chosen, c.wx.state.Accounts.OwnSecrets()...)
 	cut := func(text string) string { return cutChosenSecrets(text, chosen) }
 	out := []callView{}
 	for _, call := range c.wx.history.last(limit) {
@@ -129,11 +135,12 @@ func (c *controlServer) calls(limit int) []callView {
 			}
 		}
 		out = append(out, callView{
-			Time: call.Time, Method: wechat.Sanitize(call.Method, maxQuoted), Path: cut(call.Path), Query: cut(call.RawQuery),
-			Host: cut(call.Host), Header: header,
+			Time: call.Time, Method: wechat.Sanitize(call.Method, maxQuoted), Host: cut(call.Host),
+			Path: cut(call.Path), Query: cut(call.RawQuery), Header: header,
 			Body:   cut(strings.ToValidUTF8(string(call.Body), "\uFFFD")),
 			SHA256: hex.EncodeToString(call.BodySHA256[:]), Length: call.Length,
-			Status: call.Status, ErrCode: call.ErrCode, AppID: call.Appid, TokenKind: call.TokenKind, RID: call.RID,
+			AppID: call.Appid, TokenKind: call.TokenKind,
+			Status: call.Status, ErrCode: call.ErrCode, RID: call.RID,
 			Answer: cut(string(call.Answer)), Fault: call.Fault,
 		})
 	}

@@ -1,40 +1,62 @@
-// Package sandbox pretends to be WeChat: the part of api.weixin.qq.com that a third-party platform
-// (第三方平台) talks to, its pushes, and a door of its own through which a test or a developer asks for
-// what the real one does at a time of its choosing: expire a token, renew it behind one's back, break off.
+// Package sandbox is a fake WeChat for tests: the part of api.weixin.qq.com
+// that a third-party platform (第三方平台) uses, WeChat's consent pages, and
+// its pushes. A test or a developer decides when a token expires, when another
+// client renews it, and when a connection breaks.
 //
-// It is stricter than the real one wherever being strict finds mistakes: a chunked request body is
-// refused, two credentials in one call are, a token of the wrong kind gets exactly the errcode that the
-// documentation names, and whatever a proxy should have taken off a request is noted ([WeChat.Violations]).
-// It has no caprices: nothing goes wrong at random, everything that does was asked for ([Fault]).
+// A [WeChat] is an [http.Handler]. Serve it with net/http/httptest in a test;
+// the commands wxproxy sandbox and wxproxy demo serve it with an [http.Server],
+// whose IdleTimeout should be [IdleTimeout]. Its methods authorize accounts,
+// push, inject faults ([Fault]) and report what arrived ([WeChat.History],
+// [WeChat.Violations]). The control endpoints below /sandbox/ do most of it
+// over HTTP, with JSON and a page. [Config].Now replaces the clock.
 //
-// A [WeChat] is a http.Handler. Behind httptest.NewServer it serves a test; behind a http.Server it
-// serves `wxproxy sandbox` and `wxproxy demo`. Set the server's IdleTimeout to [IdleTimeout]. There are two
-// doors on the one listener: WeChat's paths, and /sandbox/ (JSON, and a page for people). Go tests need not
-// go through the second: what it does are methods, and some more things are. Time can be moved by hand
-// ([Config].Now).
+// # What it is stricter in than WeChat
+//
+// It is strict wherever that finds mistakes. It refuses request bodies without
+// a Content-Length and requests with two credentials. A token of the wrong kind
+// gets exactly the errcode that the documentation names. Whatever a proxy
+// should have removed from a request is recorded as a violation. Nothing goes
+// wrong at random: every failure is the consequence of a request or of a
+// [Fault].
 //
 // # What it does not do
 //
-// It knows 150 paths of WeChat's fifteen hundred; every other answers 40066, as an unknown path
-// does at WeChat. About seventy of them answer plausibly and remember what they were told; the others say
-// {"errcode":0,"errmsg":"ok"} to the right credential. Make a [Fault] with a Body where a test needs
-// another answer.
+// It knows 150 of WeChat's fifteen hundred paths; any other gets 40066, as an
+// unknown path does at WeChat. About seventy of them return plausible responses
+// and remember what they were told. The others return
+// {"errcode":0,"errmsg":"ok"} to the right credential. Add a [Fault] with a
+// Body where a test needs another response.
 //
-// It checks no IP allow-list (61004), no permission sets (48001, 61007), no signatures of WeChat's API
-// security mode, and no limits of frequency but those of clear_quota and of stable_token's forced mode; usage
-// is counted, so that openapi/quota/get answers something true, but never ends. Its authorization pages ask nobody to
-// scan anything: one click is the consent, as [WeChat.Authorize] is without a browser. Where a browser must come from
-// they see by the Referer; the page for phones takes one without, because its link is scanned, too. It does not repeat a push that failed. It sends
-// nobody's messages, looks at no picture, and audits every mini program kindly and at once. It closes idle
-// connections only if its server does. It remembers everything in memory, and only within bounds: the last
-// 10,000 calls and 1,000 violations, 200,000 secrets, 64 MiB of media.
+// It does not check IP allow-lists (61004), permission sets (48001, 61007), or
+// signatures of WeChat's API security mode. The only rate limits are those of
+// clear_quota and of the forced mode of stable_token. Requests are counted, so
+// that openapi/quota/get returns true numbers, but the quota never runs out.
 //
-// Where the real behavior is not known, it chose: a token of an account that has withdrawn its
-// authorization gets 61003; an access token that was replaced lives on for [Config].Grace, whether it is the
-// component's or an authorizer's; consenting again kills the account's tokens at once, before the new code is
-// exchanged; a second exchange of the same consent gives the same refresh token; a consent on a page gives one code, which
-// is pushed and goes back with the browser.
+// One click on a consent page is the consent; there is nothing to scan. Where a
+// browser must come from, the pages check the Referer. The page for phones
+// accepts a request without one, because people scan its link or receive it in
+// a message.
 //
-// Its secrets are worth nothing, and it treats them as if they were worth something: its page and its JSON show the first
-// eight characters.
+// It does not repeat a push that failed. It delivers no messages, does not look
+// into pictures, and approves every mini program at once. It closes idle
+// connections only if its server does.
+//
+// Everything is in memory, within bounds: the last 10,000 requests, 1,000
+// violations, 200,000 secrets, 100,000 tokens and accounts, 64 MiB of media.
+//
+// # Where WeChat's behavior is not known
+//
+// There the sandbox makes a choice:
+//
+//   - A token of an account that has revoked its authorization gets 61003.
+//   - An access token that was replaced works for [Config].Grace, whether it is
+//     the component's or an account's.
+//   - A new consent kills the account's tokens at once, before its code is
+//     exchanged.
+//   - A second code of the same consent returns the same refresh token.
+//   - A consent on a page results in one code, which is pushed and also comes back
+//     with the browser.
+//
+// The secrets of a sandbox are worth nothing, but it treats them as real ones:
+// the page and the JSON show at most eight characters of each.
 package sandbox

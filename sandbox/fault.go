@@ -18,18 +18,22 @@ const (
 )
 
 // Fault is something that goes wrong because a test asked for it. It applies to
-// requests to WeChat's API, also on paths that the sandbox does not know. The zero
-// value of a field means that it does not apply.
+// requests to WeChat's API, also on paths that the sandbox does not know. The
+// zero value of a field means that it does not apply.
 //
-// ErrCode, Status, Empty and Body replace the response: the request is not carried
-// out, and its token is not checked. At most one of them can be set, except that
-// Status and Body go together. All other fields apply to the response, real or
-// replaced, and can be combined. Then the request is carried out: a response that
-// breaks off can leave a token renewed without the client's knowledge.
+// ErrCode, Status, Empty and Body replace the response: the request is not
+// carried out, and its token is not checked. At most one of them can be set,
+// except that Status and Body go together. All other fields apply to the
+// response, real or replaced, and can be combined. Then the request is carried
+// out: a response that breaks off can leave a token renewed without the
+// client's knowledge.
+//
+// A request is about the account that owns its token, and about the one that
+// its query (appid) or its body (authorizer_appid) names.
 type Fault struct {
 	ID    int    `json:"id"`    // set by AddFault
 	Path  string `json:"path"`  // prefix of the path, "" for all
-	Appid string `json:"appid"` // owner of the token, or named in the query (appid) or the body (authorizer_appid); "" for all
+	Appid string `json:"appid"` // the account that the request is about, see above; "" for all
 	Times int    `json:"times"` // requests left, 0 for all until it is removed
 
 	ErrCode   int    `json:"errcode"`     // with WeChat's text: -1 is busy, 45009 an exhausted quota
@@ -69,8 +73,8 @@ func (d *Span) UnmarshalText(b []byte) error {
 const maxFaults = 1_000
 
 // AddFault adds f behind the faults that are there. The first that matches a
-// request applies to it. The ID is for [WeChat.RemoveFault]. It returns an error if
-// fields of f exclude each other or are out of range.
+// request applies to it. The ID is for [WeChat.RemoveFault]. It returns an
+// error if fields of f exclude each other or are out of range.
 func (s *WeChat) AddFault(f Fault) (id int, err error) {
 	if err := f.check(); err != nil {
 		return 0, err
@@ -78,7 +82,8 @@ func (s *WeChat) AddFault(f Fault) (id int, err error) {
 	return s.faults.add(f)
 }
 
-// Faults returns the faults in force, with the number of requests they have left.
+// Faults returns the faults in force, with the number of requests they have
+// left.
 func (s *WeChat) Faults() []Fault { return s.faults.all() }
 
 // RemoveFault removes a fault and reports whether there was one of that ID. It
@@ -107,14 +112,14 @@ func (f *Fault) check() error {
 		return errors.New("sandbox: negative times, delay or drip")
 	case (f.ErrMsg != "" || f.ErrString) && f.ErrCode == 0:
 		return errors.New("sandbox: errmsg and errstring without an errcode")
-	case replacements == 0 && !f.Gzip && !f.Chunked && f.Delay == 0 && f.Drip == 0 && f.Break == "" && f.Hold == nil:
+	case replacements == 0 && !f.Gzip && !f.Chunked && f.Break == "" && f.Delay == 0 && f.Drip == 0 && f.Hold == nil:
 		return errors.New("sandbox: fault without any effect")
 	}
 	return nil
 }
 
-// response returns what replaces the real response; replaced is false if nothing
-// does.
+// response returns what replaces the real response; replaced is false if
+// nothing does.
 func (f *Fault) response() (resp protocol.Response, replaced bool) {
 	switch {
 	case f.ErrCode != 0:
@@ -125,7 +130,8 @@ func (f *Fault) response() (resp protocol.Response, replaced bool) {
 		return protocol.Response{Status: f.Status, ContentType: "text/html"}, true // these have no body
 	case f.Status != 0:
 		text := http.StatusText(f.Status)
-		html := "<html>\r\n<head><title>" + text + "</title></head>\r\n<body><center><h1>" + text + "</h1></center></body>\r\n</html>\r\n"
+		html := "<html>\r\n<head><title>" + text + "</title></head>\r\n" +
+			"<body><center><h1>" + text + "</h1></center></body>\r\n</html>\r\n"
 		return protocol.Response{Status: f.Status, ContentType: "text/html", Body: []byte(html)}, true
 	case f.Empty:
 		return protocol.Response{}, true
@@ -141,6 +147,7 @@ type faultList struct {
 	lastID int
 }
 
+// add adds a fault that check has accepted, and returns its ID.
 func (l *faultList) add(f Fault) (id int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,6 +160,7 @@ func (l *faultList) add(f Fault) (id int, err error) {
 	return f.ID, nil
 }
 
+// all returns copies of the faults.
 func (l *faultList) all() []Fault {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -178,9 +186,9 @@ func (l *faultList) clear() {
 }
 
 // take returns a copy of the first fault that matches a request, and counts the
-// request; nil if none does. concerns reports whether the request has to do with
-// an account. It is called only for faults that name one, because it may have to
-// parse the body.
+// request; nil if none does. concerns reports whether the request has to do
+// with an account. It is called only for faults that name one, because it may
+// have to parse the body.
 func (l *faultList) take(path string, concerns func(appid string) bool) *Fault {
 	l.mu.Lock()
 	defer l.mu.Unlock()

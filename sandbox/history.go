@@ -35,12 +35,14 @@ type Call struct {
 	Fault            int         // ID of the Fault that applied, 0 for none
 }
 
-// History returns the requests since the start or the last [WeChat.ResetHistory],
-// at most 10,000, oldest first. Pushes and requests below /sandbox/ are not in it.
-// What the calls point to is shared and must not be changed.
+// History returns the requests since the start or the last
+// [WeChat.ResetHistory], at most 10,000, oldest first. Pushes and requests
+// below /sandbox/ are not in it. What the calls point to is shared and must not
+// be changed.
 func (s *WeChat) History() []Call { return s.history.last(-1) }
 
-// ResetHistory forgets all requests. Violations stay, see [WeChat.ResetViolations].
+// ResetHistory forgets all requests. Violations stay, see
+// [WeChat.ResetViolations].
 func (s *WeChat) ResetHistory() { s.history.reset() }
 
 // Count returns the number of requests in the history to exactly that path.
@@ -48,12 +50,12 @@ func (s *WeChat) Count(path string) int {
 	return s.CountFunc(func(c Call) bool { return c.Path == path })
 }
 
-// CountFunc returns the number of requests in the history for which match returns
-// true. match must not call the sandbox.
+// CountFunc returns the number of requests in the history for which match
+// returns true. match must not call the sandbox.
 func (s *WeChat) CountFunc(match func(Call) bool) int { return s.history.count(match) }
 
-// history is a ring of the last requests. The zero value is empty. It is safe for
-// concurrent use.
+// history is a ring of the last requests. The zero value is empty. It is safe
+// for concurrent use.
 type history struct {
 	mu    sync.Mutex // guards everything below
 	calls []Call
@@ -61,6 +63,7 @@ type history struct {
 	total int64 // requests since the last reset
 }
 
+// add records a request. A full ring loses its oldest one.
 func (h *history) add(c Call) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -102,6 +105,7 @@ func (h *history) last(n int) []Call {
 	return out
 }
 
+// count calls match with the lock held, once for each request.
 func (h *history) count(match func(Call) bool) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()

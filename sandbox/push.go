@@ -15,13 +15,14 @@ const ticketInterval = 10 * time.Minute
 // ErrNoPushURL is returned by methods that only push, if there is no push URL.
 var ErrNoPushURL = push.ErrNoURL
 
-// SetPushURL changes where pushes are sent; "" ends pushing. It returns an error
-// if base is no http or https URL.
+// SetPushURL changes where pushes are sent; "" ends pushing. It returns an
+// error if base is no http or https URL.
 func (s *WeChat) SetPushURL(base string) error { return s.push.SetURL(base) }
 
-// PushTicket makes a new ticket and pushes it. The ticket works even if the push
-// fails. It fails with [ErrNoPushURL], or if the callback cannot be reached within
-// five seconds or responds with anything but the seven bytes "success".
+// PushTicket makes a new ticket and pushes it. The ticket works even if the
+// push fails. It fails with [ErrNoPushURL], or if the callback cannot be
+// reached within five seconds or responds with anything but the seven bytes
+// "success".
 func (s *WeChat) PushTicket(ctx context.Context) error {
 	now := s.cfg.Now()
 	ticket := s.state.Tickets.New(now)
@@ -33,9 +34,9 @@ func (s *WeChat) PushTicket(ctx context.Context) error {
 	return nil
 }
 
-// Run pushes a ticket at once and then every ten minutes, until ctx ends. onError
-// is called with the error of each push that fails, unless it is nil; the next
-// push follows all the same.
+// Run pushes a ticket at once and then every ten minutes, until ctx ends.
+// onError is called with the error of each push that fails, unless it is nil;
+// the next push follows all the same.
 func (s *WeChat) Run(ctx context.Context, onError func(error)) {
 	ticker := time.NewTicker(ticketInterval)
 	defer ticker.Stop()
@@ -50,11 +51,12 @@ func (s *WeChat) Run(ctx context.Context, onError func(error)) {
 	}
 }
 
-// PushXML pushes any document, encrypted and signed, to a path below the push URL,
-// and returns the body of the response, at most 1 MiB of it. On the path
-// "/component/events" it is an authorization event, on "/{appid}/events" a message
-// to that account. It fails with [ErrNoPushURL], if the callback cannot be reached
-// within five seconds, or if it responds with another status than 200.
+// PushXML pushes any document, encrypted and signed, to a path below the push
+// URL, and returns the body of the response, at most 1 MiB of it. On the path
+// "/component/events" it is an authorization event, on "/{appid}/events" a
+// message to that account. It fails with [ErrNoPushURL], if the callback cannot
+// be reached within five seconds, or if it responds with another status than
+// 200.
 func (s *WeChat) PushXML(ctx context.Context, path, xml string) (answer []byte, err error) {
 	var to push.Recipient
 	appid, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
@@ -64,11 +66,11 @@ func (s *WeChat) PushXML(ctx context.Context, path, xml string) (answer []byte, 
 	return s.push.Send(ctx, path, xml, to)
 }
 
-// pushEvent pushes an event that is a consequence of something else, so that the
-// lack of a push URL is no error.
-func (s *WeChat) pushEvent(ctx context.Context, event push.Document) error {
-	if err := s.push.SendEvent(ctx, event); !errors.Is(err, ErrNoPushURL) {
-		return err
+// ignoreNoURL drops ErrNoPushURL, for pushes that are the consequence of
+// something else: without a push URL they just do not happen.
+func ignoreNoURL(err error) error {
+	if errors.Is(err, ErrNoPushURL) {
+		return nil
 	}
-	return nil
+	return err
 }

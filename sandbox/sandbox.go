@@ -14,10 +14,10 @@ import (
 )
 
 // WeChat is a fake WeChat with one component. Create it with [New]. It is an
-// [http.Handler], and its other methods arrange what happens, push, inject faults
-// and report what arrived. It is safe for concurrent use; its parts have locks of
-// their own, none of which is held during I/O or while a function of the user
-// runs.
+// [http.Handler], and its other methods arrange what happens, push, inject
+// faults and report what arrived. It is safe for concurrent use; its parts have
+// locks of their own, none of which is held during I/O or while a function of
+// the user runs.
 type WeChat struct {
 	cfg   Config // as completed by New; not written afterwards
 	state *state.State
@@ -39,7 +39,8 @@ func New(c Config) (*WeChat, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	crypt, err := wechat.NewCrypt(wechat.NewSecret(c.MessageToken), wechat.NewSecret(c.EncodingAESKey), c.ComponentAppID)
+	token, key := wechat.NewSecret(c.MessageToken), wechat.NewSecret(c.EncodingAESKey)
+	crypt, err := wechat.NewCrypt(token, key, c.ComponentAppID)
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
@@ -67,7 +68,12 @@ func New(c Config) (*WeChat, error) {
 	s.api = &apiServer{
 		endpoints: protocol.NewAPI(s.state, protocol.Config{
 			ComponentAppID: c.ComponentAppID, ComponentSecret: c.ComponentSecret, TokenLife: c.TokenLife,
-			StartTicketPush: s.startTicketPush, FindFailed: s.history.failed,
+			// The push does not depend on whether the client waits for its
+			// response. A failure shows as a ticket that does not arrive.
+			StartTicketPush: func() {
+				s.push.Background(func(ctx context.Context) { _ = s.PushTicket(ctx) })
+			},
+			FindFailed: s.history.failed,
 		}),
 		faults: s.faults, history: s.history, violations: s.violations,
 		now: c.Now, gzip: c.Gzip, observe: c.Observe,
@@ -76,14 +82,8 @@ func New(c Config) (*WeChat, error) {
 	return s, nil
 }
 
-// startTicketPush pushes a ticket in the background: whether or not the client
-// waits for its response. A failure shows as a ticket that does not arrive.
-func (s *WeChat) startTicketPush() {
-	s.push.Background(func(ctx context.Context) { _ = s.PushTicket(ctx) })
-}
-
-// Close waits for pushes that a request has started in the background; later ones
-// are not begun. The handler goes on serving.
+// Close waits for pushes that a request has started in the background; later
+// ones are not begun. The handler goes on serving.
 func (s *WeChat) Close() { s.push.Close() }
 
 // ComponentAppID returns the appid of the component: the configured one, or
@@ -91,9 +91,9 @@ func (s *WeChat) Close() { s.push.Close() }
 func (s *WeChat) ComponentAppID() string { return s.cfg.ComponentAppID }
 
 // ServeHTTP answers as api.weixin.qq.com does, as WeChat's consent pages do on
-// their paths, and as the sandbox itself below /sandbox/. It works over HTTP/1.1
-// and HTTP/2, with and without TLS. Do not put it behind an [http.ServeMux], which
-// cleans paths.
+// their paths, and as the sandbox itself below /sandbox/. It works over
+// HTTP/1.1 and HTTP/2, with and without TLS. Do not put it behind an
+// [http.ServeMux], which cleans paths.
 func (s *WeChat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path := r.URL.EscapedPath(); {
 	case path == "/sandbox" || strings.HasPrefix(path, "/sandbox/"):

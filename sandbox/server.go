@@ -10,8 +10,8 @@ import (
 	"wxproxy/sandbox/internal/state"
 )
 
-// apiServer serves WeChat's API over HTTP. It surrounds the endpoints with what a
-// test needs: violations, faults, and the history.
+// apiServer serves WeChat's API over HTTP. It surrounds the endpoints with what
+// a test needs: violations, faults, and the history.
 type apiServer struct {
 	endpoints  *protocol.API
 	faults     *faultList
@@ -41,10 +41,12 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer returns the response to a request, the token that the request carried,
-// and the fault that applies to it. It checks first what WeChat's edge checks, then
-// the faults; the endpoint comes last. The token is the zero value if it is
-// unknown or if the edge refused the request; fault can be nil.
-func (s *apiServer) answer(req *protocol.Request, complete bool) (resp protocol.Response, token state.Token, fault *Fault) {
+// and the fault that applies to it. It checks first what WeChat's edge checks,
+// then the faults; the endpoint comes last. The token is the zero value if it
+// is unknown or if the edge refused the request; fault can be nil.
+func (s *apiServer) answer(req *protocol.Request, complete bool) (
+	resp protocol.Response, token state.Token, fault *Fault,
+) {
 	if req.LengthMissing() {
 		s.violations.add(req, "the body is chunked or has no Content-Length")
 		return protocol.LengthRequired(), token, nil

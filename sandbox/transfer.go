@@ -15,9 +15,9 @@ import (
 // dripParts is the number of parts in which Fault.Drip sends a body.
 const dripParts = 16
 
-// writeResponse sends a response and applies what a fault, which can be nil, does
-// to it. It panics with http.ErrAbortHandler where the connection is to be closed:
-// net/http then closes it and logs nothing.
+// writeResponse sends a response and applies what a fault, which can be nil,
+// does to it. It panics with http.ErrAbortHandler where the connection is to be
+// closed: net/http then closes it and logs nothing.
 func writeResponse(w http.ResponseWriter, r *protocol.Request, resp *protocol.Response, f *Fault, compress bool) {
 	if f == nil {
 		f = &Fault{}
@@ -69,6 +69,7 @@ func setHeader(h http.Header, resp *protocol.Response) {
 	}
 }
 
+// gzipped returns the compressed body.
 func gzipped(body []byte) *bytes.Buffer {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)

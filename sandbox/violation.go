@@ -21,21 +21,23 @@ const (
 )
 
 // Violations returns what no good client or proxy sends, in sentences without
-// secrets, the last 1,000: two credentials in one request, credentials in headers
-// or bodies, stand-in tokens and headers that were meant for a proxy, chunked
-// bodies. A test of a proxy should end with a check that there are none.
+// secrets, the last 1,000: two credentials in one request, credentials in
+// headers or bodies, stand-in tokens and headers that were meant for a proxy,
+// chunked bodies. A test of a proxy should end with a check that there are
+// none.
 func (s *WeChat) Violations() []string { return s.violations.all() }
 
 // ResetViolations forgets all violations.
 func (s *WeChat) ResetViolations() { s.violations.clear() }
 
-// violationList holds the last violations. The zero value is empty. It is safe for
-// concurrent use.
+// violationList holds the last violations. The zero value is empty. It is safe
+// for concurrent use.
 type violationList struct {
 	mu    sync.Mutex // guards everything below
 	texts []string   // oldest first
 }
 
+// all returns a copy of the list, oldest first.
 func (l *violationList) all() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,8 +71,8 @@ var forbiddenHeaders = []string{
 // forbiddenPrefixes are those of further forbidden headers.
 var forbiddenPrefixes = []string{"X-Forwarded-", "X-Wxproxy-"}
 
-// inspect records what a proxy should have removed from the request. takesSecret
-// says that its endpoint takes an app secret.
+// inspect records what a proxy should have removed from the request.
+// takesSecret says that its endpoint takes an app secret.
 func (l *violationList) inspect(req *protocol.Request, takesSecret bool) {
 	for _, name := range forbiddenHeaders {
 		if req.Header.Get(name) != "" {
@@ -123,8 +125,8 @@ func (l *violationList) inspectFields(req *protocol.Request) {
 	}
 }
 
-// inspectCopies records a token of the query that is in the body or in a header as
-// well.
+// inspectCopies records a token of the query that is in the body or in a header
+// as well.
 func (l *violationList) inspectCopies(req *protocol.Request) {
 	for _, token := range req.Credentials() {
 		if len(token) < minComparedToken {
@@ -143,17 +145,18 @@ func (l *violationList) inspectCopies(req *protocol.Request) {
 	}
 }
 
-// standInPattern is the form of the stand-in tokens that wxproxy issues to SDKs.
-// They are worth nothing at WeChat; one that arrives was not replaced.
+// standInPattern is the form of the stand-in tokens that wxproxy issues to
+// SDKs. They are worth nothing at WeChat; one that arrives was not replaced.
 var standInPattern = regexp.MustCompile(`\bwxp_[0-9A-Za-z_-]{20}`)
 
+// isStandIn reports whether text contains a stand-in token.
 func isStandIn(text []byte) bool {
 	// The regexp is slow on large bodies, the first test is not.
 	return bytes.Contains(text, []byte("wxp_")) && standInPattern.Match(text)
 }
 
-// containsStandIn reports whether there is a stand-in token in the query, as it is
-// or decoded, in the path, or in the body.
+// containsStandIn reports whether there is a stand-in token in the query, as it
+// is or decoded, in the path, or in the body.
 func containsStandIn(req *protocol.Request) bool {
 	for _, p := range req.Query() {
 		if isStandIn([]byte(p.Value)) {

@@ -26,8 +26,8 @@ func (r *Request) Credentials() []string {
 	return out
 }
 
-// admit decides whether the request carries the token that its endpoint takes, and
-// finds the account. It returns an errcode, 0 if the request is admitted.
+// admit decides whether the request carries the token that its endpoint takes,
+// and finds the account. It returns an errcode, 0 if the request is admitted.
 func (a *API) admit(r *Request, e *endpoint) int {
 	if len(r.Credentials()) > 1 {
 		// What WeChat does with two is not known. It must not matter, so no
@@ -96,8 +96,8 @@ func (e *endpoint) checkKind(kind state.TokenKind) int {
 }
 
 // tokenParams returns the parameters in which the endpoint takes its token.
-// Component-level endpoints are documented with both names, in old pages and new
-// ones.
+// Component-level endpoints are documented with both names, in old pages and
+// new ones.
 func (e *endpoint) tokenParams(path string) []string {
 	if takesLongNameOnly(path) {
 		return []string{ComponentAccessToken}
@@ -118,8 +118,8 @@ func takesLongNameOnly(path string) bool {
 	return strings.HasPrefix(path, "/sns/component/") || strings.HasPrefix(path, "/sns/oauth2/component/")
 }
 
-// checkForm checks the method and the body of a request. It returns an errcode, 0
-// if both are as the endpoint wants them.
+// checkForm checks the method and the body of a request. It returns an errcode,
+// 0 if both are as the endpoint wants them.
 func (e *endpoint) checkForm(r *Request) int {
 	switch {
 	case e.method == http.MethodGet && r.Method != http.MethodGet:

@@ -1,6 +1,6 @@
-// Package protocol answers requests to api.weixin.qq.com as WeChat does, from the
-// memory in package state. Each family of endpoints has a handler type and a
-// file; endpoints.go says which path has which handler.
+// Package protocol answers requests to api.weixin.qq.com as WeChat does, from
+// the memory in package state. Each family of endpoints has a handler type and
+// a file; endpoints.go says which path has which handler.
 //
 // It does not know faults, the history of requests, or the control endpoints:
 // those surround it, and cannot be seen by a handler. It never blocks.
@@ -45,15 +45,15 @@ func (a *API) has(path string) bool {
 	return known
 }
 
-// TakesSecret reports whether the endpoint takes an app secret instead of a token,
-// so that a secret in a request to it is in its place.
+// TakesSecret reports whether the endpoint takes an app secret instead of a
+// token, so that a secret in a request to it is in its place.
 func (a *API) TakesSecret(path string) bool {
 	e, known := a.endpoints[path]
 	return known && e.token == noToken
 }
 
-// Token returns the token that a request carries, good or not. known is false if
-// it carries none that was ever issued.
+// Token returns the token that a request carries, good or not. known is false
+// if it carries none that was ever issued.
 func (a *API) Token(r *Request) (t state.Token, known bool) {
 	if values := r.Credentials(); len(values) > 0 {
 		return a.find(values[0])
@@ -69,8 +69,9 @@ func (a *API) find(value string) (state.Token, bool) {
 	return a.state.EndUsers.Token(value)
 }
 
-// Serve answers a request that WeChat's edge has let through. It checks the path,
-// the encoding, the token and the form of the request, and then carries it out.
+// Serve answers a request that WeChat's edge has let through. It checks the
+// path, the encoding, the token and the form of the request, and then carries
+// it out.
 func (a *API) Serve(r *Request) Response {
 	e, known := a.endpoints[r.Path]
 	switch encoding := r.Header.Get("Content-Encoding"); {
@@ -83,8 +84,8 @@ func (a *API) Serve(r *Request) Response {
 	if formCode == 43001 || formCode == 43002 {
 		return fail(formCode)
 	}
-	// An expired token is reported before a bad body, as at WeChat: a proxy must
-	// see first what it can repair.
+	// An expired token is reported before a bad body, as at WeChat: a proxy
+	// must see first what it can repair.
 	if code := a.admit(r, &e); code != 0 {
 		return fail(code)
 	}

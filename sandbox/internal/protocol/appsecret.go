@@ -6,7 +6,8 @@ import (
 	"wxproxy/sandbox/internal/state"
 )
 
-// appSecretHandler serves the tokens of accounts that have a secret of their own.
+// appSecretHandler serves the tokens of accounts that have a secret of their
+// own.
 type appSecretHandler struct {
 	accounts  *state.Accounts
 	expiresIn int // seconds
@@ -22,6 +23,8 @@ func (h *appSecretHandler) endpoints() endpoints {
 // grantType is the only one that these endpoints take.
 const grantType = "client_credential"
 
+// token issues a new token with each request, which replaces the one before.
+// Clients that share an account should use stable_token for that reason.
 func (h *appSecretHandler) token(r *Request) Response {
 	if r.Arg("grant_type") != grantType {
 		return fail(40002)
@@ -33,8 +36,8 @@ func (h *appSecretHandler) token(r *Request) Response {
 	return reply(fields{"access_token": t.Value, "expires_in": h.expiresIn})
 }
 
-// stableToken (getStableAccessToken) returns what is left of the token's lifetime,
-// because the token may not be new.
+// stableToken (getStableAccessToken) returns what is left of the token's
+// lifetime, because the token may not be new.
 func (h *appSecretHandler) stableToken(r *Request) Response {
 	in, good := decode[struct {
 		GrantType string `json:"grant_type"`

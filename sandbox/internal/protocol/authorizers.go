@@ -132,6 +132,8 @@ func (h *authorizerHandler) changeOption(r *Request, appid string) Response {
 	return ok()
 }
 
+// getOptionByBody serves the older pair, in which the component names the
+// account.
 func (h *authorizerHandler) getOptionByBody(r *Request) Response {
 	a, code := h.authorized(r)
 	if code != 0 {
@@ -152,6 +154,7 @@ func (h *authorizerHandler) setOptionByBody(r *Request) Response {
 	return h.changeOption(r, a.AppID)
 }
 
+// getOption serves the newer pair, in which the token says which account it is.
 func (h *authorizerHandler) getOption(r *Request) Response {
 	name, value, code := h.option(r, r.account.AppID)
 	if code != 0 {
@@ -167,8 +170,8 @@ func (h *authorizerHandler) setOption(r *Request) Response {
 // maxKept is how many bytes of a request are kept as a setting of an account.
 const maxKept = 64 << 10
 
-// setPrivacy and getPrivacy (miniprogram-management/privacy-management) keep one
-// setting for each account, as it was sent.
+// setPrivacy and getPrivacy (miniprogram-management/privacy-management) keep
+// one setting for each account, as it was sent.
 func (h *authorizerHandler) setPrivacy(r *Request) Response {
 	if len(r.Body) > maxKept {
 		return fail(47001)

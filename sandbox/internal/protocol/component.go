@@ -25,7 +25,8 @@ func (c component) checkSecret(appid, secret string) int {
 	return 0
 }
 
-// checkBody returns the errcode of a request whose body has to name the component.
+// checkBody returns the errcode of a request whose body has to name the
+// component.
 func (c component) checkBody(r *Request) int {
 	switch r.Field("component_appid") {
 	case "":
@@ -76,8 +77,8 @@ func (h *tokenHandler) componentToken(r *Request) Response {
 	return reply(fields{"component_access_token": token, "expires_in": h.expiresIn})
 }
 
-// startPushTicket restarts pushes that have stopped. WeChat starts with the next
-// ticket; here it comes at once.
+// startPushTicket restarts pushes that have stopped. WeChat starts with the
+// next ticket; here it comes at once.
 func (h *tokenHandler) startPushTicket(r *Request) Response {
 	in, good := decode[struct {
 		AppID  string `json:"component_appid"`
@@ -96,6 +97,7 @@ func (h *tokenHandler) startPushTicket(r *Request) Response {
 	return ok()
 }
 
+// createPreAuthCode returns the code with which a consent page is opened, once.
 func (h *tokenHandler) createPreAuthCode(r *Request) Response {
 	if code := h.checkBody(r); code != 0 {
 		return fail(code)
@@ -140,8 +142,8 @@ func (h *tokenHandler) authorizerToken(r *Request) Response {
 	})
 }
 
-// permissions returns the permission sets (权限集) that every account of that kind
-// grants here.
+// permissions returns the permission sets (权限集) that every account of that
+// kind grants here.
 func permissions(kind state.Kind) []fields {
 	ids := []int{1, 2, 3, 4, 7, 11, 15}
 	if kind == state.MiniProgram {

@@ -64,8 +64,8 @@ type ConsentConfig struct {
 }
 
 // ConsentPages serves the pages on which merchants consent
-// (doc/oplatform/…/Before_Develop/Authorization_Process_Technical_Description). It
-// is safe for concurrent use.
+// (doc/oplatform/…/Before_Develop/Authorization_Process_Technical_Description).
+// It is safe for concurrent use.
 type ConsentPages struct {
 	ConsentConfig
 	accounts *state.Accounts
@@ -92,7 +92,8 @@ func (p *ConsentPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	phone := consentPaths[r.URL.EscapedPath()]
 	switch {
 	case !p.Guard.HostAllowed(r.Host):
-		p.showProblem(w, http.StatusForbidden, "This page is not served under that host name: use an IP address or localhost.")
+		p.showProblem(w, http.StatusForbidden,
+			"This page is not served under that host name: use an IP address or localhost.")
 	case r.Method == http.MethodPost:
 		p.take(w, r)
 	case r.Method == http.MethodGet:
@@ -108,8 +109,8 @@ func (p *ConsentPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// open checks a link as WeChat does. The problem is WeChat's sentence where that
-// is known.
+// open checks a link as WeChat does. The problem is WeChat's sentence where
+// that is known.
 func (p *ConsentPages) open(r *http.Request, phone bool) (page state.ConsentPage, problem string) {
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -154,12 +155,13 @@ func (p *ConsentPages) checkQuery(q url.Values, phone bool) (problem string) {
 	return ""
 }
 
-// checkReferer checks that a consent begins on a page of the component's own host
-// (授权发起页域名) and ends there. On the page for phones the Referer can be
-// missing, because administrators scan its link or receive it in a message.
+// checkReferer checks that a consent begins on a page of the component's own
+// host (授权发起页域名) and ends there. On the page for phones the Referer can
+// be missing, because administrators scan its link or receive it in a message.
 func (p *ConsentPages) checkReferer(r *http.Request, phone bool, redirect string) (problem string) {
 	back, err := url.Parse(redirect)
-	if err != nil || back.Scheme != "https" && back.Scheme != "http" || back.Host == "" || back.User != nil || back.Fragment != "" {
+	if err != nil || back.Scheme != "https" && back.Scheme != "http" ||
+		back.Host == "" || back.User != nil || back.Fragment != "" {
 		return "redirect_uri is not a URL that a browser can return to."
 	}
 	want := p.AuthorizeHost
@@ -173,11 +175,13 @@ func (p *ConsentPages) checkReferer(r *http.Request, phone bool, redirect string
 		from = want
 	}
 	if !strings.EqualFold(from, want) {
-		return "请确认授权入口页所在域名，与授权后回调URL所在域名相同，并且，此二者都必须与申请第三方平台时填写的授权发起页域名相同。授权入口页所在域名：" +
-			wechat.Sanitize(from, maxQuoted)
+		return "请确认授权入口页所在域名，与授权后回调URL所在域名相同，并且，" +
+			"此二者都必须与申请第三方平台时填写的授权发起页域名相同。" +
+			"授权入口页所在域名：" + wechat.Sanitize(from, maxQuoted)
 	}
 	if !strings.EqualFold(back.Host, want) {
-		return "请确认授权入口页所在域名，与授权后回调URL所在域名相同。回调URL域名：" + wechat.Sanitize(back.Host, maxQuoted)
+		return "请确认授权入口页所在域名，与授权后回调URL所在域名相同。" +
+			"回调URL域名：" + wechat.Sanitize(back.Host, maxQuoted)
 	}
 	return ""
 }
@@ -199,8 +203,8 @@ func preAuthProblem(err error) string {
 	return "That is not an appid: wx and 16 characters of 0-9, a-z."
 }
 
-// eligible returns a function that reports whether an account can consent on the
-// page.
+// eligible returns a function that reports whether an account can consent on
+// the page.
 func eligible(page state.ConsentPage) func(appid string, kind state.Kind) bool {
 	return func(appid string, kind state.Kind) bool {
 		if page.BizAppID != "" {
@@ -230,6 +234,8 @@ func (p *ConsentPages) showProblem(w http.ResponseWriter, status int, problem st
 	p.show(w, status, map[string]any{"Problem": problem})
 }
 
+// show writes a page with that status. Its style has a new nonce each time, so
+// that nothing else on the page is applied as style.
 func (p *ConsentPages) show(w http.ResponseWriter, status int, data map[string]any) {
 	nonce := random.Base64(16)
 	data["Nonce"] = nonce
@@ -280,7 +286,8 @@ func (p *ConsentPages) consent(id, appid string) (target, problem string) {
 	if err != nil {
 		return "", preAuthProblem(err)
 	}
-	// A repeated consent is not pushed, so that only the browser brings the code.
+	// A repeated consent is not pushed, so that only the browser brings the
+	// code.
 	if first {
 		event := p.Push.ConsentEvent(now, "authorized", push.Consent{
 			AppID: appid, Code: code, CodeExpires: now.Add(state.PushedCodeLife), PreAuthCode: page.PreAuthCode,

@@ -72,8 +72,8 @@ func newEndpoints(st *state.State, c Config, hasEndpoint func(path string) bool)
 	return all
 }
 
-// simpleEndpoints returns the endpoints that answer ok to the right token and do
-// nothing else.
+// simpleEndpoints returns the endpoints that answer ok to the right token and
+// do nothing else.
 func simpleEndpoints() endpoints {
 	all := endpoints{}
 	for _, group := range simplePaths {

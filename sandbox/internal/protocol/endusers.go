@@ -10,14 +10,14 @@ import (
 	"wxproxy/sandbox/internal/state"
 )
 
-// loginCode is the form of an end user's code. Every one works once, except those
-// that begin with "invalid".
+// loginCode is the form of an end user's code. Every one works once, except
+// those that begin with "invalid".
 var loginCode = regexp.MustCompile(`^[0-9A-Za-z_-]{6,128}$`)
 
 // endUserHandler serves end users: the login of mini programs and web OAuth
 // (…/miniprogram-management/login/thirdpartyCode2Session,
-// official_account_website_authorization). Each exists twice: for the component,
-// and for accounts with a secret of their own.
+// official_account_website_authorization). Each exists twice: for the
+// component, and for accounts with a secret of their own.
 type endUserHandler struct {
 	component
 	accounts *state.Accounts
@@ -40,8 +40,8 @@ func (h *endUserHandler) endpoints() endpoints {
 	}
 }
 
-// byComponent finds the account of a request that the component makes for it. It
-// returns an errcode, 0 if the request is good.
+// byComponent finds the account of a request that the component makes for it.
+// It returns an errcode, 0 if the request is good.
 func (h *endUserHandler) byComponent(r *Request, grant string) (state.Account, int) {
 	a, known := h.accounts.FindAuthorizer(r.Arg("appid"))
 	switch component := r.Arg("component_appid"); {
@@ -67,8 +67,8 @@ func (h *endUserHandler) bySecret(r *Request, grant string) (state.Account, int)
 	return h.accounts.BySecret(r.Arg("appid"), r.Arg("secret"))
 }
 
-// useCode uses up an end user's code of that account. If it is not good, refused
-// is true and the response says why.
+// useCode uses up an end user's code of that account. If it is not good,
+// refused is true and the response says why.
 func (h *endUserHandler) useCode(a state.Account, code string) (resp Response, refused bool) {
 	switch {
 	case code == "":
@@ -82,11 +82,14 @@ func (h *endUserHandler) useCode(a state.Account, code string) (resp Response, r
 	return Response{}, false
 }
 
+// componentLogin exchanges the code of wx.login for a session, for the
+// component.
 func (h *endUserHandler) componentLogin(r *Request) Response {
 	a, code := h.byComponent(r, "authorization_code")
 	return h.session(r, a, code)
 }
 
+// login does the same for an account that shows its own secret.
 func (h *endUserHandler) login(r *Request) Response {
 	a, code := h.bySecret(r, "authorization_code")
 	return h.session(r, a, code)
@@ -107,11 +110,14 @@ func (h *endUserHandler) session(r *Request, a state.Account, code int) Response
 	})
 }
 
+// componentOAuth exchanges the code of a web page (网页授权) for tokens, for
+// the component.
 func (h *endUserHandler) componentOAuth(r *Request) Response {
 	a, code := h.byComponent(r, "authorization_code")
 	return h.issue(r, a, code)
 }
 
+// oauth does the same for an account that shows its own secret.
 func (h *endUserHandler) oauth(r *Request) Response {
 	a, code := h.bySecret(r, "authorization_code")
 	return h.issue(r, a, code)
@@ -128,6 +134,7 @@ func (h *endUserHandler) issue(r *Request, a state.Account, code int) Response {
 	return userTokens(h.users.Issue(a.AppID, a.OpenID(r.Arg("code")), r.Now))
 }
 
+// userTokens is the response to both an exchange and a renewal.
 func userTokens(g state.UserGrant) Response {
 	return reply(fields{
 		"access_token": g.AccessToken, "expires_in": int(state.UserTokenLife / time.Second),
@@ -136,6 +143,7 @@ func userTokens(g state.UserGrant) Response {
 	})
 }
 
+// componentOAuthRefresh renews an end user's token, for the component.
 func (h *endUserHandler) componentOAuthRefresh(r *Request) Response {
 	a, code := h.byComponent(r, "refresh_token")
 	return h.refresh(r, a, code)
@@ -166,8 +174,10 @@ func (h *endUserHandler) refresh(r *Request, a state.Account, code int) Response
 	return userTokens(g)
 }
 
+// auth checks whether an end user's token is still good; admission has done so.
 func (h *endUserHandler) auth(r *Request) Response { return result(checkOpenID(r)) }
 
+// userInfo returns the same person for every user, except for the openid.
 func (h *endUserHandler) userInfo(r *Request) Response {
 	if code := checkOpenID(r); code != 0 {
 		return fail(code)

@@ -9,10 +9,12 @@ func errmsg(code int) string {
 	return "unspecified error"
 }
 
-// errmsgs has the texts as WeChat spells them, in ascending order of the errcode.
+// errmsgs has the texts as WeChat spells them, in ascending order of the
+// errcode.
 var errmsgs = map[int]string{
-	-1:      "system error",
-	40001:   "invalid credential, access_token is invalid or not latest, could get access_token by getStableAccessToken, more details at https://mmbizurl.cn/s/JtxxFh33r",
+	-1: "system error",
+	40001: "invalid credential, access_token is invalid or not latest, could get access_token by " +
+		"getStableAccessToken, more details at https://mmbizurl.cn/s/JtxxFh33r",
 	40002:   "invalid grant_type",
 	40003:   "invalid openid",
 	40004:   "invalid media type",

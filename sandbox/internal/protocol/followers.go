@@ -29,6 +29,8 @@ func (h *followerHandler) endpoints() endpoints {
 	}
 }
 
+// list pages through the followers: next_openid is the last one of the page
+// before.
 func (h *followerHandler) list(r *Request) Response {
 	var page []string
 	for i := range followerCount {
@@ -48,6 +50,8 @@ func (h *followerHandler) list(r *Request) Response {
 	return reply(f)
 }
 
+// follower returns what WeChat shows of a follower. Only the openid and the
+// unionid differ between users.
 func follower(openid string) fields {
 	return fields{
 		"subscribe": 1, "openid": openid, "unionid": state.UnionID(openid), "language": "zh_CN",
@@ -56,6 +60,7 @@ func follower(openid string) fields {
 	}
 }
 
+// info accepts any openid of the right form, because tests make up users.
 func (h *followerHandler) info(r *Request) Response {
 	switch openid := r.Arg("openid"); {
 	case openid == "":
@@ -67,6 +72,8 @@ func (h *followerHandler) info(r *Request) Response {
 	}
 }
 
+// infoBatch does what info does, for at most 100 users. One bad openid fails
+// the whole request.
 func (h *followerHandler) infoBatch(r *Request) Response {
 	in, good := decode[struct {
 		List []struct {
@@ -89,6 +96,7 @@ func (h *followerHandler) infoBatch(r *Request) Response {
 	return reply(fields{"user_info_list": list})
 }
 
+// createTag ignores an ID in the request: WeChat assigns it.
 func (h *followerHandler) createTag(r *Request) Response {
 	in, good := decode[struct {
 		Tag struct {
@@ -109,6 +117,7 @@ func (h *followerHandler) tags(r *Request) Response {
 	return reply(fields{"tags": h.profiles.Tags(r.account.AppID)})
 }
 
+// deleteTag wants the ID, not the name.
 func (h *followerHandler) deleteTag(r *Request) Response {
 	in, good := decode[struct {
 		Tag struct {

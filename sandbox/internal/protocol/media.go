@@ -34,8 +34,8 @@ func (h *mediaHandler) endpoints() endpoints {
 	}
 }
 
-// keep stores the uploaded file and returns its media ID. A zero expires keeps it
-// for ever. The data is copied, because it is part of the request's body.
+// keep stores the uploaded file and returns its media ID. A zero expires keeps
+// it for ever. The data is copied, because it is part of the request's body.
 func (h *mediaHandler) keep(r *Request, kind string, expires time.Time) string {
 	id := random.Base64(48)
 	h.files.Put(state.File{
@@ -45,6 +45,8 @@ func (h *mediaHandler) keep(r *Request, kind string, expires time.Time) string {
 	return id
 }
 
+// uploadTemporary keeps a file for three days. The field of the ID has another
+// name for thumbnails.
 func (h *mediaHandler) uploadTemporary(r *Request) Response {
 	kind := r.Arg("type")
 	if code := r.upload.check(kind); code != 0 {
@@ -58,6 +60,8 @@ func (h *mediaHandler) uploadTemporary(r *Request) Response {
 	return reply(fields{"type": kind, name: id, "created_at": r.Now.Unix()})
 }
 
+// uploadPermanent keeps a file until it is deleted. Pictures have an address as
+// well.
 func (h *mediaHandler) uploadPermanent(r *Request) Response {
 	kind := r.Arg("type")
 	if code := r.upload.check(kind); code != 0 {
@@ -70,8 +74,8 @@ func (h *mediaHandler) uploadPermanent(r *Request) Response {
 	return reply(f)
 }
 
-// uploadImage takes pictures for articles: jpg or png, smaller than 1 MB. They are
-// not kept.
+// uploadImage takes pictures for articles: jpg or png, smaller than 1 MB. They
+// are not kept.
 func (h *mediaHandler) uploadImage(r *Request) Response {
 	switch ext := r.upload.extension(); {
 	case ext != "jpg" && ext != "jpeg" && ext != "png":
@@ -82,6 +86,7 @@ func (h *mediaHandler) uploadImage(r *Request) Response {
 	return reply(fields{"url": imageURL()})
 }
 
+// imageURL returns an address on WeChat's picture host. Nothing is there.
 func imageURL() string { return "http://mmbiz.qpic.cn/sandbox/" + random.Base64(24) + "/0" }
 
 // temporary returns the bytes of an uploaded file. For a video it returns an
@@ -104,10 +109,13 @@ func (h *mediaHandler) temporary(r *Request) Response {
 	case f.Kind == "video":
 		return reply(fields{"video_url": videoURL(id)})
 	}
-	return Response{ContentType: contentTypes[f.Extension], Disposition: attachment(id + "." + f.Extension), Body: f.Data}
+	return Response{
+		ContentType: contentTypes[f.Extension], Disposition: attachment(id + "." + f.Extension), Body: f.Data,
+	}
 }
 
-// permanent returns binary data under the type text/plain, as users have seen it.
+// permanent returns binary data under the type text/plain, as users have seen
+// it.
 func (h *mediaHandler) permanent(r *Request) Response {
 	f, known := h.files.Permanent(r.account.AppID, r.Field("media_id"))
 	switch {
@@ -119,6 +127,7 @@ func (h *mediaHandler) permanent(r *Request) Response {
 	return Response{ContentType: textType, Disposition: attachment(f.ID + "." + f.Extension), Body: f.Data}
 }
 
+// deletePermanent cannot delete temporary media, as at WeChat.
 func (h *mediaHandler) deletePermanent(r *Request) Response {
 	f, known := h.files.Permanent(r.account.AppID, r.Field("media_id"))
 	if !known {
@@ -128,6 +137,7 @@ func (h *mediaHandler) deletePermanent(r *Request) Response {
 	return ok()
 }
 
+// videoURL returns an address on WeChat's video host. Nothing is there.
 func videoURL(id string) string { return "http://vod.weixin.qq.com/sandbox/" + id + ".mp4" }
 
 func attachment(name string) string { return `attachment; filename="` + name + `"` }
@@ -145,10 +155,12 @@ func bulkSize(id string) (mib int, isBulk bool) {
 // Bulk returns the bytes of the media "sandbox-NNNMiB". They are the same each
 // time, are made as they are read, and are never held in memory.
 //
-// Every eight bytes are their own number, the first being 0, multiplied by an odd
-// constant. No two are alike, so a comparison sees whatever is lost or swapped.
+// Every eight bytes are their own number, the first being 0, multiplied by an
+// odd constant. No two are alike, so a comparison sees whatever is lost or
+// swapped.
 func Bulk(mib int) io.Reader { return &bulk{left: int64(mib) << 20} }
 
+// bulk generates the bytes of Bulk. It is used by one goroutine.
 type bulk struct {
 	left   int64  // bytes that were not read yet
 	number uint64 // of the next word

@@ -36,6 +36,7 @@ func (h *menuHandler) create(r *Request) Response {
 	return ok()
 }
 
+// get returns the menu inside an object, byte for byte as it was created.
 func (h *menuHandler) get(r *Request) Response {
 	menu := h.profiles.Menu(r.account.AppID)
 	if menu == nil {
@@ -44,6 +45,7 @@ func (h *menuHandler) get(r *Request) Response {
 	return reply(fields{"menu": menu})
 }
 
+// delete succeeds without a menu, too. WeChat wants GET here.
 func (h *menuHandler) delete(r *Request) Response {
 	h.profiles.SetMenu(r.account.AppID, nil)
 	return ok()

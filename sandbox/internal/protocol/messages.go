@@ -66,8 +66,8 @@ func (h *messageHandler) sendCustom(r *Request) Response {
 	return ok()
 }
 
-// sendTemplate returns numbers that are too large for a float64, as WeChat's are:
-// a client that decodes them as one loses digits.
+// sendTemplate returns numbers that are too large for a float64, as WeChat's
+// are: a client that decodes them as one loses digits.
 func (h *messageHandler) sendTemplate(r *Request) Response {
 	m, code := readMessage(r)
 	if code == 0 {
@@ -79,6 +79,8 @@ func (h *messageHandler) sendTemplate(r *Request) Response {
 	return okWith(fields{"msgid": 200_000_000_000_000_000 + h.sent.Add(1)})
 }
 
+// sendSubscribe (订阅消息) checks what sendTemplate checks and returns no
+// number.
 func (h *messageHandler) sendSubscribe(r *Request) Response {
 	m, code := readMessage(r)
 	if code == 0 {
@@ -87,6 +89,7 @@ func (h *messageHandler) sendSubscribe(r *Request) Response {
 	return result(code)
 }
 
+// checkTemplate returns the errcode of a message without a template or data.
 func (m *message) checkTemplate() int {
 	switch {
 	case m.TemplateID == "":
@@ -97,6 +100,8 @@ func (m *message) checkTemplate() int {
 	return 0
 }
 
+// addTemplate returns a template ID, which the sending of messages does not
+// check.
 func (h *messageHandler) addTemplate(r *Request) Response {
 	if r.Field("template_id_short") == "" {
 		return fail(40037)
@@ -104,8 +109,8 @@ func (h *messageHandler) addTemplate(r *Request) Response {
 	return okWith(fields{"template_id": random.Base64(32)})
 }
 
-// ticket returns a jsapi ticket. It does no harm to the platform, and the caller
-// needs it to sign pages.
+// ticket returns a jsapi ticket. It does no harm to the platform, and the
+// caller needs it to sign pages.
 func (h *messageHandler) ticket(r *Request) Response {
 	if t := r.Arg("type"); t != "jsapi" && t != "wx_card" {
 		return fail(40035)
@@ -114,8 +119,8 @@ func (h *messageHandler) ticket(r *Request) Response {
 	return okWith(fields{"ticket": ticket, "expires_in": 7200})
 }
 
-// createQRCode returns a "ticket" that is no secret: it is part of the address of
-// a picture.
+// createQRCode returns a "ticket" that is no secret: it is part of the address
+// of a picture.
 func (h *messageHandler) createQRCode(r *Request) Response {
 	in, good := decode[struct {
 		Expire int             `json:"expire_seconds"`

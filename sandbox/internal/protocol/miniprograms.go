@@ -40,6 +40,7 @@ const (
 	maxCodePath = 1024 // bytes
 )
 
+// codeForScene wants a scene of 1 to 32 characters.
 func (h *miniProgramHandler) codeForScene(r *Request) Response {
 	in, good := decode[struct {
 		Scene *string `json:"scene"`
@@ -50,6 +51,7 @@ func (h *miniProgramHandler) codeForScene(r *Request) Response {
 	return picture(*in.Scene)
 }
 
+// codeForPath wants a path of at most 1,024 bytes.
 func (h *miniProgramHandler) codeForPath(r *Request) Response {
 	p := r.Field("path")
 	if p == "" || len(p) > maxCodePath {
@@ -58,6 +60,7 @@ func (h *miniProgramHandler) codeForPath(r *Request) Response {
 	return picture(p)
 }
 
+// trialCode works only after a commit. Its errors have the type text/plain.
 func (h *miniProgramHandler) trialCode(r *Request) Response {
 	if !h.profiles.Committed(r.account.AppID) {
 		return fail(85019)
@@ -66,7 +69,8 @@ func (h *miniProgramHandler) trialCode(r *Request) Response {
 }
 
 // picture is a JPEG that looks a little like a code but is none: 8 by 8 fields,
-// one for each bit of a hash of the text. Different texts give different pictures.
+// one for each bit of a hash of the text. Different texts give different
+// pictures.
 func picture(text string) Response {
 	sum := sha256.Sum256([]byte(text))
 	img := image.NewGray(image.Rect(0, 0, 64, 64))
@@ -84,7 +88,8 @@ func picture(text string) Response {
 	return Response{ContentType: "image/jpeg", Body: b.Bytes()}
 }
 
-// checkText (文本内容安全识别) finds a risk only in text with "sandbox-risky" in it.
+// checkText (文本内容安全识别) finds a risk only in text with "sandbox-risky"
+// in it.
 func (h *miniProgramHandler) checkText(r *Request) Response {
 	content := r.Field("content")
 	if content == "" {
@@ -97,6 +102,8 @@ func (h *miniProgramHandler) checkText(r *Request) Response {
 	return okWith(fields{"result": verdict, "trace_id": random.Hex(16)})
 }
 
+// commit takes any code: the template does not have to be in the library.
+// ext_json must be JSON inside a string.
 func (h *miniProgramHandler) commit(r *Request) Response {
 	in, good := decode[struct {
 		TemplateID json.Number `json:"template_id"` // a number, or one in a string
@@ -111,6 +118,7 @@ func (h *miniProgramHandler) commit(r *Request) Response {
 	return ok()
 }
 
+// submitAudit wants a commit before it.
 func (h *miniProgramHandler) submitAudit(r *Request) Response {
 	id, committed := h.profiles.SubmitAudit(r.account.AppID)
 	if !committed {

@@ -80,6 +80,7 @@ func (h *quotaHandler) path(r *Request) (string, int) {
 	return path, 0
 }
 
+// get counts this very request as well, if cgi_path is its own path.
 func (h *quotaHandler) get(r *Request) Response {
 	path, code := h.path(r)
 	if code != 0 {
@@ -93,6 +94,7 @@ func (h *quotaHandler) get(r *Request) Response {
 	})
 }
 
+// clearPath does not count towards the monthly limit of clear.
 func (h *quotaHandler) clearPath(r *Request) Response {
 	path, code := h.path(r)
 	if code != 0 {
@@ -118,6 +120,8 @@ func (h *quotaHandler) failedRequest(r *Request) Response {
 	}})
 }
 
+// addresses returns the IP addresses that the sandbox pushes from and listens
+// on.
 func (h *quotaHandler) addresses(*Request) Response {
 	return reply(fields{"ip_list": []string{"127.0.0.1"}})
 }

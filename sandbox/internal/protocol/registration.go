@@ -27,8 +27,8 @@ func (h *registrationHandler) endpoints() endpoints {
 	}
 }
 
-// registerCompany accepts every company. A push reports the outcome, which a test
-// causes by WeChat.FastRegister.
+// registerCompany accepts every company. A push reports the outcome, which a
+// test causes by WeChat.FastRegister.
 func (h *registrationHandler) registerCompany(r *Request) Response {
 	switch action := r.Arg("action"); {
 	case action != "create" && action != "search":
@@ -39,6 +39,7 @@ func (h *registrationHandler) registerCompany(r *Request) Response {
 	return reply(fields{"errcode": 0, "errmsg": "OK"})
 }
 
+// registerPerson returns a task that is confirmed as soon as it is asked for.
 func (h *registrationHandler) registerPerson(r *Request) Response {
 	switch r.Arg("action") {
 	case "create":
@@ -49,6 +50,7 @@ func (h *registrationHandler) registerPerson(r *Request) Response {
 	return fail(47001)
 }
 
+// registerBeta wants the name and the openid of the person that tries it out.
 func (h *registrationHandler) registerBeta(r *Request) Response {
 	if r.Field("name") == "" || r.Field("openid") == "" {
 		return fail(47001)
@@ -67,6 +69,7 @@ func (h *registrationHandler) domains(kind string) func(*Request) Response {
 	}
 }
 
+// confirmFile returns a file to put on a web server. Nothing fetches it.
 func (h *registrationHandler) confirmFile(*Request) Response {
 	return okWith(fields{"file_name": "sandbox.txt", "file_content": "sandbox"})
 }

@@ -62,6 +62,7 @@ func parseParams(raw string) []Param {
 	return out
 }
 
+// unescape returns s unchanged if it is not well-formed.
 func unescape(s string) string {
 	if u, err := url.QueryUnescape(s); err == nil {
 		return u
@@ -96,14 +97,15 @@ func (r *Request) Field(name string) string {
 // FormParams returns the parameters of a body in the form of a query.
 func (r *Request) FormParams() []Param { return parseParams(string(r.Body)) }
 
-// LengthMissing reports whether the request has a body whose end is not announced
-// by a Content-Length. WeChat's edge refuses such requests with 412.
+// LengthMissing reports whether the request has a body whose end is not
+// announced by a Content-Length. WeChat's edge refuses such requests with 412.
 func (r *Request) LengthMissing() bool {
 	if len(r.TransferEncoding) > 0 || r.ContentLength < 0 {
 		return true
 	}
 	// net/http takes a POST without any length as one without a body.
-	return r.Method == http.MethodPost && r.ContentLength == 0 && r.ProtoMajor == 1 && r.Header.Get("Content-Length") == ""
+	return r.Method == http.MethodPost && r.ProtoMajor == 1 &&
+		r.ContentLength == 0 && r.Header.Get("Content-Length") == ""
 }
 
 // decode parses the JSON body; ok is false if it has another shape (47001).
@@ -111,8 +113,8 @@ func decode[T any](r *Request) (v T, ok bool) {
 	return v, json.Unmarshal(r.Body, &v) == nil
 }
 
-// hasUnicodeEscape reports whether JSON contains \uXXXX, which WeChat refuses in
-// menus and messages (40033).
+// hasUnicodeEscape reports whether JSON contains \uXXXX, which WeChat refuses
+// in menus and messages (40033).
 func hasUnicodeEscape(body []byte) bool {
 	for {
 		i := bytes.IndexByte(body, '\\')

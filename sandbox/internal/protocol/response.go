@@ -36,6 +36,7 @@ type Response struct {
 	RID           string // the number of a failed request, set by Complete
 }
 
+// reply is a response with that object as its body.
 func reply(f fields) Response { return Response{Body: encode(f)} }
 
 // ok is the response of an endpoint that has nothing to return.
@@ -70,8 +71,8 @@ func encode(v any) []byte {
 	return bytes.TrimRight(b.Bytes(), "\n")
 }
 
-// Complete makes the body that WeChat sends with an errcode, and sets the fields
-// that have a default.
+// Complete makes the body that WeChat sends with an errcode, and sets the
+// fields that have a default.
 func (a *Response) Complete(r *Request) {
 	if a.Status == 0 {
 		a.Status = http.StatusOK
@@ -90,6 +91,7 @@ func (a *Response) Complete(r *Request) {
 	}
 }
 
+// completeError replaces the body by the errcode, its text and a new RID.
 func (a *Response) completeError(r *Request) {
 	// The first group of the number is the time of the request.
 	a.RID = fmt.Sprintf("%08x-%s-%s", uint32(r.Now.Unix()), random.Hex(4), random.Hex(4))
@@ -109,6 +111,8 @@ func (a *Response) completeError(r *Request) {
 
 // IsJSON reports whether the response is a JSON object, whatever its type says.
 func (a *Response) IsJSON() bool {
-	jsonLike := strings.HasPrefix(a.ContentType, "application/json") || strings.HasPrefix(a.ContentType, textType)
-	return a.Stream == nil && jsonLike && bytes.HasPrefix(a.Body, []byte("{"))
+	if !strings.HasPrefix(a.ContentType, "application/json") && !strings.HasPrefix(a.ContentType, textType) {
+		return false
+	}
+	return a.Stream == nil && bytes.HasPrefix(a.Body, []byte("{"))
 }

@@ -24,6 +24,7 @@ func (h *templateHandler) endpoints() endpoints {
 	}
 }
 
+// drafts returns drafts that never change.
 func (h *templateHandler) drafts(*Request) Response {
 	list := []fields{}
 	for id := range draftCount {
@@ -34,6 +35,7 @@ func (h *templateHandler) drafts(*Request) Response {
 	return okWith(fields{"draft_list": list})
 }
 
+// list returns the templates of one type, or all.
 func (h *templateHandler) list(r *Request) Response {
 	kind, list := r.Arg("template_type"), []fields{}
 	if kind != "" && kind != "0" && kind != "1" {
@@ -50,6 +52,7 @@ func (h *templateHandler) list(r *Request) Response {
 	return okWith(fields{"template_list": list})
 }
 
+// add copies a draft to the library; the draft stays.
 func (h *templateHandler) add(r *Request) Response {
 	in, good := decode[struct {
 		Draft *int `json:"draft_id"`
@@ -66,6 +69,7 @@ func (h *templateHandler) add(r *Request) Response {
 	return ok()
 }
 
+// delete removes a template. IDs are not used again.
 func (h *templateHandler) delete(r *Request) Response {
 	in, good := decode[struct {
 		ID *int `json:"template_id"`

@@ -20,8 +20,8 @@ type upload struct {
 	data     []byte // a part of the request's body
 }
 
-// readUpload finds the file in the part "media". It returns an errcode, 0 if there
-// is one.
+// readUpload finds the file in the part "media". It returns an errcode, 0 if
+// there is one.
 func (r *Request) readUpload() int {
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "multipart/form-data" || params["boundary"] == "" {
@@ -67,6 +67,7 @@ type mediaKind struct {
 	tooLarge   int // errcode above the limit
 }
 
+// mediaKinds has the rules for WeChat's types of media.
 var mediaKinds = map[string]mediaKind{
 	"image": {[]string{"jpg", "jpeg", "png", "gif", "bmp"}, 10 << 20, 40009},
 	"voice": {[]string{"amr", "mp3"}, 2 << 20, 40010},
@@ -74,8 +75,8 @@ var mediaKinds = map[string]mediaKind{
 	"thumb": {[]string{"jpg", "jpeg"}, 64 << 10, 40012},
 }
 
-// check returns the errcode that the file gets as media of that type, 0 if it is
-// accepted. The extension decides, not the content.
+// check returns the errcode that the file gets as media of that type, 0 if it
+// is accepted. The extension decides, not the content.
 func (u upload) check(kind string) int {
 	k, known := mediaKinds[kind]
 	switch {

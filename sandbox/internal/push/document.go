@@ -49,4 +49,5 @@ func (d Document) Element(name string, inner Document) Document {
 	return d + Document("<"+name+">") + inner + Document("</"+name+">\n")
 }
 
+// unix returns t as WeChat writes times: in seconds.
 func unix(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }

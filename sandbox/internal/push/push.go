@@ -30,8 +30,8 @@ const (
 var ErrNoURL = errors.New("sandbox: no push URL is set")
 
 // Sender pushes documents to one callback listener. It is safe for concurrent
-// use. Its lock guards the URL and the start of background pushes; it is not held
-// while a push is sent.
+// use. Its lock guards the URL and the start of background pushes; it is not
+// held while a push is sent.
 type Sender struct {
 	component string // appid
 	crypt     *wechat.Crypt
@@ -52,8 +52,8 @@ func NewSender(component string, crypt *wechat.Crypt, now func() time.Time) *Sen
 	}}
 }
 
-// SetURL sets the base URL of the callback listener; "" ends pushing. It returns
-// an error if that is no http or https URL.
+// SetURL sets the base URL of the callback listener; "" ends pushing. It
+// returns an error if that is no http or https URL.
 func (s *Sender) SetURL(base string) error {
 	if base != "" {
 		u, err := url.Parse(base)
@@ -99,16 +99,16 @@ func (s *Sender) Close() {
 	s.client.CloseIdleConnections()
 }
 
-// Recipient is the account that a message was sent to. The zero value stands for
-// the component itself.
+// Recipient is the account that a message was sent to. The zero value stands
+// for the component itself.
 type Recipient struct {
 	OriginalID string // of the account
 	OpenID     string // of the user that sent the message
 }
 
 // Send pushes the document xml to a path below the URL and returns the response
-// body, at most 1 MiB of it. It fails with ErrNoURL, or if the listener cannot be
-// reached within five seconds or responds with another status than 200.
+// body, at most 1 MiB of it. It fails with ErrNoURL, or if the listener cannot
+// be reached within five seconds or responds with another status than 200.
 func (s *Sender) Send(ctx context.Context, path, xml string, to Recipient) ([]byte, error) {
 	base := s.URL()
 	if base == "" {
@@ -162,8 +162,8 @@ func (s *Sender) seal(xml string, to Recipient) (query url.Values, body string) 
 }
 
 // SendEvent pushes an authorization event, and wants the seven bytes "success"
-// back (doc/oplatform/…/Before_Develop/component_verify_ticket). It fails as Send
-// does, and if the response is another.
+// back (doc/oplatform/…/Before_Develop/component_verify_ticket). It fails as
+// Send does, and if the response is another.
 func (s *Sender) SendEvent(ctx context.Context, event Document) error {
 	body, err := s.Send(ctx, eventsPath, string(Document("").Element("xml", event)), Recipient{})
 	switch {

@@ -56,8 +56,8 @@ func OpenID(appid, seed string) string {
 	return "o" + base64.RawURLEncoding.EncodeToString(sum[:])[:27]
 }
 
-// UnionID returns the unionid of the user of that seed, which is the same for all
-// accounts of a component.
+// UnionID returns the unionid of the user of that seed, which is the same for
+// all accounts of a component.
 func UnionID(seed string) string { return OpenID("", seed) }
 
 // account is the record of one account: its description and its credentials.
@@ -95,10 +95,10 @@ var (
 	errTooMany     = errors.New("sandbox: too many accounts")
 )
 
-// Accounts holds the accounts, and everything that an authorization consists of:
-// consents, authorization codes, pre-auth codes, refresh and access tokens. The
-// component is an account of its own kind here: it has tokens but authorizes
-// nothing.
+// Accounts holds the accounts, and everything that an authorization consists
+// of: consents, authorization codes, pre-auth codes, refresh and access tokens.
+// The component is an account of its own kind here: it has tokens but
+// authorizes nothing.
 //
 // One lock guards it all, because consents, exchanges and renewals each change
 // several of these in one step. It is safe for concurrent use.
@@ -203,8 +203,8 @@ func (s *Accounts) AppIDs() []string {
 	return out
 }
 
-// Authorized returns one page of the accounts that have authorized, in the order
-// in which they were added, and the number of all of them.
+// Authorized returns one page of the accounts that have authorized, in the
+// order in which they were added, and the number of all of them.
 func (s *Accounts) Authorized(offset, count int) (page []Account, total int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,8 +5,8 @@ import "time"
 // What a test arranges behind the back of the program under test.
 
 // CurrentToken returns the newest access token of that appid, good or not: from
-// the authorization, else from stable_token, else from /cgi-bin/token. It returns
-// "" if there is none.
+// the authorization, else from stable_token, else from /cgi-bin/token. It
+// returns "" if there is none.
 func (s *Accounts) CurrentToken(appid string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -18,6 +18,8 @@ func (s *Accounts) CurrentToken(appid string) string {
 	return ""
 }
 
+// newestToken returns the current token of the most important chain that has
+// one. The caller holds the lock of Accounts.
 func (a *account) newestToken() *Token {
 	for _, c := range a.chains() {
 		if c.current != nil {
@@ -83,8 +85,8 @@ func (s *Accounts) KillRefreshToken(appid string) bool {
 	return true
 }
 
-// ReplaceRefreshToken gives the account another refresh token, which it returns.
-// The old one gets 61023. It returns "" if there was none to replace.
+// ReplaceRefreshToken gives the account another refresh token, which it
+// returns. The old one gets 61023. It returns "" if there was none to replace.
 func (s *Accounts) ReplaceRefreshToken(appid string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,6 +106,8 @@ type Status struct {
 	Refused int    // errcode that a request with the token gets now, 0 if it is good
 }
 
+// status copies the token, because others change it under the lock. The caller
+// holds the lock of Accounts.
 func (a *account) status(now time.Time) Status {
 	out := Status{Account: a.Account}
 	if t := a.newestToken(); t != nil {
@@ -131,8 +135,8 @@ func (s *Accounts) Statuses(offset, limit int, now time.Time) (page []Status, to
 	return page, len(s.order)
 }
 
-// Select returns the first accounts, at most limit, for which keep returns true.
-// keep is called with the lock held and must be a pure function.
+// Select returns the first accounts, at most limit, for which keep returns
+// true. keep is called with the lock held and must be a pure function.
 func (s *Accounts) Select(limit int, keep func(appid string, kind Kind) bool) []Account {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,8 +1,9 @@
 package state
 
-// boundedMap is a map that drops its oldest entry once it holds more than limit.
-// Age counts from the first put of a key: replacing the value does not renew it.
-// Entries are never deleted otherwise. It is not safe for concurrent use.
+// boundedMap is a map that drops its oldest entry once it holds more than
+// limit. Age counts from the first put of a key: replacing the value does not
+// renew it. Entries are never deleted otherwise. It is not safe for concurrent
+// use.
 type boundedMap[V any] struct {
 	limit   int
 	entries map[string]V

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// maxTemplates is WeChat's limit for one type of template; the sandbox applies it
-// to both types together.
+// maxTemplates is WeChat's limit for one type of template; the sandbox applies
+// it to both types together.
 const maxTemplates = 200
 
 // Template is one entry of the component's template library
@@ -59,17 +59,17 @@ func (t *Templates) Delete(id int) bool {
 const maxDomains = 1000
 
 // Domains holds the component-wide domain lists
-// (thirdparty-management/domain-mgnt). Each is one string, joined by semicolons,
-// as WeChat sends and takes it. The zero value is ready to use. It is safe for
-// concurrent use.
+// (thirdparty-management/domain-mgnt). Each is one string, joined by
+// semicolons, as WeChat sends and takes it. The zero value is ready to use. It
+// is safe for concurrent use.
 type Domains struct {
 	mu     sync.Mutex // guards everything below
 	byKind map[string]string
 }
 
-// Apply carries out an action ("get", "set", "add", "delete") on the list of that
-// kind and returns the list. The errcode is 47001 for another action, and 40170
-// if the list would be too long.
+// Apply carries out an action ("get", "set", "add", "delete") on the list of
+// that kind and returns the list. The errcode is 47001 for another action, and
+// 40170 if the list would be too long.
 func (d *Domains) Apply(kind, action, domains string) (list string, code int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -95,6 +95,7 @@ func (d *Domains) Apply(kind, action, domains string) (list string, code int) {
 	return d.byKind[kind], 0
 }
 
+// splitDomains splits a list and drops empty entries.
 func splitDomains(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ';' })
 }

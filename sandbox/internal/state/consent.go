@@ -14,7 +14,8 @@ const (
 	PreAuthCodeLife = 10 * time.Minute
 )
 
-// authCode is the result of a merchant's consent. It is exchanged once for tokens.
+// authCode is the result of a merchant's consent. It is exchanged once for
+// tokens.
 type authCode struct {
 	appid   string
 	consent int // the account's consent count when it was issued
@@ -42,14 +43,15 @@ func (s *Accounts) NewPreAuthCode(now time.Time) string {
 	return s.newPreAuthCode(now, false)
 }
 
+// newPreAuthCode is NewPreAuthCode for callers that hold s.mu.
 func (s *Accounts) newPreAuthCode(now time.Time, spent bool) string {
 	code := s.userSecrets.Add(newPreAuthCode())
 	s.preAuths.put(code, &preAuthCode{expires: now.Add(PreAuthCodeLife), spent: spent})
 	return code
 }
 
-// CheckPreAuthCode returns ErrPreAuthUnknown, ErrPreAuthUsed, ErrPreAuthExpired,
-// or nil if the code opens a consent page.
+// CheckPreAuthCode returns ErrPreAuthUnknown, ErrPreAuthUsed,
+// ErrPreAuthExpired, or nil if the code opens a consent page.
 func (s *Accounts) CheckPreAuthCode(code string, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,6 +59,8 @@ func (s *Accounts) CheckPreAuthCode(code string, now time.Time) error {
 	return err
 }
 
+// usablePreAuth returns the pre-auth code if it opens a page. The caller holds
+// s.mu.
 func (s *Accounts) usablePreAuth(code string, now time.Time) (*preAuthCode, error) {
 	p, known := s.preAuths.get(code)
 	switch {
@@ -71,8 +75,8 @@ func (s *Accounts) usablePreAuth(code string, now time.Time) (*preAuthCode, erro
 }
 
 // Authorize records a consent that was given without a page. An unknown appid
-// becomes an official account. It returns a code to be pushed and a pre-auth code
-// that is already spent, because every consent at WeChat began with one.
+// becomes an official account. It returns a code to be pushed and a pre-auth
+// code that is already spent, because every consent at WeChat began with one.
 func (s *Accounts) Authorize(appid string, now time.Time) (code, preAuth string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +100,8 @@ func (s *Accounts) findOrAdd(appid string) (*account, error) {
 	return s.add(Account{AppID: appid})
 }
 
-// agree records a consent and voids what earlier ones gave. The caller holds s.mu.
+// agree records a consent and voids what earlier ones gave. The caller holds
+// s.mu.
 func (s *Accounts) agree(a *account, now time.Time) {
 	a.authorizer.kill(now)
 	a.RefreshToken, a.oldRefreshToken, a.refreshTokenDead = "", "", false
@@ -104,8 +109,8 @@ func (s *Accounts) agree(a *account, now time.Time) {
 	a.Authorized, a.AuthTime = true, now
 }
 
-// newCode returns an authorization code of the account's last consent. The caller
-// holds s.mu.
+// newCode returns an authorization code of the account's last consent. The
+// caller holds s.mu.
 func (s *Accounts) newCode(a *account, now time.Time, life time.Duration) string {
 	code := s.secrets.Add(newAuthCode())
 	s.codes.put(code, &authCode{appid: a.AppID, consent: a.consent, expires: now.Add(life)})
@@ -124,8 +129,8 @@ type PageConsent struct {
 
 // Consent records a consent that was given on a page. It returns a code, and
 // whether the account had not authorized before. It fails with an error of
-// CheckPreAuthCode, ErrNotEligible, or ErrAppID; the pre-auth code is spent only
-// if it succeeds. Two clicks at once cannot both spend it.
+// CheckPreAuthCode, ErrNotEligible, or ErrAppID; the pre-auth code is spent
+// only if it succeeds. Two clicks at once cannot both spend it.
 func (s *Accounts) Consent(c PageConsent, now time.Time) (code string, first bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,9 +156,9 @@ func (s *Accounts) Consent(c PageConsent, now time.Time) (code string, first boo
 	return s.newCode(a, now, PushedCodeLife), first, nil
 }
 
-// RedirectCode returns an authorization code as the merchant's browser brings it
-// back. It is a consent only if the account has not authorized; otherwise it is
-// one more code of the same consent, and the account's tokens stay good.
+// RedirectCode returns an authorization code as the merchant's browser brings
+// it back. It is a consent only if the account has not authorized; otherwise it
+// is one more code of the same consent, and the account's tokens stay good.
 func (s *Accounts) RedirectCode(appid string, now time.Time) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

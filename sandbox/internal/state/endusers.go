@@ -11,8 +11,8 @@ const (
 	UserRefreshTokenLife = 30 * 24 * time.Hour
 )
 
-// EndUsers holds what end users of the accounts have: login codes that were used,
-// and OAuth tokens. It is safe for concurrent use.
+// EndUsers holds what end users of the accounts have: login codes that were
+// used, and OAuth tokens. It is safe for concurrent use.
 type EndUsers struct {
 	secrets *SecretList
 
@@ -53,6 +53,7 @@ func (e *EndUsers) Issue(appid, openid string, now time.Time) UserGrant {
 	return e.issue(appid, openid, now)
 }
 
+// issue is Issue for callers that hold e.mu.
 func (e *EndUsers) issue(appid, openid string, now time.Time) UserGrant {
 	put := func(m *boundedMap[*Token], kind TokenKind, life time.Duration) string {
 		value := newAccessToken()
@@ -67,8 +68,8 @@ func (e *EndUsers) issue(appid, openid string, now time.Time) UserGrant {
 }
 
 // Refresh returns new tokens for a user's refresh token, which stays good. The
-// errcode is 40030 for an unknown one or one of another account, and 42002 for an
-// expired one.
+// errcode is 40030 for an unknown one or one of another account, and 42002 for
+// an expired one.
 func (e *EndUsers) Refresh(appid, refreshToken string, now time.Time) (UserGrant, int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

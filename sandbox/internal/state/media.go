@@ -41,8 +41,8 @@ func (m *Media) Put(f File) {
 	}
 }
 
-// Temporary returns the temporary file of that ID if the account uploaded it and
-// it has not expired.
+// Temporary returns the temporary file of that ID if the account uploaded it
+// and it has not expired.
 func (m *Media) Temporary(appid, id string, now time.Time) (File, bool) {
 	f, ok := m.find(appid, id)
 	return f, ok && !f.Expires.IsZero() && now.Before(f.Expires)
@@ -54,6 +54,7 @@ func (m *Media) Permanent(appid, id string) (File, bool) {
 	return f, ok && f.Expires.IsZero()
 }
 
+// find returns the file of that ID if the account uploaded it, expired or not.
 func (m *Media) find(appid, id string) (File, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -74,8 +74,8 @@ func (p *Profiles) SetOption(appid, name, value string) {
 	a.options[name] = value
 }
 
-// Privacy returns the privacy setting as it was set, nil before that. It must not
-// be changed.
+// Privacy returns the privacy setting as it was set, nil before that. It must
+// not be changed.
 func (p *Profiles) Privacy(appid string) json.RawMessage {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -97,7 +97,8 @@ func (p *Profiles) Menu(appid string) json.RawMessage {
 	return p.of(appid).menu
 }
 
-// SetMenu keeps a menu; nil deletes it. The caller must not change it afterwards.
+// SetMenu keeps a menu; nil deletes it. The caller must not change it
+// afterwards.
 func (p *Profiles) SetMenu(appid string, menu json.RawMessage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -154,8 +155,8 @@ func (p *Profiles) Committed(appid string) bool {
 	return p.of(appid).committed
 }
 
-// SubmitAudit returns the ID of a new audit; ok is false if there is no code. The
-// audit has passed at once.
+// SubmitAudit returns the ID of a new audit; ok is false if there is no code.
+// The audit has passed at once.
 func (p *Profiles) SubmitAudit(appid string) (id int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -18,8 +18,8 @@ type usage struct {
 }
 
 // Quotas counts the requests of each account by path and day. Days and months
-// follow China's calendar, as WeChat's quotas do. The zero value is ready to use.
-// It is safe for concurrent use.
+// follow China's calendar, as WeChat's quotas do. The zero value is ready to
+// use. It is safe for concurrent use.
 type Quotas struct {
 	mu      sync.Mutex // guards everything below
 	byAppID map[string]*usage
@@ -64,8 +64,8 @@ func (q *Quotas) ClearPath(appid, path string) {
 	delete(q.of(appid).calls, path)
 }
 
-// Clear sets all counts of the account to zero, ten times a month; after that the
-// errcode is 48006.
+// Clear sets all counts of the account to zero, ten times a month; after that
+// the errcode is 48006.
 func (q *Quotas) Clear(appid string, now time.Time) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -19,8 +19,8 @@ func (s *Accounts) issue(c *tokenChain, appid string, kind TokenKind, now time.T
 	return t
 }
 
-// Token returns the token of that value, if it was issued to an account or to the
-// component.
+// Token returns the token of that value, if it was issued to an account or to
+// the component.
 func (s *Accounts) Token(value string) (Token, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -37,9 +37,10 @@ func (s *Accounts) IssueComponentToken(now time.Time) string {
 	return s.issue(&s.component.authorizer, s.cfg.ComponentAppID, ComponentToken, now, s.cfg.Grace).Value
 }
 
-// ExchangeCode exchanges an authorization code, once, for tokens (api_query_auth).
-// The errcode is 61009 for a code that is unknown, used, or void because of a
-// later consent or a withdrawal, and 61010 for an expired one.
+// ExchangeCode exchanges an authorization code, once, for tokens
+// (api_query_auth). The errcode is 61009 for a code that is unknown, used, or
+// void because of a later consent or a withdrawal, and 61010 for an expired
+// one.
 func (s *Accounts) ExchangeCode(value string, now time.Time) (Grant, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,6 +88,9 @@ func (s *Accounts) Refresh(appid, refreshToken string, now time.Time) (Grant, in
 	return Grant{Account: a.Account, AccessToken: t.Value}, 0
 }
 
+// acceptsRefreshToken reports whether the refresh token works: the current one,
+// or for a while the one that rotation replaced. The caller holds the lock of
+// Accounts.
 func (a *account) acceptsRefreshToken(value string, now time.Time) bool {
 	if value == "" || a.refreshTokenDead {
 		return false
@@ -94,8 +98,8 @@ func (a *account) acceptsRefreshToken(value string, now time.Time) bool {
 	return value == a.RefreshToken || value == a.oldRefreshToken && now.Before(a.oldRefreshTokenUntil)
 }
 
-// BySecret returns the account that has this app secret of its own. The component
-// has a secret but is no such account (61024).
+// BySecret returns the account that has this app secret of its own. The
+// component has a secret but is no such account (61024).
 func (s *Accounts) BySecret(appid, secret string) (Account, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,8 +128,8 @@ func (s *Accounts) bySecret(appid, secret string) (*account, int) {
 	return a, 0
 }
 
-// OwnToken returns a new token of an account with a secret (/cgi-bin/token). Each
-// call replaces the token of the last one.
+// OwnToken returns a new token of an account with a secret (/cgi-bin/token).
+// Each call replaces the token of the last one.
 func (s *Accounts) OwnToken(appid, secret string, now time.Time) (Token, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,9 +149,9 @@ const (
 	forceLimit = 20
 )
 
-// StableToken returns the stable token of an account (getStableAccessToken): the
-// same one until shortly before its end, unless force asks for a new one. Then
-// the old one is dead at once.
+// StableToken returns the stable token of an account (getStableAccessToken):
+// the same one until shortly before its end, unless force asks for a new one.
+// Then the old one is dead at once.
 func (s *Accounts) StableToken(appid, secret string, force bool, now time.Time) (Token, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

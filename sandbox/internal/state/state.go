@@ -20,11 +20,11 @@
 // steps, as at WeChat: a token that dies in between has been admitted.
 //
 // Locks are held for memory operations only, never during I/O. The one nesting
-// is that Accounts, Tickets and EndUsers call SecretList.Add with their own lock
-// held; SecretList calls nothing.
+// is that Accounts, Tickets and EndUsers call SecretList.Add with their own
+// lock held; SecretList calls nothing.
 //
-// Methods that make one of WeChat's decisions return its errcode, 0 for success.
-// Times are passed in, so that one request has one time.
+// Methods that make one of WeChat's decisions return its errcode, 0 for
+// success. Times are passed in, so that one request has one time.
 package state
 
 import "time"

@@ -28,14 +28,15 @@ func (t *Tickets) New(now time.Time) string {
 	return t.add(now)
 }
 
+// add makes a ticket. The caller holds t.mu.
 func (t *Tickets) add(now time.Time) string {
 	t.newest = t.secrets.Add(newTicket())
 	t.made.put(t.newest, now)
 	return t.newest
 }
 
-// Current returns the newest ticket. It makes one if that has expired or if there
-// is none.
+// Current returns the newest ticket. It makes one if that has expired or if
+// there is none.
 func (t *Tickets) Current(now time.Time) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -88,8 +89,8 @@ func (t *Tickets) Flowing(now time.Time) bool {
 	return !t.pushedAt.IsZero() && now.Before(t.pushedAt.Add(t.life))
 }
 
-// Newest returns the newest ticket and when it was made; ok is false if there is
-// none.
+// Newest returns the newest ticket and when it was made; ok is false if there
+// is none.
 func (t *Tickets) Newest() (ticket string, made time.Time, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -18,8 +18,8 @@ const (
 	UserToken       TokenKind = "user"       // an end user's, from OAuth
 )
 
-// Token is an access token that was issued. It holds no pointers to accounts, so
-// that a hundred thousand old ones cost little.
+// Token is an access token that was issued. It holds no pointers to accounts,
+// so that a hundred thousand old ones cost little.
 type Token struct {
 	Value   string
 	AppID   string
@@ -30,8 +30,8 @@ type Token struct {
 	deadAt  time.Time // 40001 from then on, because it was replaced; zero for the current one
 }
 
-// Refusal returns the errcode that a request with the token gets at that time, 0
-// if the token is good.
+// Refusal returns the errcode that a request with the token gets at that time,
+// 0 if the token is good.
 func (t *Token) Refusal(now time.Time) int {
 	switch {
 	case !now.Before(t.Expires):
@@ -42,8 +42,9 @@ func (t *Token) Refusal(now time.Time) int {
 	return 0
 }
 
-// tokenChain is the succession of tokens from one endpoint for one account. Only
-// the last two matter: WeChat accepts the previous token for a while (grace).
+// tokenChain is the succession of tokens from one endpoint for one account.
+// Only the last two matter: WeChat accepts the previous token for a while
+// (grace).
 type tokenChain struct{ current, previous *Token }
 
 // kill makes both tokens of the chain invalid at once (40001).
