@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
-# Processor time that wxproxy and its peers spend on one call, over the same load in one run: wrk, keep-alive connections, a
-# small POST, a small JSON answer, everything on loopback, each proxy on one core. Every process that it starts it ends by pid.
+# Measures the CPU time per request of wxproxy and of comparable proxies under
+# the same load: wrk over keep-alive connections, a small POST, a small JSON
+# response, everything on loopback, each proxy on one CPU.
 #
 #   bench/peers.sh [seconds]     ROUNDS=3 CONNS=64
-#   TLS=1 bench/peers.sh         WeChat's side speaks TLS, as in life
+#   TLS=1 bench/peers.sh         TLS to WeChat, as in production
 #
-# Needs nginx with the Lua module, haproxy, wrk and openssl, which it installs where it can (Debian), and Go. RESULTS=file
-# gets the last table too.
+# Needs Go, nginx with the Lua module, haproxy, wrk and openssl. On Debian it
+# installs what is missing. RESULTS=FILE writes the last table to a file as well.
 set -u
 cd "$(dirname "$0")/.."
+# Everything that is written goes below t. nginx's configuration names it, too.
 here=$PWD/bench secs=${1:-8} conns=${CONNS:-64} rounds=${ROUNDS:-3} tls=${TLS:-} t=/tmp/bench
 packages=()
 for tool in nginx haproxy wrk openssl; do command -v $tool >/dev/null || packages+=(${tool/nginx/nginx-core}); done
 [ -e /usr/share/nginx/modules-available/mod-http-lua.conf ] || packages+=(libnginx-mod-http-lua)
-[ ${#packages[@]} = 0 ] || { apt-get install -y --no-install-recommends "${packages[@]}" || { apt-get update && apt-get install -y --no-install-recommends "${packages[@]}"; }; } || { echo "peers.sh: install ${packages[*]} by hand"; exit 1; }
+[ ${#packages[@]} = 0 ] || { apt-get install -y --no-install-recommends "${packages[@]}" || { apt-get update && apt-get install -y --no-install-recommends "${packages[@]}"; }; } || { echo "peers.sh: cannot install ${packages[*]}; install them yourself"; exit 1; }
 rm -rf $t; mkdir -p $t/conf
 openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=api.weixin.qq.com -addext subjectAltName=DNS:api.weixin.qq.com,IP:127.0.0.1 -keyout $t/key.pem -out $t/cert.pem 2>/dev/null
 go build -o $t/wxproxy ./cmd/wxproxy && go build -o $t/prime ./bench/prime && go build -o $t/bare ./bench/bare || exit 1
@@ -45,6 +47,7 @@ url = "file:$t/bench.db"
 name = "bench"
 key_sha256 = "$(printf %s "$caller" | sha256sum | cut -d' ' -f1)"
 TOML
+# The processes end by their pid, so that no other nginx or haproxy is hit.
 pids=()
 start() { "$@" >$t/last.log 2>&1 & pids+=($!); last=$!; }
 trap 'kill "${pids[@]}" 2>/dev/null; wait 2>/dev/null' EXIT
@@ -66,6 +69,7 @@ LUA
 sleep 2
 $t/prime -callback http://127.0.0.1:9208 -component $component -token $token -key $key -account $account >/dev/null || exit 1
 sleep 1
+# ticks PID: CPU time of a process and its children, in steps of 10 ms.
 ticks() { local n=0 q; for q in $1 $(pgrep -P "$1"); do set -- $(sed 's/.*) //' /proc/$q/stat 2>/dev/null); n=$((n + ${12:-0} + ${13:-0})); done; echo $n; }
 for r in $(seq "$rounds"); do for n in "${order[@]}"; do
   t0=$(ticks ${pid[$n]})
@@ -76,12 +80,13 @@ for r in $(seq "$rounds"); do for n in "${order[@]}"; do
     /requests in/{q=$1} / 50%/{a=$2} / 99%/{b=$2} /Non-2xx/{bad=$NF}
     END{printf "%-14s round %d  %8.0f req/s  %6.1f us/req  p50 %s  p99 %s  peak %.0f MiB  failed %d\n", n, r, (q-bad)/s, t*10000/(q?q:1), a, b, m/1024, bad}' <<<"$out"
 done; done | tee $t/out.txt
-# median NAME FIELD: of the rounds, in the unit of the field's first value; wrk says us, ms or s.
+# median NAME FIELD: the median over all rounds, in ms for times; wrk prints us,
+# ms or s.
 median() {
   awk -v n="$1" -v f="$2" '$1==n{v=$f; if (v ~ /us$/) v/=1000; else if (v !~ /ms$/ && v ~ /s$/) v*=1000; print v+0}' $t/out.txt | sort -n | awk '{a[NR]=$1} END{print a[int((NR+1)/2)]}'
 }
 bare=$(median bare-fasthttp 6)
-echo "medians of $rounds rounds: processor time for one call, its ratio to bare fasthttp, 99th percentile, calls a second that succeeded:"
+echo "medians of $rounds rounds: CPU time per request, its ratio to bare fasthttp, 99th percentile, successful requests per second:"
 for n in "${order[@]}"; do
   awk -v n="$n" -v u="$(median "$n" 6)" -v b="$bare" -v p="$(median "$n" 11)" -v q="$(median "$n" 4)" 'BEGIN{printf "%-14s %6.1f us  %.2f  %6.2f ms  %6d\n", n, u, u/b, p, q}'
 done | sort -k2n | tee ${RESULTS:+"$RESULTS"}

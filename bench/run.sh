@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The whole comparison: bench/peers.sh without and with TLS, with the chart of both, and with 2,000 connections, which is more
-# than any of them can serve at once, and behavior under load (bench/load). One command, a quarter of an hour on a machine that
-# does nothing else.
+# The whole comparison: bench/peers.sh without TLS, with TLS, and with 2,000
+# connections, which is more than any proxy can serve at once; behavior under load
+# (bench/load); and the chart. It takes a quarter of an hour on an idle machine.
 #
 #   bench/run.sh [seconds]     ROUNDS=5
 set -eu

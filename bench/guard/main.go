@@ -1,6 +1,9 @@
-// Command guard measures what a call through wxproxy costs, with a caller's key, metrics and all, beside the same call
-// through the barest proxy that fasthttp allows (bench/bare), in turn, and fails where the ratio is over a limit. Times
-// differ from machine to machine, and from minute to minute; the ratio differs less, and the least of some rounds least.
+// Command guard measures the CPU time of a request through wxproxy, with caller
+// authentication and metrics, and of the same request through the simplest proxy
+// that fasthttp allows (bench/bare). It fails if their ratio exceeds a limit.
+//
+// Times differ between machines and between minutes. The ratio differs less, and
+// the ratio of the smallest times least.
 //
 //	go run ./bench/guard -limit 1.35
 package main
@@ -16,13 +19,13 @@ import (
 )
 
 func main() {
-	rounds := flag.Int("rounds", 7, "how often each is measured")
-	length := flag.Duration("length", 1500*time.Millisecond, "how long one measurement takes")
-	conns := flag.Int("connections", 32, "connections at once")
-	limit := flag.Float64("limit", 0, "ratio above which the exit code is 1; 0: none")
+	rounds := flag.Int("rounds", 7, "measurements of each proxy")
+	length := flag.Duration("length", 1500*time.Millisecond, "length of one measurement")
+	conns := flag.Int("connections", 32, "concurrent connections")
+	limit := flag.Float64("limit", 0, "ratio above which the exit code is 1; 0 disables it")
 	flag.Parse()
 	log.SetFlags(0)
-	// A busy machine can spoil one measurement, and hardly three.
+	// A busy machine can spoil one attempt, but hardly three.
 	for range 3 {
 		ratio, err := run(*rounds, *length, *conns)
 		if err != nil {
@@ -32,9 +35,10 @@ func main() {
 			return
 		}
 	}
-	log.Fatalf("more than %.2f times the bare proxy", *limit)
+	log.Fatalf("a request costs more than %.2f times a request through bench/bare", *limit)
 }
 
+// run measures both proxies in turn and returns the ratio of their costs.
 func run(rounds int, length time.Duration, conns int) (float64, error) {
 	s, err := harness.New()
 	if err != nil {
@@ -49,25 +53,26 @@ func run(rounds int, length time.Duration, conns int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	ours, err := s.Wxproxy(wechat, "memory:")
+	wxproxy, err := s.Wxproxy(wechat, "memory:")
 	if err != nil {
 		return 0, err
 	}
 	for round := range rounds + 1 {
-		for _, c := range []*harness.Target{bare, ours} {
+		for _, c := range []*harness.Target{bare, wxproxy} {
 			cost, err := c.Cost(length, conns)
 			if err != nil {
 				return 0, fmt.Errorf("%s: %w", c.Name, err)
 			}
-			if round > 0 { // the first is for warming up
+			if round > 0 { // the first round warms up
 				c.Costs = append(c.Costs, cost)
 				fmt.Printf("%-8s %v\n", c.Name, cost.Round(100*time.Nanosecond))
 			}
 		}
 	}
-	// The least: what else goes on at the machine only adds.
-	least, bareLeast := slices.Min(ours.Costs), slices.Min(bare.Costs)
-	ratio := float64(least) / float64(bareLeast)
-	fmt.Printf("processor time for one call, least of %d: %v, bare %v: ratio %.2f\n", rounds, least.Round(100*time.Nanosecond), bareLeast.Round(100*time.Nanosecond), ratio)
+	// The minimum, because other work on the machine only adds to a cost.
+	cost, bareCost := slices.Min(wxproxy.Costs), slices.Min(bare.Costs)
+	ratio := float64(cost) / float64(bareCost)
+	fmt.Printf("CPU time per request, minimum of %d: %v, bare %v: ratio %.2f\n",
+		rounds, cost.Round(100*time.Nanosecond), bareCost.Round(100*time.Nanosecond), ratio)
 	return ratio, nil
 }

@@ -1,96 +1,68 @@
-// Package harness puts up what a measurement needs: a WeChat that answers at once or after a while, wxproxy, and the barest proxy
-// that fasthttp allows (bench/bare), each a process on one processor of its own.
+// Package harness starts what a measurement needs and puts load on it: a
+// WeChat that answers at once or after a delay, wxproxy, and the simplest proxy
+// that fasthttp allows (bench/bare). Each proxy is a process limited to one CPU.
 package harness
 
 import (
 	"crypto/sha256"
-	"crypto/tls"
+	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/valyala/fasthttp"
-
-	"wxproxy/sandbox"
 )
 
 const (
-	account = "wx1234567890abcdef"
-	key     = "stage-stage-stage-stage"
-	reply   = `{"errcode":0,"errmsg":"ok","msgid":1234567890123456789}`
-	message = `{"touser":"OPENID","msgtype":"text","text":{"content":"hello world"}}`
-	path    = "/cgi-bin/message/custom/send"
+	account   = "wx1234567890abcdef"
+	callerKey = "bench-bench-bench-bench"
+	reply     = `{"errcode":0,"errmsg":"ok","msgid":1234567890123456789}`
+	message   = `{"touser":"OPENID","msgtype":"text","text":{"content":"hello world"}}`
+	path      = "/cgi-bin/message/custom/send"
 )
 
-// WeChat is what is behind the proxies, as far as it is needed.
-type WeChat struct {
-	Target               // to be called without a proxy
-	Delay  time.Duration // of answers; to be set while nobody calls
-	Open   atomic.Int64  // connections now
-	Most   atomic.Int64  // at the same time, until now
-	ca     []byte
-	secure bool
-}
+// startTimeout is how long a program may take until it accepts connections.
+const startTimeout = 20 * time.Second
 
-// NewWeChat serves on a port of its own, with TLS if secure.
-func NewWeChat(secure bool) (*WeChat, error) {
-	certificate, ca, err := sandbox.NewCertificate()
-	if err != nil {
-		return nil, err
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	w := &WeChat{Target: Target{Name: "direct", address: ln.Addr().String(), path: path}, ca: ca, secure: secure}
-	if secure {
-		ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{certificate}})
-	}
-	server := &fasthttp.Server{
-		Handler: func(c *fasthttp.RequestCtx) {
-			if w.Delay > 0 {
-				time.Sleep(w.Delay)
-			}
-			c.SetContentType("application/json; encoding=utf-8")
-			c.SetBodyString(reply)
-			if string(c.Path()) == "/cgi-bin/stable_token" {
-				c.SetBodyString(`{"access_token":"` + strings.Repeat("78_AbCdEfGh", 12) + `","expires_in":7200}`)
-			}
-		},
-		ConnState: func(_ net.Conn, s fasthttp.ConnState) {
-			switch s {
-			case fasthttp.StateNew:
-				n := w.Open.Add(1)
-				for most := w.Most.Load(); n > most && !w.Most.CompareAndSwap(most, n); most = w.Most.Load() {
-				}
-			case fasthttp.StateClosed:
-				w.Open.Add(-1)
-			}
-		},
-	}
-	go server.Serve(ln)
-	return w, nil
-}
-
-// Target is a proxy that runs, or WeChat itself.
+// Target is what is measured: a running proxy, or WeChat without any.
 type Target struct {
 	Name, address, path string
-	Pid                 int
-	Costs               []time.Duration // processor time for one call, by round
+
+	// Pid is 0 for WeChat, which runs inside the measuring process.
+	Pid int
+
+	// Costs is the CPU time per request, one value for each round.
+	Costs []time.Duration
 }
 
-// Bare starts the barest proxy.
-func (s *Harness) Bare(w *WeChat) (*Target, error) {
-	address, err := free()
+// Harness holds the processes of one measurement. It is not safe for concurrent
+// use.
+type Harness struct {
+	dir     string
+	running []*exec.Cmd
+}
+
+// New returns a harness without processes. Close ends those that it starts.
+func New() (*Harness, error) {
+	dir, err := os.MkdirTemp("", "harness")
+	return &Harness{dir: dir}, err
+}
+
+// Close kills the processes and removes their files.
+func (h *Harness) Close() {
+	for _, cmd := range h.running {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	os.RemoveAll(h.dir)
+}
+
+// Bare starts bench/bare in front of w.
+func (h *Harness) Bare(w *WeChat) (*Target, error) {
+	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -98,21 +70,22 @@ func (s *Harness) Bare(w *WeChat) (*Target, error) {
 	if w.secure {
 		args = append(args, "tls")
 	}
-	return s.start(&Target{Name: "bare", address: address, path: path}, "./bench/bare", args...)
+	return h.start(&Target{Name: "bare", address: address, path: path}, "./bench/bare", args...)
 }
 
-// Wxproxy starts wxproxy, with one own account, one caller, and a store: "memory:", or "file:" and a name.
-func (s *Harness) Wxproxy(w *WeChat, store string) (*Target, error) {
-	var at [3]string
-	for i := range at {
+// Wxproxy starts wxproxy in front of w, with one account of its own and one
+// caller. store is "memory:", or "file:" and the name of a file.
+func (h *Harness) Wxproxy(w *WeChat, store string) (*Target, error) {
+	var listen [3]string
+	for i := range listen {
 		var err error
-		if at[i], err = free(); err != nil {
+		if listen[i], err = freeAddress(); err != nil {
 			return nil, err
 		}
 	}
 	upstream := fmt.Sprintf("upstream = \"http://%s\"", w.address)
 	if w.secure {
-		upstream = fmt.Sprintf("upstream = \"https://%s\"\nupstream_ca_file = \"%s/ca.pem\"", w.address, s.dir)
+		upstream = fmt.Sprintf("upstream = \"https://%s\"\nupstream_ca_file = \"%s/ca.pem\"", w.address, h.dir)
 	}
 	config := fmt.Sprintf(`
 [proxy]
@@ -126,94 +99,78 @@ listen = %q
 url = %q
 [[app]]
 appid = %q
-appsecret = "stage"
+appsecret = "bench"
 [[caller]]
-name = "stage"
+name = "bench"
 key_sha256 = "%x"
-`, at[0], upstream, at[1], at[2], strings.Replace(store, "file:", "file:"+s.dir+"/", 1), account, sha256.Sum256([]byte(key)))
+`,
+		listen[0], upstream, listen[1], listen[2],
+		strings.Replace(store, "file:", "file:"+h.dir+"/", 1), account, sha256.Sum256([]byte(callerKey)))
 	for name, text := range map[string][]byte{"ca.pem": w.ca, "config.toml": []byte(config)} {
-		if err := os.WriteFile(filepath.Join(s.dir, name), text, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(h.dir, name), text, 0o600); err != nil {
 			return nil, err
 		}
 	}
-	c := &Target{Name: "wxproxy", address: at[0], path: "/" + account + path}
-	return s.start(c, "./cmd/wxproxy", "serve", "--config", filepath.Join(s.dir, "config.toml"))
+	t := &Target{Name: "wxproxy", address: listen[0], path: "/" + account + path}
+	return h.start(t, "./cmd/wxproxy", "serve", "--config", filepath.Join(h.dir, "config.toml"))
 }
 
-// Harness has the processes that were started.
-type Harness struct {
-	dir     string
-	running []*exec.Cmd
-}
-
-// New makes an empty stage; Close ends all that was started on it.
-func New() (*Harness, error) {
-	dir, err := os.MkdirTemp("", "stage")
-	return &Harness{dir: dir}, err
-}
-
-// Close ends the processes and removes their files.
-func (s *Harness) Close() {
-	for _, cmd := range s.running {
-		cmd.Process.Kill()
-		cmd.Wait()
-	}
-	os.RemoveAll(s.dir)
-}
-
-// start builds and runs a program, on one processor, and waits until it accepts.
-func (s *Harness) start(c *Target, source string, args ...string) (*Target, error) {
-	binary := filepath.Join(s.dir, c.Name)
+// start builds and runs a program on one CPU, and waits until it accepts
+// connections.
+func (h *Harness) start(t *Target, source string, args ...string) (*Target, error) {
+	binary := filepath.Join(h.dir, t.Name)
 	if out, err := exec.Command("go", "build", "-o", binary, source).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%w: %s", err, out)
+		return nil, fmt.Errorf("building %s: %w: %s", source, err, out)
 	}
 	cmd := exec.Command(binary, args...)
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	s.running = append(s.running, cmd)
-	c.Pid = cmd.Process.Pid
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		conn, err := net.Dial("tcp", c.address)
+	h.running = append(h.running, cmd)
+	t.Pid = cmd.Process.Pid
+	for end := time.Now().Add(startTimeout); ; time.Sleep(10 * time.Millisecond) {
+		conn, err := net.Dial("tcp", t.address)
 		if err == nil {
 			conn.Close()
-			return c, nil
+			return t, nil
 		}
 		if time.Now().After(end) {
-			return nil, fmt.Errorf("%s does not serve: %w", c.Name, err)
+			return nil, fmt.Errorf("starting %s: %w", t.Name, err)
 		}
 	}
 }
 
-// Restart ends a process as an operator does, starts it again, and gives the time from there to its first answer to a call.
-func (s *Harness) Restart(c *Target) (time.Duration, error) {
-	i := slices.IndexFunc(s.running, func(cmd *exec.Cmd) bool { return cmd.Process.Pid == c.Pid })
-	old := s.running[i]
-	old.Process.Signal(os.Interrupt)
-	old.Wait()
+// Restart stops a process in the way of an operator, starts it again, and
+// returns the time from that start to the first response to a request.
+func (h *Harness) Restart(t *Target) (time.Duration, error) {
+	i := slices.IndexFunc(h.running, func(cmd *exec.Cmd) bool { return cmd.Process.Pid == t.Pid })
+	old := h.running[i]
+	_ = old.Process.Signal(os.Interrupt)
+	_ = old.Wait()
 	cmd := exec.Command(old.Path, old.Args[1:]...)
 	cmd.Env = old.Env
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	s.running[i], c.Pid = cmd, cmd.Process.Pid
-	w := worker{c: c}
-	for w.open() != nil {
-		if time.Since(began) > 20*time.Second {
-			return 0, fmt.Errorf("%s does not serve", c.Name)
+	h.running[i], t.Pid = cmd, cmd.Process.Pid
+	c := client{target: t}
+	for c.open() != nil {
+		if time.Since(began) > startTimeout {
+			return 0, fmt.Errorf("starting %s: it does not accept connections", t.Name)
 		}
 		time.Sleep(200 * time.Microsecond)
 	}
-	defer w.conn.Close()
-	if status, err := w.call(); err != nil || status != 200 {
-		return 0, fmt.Errorf("%d %w", status, err)
+	defer c.conn.Close()
+	if err := c.succeed(); err != nil {
+		return 0, err
 	}
 	return time.Since(began), nil
 }
 
-func free() (string, error) {
+// freeAddress returns a loopback address that was free a moment ago.
+func freeAddress() (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
@@ -221,75 +178,5 @@ func free() (string, error) {
 	return ln.Addr().String(), ln.Close()
 }
 
-// Cost gives the processor time that the process spends on one call, with so many connections that call without a pause.
-func (c *Target) Cost(length time.Duration, conns int) (time.Duration, error) {
-	before, err := ProcessorTime(c.Pid)
-	if err != nil {
-		return 0, err
-	}
-	peak, err := c.Peak(length, conns)
-	if err != nil {
-		return 0, err
-	}
-	after, err := ProcessorTime(c.Pid)
-	return time.Duration(float64(after-before) / max(float64(peak)*length.Seconds(), 1)), err
-}
-
-// Peak gives how many calls a second can be made, with so many connections that call without a pause.
-func (c *Target) Peak(length time.Duration, conns int) (int, error) {
-	var calls atomic.Int64
-	var failed atomic.Pointer[error]
-	var clients sync.WaitGroup
-	end := time.Now().Add(length)
-	for range conns {
-		clients.Go(func() {
-			if err := c.client(end, &calls); err != nil {
-				failed.Store(&err)
-			}
-		})
-	}
-	clients.Wait()
-	if err := failed.Load(); err != nil {
-		return 0, *err
-	}
-	return int(float64(calls.Load()) / length.Seconds()), nil
-}
-
-// client makes one call after another over one connection.
-func (c *Target) client(end time.Time, calls *atomic.Int64) error {
-	w := worker{c: c}
-	if err := w.open(); err != nil {
-		return err
-	}
-	defer w.conn.Close()
-	for time.Now().Before(end) {
-		if status, err := w.call(); err != nil || status != 200 {
-			return fmt.Errorf("%d %w", status, err)
-		}
-		calls.Add(1)
-	}
-	return nil
-}
-
-// ProcessorTime is what a process has used, in user and in kernel mode (proc(5)), by ticks of 10 ms.
-func ProcessorTime(pid int) (time.Duration, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(f)
-	if err != nil {
-		return 0, err
-	}
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	var ticks int64
-	for _, field := range fields[11:13] {
-		n, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond, nil
-}
+// errStatus reports a response other than the expected one.
+var errStatus = errors.New("unexpected response")

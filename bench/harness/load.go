@@ -1,59 +1,67 @@
 package harness
 
 import (
-	"bufio"
-	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/valyala/fasthttp"
 )
 
-// Result is what became of a load.
+// Result is the outcome of [Target.Load].
 type Result struct {
-	Done     int             // calls that succeeded
-	InTime   int             // those of them that did so while the load lasted
-	Refused  int             // calls that got 503
-	Unmade   int             // calls that were due while the load lasted, and for which no connection was free until it ended
-	Failed   int             // all others
-	Last     error           // one of the failures
-	Times    []time.Duration // of those that succeeded, sorted; from when a call was due, not from when it could be made
-	Answers  []time.Duration // likewise, from when a call was made
-	Refusals []time.Duration // of those that got 503, likewise
-	Drained  time.Duration   // from the end of the load to the last answer
-	Cost     time.Duration   // of the process, in processor time for each call that was made; connections were there before
+	Done     int // requests that succeeded
+	InTime   int // those of them that did so before the load ended
+	Rejected int // requests answered with 503
+	Unsent   int // requests that were due, but found no free connection
+	Failed   int // all others
+
+	LastError error // one of the failures
+
+	// Times is sorted, for the requests that succeeded. It starts when a
+	// request was due, not when it was sent, so that waiting for a free
+	// connection counts (no coordinated omission).
+	Times []time.Duration
+
+	// ServiceTimes is like Times, from when a request was sent.
+	ServiceTimes []time.Duration
+
+	// RejectTimes is like ServiceTimes, for requests answered with 503.
+	RejectTimes []time.Duration
+
+	// Drained is the time from the end of the load to the last response.
+	Drained time.Duration
+
+	// Cost is the CPU time of the process per request that was sent. It does
+	// not include opening the connections.
+	Cost time.Duration
 }
 
-// At gives the time that a part of the calls stayed below: At(0.99) is the 99th percentile. 0 where there are none.
-func At(times []time.Duration, part float64) time.Duration {
+// Percentile returns the time below which a part of the sorted times lies:
+// Percentile(t, 0.99) is the 99th percentile. It is 0 for no times.
+func Percentile(times []time.Duration, part float64) time.Duration {
 	if len(times) == 0 {
 		return 0
 	}
 	return times[min(int(part*float64(len(times))), len(times)-1)]
 }
 
-// callerPatience is how long a caller waits for an answer.
-const callerPatience = 10 * time.Second
-
-// Load makes so many calls a second, whatever becomes of them (an open loop: a call that is due is late if no connection is free
-// for it, and that counts), over so many connections that are opened beforehand and kept.
-func (c *Target) Load(rate, conns int, length time.Duration) (Result, error) {
-	due := make(chan time.Time, rate*int(callerPatience/time.Second))
+// Load sends rate requests per second, whatever becomes of them, over conns
+// connections that it opens first and keeps. This is an open loop: a request
+// that finds no free connection is late, and that counts.
+func (t *Target) Load(rate, conns int, length time.Duration) (Result, error) {
+	due := make(chan time.Time, rate*int(clientTimeout/time.Second))
 	results := make([]Result, conns)
 	var opened, clients sync.WaitGroup
 	opened.Add(conns)
-	sem := make(chan struct{}, 64)
+	sem := make(chan struct{}, 64) // connections that are being opened
 	var failed error
 	var mu sync.Mutex
-	var end time.Time // known when it begins
+	var end time.Time // set before begin is closed
 	begin := make(chan struct{})
 	for i := range conns {
 		clients.Go(func() {
 			sem <- struct{}{}
-			w := worker{c: c}
-			err := w.open()
+			c := client{target: t}
+			err := c.open()
 			<-sem
 			if err != nil {
 				mu.Lock()
@@ -63,161 +71,108 @@ func (c *Target) Load(rate, conns int, length time.Duration) (Result, error) {
 			opened.Done()
 			<-begin
 			if err == nil {
-				results[i] = w.run(due, &end)
+				results[i] = c.run(due, &end)
 			}
 		})
 	}
 	opened.Wait()
-	var all Result
-	before, _ := ProcessorTime(c.Pid)
+	before, _ := CPUTime(t.Pid)
 	start := time.Now()
 	end = start.Add(length)
 	close(begin)
+	unsent := schedule(due, rate, start, length)
+	close(due)
+	clients.Wait()
+	all := merge(results)
+	all.Unsent += unsent
+	all.Drained = max(time.Since(end), 0)
+	// WeChat is not a process of its own, so it has no cost.
+	if after, err := CPUTime(t.Pid); err == nil {
+		all.Cost = (after - before) / time.Duration(max(all.Done+all.Rejected+all.Failed, 1))
+	}
+	return all, failed
+}
+
+// schedule sends to due the times at which requests are due. It returns how many
+// it dropped because the channel was full: no client had taken one for
+// clientTimeout.
+func schedule(due chan<- time.Time, rate int, start time.Time, length time.Duration) (dropped int) {
 	for n := 0; ; {
 		passed := time.Since(start)
 		if passed >= length {
-			break
+			return dropped
 		}
 		for ; n < int(passed.Seconds()*float64(rate)); n++ {
 			select {
 			case due <- start.Add(time.Duration(float64(n) / float64(rate) * float64(time.Second))):
 			default:
-				all.Unmade++ // nobody has taken a call for ten seconds
+				dropped++
 			}
 		}
 		time.Sleep(500 * time.Microsecond)
 	}
-	close(due)
-	clients.Wait()
+}
+
+func merge(results []Result) (all Result) {
 	for _, r := range results {
 		all.Done += r.Done
 		all.InTime += r.InTime
-		all.Refused += r.Refused
-		all.Unmade += r.Unmade
+		all.Rejected += r.Rejected
+		all.Unsent += r.Unsent
 		all.Failed += r.Failed
-		if r.Last != nil {
-			all.Last = r.Last
+		if r.LastError != nil {
+			all.LastError = r.LastError
 		}
-		all.Times, all.Answers, all.Refusals = append(all.Times, r.Times...), append(all.Answers, r.Answers...), append(all.Refusals, r.Refusals...)
-	}
-	all.Drained = max(time.Since(end), 0)
-	if after, err := ProcessorTime(c.Pid); err == nil { // WeChat is no process of its own, and has no costs
-		all.Cost = (after - before) / time.Duration(max(all.Done+all.Refused+all.Failed, 1))
+		all.Times = append(all.Times, r.Times...)
+		all.ServiceTimes = append(all.ServiceTimes, r.ServiceTimes...)
+		all.RejectTimes = append(all.RejectTimes, r.RejectTimes...)
 	}
 	slices.Sort(all.Times)
-	slices.Sort(all.Answers)
-	slices.Sort(all.Refusals)
-	return all, failed
+	slices.Sort(all.ServiceTimes)
+	slices.Sort(all.RejectTimes)
+	return all
 }
 
-// Recovery makes one call after another until so many in a row were answered within bound, and gives how long that took to
-// begin.
-func (c *Target) Recovery(bound time.Duration, calls int) (time.Duration, error) {
-	w := worker{c: c}
-	if err := w.open(); err != nil {
+// Recovery sends one request after another until count of them in a row
+// succeeded within bound. It returns the time until that row began.
+func (t *Target) Recovery(bound time.Duration, count int) (time.Duration, error) {
+	c := client{target: t}
+	if err := c.open(); err != nil {
 		return 0, err
 	}
-	defer w.conn.Close()
+	defer c.conn.Close()
 	began := time.Now()
-	well := began // since when all is well
-	for good := 0; good < calls; {
-		called := time.Now()
-		status, err := w.call()
+	recovered := began
+	for good := 0; good < count; {
+		sent := time.Now()
+		status, err := c.send()
 		if err != nil {
 			return 0, err
 		}
 		good++
-		if status != 200 || time.Since(called) > bound {
-			good, well = 0, time.Now()
+		if status != 200 || time.Since(sent) > bound {
+			good, recovered = 0, time.Now()
 		}
 	}
-	return well.Sub(began), nil
+	return recovered.Sub(began), nil
 }
 
-// Times makes so many calls, one after another over one connection, and gives what each took, sorted.
-func (c *Target) Times(calls int) ([]time.Duration, error) {
-	w := worker{c: c}
-	if err := w.open(); err != nil {
+// Times sends count requests, one after another over one connection. It returns
+// how long each took, sorted.
+func (t *Target) Times(count int) ([]time.Duration, error) {
+	c := client{target: t}
+	if err := c.open(); err != nil {
 		return nil, err
 	}
-	defer w.conn.Close()
-	times := make([]time.Duration, calls)
+	defer c.conn.Close()
+	times := make([]time.Duration, count)
 	for i := range times {
 		began := time.Now()
-		if status, err := w.call(); err != nil || status != 200 {
-			return nil, fmt.Errorf("%d %w", status, err)
+		if err := c.succeed(); err != nil {
+			return nil, err
 		}
 		times[i] = time.Since(began)
 	}
 	slices.Sort(times)
 	return times, nil
-}
-
-// worker is one caller, with one connection.
-type worker struct {
-	c       *Target
-	conn    net.Conn
-	r       *bufio.Reader
-	request []byte
-	resp    fasthttp.Response
-}
-
-func (w *worker) open() (err error) {
-	if w.conn, err = net.Dial("tcp", w.c.address); err != nil {
-		return err
-	}
-	w.r = bufio.NewReader(w.conn)
-	w.request = w.c.request()
-	return nil
-}
-
-func (c *Target) request() []byte {
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: api.weixin.qq.com\r\nX-Wxproxy-Key: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", c.path, key, len(message), message)
-}
-
-// call makes one call and gives the status.
-func (w *worker) call() (int, error) {
-	w.conn.SetDeadline(time.Now().Add(callerPatience))
-	if _, err := w.conn.Write(w.request); err != nil {
-		return 0, err
-	}
-	if err := w.resp.Read(w.r); err != nil {
-		return 0, err
-	}
-	status := w.resp.StatusCode()
-	if status != 200 && status != 503 || status == 200 && string(w.resp.Body()) != reply {
-		return status, fmt.Errorf("%d %s", status, w.resp.Body())
-	}
-	return status, nil
-}
-
-func (w *worker) run(due <-chan time.Time, end *time.Time) (r Result) {
-	defer func() { w.conn.Close() }()
-	for at := range due {
-		called := time.Now()
-		if called.After(*end) {
-			r.Unmade++
-			continue
-		}
-		status, err := w.call()
-		now := time.Now()
-		switch {
-		case err != nil:
-			r.Failed, r.Last = r.Failed+1, err
-			w.conn.Close()
-			for w.open() != nil {
-				time.Sleep(10 * time.Millisecond)
-			}
-		case status == 503:
-			r.Refused++
-			r.Refusals = append(r.Refusals, now.Sub(called))
-		default:
-			r.Done++
-			if now.Before(*end) {
-				r.InTime++
-			}
-			r.Times, r.Answers = append(r.Times, now.Sub(at)), append(r.Answers, now.Sub(called))
-		}
-	}
-	return r
 }

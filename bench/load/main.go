@@ -1,5 +1,6 @@
-// Command load measures how wxproxy behaves under load, beside bench/bare and beside a WeChat that is called without any proxy: what
-// it adds to a call when little is to be done, and when much is; ten thousand callers; more than can be done; the time to the first answer.
+// Command load measures wxproxy under load, beside bench/bare and beside a
+// WeChat without a proxy: what it adds to a request at low and at high load, ten
+// thousand connections, overload, and the time from start to first response.
 //
 //	go run ./bench/load
 package main
@@ -8,19 +9,15 @@ import (
 	"flag"
 	"fmt"
 	"log"
-	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"time"
 
 	"wxproxy/bench/harness"
 )
 
 func main() {
-	length := flag.Duration("length", 5*time.Second, "how long one measurement takes")
-	only := flag.String("only", "", "one of latency, crowd, overload, startup; empty: all")
+	length := flag.Duration("length", 5*time.Second, "length of one measurement")
+	only := flag.String("only", "", "one of latency, crowd, overload, startup; empty runs all")
 	flag.Parse()
 	log.SetFlags(0)
 	for _, m := range []struct {
@@ -31,218 +28,214 @@ func main() {
 			continue
 		}
 		if err := m.measure(*length); err != nil {
-			log.Fatal(err)
+			log.Fatalf("%s: %v", m.name, err)
 		}
 	}
 }
 
-// all puts up WeChat and both proxies.
-func all(secure bool) (s *harness.Harness, w *harness.WeChat, bare, ours *harness.Target, err error) {
-	if s, err = harness.New(); err != nil {
+// setup is WeChat with both proxies in front of it.
+type setup struct {
+	*harness.Harness
+	wechat        *harness.WeChat
+	bare, wxproxy *harness.Target
+}
+
+func newSetup() (s setup, err error) {
+	if s.Harness, err = harness.New(); err != nil {
 		return
 	}
-	if w, err = harness.NewWeChat(secure); err != nil {
+	if s.wechat, err = harness.NewWeChat(false); err != nil {
 		return
 	}
-	if bare, err = s.Bare(w); err != nil {
+	if s.bare, err = s.Bare(s.wechat); err != nil {
 		return
 	}
-	ours, err = s.Wxproxy(w, "file:wxproxy.db")
+	s.wxproxy, err = s.Wxproxy(s.wechat, "file:wxproxy.db")
 	return
 }
 
 func us(d time.Duration) string { return d.Round(time.Microsecond).String() }
 
-// latency is what a call takes: one connection, and at 70 % of what can be done at most. The machine is in one mood now and in
-// another then, so each has many short turns.
+// latency measures how long a request takes: over one connection, and at 70 % of
+// the peak. The speed of the machine changes within seconds, so each target has
+// many short turns.
 func latency(length time.Duration) error {
-	s, w, bare, ours, err := all(false)
+	s, err := newSetup()
 	if err != nil {
 		return err
 	}
 	defer s.Close()
 	const turns = 15
-	targets := []*harness.Target{&w.Target, bare, ours}
-	fmt.Println("One caller, one call after another:")
-	var medians, nineties [3][]time.Duration
+	targets := []*harness.Target{&s.wechat.Target, s.bare, s.wxproxy}
+	fmt.Println("One connection, one request after another:")
+	var medians, tails [3][]time.Duration
 	for range turns {
-		for i, c := range targets {
-			times, err := c.Times(2_000)
+		for i, t := range targets {
+			times, err := t.Times(2_000)
 			if err != nil {
-				return fmt.Errorf("%s: %w", c.Name, err)
+				return fmt.Errorf("%s: %w", t.Name, err)
 			}
-			medians[i], nineties[i] = append(medians[i], harness.At(times, .5)), append(nineties[i], harness.At(times, .99))
+			medians[i] = append(medians[i], harness.Percentile(times, .5))
+			tails[i] = append(tails[i], harness.Percentile(times, .99))
 		}
 	}
-	report(targets, medians, nineties)
-	peak, err := ours.Peak(length, 64)
+	report(targets, medians, tails)
+	peak, err := s.wxproxy.Peak(length, 64)
 	if err != nil {
 		return err
 	}
 	rate := peak * 7 / 10
-	fmt.Printf("64 callers, %d calls a second, 70 %% of what wxproxy can do:\n", rate)
-	medians, nineties = [3][]time.Duration{}, [3][]time.Duration{}
+	fmt.Printf("64 connections, %d requests per second, 70 %% of wxproxy's peak:\n", rate)
+	medians, tails = [3][]time.Duration{}, [3][]time.Duration{}
 	for range turns {
-		for i, c := range targets {
-			r, err := c.Load(rate, 64, length/5)
-			if err != nil || r.Failed+r.Refused > 0 {
-				return fmt.Errorf("%s: %d refused, %d failed: %v %v", c.Name, r.Refused, r.Failed, r.Last, err)
+		for i, t := range targets {
+			r, err := t.Load(rate, 64, length/5)
+			if err != nil || r.Failed+r.Rejected > 0 {
+				return fmt.Errorf("%s: %d rejected, %d failed: %v %v", t.Name, r.Rejected, r.Failed, r.LastError, err)
 			}
-			medians[i], nineties[i] = append(medians[i], harness.At(r.Times, .5)), append(nineties[i], harness.At(r.Times, .99))
+			medians[i] = append(medians[i], harness.Percentile(r.Times, .5))
+			tails[i] = append(tails[i], harness.Percentile(r.Times, .99))
 		}
 	}
-	report(targets, medians, nineties)
+	report(targets, medians, tails)
 	return nil
 }
 
-// report prints the medians of what the turns gave.
-func report(targets []*harness.Target, medians, nineties [3][]time.Duration) {
-	for i, c := range targets {
+// report prints the medians over all turns.
+func report(targets []*harness.Target, medians, tails [3][]time.Duration) {
+	for i, t := range targets {
 		slices.Sort(medians[i])
-		slices.Sort(nineties[i])
-		fmt.Printf("  %-8s median %s, 99th percentile %s\n", c.Name, us(harness.At(medians[i], .5)), us(harness.At(nineties[i], .5)))
+		slices.Sort(tails[i])
+		fmt.Printf("  %-8s median %s, 99th percentile %s\n", t.Name,
+			us(harness.Percentile(medians[i], .5)), us(harness.Percentile(tails[i], .5)))
 	}
 }
 
-// crowd is ten thousand callers who keep their connections, before a WeChat that takes 100 ms. What a call costs then, when nobody
-// is in a hurry, is told beside the barest proxy.
+// crowd opens ten thousand connections and lets WeChat take 100 ms for each
+// response. It measures the cost of a request far below the peak, beside
+// bench/bare.
 func crowd(length time.Duration) error {
-	const callers, rate = 10_000, 5_000
-	fmt.Printf("%d callers, %d calls a second, WeChat takes 100 ms:\n", callers, rate)
-	for i := range 2 {
-		if err := crowdBefore(i == 1, callers, rate, 2*length); err != nil {
+	const conns, rate = 10_000, 5_000
+	fmt.Printf("%d connections, %d requests per second, WeChat takes 100 ms:\n", conns, rate)
+	for _, wxproxy := range []bool{false, true} {
+		if err := crowdOn(wxproxy, conns, rate, 2*length); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// crowdBefore measures one of the two, on a stage of its own: the connections to WeChat are to be its own, too.
-func crowdBefore(wxproxy bool, callers, rate int, length time.Duration) error {
-	s, w, c, ours, err := all(false)
+// crowdOn measures one of the two proxies. Each has a setup of its own, so that
+// connections to WeChat are those of one proxy.
+func crowdOn(wxproxy bool, conns, rate int, length time.Duration) error {
+	s, err := newSetup()
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	t := s.bare
 	if wxproxy {
-		c = ours
+		t = s.wxproxy
 	}
-	if _, err := c.Load(100, 1, time.Second); err != nil { // the token
+	if _, err := t.Load(100, 1, time.Second); err != nil { // fetches the token
 		return err
 	}
-	w.Delay = 100 * time.Millisecond
-	w.Most.Store(0)
-	r, err := c.Load(rate, callers, length)
+	s.wechat.Delay = 100 * time.Millisecond
+	s.wechat.MaxConns.Store(0)
+	r, err := t.Load(rate, conns, length)
 	if err != nil {
 		return err
 	}
-	memory, err := resident(c.Pid)
+	memory, err := peakMemory(t.Pid)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("  %-8s %d calls, %d refused, %d failed; median %s, 99th percentile %s; %s of a processor for a call; %d MiB at most, %d connections to WeChat at most\n",
-		c.Name, r.Done, r.Refused, r.Failed, us(harness.At(r.Times, .5)), us(harness.At(r.Times, .99)), us(r.Cost), memory, w.Most.Load())
-	if r.Last != nil {
-		fmt.Printf("    such as: %v\n", r.Last)
+	fmt.Printf("  %-8s %d requests, %d rejected, %d failed; median %s, 99th percentile %s; "+
+		"%s of CPU time per request; at most %d MiB, at most %d connections to WeChat\n",
+		t.Name, r.Done, r.Rejected, r.Failed, us(harness.Percentile(r.Times, .5)), us(harness.Percentile(r.Times, .99)),
+		us(r.Cost), memory, s.wechat.MaxConns.Load())
+	if r.LastError != nil {
+		fmt.Printf("    such as: %v\n", r.LastError)
 	}
 	return nil
 }
 
-// resident is the most memory that a process has had, in MiB.
-func resident(pid int) (int, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
-	if m == nil {
-		return 0, fmt.Errorf("no VmHWM in /proc")
-	}
-	kib, err := strconv.Atoi(string(m[1]))
-	return kib >> 10, err
-}
-
-// overload is twice of what can be done. To have something left for the callers, wxproxy gets a fifth of a processor.
+// overload sends twice as many requests as wxproxy can serve. wxproxy is limited
+// to a fifth of a CPU, so that the clients have CPU time to send them.
 func overload(length time.Duration) error {
-	s, _, _, ours, err := all(false)
+	s, err := newSetup()
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	undo, err := throttle(ours.Pid, .2)
+	undo, err := limitCPU(s.wxproxy.Pid, .2)
 	if err != nil {
 		fmt.Printf("Overload: not measured, %v\n", err)
 		return nil
 	}
 	defer undo()
-	peak, err := ours.Peak(length, 64)
+	peak, err := s.wxproxy.Peak(length, 64)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("Overload: a fifth of a processor does %d calls a second\n", peak)
-	var usual time.Duration // 99th percentile at half of that
+	fmt.Printf("Overload: the peak of a fifth of a CPU is %d requests per second\n", peak)
+	var usual time.Duration // 99th percentile at half of the peak
 	for _, load := range []struct {
 		name  string
 		rate  int
 		conns int
-	}{{"half of it", peak / 2, 64}, {"twice of it, 64 callers", peak * 2, 64}, {"twice of it, 2,000 callers", peak * 2, 2000}, {"twice of it, 8,000 callers", peak * 2, 8000}} {
-		r, err := ours.Load(load.rate, load.conns, 2*length)
+	}{
+		{"half of it", peak / 2, 64},
+		{"twice, 64 connections", peak * 2, 64},
+		{"twice, 2,000 connections", peak * 2, 2000},
+		{"twice, 8,000 connections", peak * 2, 8000},
+	} {
+		r, err := s.wxproxy.Load(load.rate, load.conns, 2*length)
 		if err != nil {
 			return err
 		}
 		if usual == 0 {
-			usual = harness.At(r.Times, .99)
+			usual = harness.Percentile(r.Times, .99)
 		}
-		recovery, err := ours.Recovery(2*usual, 50)
+		recovery, err := s.wxproxy.Recovery(2*usual, 50)
 		if err != nil {
 			return err
 		}
 		seconds := (2 * length).Seconds()
-		fmt.Printf("  %-26s %d a second: %.0f succeed (%.2f of the peak), %.0f refused, %.0f fail; median %s, 99th percentile %s", load.name, load.rate,
-			float64(r.InTime)/seconds, float64(r.InTime)/seconds/float64(peak), float64(r.Refused)/seconds, float64(r.Failed)/seconds, us(harness.At(r.Answers, .5)), us(harness.At(r.Answers, .99)))
-		if r.Refused > 0 {
-			fmt.Printf("; refusals: median %s", us(harness.At(r.Refusals, .5)))
+		inTime := float64(r.InTime) / seconds
+		fmt.Printf("  %-26s %d per second: %.0f succeed (%.2f of the peak), %.0f rejected, %.0f fail; "+
+			"median %s, 99th percentile %s", load.name, load.rate,
+			inTime, inTime/float64(peak), float64(r.Rejected)/seconds, float64(r.Failed)/seconds,
+			us(harness.Percentile(r.ServiceTimes, .5)), us(harness.Percentile(r.ServiceTimes, .99)))
+		if r.Rejected > 0 {
+			fmt.Printf("; rejections: median %s", us(harness.Percentile(r.RejectTimes, .5)))
 		}
-		fmt.Printf("; as usual again after %s; %s of a processor for an answer\n", us(r.Drained+recovery), us(r.Cost))
+		fmt.Printf("; recovered after %s; %s of CPU time per response\n", us(r.Drained+recovery), us(r.Cost))
 	}
 	return nil
 }
 
-// throttle lets a process have this much of a processor (control groups, version 1).
-func throttle(pid int, share float64) (undo func(), err error) {
-	group := fmt.Sprintf("/sys/fs/cgroup/cpu/bench%d", pid)
-	if err := os.Mkdir(group, 0o755); err != nil {
-		return nil, err
-	}
-	undo = func() { os.Remove(group) } // when the process has ended
-	for _, set := range [][2]string{{"cpu.cfs_period_us", "5000"}, {"cpu.cfs_quota_us", strconv.Itoa(int(5000 * share))}, {"cgroup.procs", strconv.Itoa(pid)}} {
-		if err := os.WriteFile(filepath.Join(group, set[0]), []byte(set[1]), 0o644); err != nil {
-			undo()
-			return nil, err
-		}
-	}
-	return undo, nil
-}
-
-// startup is the time from the start of the process to the first answered call, with a file store that has the token.
+// startup measures the time from the start of the process to the first response,
+// with a file store that has the token.
 func startup(time.Duration) error {
-	s, _, _, ours, err := all(false)
+	s, err := newSetup()
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	if _, err := ours.Peak(200*time.Millisecond, 1); err != nil {
+	if _, err := s.wxproxy.Peak(200*time.Millisecond, 1); err != nil {
 		return err
 	}
 	var times []time.Duration
 	for range 11 {
-		took, err := s.Restart(ours)
+		took, err := s.Restart(s.wxproxy)
 		if err != nil {
 			return err
 		}
 		times = append(times, took)
 	}
 	slices.Sort(times)
-	fmt.Printf("From the start to the first answered call, file store: median %s of %d, slowest %s\n", us(harness.At(times, .5)), len(times), us(times[len(times)-1]))
+	fmt.Printf("From the start to the first response, file store: median %s of %d, slowest %s\n",
+		us(harness.Percentile(times, .5)), len(times), us(times[len(times)-1]))
 	return nil
 }

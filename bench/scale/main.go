@@ -1,5 +1,6 @@
-// Command scale measures a wxproxy that knows very many accounts: how long it takes to read them from WeChat's list, to
-// start, to answer; what memory it holds. WeChat is a stand-in that has every account there is.
+// Command scale measures wxproxy with very many accounts: the time to read them
+// from WeChat's list, to start and to respond, and its memory. WeChat is a fake
+// that knows every account.
 //
 //	go run ./bench/scale                                  a file store
 //	go run ./bench/scale -store redis://127.0.0.1:6379    an empty Redis
@@ -7,7 +8,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -26,32 +26,37 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
+// What the fake WeChat and wxproxy agree on.
 const (
 	component    = "wxcccccccccccccccc"
 	messageToken = "scale"
 	messageKey   = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
-	call         = "/cgi-bin/user/info?openid=o1"
+	callPath     = "/cgi-bin/user/info?openid=o1"
 )
 
+// name returns the appid of account i.
 func name(i int) string { return fmt.Sprintf("wx%016d", i) }
 
+// scale is one run: a fake WeChat, and wxproxy as a process.
 type scale struct {
-	accounts, inUse int
-	dir, config     string
-	proxy, callback string
-	admin           string
-	prime, binary   string
-	cmd             *exec.Cmd
-	renewals        atomic.Int64
-	client          *fasthttp.Client
+	accounts int // known to WeChat
+	inUse    int // accounts for which requests are made
+
+	dir, config            string // files
+	binary, prime          string // programs
+	proxy, callback, admin string // addresses of the listeners
+
+	cmd      *exec.Cmd // nil while wxproxy does not run
+	renewals atomic.Int64
+	client   *fasthttp.Client
 }
 
 func main() {
 	log.SetFlags(0)
 	s := &scale{client: &fasthttp.Client{MaxConnsPerHost: 256, ReadTimeout: time.Minute}}
-	flag.IntVar(&s.accounts, "accounts", 1_000_000, "accounts at WeChat")
-	flag.IntVar(&s.inUse, "in-use", 100_000, "of which calls are made for so many")
-	store := flag.String("store", "", "[store] url; \"\": a file in a temporary folder")
+	flag.IntVar(&s.accounts, "accounts", 1_000_000, "accounts known to WeChat")
+	flag.IntVar(&s.inUse, "in-use", 100_000, "accounts for which requests are made")
+	store := flag.String("store", "", "[store] url; empty uses a temporary file")
 	flag.Parse()
 	err := s.run(*store)
 	if s.cmd != nil {
@@ -64,6 +69,7 @@ func main() {
 	}
 }
 
+// run measures everything, in an order in which each step prepares the next.
 func (s *scale) run(store string) (err error) {
 	if s.dir, err = os.MkdirTemp("", "scale"); err != nil {
 		return err
@@ -84,29 +90,31 @@ func (s *scale) run(store string) (err error) {
 	s.report("empty")
 
 	began := time.Now()
-	if out, err := exec.Command(s.prime, "-callback", "http://"+s.callback, "-component", component, "-token", messageToken, "-key", messageKey, "-account", name(0)).CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, out)
+	prime := exec.Command(s.prime, "-callback", "http://"+s.callback, "-component", component,
+		"-token", messageToken, "-key", messageKey, "-account", name(0))
+	if out, err := prime.CombinedOutput(); err != nil {
+		return fmt.Errorf("pushing the ticket: %w: %s", err, out)
 	}
 	for !s.complete() {
 		if time.Since(began) > time.Hour {
-			return fmt.Errorf("after an hour it does not know all accounts")
+			return fmt.Errorf("reading the accounts from WeChat's list: not complete after an hour")
 		}
 		time.Sleep(time.Second)
 	}
-	s.report(fmt.Sprintf("%d accounts read from WeChat's list after %v", s.accounts, time.Since(began).Round(time.Second)))
+	s.report("%d accounts read from WeChat's list after %v", s.accounts, time.Since(began).Round(time.Second))
 
 	took, err := s.calls(s.inUse)
 	if err != nil {
 		return err
 	}
-	s.report(fmt.Sprintf("first calls for %d accounts, %d renewals, in %v", s.inUse, s.renewals.Load(), took.Round(time.Second)))
+	s.report("first requests for %d accounts, %d renewals, in %v", s.inUse, s.renewals.Load(), took.Round(time.Second))
 
 	if err := s.stop(); err != nil {
 		return err
 	}
 	if path, ok := strings.CutPrefix(store, "file:"); ok {
 		if i, err := os.Stat(path); err == nil {
-			fmt.Printf("the file has %d MiB\n", i.Size()>>20)
+			fmt.Printf("size of the file: %d MiB\n", i.Size()>>20)
 		}
 	}
 	before := s.renewals.Load()
@@ -114,15 +122,21 @@ func (s *scale) run(store string) (err error) {
 	if err != nil {
 		return err
 	}
-	s.report(fmt.Sprintf("started again: first call answered after %v", first.Round(time.Millisecond)))
+	s.report("restarted: first response after %v", first.Round(time.Millisecond))
 	if took, err = s.calls(s.inUse); err != nil {
 		return err
 	}
-	s.report(fmt.Sprintf("calls for %d accounts, from the store, %d renewals, in %v", s.inUse, s.renewals.Load()-before, took.Round(time.Millisecond)))
+	s.report("requests for %d accounts, tokens from the store, %d renewals, in %v",
+		s.inUse, s.renewals.Load()-before, took.Round(time.Millisecond))
 	if took, err = s.calls(s.inUse); err != nil {
 		return err
 	}
-	s.report(fmt.Sprintf("calls for %d accounts, from memory, in %v", s.inUse, took.Round(time.Millisecond)))
+	s.report("requests for %d accounts, tokens from memory, in %v", s.inUse, took.Round(time.Millisecond))
+	return s.readAPI()
+}
+
+// readAPI measures the listing of accounts and the metrics.
+func (s *scale) readAPI() error {
 
 	for _, offset := range []int{0, s.accounts / 2, s.accounts - 100} {
 		began := time.Now()
@@ -130,9 +144,10 @@ func (s *scale) run(store string) (err error) {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("accounts list, 100 from %d on: %v, %d bytes\n", offset, time.Since(began).Round(time.Millisecond), len(body))
+		fmt.Printf("accounts list, 100 from %d on: %v, %d bytes\n",
+			offset, time.Since(began).Round(time.Millisecond), len(body))
 	}
-	began = time.Now()
+	began := time.Now()
 	if _, err := s.get("/metrics"); err != nil {
 		return err
 	}
@@ -140,11 +155,12 @@ func (s *scale) run(store string) (err error) {
 	return s.reconcile()
 }
 
-// reconcile compares all accounts with WeChat's list while calls go on, and tells the slowest of those.
+// reconcile has wxproxy compare all accounts with WeChat's list while requests
+// are made, and reports the slowest of those.
 func (s *scale) reconcile() error {
 	stop := make(chan struct{})
 	var slowest atomic.Int64
-	var calls, failed atomic.Int64
+	var made, failed atomic.Int64
 	var callers sync.WaitGroup
 	for i := range 8 {
 		callers.Go(func() {
@@ -158,7 +174,7 @@ func (s *scale) reconcile() error {
 				if s.call(name(n%s.inUse)) != nil {
 					failed.Add(1)
 				}
-				calls.Add(1)
+				made.Add(1)
 				for took := int64(time.Since(began)); ; {
 					old := slowest.Load()
 					if took <= old || slowest.CompareAndSwap(old, took) {
@@ -177,55 +193,14 @@ func (s *scale) reconcile() error {
 		return err
 	}
 	defer resp.Body.Close()
-	said, _ := io.ReadAll(resp.Body)
-	s.report(fmt.Sprintf("compared with WeChat's list in %v (%s); meanwhile %d calls, %d failed, the slowest took %v",
-		took.Round(time.Millisecond), bytes.TrimSpace(said), calls.Load(), failed.Load(), time.Duration(slowest.Load()).Round(time.Millisecond)))
+	answer, _ := io.ReadAll(resp.Body)
+	s.report("compared with WeChat's list in %v (%s); meanwhile %d requests, %d failed, the slowest took %v",
+		took.Round(time.Millisecond), bytes.TrimSpace(answer), made.Load(), failed.Load(),
+		time.Duration(slowest.Load()).Round(time.Millisecond))
 	return nil
 }
 
-// wechat has all accounts, and a token for each.
-func (s *scale) wechat() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	long := strings.Repeat("0123456789abcdef", 9) // tokens have some 150 characters
-	go (&fasthttp.Server{NoDefaultServerHeader: true, MaxRequestBodySize: 1 << 20, Handler: func(c *fasthttp.RequestCtx) {
-		var body struct {
-			AppID  string `json:"authorizer_appid"`
-			Offset int    `json:"offset"`
-			Count  int    `json:"count"`
-		}
-		c.SetContentType("application/json")
-		if c.IsPost() {
-			_ = json.Unmarshal(c.PostBody(), &body)
-		}
-		switch string(c.Path()) {
-		case "/cgi-bin/component/api_component_token":
-			fmt.Fprintf(c, `{"component_access_token":"%s","expires_in":7200}`, long)
-		case "/cgi-bin/component/api_query_auth":
-			fmt.Fprintf(c, `{"authorization_info":{"authorizer_appid":"%s","authorizer_access_token":"%s","expires_in":7200,"authorizer_refresh_token":"refreshtoken@@@%s","func_info":[]}}`, name(0), long, name(0))
-		case "/cgi-bin/component/api_authorizer_token":
-			s.renewals.Add(1)
-			fmt.Fprintf(c, `{"authorizer_access_token":"%s%s","expires_in":7200,"authorizer_refresh_token":"refreshtoken@@@%s"}`, body.AppID, long[18:], body.AppID)
-		case "/cgi-bin/component/api_get_authorizer_info":
-			fmt.Fprintf(c, `{"authorizer_info":{"nick_name":"Account %s","service_type_info":{"id":2}},"authorization_info":{"authorizer_appid":"%s","func_info":[]}}`, body.AppID, body.AppID)
-		case "/cgi-bin/component/api_get_authorizer_list":
-			fmt.Fprintf(c, `{"total_count":%d,"list":[`, s.accounts)
-			for i := body.Offset; i < min(body.Offset+body.Count, s.accounts); i++ {
-				if i > body.Offset {
-					c.WriteString(",")
-				}
-				fmt.Fprintf(c, `{"authorizer_appid":"%s","refresh_token":"refreshtoken@@@%s","auth_time":1700000000}`, name(i), name(i))
-			}
-			c.WriteString("]}")
-		default:
-			c.WriteString(`{"errcode":0,"errmsg":"ok"}`)
-		}
-	}}).Serve(ln)
-	return "http://" + ln.Addr().String(), nil
-}
-
+// prepare chooses addresses, writes the configuration and builds the programs.
 func (s *scale) prepare(store, upstream string) error {
 	for _, to := range []*string{&s.proxy, &s.callback, &s.admin} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -265,7 +240,7 @@ key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 	return nil
 }
 
-// start runs wxproxy, and says how long it took until a call was answered.
+// start starts wxproxy and returns the time to its first response.
 func (s *scale) start() (time.Duration, error) {
 	began := time.Now()
 	s.cmd = exec.Command(s.binary, "serve", "--config", s.config)
@@ -281,9 +256,10 @@ func (s *scale) start() (time.Duration, error) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	return 0, fmt.Errorf("it does not start")
+	return 0, fmt.Errorf("starting wxproxy: no response within a minute")
 }
 
+// stop ends wxproxy in the way of an operator.
 func (s *scale) stop() error {
 	s.client.CloseIdleConnections()
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -294,15 +270,16 @@ func (s *scale) stop() error {
 	return err
 }
 
+// call makes one request for an account.
 func (s *scale) call(account string) error {
-	status, body, err := s.client.Get(nil, "http://"+s.proxy+"/"+account+call)
+	status, body, err := s.client.Get(nil, "http://"+s.proxy+"/"+account+callPath)
 	if err == nil && (status != 200 || !bytes.Contains(body, []byte(`"errcode":0`))) {
 		err = fmt.Errorf("%s: %d %s", account, status, body)
 	}
 	return err
 }
 
-// calls makes one call for each of n accounts.
+// calls makes one request for each of n accounts, and returns the time it took.
 func (s *scale) calls(n int) (time.Duration, error) {
 	began := time.Now()
 	var next atomic.Int64
@@ -324,6 +301,7 @@ func (s *scale) calls(n int) (time.Duration, error) {
 	return time.Since(began), nil
 }
 
+// get reads from the admin listener.
 func (s *scale) get(path string) ([]byte, error) {
 	resp, err := http.Get("http://" + s.admin + path)
 	if err != nil {
@@ -337,7 +315,7 @@ func (s *scale) get(path string) ([]byte, error) {
 	return b, err
 }
 
-// complete reports whether the last account of the list is known.
+// complete reports whether wxproxy knows the last account of the list.
 func (s *scale) complete() bool {
 	resp, err := http.Get("http://" + s.admin + "/api/accounts/" + name(s.accounts-1))
 	if err != nil {
@@ -347,16 +325,17 @@ func (s *scale) complete() bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// report tells the memory beside what happened: what is resident now, and the most that ever was. The pages of a mapped file
-// are no memory of the process, and are not counted.
-func (s *scale) report(what string) {
-	var now, most, file int
+// report prints a result with the resident memory of wxproxy, now and at most.
+// Pages of mapped files are shown apart: the kernel can drop them at any time.
+func (s *scale) report(format string, args ...any) {
+	var now, peak, file int
 	if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid)); err == nil {
 		for line := range strings.Lines(string(text)) {
 			fmt.Sscanf(line, "RssAnon: %d", &now)
 			fmt.Sscanf(line, "RssFile: %d", &file)
-			fmt.Sscanf(line, "VmHWM: %d", &most)
+			fmt.Sscanf(line, "VmHWM: %d", &peak)
 		}
 	}
-	fmt.Printf("%s: %d MiB (and %d MiB of mapped files; at most both together %d MiB)\n", what, now>>10, file>>10, most>>10)
+	fmt.Printf("%s: %d MiB (and %d MiB of mapped files; both together at most %d MiB)\n",
+		fmt.Sprintf(format, args...), now>>10, file>>10, peak>>10)
 }
