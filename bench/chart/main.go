@@ -63,7 +63,8 @@ func main() {
 			largest = max(largest, v)
 		}
 		y += 20
-		fmt.Fprintf(&out, `<text x="10" y="%d" font-weight="bold" fill="#222222">%s</text>`+"\n", y, group.title)
+		fmt.Fprintf(&out, `<text x="10" y="%d" font-weight="bold" fill="#222222">%s</text>`+"\n", y,
+			group.title)
 		y += 10
 		for _, r := range rows {
 			color := "#9aa7b4"
@@ -86,7 +87,8 @@ func main() {
 		left+width+110, y)
 	fmt.Println(`<rect width="100%" height="100%" fill="#ffffff"/>`)
 	fmt.Print(out.String())
-	fmt.Printf(`<text x="10" y="%d" fill="#666666" font-size="11">%s</text>`+"\n</svg>\n", y-8, escaped(os.Args[1]))
+	fmt.Printf(`<text x="10" y="%d" fill="#666666" font-size="11">%s</text>`+"\n</svg>\n", y-8,
+		escaped(os.Args[1]))
 }
 
 // read returns the rows of a table in their order. Other lines are skipped.

@@ -1,9 +1,10 @@
 // Command guard measures the CPU time of a request through wxproxy, with caller
-// authentication and metrics, and of the same request through the simplest proxy
-// that fasthttp allows (bench/bare). It fails if their ratio exceeds a limit.
+// authentication and metrics, and of the same request through the simplest
+// proxy that fasthttp allows (bench/bare). It fails if their ratio exceeds a
+// limit.
 //
-// Times differ between machines and between minutes. The ratio differs less, and
-// the ratio of the smallest times least.
+// Times differ between machines and between minutes. The ratio differs less,
+// and the ratio of the smallest times least.
 //
 //	go run ./bench/guard -limit 1.35
 package main

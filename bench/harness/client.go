@@ -12,7 +12,8 @@ import (
 // clientTimeout is how long a client waits for a response.
 const clientTimeout = 10 * time.Second
 
-// client is one caller with one connection. It sends the same request each time.
+// client is one caller with one connection. It sends the same request each
+// time.
 type client struct {
 	target  *Target
 	conn    net.Conn
@@ -48,7 +49,8 @@ func (c *client) send() (int, error) {
 	}
 	status, body := c.resp.StatusCode(), c.resp.Body()
 	switch {
-	case status == fasthttp.StatusOK && string(body) == reply, status == fasthttp.StatusServiceUnavailable:
+	case status == fasthttp.StatusOK && string(body) == reply,
+		status == fasthttp.StatusServiceUnavailable:
 		return status, nil
 	}
 	return status, fmt.Errorf("%w: %d %s", errStatus, status, body)

@@ -1,6 +1,6 @@
-// Package harness starts what a measurement needs and puts load on it: a
-// WeChat that answers at once or after a delay, wxproxy, and the simplest proxy
-// that fasthttp allows (bench/bare). Each proxy is a process limited to one CPU.
+// Package harness starts what a measurement needs and puts load on it: a WeChat
+// that answers at once or after a delay, wxproxy, and the simplest proxy that
+// fasthttp allows (bench/bare). Each proxy is a process limited to one CPU.
 package harness
 
 import (
@@ -85,7 +85,8 @@ func (h *Harness) Wxproxy(w *WeChat, store string) (*Target, error) {
 	}
 	upstream := fmt.Sprintf("upstream = \"http://%s\"", w.address)
 	if w.secure {
-		upstream = fmt.Sprintf("upstream = \"https://%s\"\nupstream_ca_file = \"%s/ca.pem\"", w.address, h.dir)
+		upstream = fmt.Sprintf("upstream = \"https://%s\"\nupstream_ca_file = \"%s/ca.pem\"",
+			w.address, h.dir)
 	}
 	config := fmt.Sprintf(`
 [proxy]
@@ -105,7 +106,8 @@ name = "bench"
 key_sha256 = "%x"
 `,
 		listen[0], upstream, listen[1], listen[2],
-		strings.Replace(store, "file:", "file:"+h.dir+"/", 1), account, sha256.Sum256([]byte(callerKey)))
+		strings.Replace(store, "file:", "file:"+h.dir+"/", 1),
+		account, sha256.Sum256([]byte(callerKey)))
 	for name, text := range map[string][]byte{"ca.pem": w.ca, "config.toml": []byte(config)} {
 		if err := os.WriteFile(filepath.Join(h.dir, name), text, 0o600); err != nil {
 			return nil, err

@@ -93,8 +93,8 @@ func (t *Target) Load(rate, conns int, length time.Duration) (Result, error) {
 	return all, failed
 }
 
-// schedule sends to due the times at which requests are due. It returns how many
-// it dropped because the channel was full: no client had taken one for
+// schedule sends to due the times at which requests are due. It returns how
+// many it dropped because the channel was full: no client had taken one for
 // clientTimeout.
 func schedule(due chan<- time.Time, rate int, start time.Time, length time.Duration) (dropped int) {
 	for n := 0; ; {

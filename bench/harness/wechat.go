@@ -28,8 +28,8 @@ type WeChat struct {
 	secure bool
 }
 
-// NewWeChat serves WeChat on a free port, with TLS if secure. It serves until the
-// process ends.
+// NewWeChat serves WeChat on a free port, with TLS if secure. It serves until
+// the process ends.
 func NewWeChat(secure bool) (*WeChat, error) {
 	certificate, ca, err := sandbox.NewCertificate()
 	if err != nil {

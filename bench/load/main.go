@@ -1,6 +1,7 @@
 // Command load measures wxproxy under load, beside bench/bare and beside a
-// WeChat without a proxy: what it adds to a request at low and at high load, ten
-// thousand connections, overload, and the time from start to first response.
+// WeChat without a proxy: what it adds to a request at low and at high load,
+// ten thousand connections, overload, and the time from start to first
+// response.
 //
 //	go run ./bench/load
 package main
@@ -56,9 +57,9 @@ func newSetup() (s setup, err error) {
 
 func us(d time.Duration) string { return d.Round(time.Microsecond).String() }
 
-// latency measures how long a request takes: over one connection, and at 70 % of
-// the peak. The speed of the machine changes within seconds, so each target has
-// many short turns.
+// latency measures how long a request takes: over one connection, and at 70 %
+// of the peak. The speed of the machine changes within seconds, so each target
+// has many short turns.
 func latency(length time.Duration) error {
 	s, err := newSetup()
 	if err != nil {
@@ -91,7 +92,8 @@ func latency(length time.Duration) error {
 		for i, t := range targets {
 			r, err := t.Load(rate, 64, length/5)
 			if err != nil || r.Failed+r.Rejected > 0 {
-				return fmt.Errorf("%s: %d rejected, %d failed: %v %v", t.Name, r.Rejected, r.Failed, r.LastError, err)
+				return fmt.Errorf("%s: %d rejected, %d failed: %v %v", t.Name, r.Rejected, r.Failed,
+					r.LastError, err)
 			}
 			medians[i] = append(medians[i], harness.Percentile(r.Times, .5))
 			tails[i] = append(tails[i], harness.Percentile(r.Times, .99))
@@ -152,7 +154,8 @@ func crowdOn(wxproxy bool, conns, rate int, length time.Duration) error {
 	}
 	fmt.Printf("  %-8s %d requests, %d rejected, %d failed; median %s, 99th percentile %s; "+
 		"%s of CPU time per request; at most %d MiB, at most %d connections to WeChat\n",
-		t.Name, r.Done, r.Rejected, r.Failed, us(harness.Percentile(r.Times, .5)), us(harness.Percentile(r.Times, .99)),
+		t.Name, r.Done, r.Rejected, r.Failed, us(harness.Percentile(r.Times, .5)), us(
+			harness.Percentile(r.Times, .99)),
 		us(r.Cost), memory, s.wechat.MaxConns.Load())
 	if r.LastError != nil {
 		fmt.Printf("    such as: %v\n", r.LastError)
@@ -160,8 +163,8 @@ func crowdOn(wxproxy bool, conns, rate int, length time.Duration) error {
 	return nil
 }
 
-// overload sends twice as many requests as wxproxy can serve. wxproxy is limited
-// to a fifth of a CPU, so that the clients have CPU time to send them.
+// overload sends twice as many requests as wxproxy can serve. wxproxy is
+// limited to a fifth of a CPU, so that the clients have CPU time to send them.
 func overload(length time.Duration) error {
 	s, err := newSetup()
 	if err != nil {
@@ -210,13 +213,14 @@ func overload(length time.Duration) error {
 		if r.Rejected > 0 {
 			fmt.Printf("; rejections: median %s", us(harness.Percentile(r.RejectTimes, .5)))
 		}
-		fmt.Printf("; recovered after %s; %s of CPU time per response\n", us(r.Drained+recovery), us(r.Cost))
+		fmt.Printf("; recovered after %s; %s of CPU time per response\n", us(r.Drained+recovery),
+			us(r.Cost))
 	}
 	return nil
 }
 
-// startup measures the time from the start of the process to the first response,
-// with a file store that has the token.
+// startup measures the time from the start of the process to the first
+// response, with a file store that has the token.
 func startup(time.Duration) error {
 	s, err := newSetup()
 	if err != nil {

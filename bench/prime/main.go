@@ -1,6 +1,6 @@
 // Command prime prepares a running wxproxy for a benchmark: it pushes a ticket
-// and an authorization to the callback listener, encrypted and signed in the way
-// of WeChat.
+// and an authorization to the callback listener, encrypted and signed in the
+// way of WeChat.
 //
 //	prime -callback http://127.0.0.1:8081 -component wx… -token T -key K -account wx…
 package main
@@ -50,7 +50,8 @@ func push(crypt *wechat.Crypt, callback, component, now, event string) {
 		"msg_signature": {crypt.Signature(now, nonce, sealed)},
 	}
 	body := "<xml><AppId>" + component + "</AppId><Encrypt>" + sealed + "</Encrypt></xml>"
-	resp, err := http.Post(callback+"/component/events?"+q.Encode(), "text/xml", strings.NewReader(body))
+	resp, err := http.Post(callback+"/component/events?"+q.Encode(), "text/xml",
+		strings.NewReader(body))
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -101,13 +101,15 @@ func (s *scale) run(store string) (err error) {
 		}
 		time.Sleep(time.Second)
 	}
-	s.report("%d accounts read from WeChat's list after %v", s.accounts, time.Since(began).Round(time.Second))
+	s.report("%d accounts read from WeChat's list after %v", s.accounts,
+		time.Since(began).Round(time.Second))
 
 	took, err := s.calls(s.inUse)
 	if err != nil {
 		return err
 	}
-	s.report("first requests for %d accounts, %d renewals, in %v", s.inUse, s.renewals.Load(), took.Round(time.Second))
+	s.report("first requests for %d accounts, %d renewals, in %v", s.inUse, s.renewals.Load(),
+		took.Round(time.Second))
 
 	if err := s.stop(); err != nil {
 		return err
@@ -131,7 +133,8 @@ func (s *scale) run(store string) (err error) {
 	if took, err = s.calls(s.inUse); err != nil {
 		return err
 	}
-	s.report("requests for %d accounts, tokens from memory, in %v", s.inUse, took.Round(time.Millisecond))
+	s.report("requests for %d accounts, tokens from memory, in %v", s.inUse,
+		took.Round(time.Millisecond))
 	return s.readAPI()
 }
 

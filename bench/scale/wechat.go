@@ -19,7 +19,8 @@ func (s *scale) wechat() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	server := &fasthttp.Server{NoDefaultServerHeader: true, MaxRequestBodySize: 1 << 20, Handler: s.serve}
+	server := &fasthttp.Server{NoDefaultServerHeader: true, MaxRequestBodySize: 1 << 20,
+		Handler: s.serve}
 	go func() { _ = server.Serve(ln) }()
 	return "http://" + ln.Addr().String(), nil
 }
