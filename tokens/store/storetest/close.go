@@ -7,8 +7,8 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// closedRefuses: and closing twice is no offence.
-func closedRefuses(s suite) {
+// closedStoreRejects also closes the store twice, which is allowed.
+func closedStoreRejects(s suite) {
 	s.putAll("a")
 	for range 2 {
 		if err := s.Close(); err != nil {
@@ -16,7 +16,7 @@ func closedRefuses(s suite) {
 		}
 	}
 	err := s.Update(s.ctx, "a", func(context.Context, []byte) ([]byte, error) {
-		s.Error("fn was called")
+		s.Error("fn was called after Close")
 		return nil, nil
 	})
 	_, load := s.Load(s.ctx, "a")
@@ -27,34 +27,36 @@ func closedRefuses(s suite) {
 		"ping":   s.Ping(s.ctx),
 	} {
 		if !errors.Is(err, store.ErrClosed) {
-			s.Errorf("%s of a closed store: %v", name, err)
+			s.Errorf("%s: got error %v, want ErrClosed", name, err)
 		}
 	}
 }
 
+// closeWaits: Close returns only when the update in flight has ended. Meanwhile
+// Load works and new updates are rejected.
 func closeWaits(s suite) {
 	release := s.hold("a", func(ctx context.Context, _ []byte) ([]byte, error) {
 		return []byte("saved while closing"), ctx.Err()
 	})
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close() }()
-	s.refusedSoon()
+	s.waitUntilClosing()
 	select {
 	case err := <-closed:
-		s.Fatalf("closed (%v) with an update under way", err)
+		s.Fatalf("Close returned %v with an update in flight", err)
 	default:
 	}
-	s.wantNone("a") // what was asked for before is still answered
+	s.wantNone("a") // Load still works
 	if err := release(); err != nil {
-		s.Errorf("the update under way: %v", err)
+		s.Errorf("update in flight: got error %v", err)
 	}
 	if err := <-closed; err != nil {
 		s.Error(err)
 	}
 }
 
-// refusedSoon returns when Close has begun: updates get another error then than that of waiting.
-func (s suite) refusedSoon() {
+// waitUntilClosing returns once Close has begun, which makes updates fail.
+func (s suite) waitUntilClosing() {
 	s.Helper()
 	for {
 		err := s.Update(s.ctx, "other", replaceWith("x"))
@@ -62,19 +64,21 @@ func (s suite) refusedSoon() {
 			return
 		}
 		if err != nil {
-			s.Fatalf("an update while the store closes: %v", err)
+			s.Fatalf("update before Close has begun: got error %v", err)
 		}
 	}
 }
 
-func closeSendsAway(s suite) {
+// closeRejectsWaiters: updates that wait for a lock when Close begins get
+// ErrClosed, and their functions never run.
+func closeRejectsWaiters(s suite) {
 	release := s.hold("a", replaceWith("holder's"))
 	const n = 20
-	left := make(chan error, n)
+	rejected := make(chan error, n)
 	for range n {
 		go func() {
-			left <- s.Update(s.ctx, "a", func(context.Context, []byte) ([]byte, error) {
-				s.Error("fn was called")
+			rejected <- s.Update(s.ctx, "a", func(context.Context, []byte) ([]byte, error) {
+				s.Error("fn of a waiter was called")
 				return nil, nil
 			})
 		}()
@@ -82,8 +86,8 @@ func closeSendsAway(s suite) {
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close() }()
 	for range n {
-		if err := <-left; !errors.Is(err, store.ErrClosed) {
-			s.Errorf("sent away with %v", err)
+		if err := <-rejected; !errors.Is(err, store.ErrClosed) {
+			s.Errorf("waiter: got error %v, want ErrClosed", err)
 		}
 	}
 	if err := release(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"sync"
 )
 
+// putAll saves "record of KEY" under each key.
 func (s suite) putAll(keys ...string) {
 	s.Helper()
 	for _, key := range keys {
@@ -15,7 +16,8 @@ func (s suite) putAll(keys ...string) {
 	}
 }
 
-func listInOrder(s suite) {
+// listIsInKeyOrder lists by prefix. The order is that of the bytes of the keys.
+func listIsInKeyOrder(s suite) {
 	s.wantKeys("", "")
 	s.putAll("b/2", "a/10", "c", "b", "a/1", "b/1", "a/2", "B/1")
 	s.wantKeys("", "", "B/1", "a/1", "a/10", "a/2", "b", "b/1", "b/2", "c")
@@ -26,10 +28,12 @@ func listInOrder(s suite) {
 	s.wantKeys("a/10/", "")
 }
 
-func listAfter(s suite) {
+// listStartsAfterKey starts after existing and missing keys, inside and outside
+// the prefix.
+func listStartsAfterKey(s suite) {
 	s.putAll("a/1", "a/2", "a/3", "b/1")
 	s.wantKeys("a/", "a/1", "a/2", "a/3")
-	s.wantKeys("a/", "a/11", "a/2", "a/3") // a key that is not there
+	s.wantKeys("a/", "a/11", "a/2", "a/3") // no such key
 	s.wantKeys("a/", "a/3")
 	s.wantKeys("a/", "b/1")        // beyond the prefix
 	s.wantKeys("b/", "a/1", "b/1") // before it
@@ -37,7 +41,8 @@ func listAfter(s suite) {
 	s.wantKeys("a/", "a/", "a/1", "a/2", "a/3")
 }
 
-func listStops(s suite) {
+// listStopsEarly: yield returns false after two records.
+func listStopsEarly(s suite) {
 	s.putAll("a", "b", "c")
 	var got []string
 	err := s.List(s.ctx, "", "", func(key string, _ []byte) bool {
@@ -45,12 +50,12 @@ func listStops(s suite) {
 		return len(got) < 2
 	})
 	if err != nil || !slices.Equal(got, []string{"a", "b"}) {
-		s.Errorf("stopped after two: %q, %v", got, err)
+		s.Errorf("list stopped after two: got %q, error %v, want [a b]", got, err)
 	}
 }
 
-// listMany is for stores that list in pages.
-func listMany(s suite) {
+// listOfManyPages is for stores that read a list in pages.
+func listOfManyPages(s suite) {
 	const n = 2100
 	var keys []string
 	var writers sync.WaitGroup
@@ -60,7 +65,7 @@ func listMany(s suite) {
 	for chunk := range slices.Chunk(keys, 50) {
 		writers.Go(func() {
 			for _, key := range chunk {
-				err := s.Update(s.ctx, key, func(context.Context, []byte) ([]byte, error) { return []byte("record of " + key), nil })
+				err := s.Update(s.ctx, key, replaceWith("record of "+key))
 				if err != nil {
 					s.Error(err)
 				}
@@ -74,16 +79,17 @@ func listMany(s suite) {
 	s.wantKeys("many/", "many/1000", keys[1001:]...)
 	var got int
 	if err := s.List(s.ctx, "many/", "", func(string, []byte) bool { got++; return got < n }); err != nil || got != n {
-		s.Errorf("stopped at the last: %d, %v", got, err)
+		s.Errorf("list stopped at the last record: got %d, error %v, want %d", got, err, n)
 	}
 }
 
-func endedContext(s suite) {
+// canceledContext: every method returns the error of a context that has ended.
+func canceledContext(s suite) {
 	s.putAll("a")
 	ctx, cancel := context.WithCancel(s.ctx)
 	cancel()
 	err := s.Update(ctx, "a", func(context.Context, []byte) ([]byte, error) {
-		s.Error("fn was called")
+		s.Error("fn was called with a canceled context")
 		return nil, nil
 	})
 	for name, err := range map[string]error{
@@ -93,7 +99,7 @@ func endedContext(s suite) {
 		"ping":   s.Ping(ctx),
 	} {
 		if !errors.Is(err, context.Canceled) {
-			s.Errorf("%s: %v, want the context's error", name, err)
+			s.Errorf("%s: got error %v, want context.Canceled", name, err)
 		}
 	}
 	s.want("a", "record of a")

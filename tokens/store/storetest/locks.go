@@ -7,9 +7,11 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"wxproxy/tokens/store"
 )
 
-// noUpdateIsLost is the counter: 100 goroutines add one each, to one key.
+// noUpdateIsLost: 100 goroutines add one each to a counter under one key.
 func noUpdateIsLost(s suite) {
 	const n = 100
 	var all sync.WaitGroup
@@ -34,9 +36,10 @@ func noUpdateIsLost(s suite) {
 	s.want("n", strconv.Itoa(n))
 }
 
-// keysAreParallel has 200 updates of as many keys meet inside: with fewer locks than keys
-// two of them would share one, and the meeting never end.
-func keysAreParallel(s suite) {
+// keysHaveSeparateLocks: 200 updates of as many keys wait for each other inside
+// fn. With fewer locks than keys, two of them would share a lock and the test
+// would never end.
+func keysHaveSeparateLocks(s suite) {
 	const n = 200
 	var all, inside sync.WaitGroup
 	inside.Add(n)
@@ -61,8 +64,9 @@ func keysAreParallel(s suite) {
 	all.Wait()
 }
 
-// hold takes key in another goroutine and gives it back by release, which returns the update's error.
-func (s suite) hold(key string, fn func(ctx context.Context, old []byte) ([]byte, error)) (release func() error) {
+// hold locks key in another goroutine. release lets fn run, and returns the error
+// of the update.
+func (s suite) hold(key string, fn store.UpdateFunc) (release func() error) {
 	s.Helper()
 	held, free, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -75,15 +79,18 @@ func (s suite) hold(key string, fn func(ctx context.Context, old []byte) ([]byte
 	select {
 	case <-held:
 	case err := <-done:
-		s.Fatal("not locked: ", err)
+		s.Fatalf("update ended before fn ran: %v", err)
 	}
 	return func() error { close(free); return <-done }
 }
 
-func replaceWith(record string) func(context.Context, []byte) ([]byte, error) {
+// replaceWith returns a [store.UpdateFunc] that saves record.
+func replaceWith(record string) store.UpdateFunc {
 	return func(context.Context, []byte) ([]byte, error) { return []byte(record), nil }
 }
 
+// loadDoesNotWait reads a key that is locked: Load, List and Ping return the old
+// record at once.
 func loadDoesNotWait(s suite) {
 	s.putAll("a")
 	release := s.hold("a", replaceWith("new"))
@@ -98,6 +105,7 @@ func loadDoesNotWait(s suite) {
 	s.want("a", "new")
 }
 
+// waiterLeaves ends the context of a waiter, by cancellation and by a deadline.
 func waiterLeaves(s suite) {
 	release := s.hold("a", replaceWith("holder's"))
 	for _, end := range []error{context.Canceled, context.DeadlineExceeded} {
@@ -109,7 +117,7 @@ func waiterLeaves(s suite) {
 		left := make(chan error, 1)
 		go func() {
 			left <- s.Update(ctx, "a", func(context.Context, []byte) ([]byte, error) {
-				s.Error("fn was called")
+				s.Error("fn of a waiter that left was called")
 				return nil, nil
 			})
 		}()
@@ -117,7 +125,7 @@ func waiterLeaves(s suite) {
 			cancel()
 		}
 		if err := <-left; !errors.Is(err, end) {
-			s.Errorf("left with %v, want %v", err, end)
+			s.Errorf("waiter: got error %v, want %v", err, end)
 		}
 		cancel()
 	}
@@ -125,12 +133,13 @@ func waiterLeaves(s suite) {
 		s.Error(err)
 	}
 	s.want("a", "holder's")
-	s.put("a", "next") // those who left have not taken the lock with them
+	s.put("a", "next") // the waiters that left did not keep the lock
 }
 
-// waiterThatLeft lets half of many waiters leave at the moment in which the lock comes free.
-// The other half must all have their turn, and of the first each either wrote or got its error.
-func waiterThatLeft(s suite) {
+// waitersLeaveDuringHandover cancels half of many waiters at the moment in which
+// the lock is released. The other half must all get the lock. Each canceled one
+// either wrote or got its error.
+func waitersLeaveDuringHandover(s suite) {
 	const n = 60
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
@@ -156,7 +165,7 @@ func waiterThatLeft(s suite) {
 			case err == nil:
 				wrote++
 			case i%2 == 0 || called || !errors.Is(err, context.Canceled):
-				s.Errorf("waiter %d, called %v: %v", i, called, err)
+				s.Errorf("waiter %d (fn called: %v): got error %v", i, called, err)
 			}
 		})
 	}
@@ -167,34 +176,36 @@ func waiterThatLeft(s suite) {
 	all.Wait()
 	s.want("a", strconv.Itoa(wrote))
 	if wrote < n/2 {
-		s.Errorf("%d of %d who stayed had their turn", wrote, n/2)
+		s.Errorf("got %d writes, want those of all %d waiters that stayed", wrote, n/2)
 	}
 }
 
-func callerEndsFn(s suite) {
+// callerCancelsFn: the context of fn carries the caller's values and ends with the
+// caller's context.
+func callerCancelsFn(s suite) {
 	type nameKey struct{}
-	ctx, cancel := context.WithCancel(context.WithValue(s.ctx, nameKey{}, "mine"))
-	mine := errors.New("mine")
+	ctx, cancel := context.WithCancel(context.WithValue(s.ctx, nameKey{}, "value"))
+	failure := errors.New("failure of fn")
 	err := s.Update(ctx, "a", func(ctx context.Context, _ []byte) ([]byte, error) {
-		if ctx.Value(nameKey{}) != "mine" {
-			s.Error("fn's context has not the caller's values")
+		if ctx.Value(nameKey{}) != "value" {
+			s.Error("the context of fn lacks the caller's values")
 		}
 		cancel()
 		select {
 		case <-ctx.Done():
 		case <-s.ctx.Done():
-			s.Error("fn's context does not end with the caller's")
+			s.Error("the context of fn did not end with the caller's")
 		}
-		return nil, mine
+		return nil, failure
 	})
-	if !errors.Is(err, mine) {
-		s.Errorf("the error of fn became %v", err)
+	if !errors.Is(err, failure) {
+		s.Errorf("got error %v, want that of fn", err)
 	}
 	s.wantNone("a")
 }
 
-// lateRecordIsSaved: the caller went away while WeChat answered; the refresh token in that
-// answer exists once.
+// lateRecordIsSaved: the caller left while WeChat responded. WeChat issues the
+// refresh token in that response only once, so it must be saved.
 func lateRecordIsSaved(s suite) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	err := s.Update(ctx, "a", func(context.Context, []byte) ([]byte, error) {
@@ -207,26 +218,29 @@ func lateRecordIsSaved(s suite) {
 	s.want("a", "precious")
 }
 
+// panicUnlocks: a panic of fn reaches the caller of Update, saves nothing and
+// releases the lock.
 func panicUnlocks(s suite) {
 	s.putAll("a")
 	func() {
 		defer func() {
-			if p := recover(); p != "mine" {
-				s.Errorf("recovered %v", p)
+			if p := recover(); p != "panic of fn" {
+				s.Errorf("recovered: got %v, want the panic of fn", p)
 			}
 		}()
 		_ = s.Update(s.ctx, "a", func(_ context.Context, old []byte) ([]byte, error) {
 			copy(old, "XXX")
-			panic("mine")
+			panic("panic of fn")
 		})
 	}()
 	s.want("a", "record of a")
 	s.put("a", "unlocked")
 }
 
-// nested is account, then component: the outer record is saved after the inner one and
-// without harm to it. The many make sure that no two keys share a lock.
-func nested(s suite) {
+// nestedUpdates updates the component inside the update of an account, as
+// renewals do. Both records must be saved. The 50 accounts make sure that no two
+// keys share a lock.
+func nestedUpdates(s suite) {
 	var all sync.WaitGroup
 	for i := range 50 {
 		all.Go(func() {
@@ -246,6 +260,6 @@ func nested(s suite) {
 	all.Wait()
 	got, err := s.Load(s.ctx, "component")
 	if err != nil || len(got) != 50 {
-		s.Errorf("%q, %v", got, err)
+		s.Errorf("component: got %q, error %v, want 50 bytes", got, err)
 	}
 }

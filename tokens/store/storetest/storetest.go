@@ -1,4 +1,5 @@
-// Package storetest is what every [store.Store] has to pass, whatever it is made of.
+// Package storetest holds the tests that every [store.Store] passes, whatever
+// database it uses. A new database calls [Run] in its tests.
 package storetest
 
 import (
@@ -12,45 +13,47 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// Run tests the stores that open makes: an empty one at each call, which Run closes. Nothing else may
-// write to it meanwhile.
+// Run runs one subtest for each rule of the contract, in parallel. open must
+// return a new, empty store for each call; Run closes it. Nothing else may write
+// to the store meanwhile.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, c := range []struct {
 		name string
 		test func(s suite)
 	}{
 		{"load and update", loadAndUpdate},
-		{"delete", deletes},
-		{"keep", keeps},
-		{"an error leaves the record", errorLeaves},
-		{"an empty key is refused", emptyKey},
-		{"odd keys", oddKeys},
-		{"big records", bigRecords},
-		{"records are the caller's own", recordsAreOwn},
-		{"list in order", listInOrder},
-		{"list from a key on", listAfter},
-		{"list stops early", listStops},
-		{"list many", listMany},
-		{"an ended context", endedContext},
+		{"nil deletes", nilDeletes},
+		{"Keep changes nothing", keepChangesNothing},
+		{"an error changes nothing", errorChangesNothing},
+		{"empty key is rejected", emptyKeyIsRejected},
+		{"unusual keys", unusualKeys},
+		{"large records", largeRecords},
+		{"records are copied", recordsAreCopied},
+		{"list is in key order", listIsInKeyOrder},
+		{"list starts after a key", listStartsAfterKey},
+		{"list stops early", listStopsEarly},
+		{"list of many pages", listOfManyPages},
+		{"canceled context", canceledContext},
 
 		{"no update is lost", noUpdateIsLost},
-		{"keys do not wait for each other", keysAreParallel},
-		{"load does not wait", loadDoesNotWait},
-		{"a waiter leaves with its context", waiterLeaves},
-		{"a waiter that left is not called", waiterThatLeft},
-		{"the end of the caller ends fn", callerEndsFn},
-		{"what came after the end is saved", lateRecordIsSaved},
-		{"a panic unlocks", panicUnlocks},
-		{"an update inside an update", nested},
+		{"keys have separate locks", keysHaveSeparateLocks},
+		{"load does not wait for a lock", loadDoesNotWait},
+		{"waiter leaves when its context ends", waiterLeaves},
+		{"waiters leave while the lock is passed on", waitersLeaveDuringHandover},
+		{"the caller's context cancels fn", callerCancelsFn},
+		{"record returned after cancellation is saved", lateRecordIsSaved},
+		{"panic unlocks", panicUnlocks},
+		{"nested updates", nestedUpdates},
 
-		{"a closed store refuses", closedRefuses},
-		{"close waits", closeWaits},
-		{"close sends waiters away", closeSendsAway},
+		{"closed store rejects everything", closedStoreRejects},
+		{"close waits for updates in flight", closeWaits},
+		{"close rejects waiters", closeRejectsWaiters},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			// A store that blocks for ever is a failed test and not a stuck run.
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			// A store that blocks forever fails its test instead of the whole run.
+			// The bound is generous: a busy machine must pass.
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			store := open(t)
 			defer store.Close()
@@ -59,16 +62,17 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	}
 }
 
-// suite is one test's store, and what tests do with it.
+// suite is the store of one subtest, with its helpers.
 type suite struct {
 	*testing.T
 	store.Store
 	ctx context.Context
 }
 
+// put saves record under key.
 func (s suite) put(key, record string) {
 	s.Helper()
-	err := s.Update(s.ctx, key, func(context.Context, []byte) ([]byte, error) { return []byte(record), nil })
+	err := s.Update(s.ctx, key, replaceWith(record))
 	if err != nil {
 		s.Fatalf("update of %q: %v", key, err)
 	}
@@ -79,40 +83,44 @@ func (s suite) want(key, record string) {
 	s.Helper()
 	got, err := s.Load(s.ctx, key)
 	if err != nil || string(got) != record {
-		s.Fatalf("load of %q: %.80q, %v; want %.80q", key, got, err, record)
+		s.Fatalf("load of %q: got %.80q, error %v, want %.80q", key, got, err, record)
 	}
 }
 
+// wantNone fails unless there is no record under key.
 func (s suite) wantNone(key string) {
 	s.Helper()
 	if got, err := s.Load(s.ctx, key); !errors.Is(err, store.ErrNotFound) || got != nil {
-		s.Fatalf("load of %q: %.80q, %v; want ErrNotFound", key, got, err)
+		s.Fatalf("load of %q: got %.80q, error %v, want ErrNotFound", key, got, err)
 	}
 }
 
+// wantKeys fails unless List returns exactly want. Each record must be "record
+// of KEY".
 func (s suite) wantKeys(prefix, after string, want ...string) {
 	s.Helper()
 	var got []string
 	err := s.List(s.ctx, prefix, after, func(key string, record []byte) bool {
 		if string(record) != "record of "+key {
-			s.Errorf("list gives %.80q under %q", record, key)
+			s.Errorf("list: got %.80q under %q, want its own record", record, key)
 		}
 		got = append(got, key)
 		return true
 	})
 	if err != nil || !slices.Equal(got, want) {
-		s.Fatalf("list of %q after %q: %.200q, %v; want %.200q", prefix, after, got, err, want)
+		s.Fatalf("list of %q after %q: got %.200q, error %v, want %.200q", prefix, after, got, err, want)
 	}
 }
 
+// loadAndUpdate saves a record, then appends to it.
 func loadAndUpdate(s suite) {
 	s.wantNone("a")
 	err := s.Update(s.ctx, "a", func(ctx context.Context, old []byte) ([]byte, error) {
 		if old != nil {
-			s.Errorf("old of a new record: %q", old)
+			s.Errorf("old of a new record: got %q, want nil", old)
 		}
 		if err := ctx.Err(); err != nil {
-			s.Errorf("the context of fn: %v", err)
+			s.Errorf("context of fn: got error %v, want nil", err)
 		}
 		return []byte("one"), nil
 	})
@@ -134,11 +142,12 @@ func loadAndUpdate(s suite) {
 	}
 }
 
-func deletes(s suite) {
+// nilDeletes deletes a record twice, and saves it again afterwards.
+func nilDeletes(s suite) {
 	none := func(context.Context, []byte) ([]byte, error) { return nil, nil }
 	s.put("a", "one")
 	s.put("b", "record of b")
-	for range 2 { // the second time there is nothing to delete
+	for range 2 { // the second time, there is no record
 		if err := s.Update(s.ctx, "a", none); err != nil {
 			s.Fatal(err)
 		}
@@ -149,7 +158,8 @@ func deletes(s suite) {
 	s.want("a", "two")
 }
 
-func keeps(s suite) {
+// keepChangesNothing returns Keep for a missing and for an existing record.
+func keepChangesNothing(s suite) {
 	keep := func(context.Context, []byte) ([]byte, error) { return store.Keep, nil }
 	if err := s.Update(s.ctx, "a", keep); err != nil {
 		s.Fatal(err)
@@ -162,33 +172,38 @@ func keeps(s suite) {
 	s.want("a", "one")
 }
 
-func errorLeaves(s suite) {
-	mine := errors.New("mine")
+// errorChangesNothing returns an error together with each kind of result. The
+// update function also overwrites old, which must not change the stored record.
+func errorChangesNothing(s suite) {
+	failure := errors.New("failure of fn")
 	s.put("a", "one")
 	for _, record := range [][]byte{[]byte("two"), nil, store.Keep} {
 		err := s.Update(s.ctx, "a", func(_ context.Context, old []byte) ([]byte, error) {
 			copy(old, "XXX")
-			return record, mine
+			return record, failure
 		})
-		if !errors.Is(err, mine) {
-			s.Fatalf("the error of fn became %v", err)
+		if !errors.Is(err, failure) {
+			s.Fatalf("got error %v, want that of fn", err)
 		}
 		s.want("a", "one")
 	}
 }
 
-func emptyKey(s suite) {
+// emptyKeyIsRejected: no database can be relied on to keep an empty key.
+func emptyKeyIsRejected(s suite) {
 	err := s.Update(s.ctx, "", func(context.Context, []byte) ([]byte, error) {
-		s.Error("fn was called")
+		s.Error("fn was called with an empty key")
 		return []byte("x"), nil
 	})
 	if err == nil {
-		s.Error("an update of the empty key")
+		s.Error("update of the empty key: got no error")
 	}
 	s.wantNone("")
 }
 
-func oddKeys(s suite) {
+// unusualKeys uses keys that a database could take for syntax, for a pattern, for
+// a path, or for invalid text.
+func unusualKeys(s suite) {
 	keys := []string{
 		" ", "\x00", "\x00\x00", "\n", "a\r\nSET b c", "%s%n", "*", "?[a-z]*", "{a}b", "../../etc/passwd", "a/b/c", "a//b",
 		"account/wx0123456789abcdef", "账号", "\xff\xfe", "\xff", "'; --", string(bytes.Repeat([]byte("k"), 1024)),
@@ -206,7 +221,8 @@ func oddKeys(s suite) {
 	s.wantKeys("", "\xff", "\xff\xfe")
 }
 
-func bigRecords(s suite) {
+// largeRecords saves records around the page size of databases, up to 64 KiB.
+func largeRecords(s suite) {
 	for _, n := range []int{1, 4095, 4096, 65535} {
 		record := make([]byte, n)
 		for i := range record {
@@ -219,7 +235,9 @@ func bigRecords(s suite) {
 	s.want("big", "small again")
 }
 
-func recordsAreOwn(s suite) {
+// recordsAreCopied changes every slice that was given to the store or returned by
+// it. The stored record must not change.
+func recordsAreCopied(s suite) {
 	record := []byte("record of a")
 	var old []byte
 	for range 2 {
@@ -227,7 +245,7 @@ func recordsAreOwn(s suite) {
 		if err != nil {
 			s.Fatal(err)
 		}
-		copy(record, "XXXXXX") // what was given is the store's no more than before
+		copy(record, "XXXXXX") // changes the caller's slice, not the stored record
 		s.want("a", "record of a")
 		copy(record, "record")
 	}
@@ -240,7 +258,7 @@ func recordsAreOwn(s suite) {
 	var listed []byte
 	err = s.List(s.ctx, "", "", func(_ string, record []byte) bool { listed = record; return true })
 	if err != nil || string(listed) != "record of a" {
-		s.Fatalf("listed after List: %q, %v", listed, err)
+		s.Fatalf("list: got %q, error %v, want the unchanged record", listed, err)
 	}
 	copy(listed, "XXXXXX")
 	s.want("a", "record of a")
