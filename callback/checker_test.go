@@ -155,15 +155,15 @@ func TestReleaseCheckerTrouble(t *testing.T) {
 				return unreachable
 			}
 			return nil
-		}, nil, 2, 1, "the release checker was answered"},
-		"code refused": {func(int) error { return refused }, nil, 1, 0, "could not be answered"},
+		}, nil, 2, 1, "release checker answered"},
+		"code refused": {func(int) error { return refused }, nil, 1, 0, "release checker not answered"},
 		"send unreachable": {nil, func(n int) error {
 			if n == 1 {
 				return unreachable
 			}
 			return nil
-		}, 2, 2, "the release checker was answered"},
-		"send refused": {nil, func(int) error { return &wechat.Error{Code: 45015, Msg: "late"} }, 1, 1, "could not be answered"},
+		}, 2, 2, "release checker answered"},
+		"send refused": {nil, func(int) error { return &wechat.Error{Code: 45015, Msg: "late"} }, 1, 1, "release checker not answered"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := sent{fail: v.send}

@@ -2,24 +2,45 @@ package callback
 
 import (
 	"context"
-	"log/slog"
-	"net/http"
+	"errors"
 	"time"
 
 	"wxproxy/wechat"
 )
 
-// plan says what is to be done about an event, or which field of it is missing. It does nothing yet.
+// Maximum lengths, in characters, of texts of others in the log.
+const (
+	maxLogWord = 64
+	maxLogLine = 200
+)
+
+var (
+	errNoTicket  = errors.New("no ComponentVerifyTicket in the push")
+	errNoCode    = errors.New("no AuthorizationCode in the push")
+	errNoAccount = errors.New("no valid appid of an account in the push")
+
+	// errNoAction is returned by the action of an InfoType that changes nothing.
+	errNoAction = errors.New("no action for this type of push")
+)
+
+// eventAction stores what an event says.
+type eventAction func(context.Context) error
+
+// action returns what must be done about an event, or which field of it is
+// missing. It does nothing itself.
 //
-// An event that lacks a field is refused, not passed over: it is either not WeChat's, or WeChat
-// has changed, and then pushing it again costs nothing and shows up on both sides.
-func (h *Handler) plan(e wechat.Event) (func(context.Context) error, error) {
+// An event that lacks a field is rejected, not ignored. Either it is not WeChat's,
+// or WeChat has changed; then a repeated push costs nothing and makes the change
+// visible on both sides.
+func (h *eventHandler) action(e wechat.Event) (eventAction, error) {
 	switch e.InfoType {
 	case infoTicket:
 		if e.Ticket.IsEmpty() {
 			return nil, errNoTicket
 		}
-		return func(ctx context.Context) error { return h.accounts.PutTicket(ctx, e.Ticket, e.CreateTime) }, nil
+		return func(ctx context.Context) error {
+			return h.accounts.PutTicket(ctx, e.Ticket, e.CreateTime)
+		}, nil
 
 	case infoAuthorized, infoUpdateAuthorized:
 		switch {
@@ -36,56 +57,36 @@ func (h *Handler) plan(e wechat.Event) (func(context.Context) error, error) {
 		if !wechat.IsAppID(e.AuthorizerAppID) {
 			return nil, errNoAccount
 		}
-		return func(ctx context.Context) error { return h.accounts.MarkRevoked(ctx, e.AuthorizerAppID, e.CreateTime) }, nil
+		return func(ctx context.Context) error {
+			return h.accounts.MarkRevoked(ctx, e.AuthorizerAppID, e.CreateTime)
+		}, nil
 
 	case wechat.InfoFastRegister:
-		// Any other status is a failure that only the platform's people can mend.
-		if e.Status != 0 || e.AuthCode.IsEmpty() {
-			return func(context.Context) error {
-				h.log.Warn("a registration brought no new account", "status", e.Status, "account", wechat.Sanitize(e.NewAppID, wordLimit), "msg", wechat.Sanitize(e.Msg, lineLimit))
-				return nil
-			}, nil
-		}
-		if !wechat.IsAppID(e.NewAppID) {
-			return nil, errNoAccount
-		}
-		return func(ctx context.Context) error {
-			// Such a push does not say when its code ends.
-			return h.accounts.Authorize(ctx, e.NewAppID, e.AuthCode, time.Time{}, e.CreateTime)
-		}, nil
+		return h.registrationAction(e)
 	}
 	return func(context.Context) error {
-		h.log.Info("a push of a type that wxproxy does nothing about", "type", wechat.Sanitize(e.InfoType, wordLimit))
-		return errNothingToDo
+		h.log.Info("push needs no action", "type", wechat.Sanitize(e.InfoType, maxLogWord))
+		return errNoAction
 	}, nil
 }
 
-// report counts and logs what became of a push. Of the request it tells what no secret can be
-// in: the query holds a signature that would let a push be repeated.
-func (h *Handler) report(r *http.Request, out outcome) {
-	h.observe(out.event, out.result)
-	level, text := slog.LevelWarn, "push refused"
-	switch {
-	case out.status == http.StatusOK && out.err != nil:
-		text = "push taken, and its answer is of no use"
-	case out.status == http.StatusOK && out.event == eventMessage:
-		level, text = slog.LevelDebug, "push taken" // there are as many as users write
-	case out.status == http.StatusOK:
-		level, text = slog.LevelInfo, "push taken"
-	case out.result == resultUndelivered:
-		level, text = slog.LevelError, "no service took the push, WeChat has to repeat it"
-	case out.status >= http.StatusInternalServerError:
-		level, text = slog.LevelError, "push could not be kept, WeChat has to repeat it"
+// registrationAction is the action of a mini program that the platform has
+// registered (快速注册企业小程序).
+func (h *eventHandler) registrationAction(e wechat.Event) (eventAction, error) {
+	// Every status except 0 is a failure, which only the platform's operators can
+	// fix.
+	if e.Status != 0 || e.AuthCode.IsEmpty() {
+		return func(context.Context) error {
+			h.log.Warn("fast registration failed", "status", e.Status,
+				"account", wechat.Sanitize(e.NewAppID, maxLogWord), "msg", wechat.Sanitize(e.Msg, maxLogLine))
+			return nil
+		}, nil
 	}
-	attrs := []slog.Attr{
-		slog.String("event", out.event), slog.String("result", out.result), slog.Int("status", out.status),
-		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("query_bytes", len(r.URL.RawQuery)),
+	if !wechat.IsAppID(e.NewAppID) {
+		return nil, errNoAccount
 	}
-	if out.note != "" {
-		attrs = append(attrs, slog.String("answered_by", out.note))
-	}
-	if out.err != nil {
-		attrs = append(attrs, slog.Any("error", out.err))
-	}
-	h.log.LogAttrs(r.Context(), level, text, attrs...)
+	return func(ctx context.Context) error {
+		var unknown time.Time // such a push does not say when its code expires
+		return h.accounts.Authorize(ctx, e.NewAppID, e.AuthCode, unknown, e.CreateTime)
+	}, nil
 }

@@ -5,34 +5,45 @@ import (
 	"strings"
 )
 
-// Forward is an operator's rule: whose messages and events, and which, go to what service.
+// Forward is a rule of the operator: which pushes of which accounts are sent to
+// which service. The zero value matches nothing.
 type Forward struct {
-	AppIDs []string // of the accounts; "*": all. None: nothing is forwarded
-	// Events are MsgTypes ("text"), for MsgType "event" the Events ("subscribe") too, and InfoTypes ("authorized"),
-	// without regard to case; "*": all. None: nothing is forwarded
+	// AppIDs are those of the accounts; "*" matches all.
+	AppIDs []string
+	// Events are MsgTypes such as "text", for MsgType "event" also Events such as
+	// "subscribe", and InfoTypes such as "authorized". Case does not matter; "*"
+	// matches all.
 	Events []string
-	URL    string // http or https; never logged, as its query may hold a key
+	// URL is the service's address, http or https. It is never logged, because its
+	// query can hold a key.
+	URL string
 }
 
-const all = "*"
+// matchAll matches every account or every event.
+const matchAll = "*"
 
-// match reports whether the rule is for an account's push, of which words are the names.
-func (f Forward) match(account string, words ...string) bool {
-	if !slices.Contains(f.AppIDs, all) && !slices.Contains(f.AppIDs, account) {
+// matches reports whether the rule applies to a push of the account that has one
+// of the names. Empty names match nothing except "*".
+func (f Forward) matches(account string, names ...string) bool {
+	if !slices.Contains(f.AppIDs, matchAll) && !slices.Contains(f.AppIDs, account) {
 		return false
 	}
 	return slices.ContainsFunc(f.Events, func(event string) bool {
-		return event == all || slices.ContainsFunc(words, func(w string) bool { return w != "" && strings.EqualFold(event, w) })
+		return event == matchAll || slices.ContainsFunc(names, func(name string) bool {
+			return name != "" && strings.EqualFold(event, name)
+		})
 	})
 }
 
-// firstMatch gives the number of the first rule that fits, counted from 1, as the configuration does; 0: none.
-func firstMatch(rules []Forward, account string, words ...string) int {
-	return 1 + slices.IndexFunc(rules, func(f Forward) bool { return f.match(account, words...) })
+// firstMatch returns the number of the first rule that matches, counted from 1 as
+// in the configuration, or 0 if none does.
+func firstMatch(forwards []Forward, account string, names ...string) int {
+	return 1 + slices.IndexFunc(forwards, func(f Forward) bool { return f.matches(account, names...) })
 }
 
-func cloneRules(rules []Forward) []Forward {
-	out := slices.Clone(rules)
+// cloneForwards returns a deep copy.
+func cloneForwards(forwards []Forward) []Forward {
+	out := slices.Clone(forwards)
 	for i, f := range out {
 		out[i].AppIDs, out[i].Events = slices.Clone(f.AppIDs), slices.Clone(f.Events)
 	}

@@ -4,52 +4,71 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 
 	"wxproxy/wechat"
 )
 
-// relay has an authorization event that was stored handed to the service of the first rule that fits, in the background.
+// eventForwarder sends authorization events to services in the background.
+type eventForwarder struct {
+	services *http.Client
+	outbox   *outbox
+	observe  func(event, result string)
+	log      *slog.Logger
+}
+
+// forward sends an event that was stored to the service of the first rule that
+// matches. It returns at once.
 //
-// A ticket goes to nobody, whatever the rules say: with it and the app secret one is the platform. Codes are masked:
-// each serves once, and is ours.
-func (h *Handler) relay(l letter, e wechat.Event) {
-	if e.InfoType == infoTicket || len(l.keys.rules) == 0 {
+// Tickets are never forwarded, whatever the rules say: a ticket and the app
+// secret give full control of the platform. Codes are masked, because each works
+// once, and wxproxy needs it.
+func (f *eventForwarder) forward(p verifiedPush, e wechat.Event) {
+	forwards := p.settings.forwards
+	if e.InfoType == infoTicket || len(forwards) == 0 {
 		return
 	}
-	account := l.doc.Account()
+	account := p.doc.Account()
 	if !wechat.IsAppID(account) {
-		account = l.keys.component // it is about the platform itself
+		account = p.settings.component // the event is about the platform itself
 	}
-	n := firstMatch(l.keys.rules, account, e.InfoType)
+	n := firstMatch(forwards, account, e.InfoType)
 	if n == 0 {
 		return
 	}
-	masked := l.doc.MaskCodes(e)
-	d := delivery{url: l.keys.rules[n-1].URL, account: account, id: newID(), doc: masked}
-	attrs := []any{"event", eventOf(e.InfoType), "account", account, "service", fmt.Sprintf("forward[%d] as %s", n, d.id)}
-	failed := func(err error) {
-		h.observe(eventOf(e.InfoType), resultUndelivered)
-		h.log.Error("an event was not taken by the service, and is dropped", append(attrs, slog.Any("error", err))...)
+	d := delivery{
+		url: forwards[n-1].URL, account: account, id: newDeliveryID(), doc: p.doc.MaskCodes(e),
 	}
-	again := 0
-	if !h.outbox.add(job{
+	j := f.job(d, eventLabel(e.InfoType), fmt.Sprintf("forward[%d] as %s", n, d.id))
+	if !f.outbox.add(j) {
+		j.failed(errOutboxFull)
+	}
+}
+
+// job returns the delivery of an event as a job. service names the rule and the
+// delivery in the log.
+func (f *eventForwarder) job(d delivery, event, service string) job {
+	log := f.log.With("event", event, "account", d.account, "service", service)
+	attempts := 0
+	return job{
 		size: len(d.doc),
 		do: func(ctx context.Context) error {
-			_, err := send(ctx, h.services, d)
-			if badReply(err) {
-				err = nil // nobody wants a reply
+			attempts++
+			_, err := send(ctx, f.services, d)
+			if isBadReply(err) {
+				err = nil // an event needs no reply
 			}
 			switch {
 			case err == nil:
-				h.log.Info("an event was taken by the service", append(attrs, slog.Int("tries", again+1))...)
-			case again == 0:
-				h.log.Warn("an event could not be handed to the service, it will be tried again", append(attrs, slog.Any("error", err))...)
+				log.Info("event delivered", "attempts", attempts)
+			case attempts == 1:
+				log.Warn("event not delivered, trying again", "error", err)
 			}
-			again++
 			return err
 		},
-		failed: failed,
-	}) {
-		failed(errBusy)
+		failed: func(err error) {
+			f.observe(event, resultUndelivered)
+			log.Error("event dropped, no service accepted it", "error", err)
+		},
 	}
 }

@@ -89,7 +89,7 @@ func TestEventIsTriedAgain(t *testing.T) {
 	l.is(l.push(authorizedDoc("authorized")), 200)
 	eventually(t, "it is tried", func() bool { return len(s.got()) > 0 })
 	s.change(nil)
-	eventually(t, "it is tried again", func() bool { return strings.Contains(l.logged(), "taken by the service") })
+	eventually(t, "it is tried again", func() bool { return strings.Contains(l.logged(), "event delivered") })
 	g := s.got()
 	if len(g) < 2 || g[0].body != g[1].body || g[0].header.Get("X-Request-Id") != g[1].header.Get("X-Request-Id") {
 		t.Errorf("%q", g)
@@ -154,7 +154,7 @@ func TestWaitingEventsAreBounded(t *testing.T) {
 	if err := l.handler.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(l.logged(), "too much is waiting") {
+	if !strings.Contains(l.logged(), "too many jobs are waiting") {
 		t.Error("nothing was dropped")
 	}
 	if n := strings.Count(strings.Join(l.counted(), "\n"), "other undelivered"); n != many {

@@ -1,259 +1,170 @@
-// Package callback serves WeChat and merchants' browsers: it takes the pushes of authorization events, verifies and
-// decrypts them, and has them stored before it says that they have arrived; it hands messages and events of accounts
-// to services; and it shows the pages on which a merchant authorizes the component.
+// Package callback serves the listener that WeChat and merchants' browsers reach
+// from the internet.
 //
-// The listener is reached from the internet. Nothing on it tells a stranger more than that
-// it exists, and nothing that a stranger sends is answered with success, stored, or printed.
+// It verifies and decrypts WeChat's pushes. Authorization events are stored before
+// they are answered with success, messages of accounts are passed to services, and
+// the pages of package pages let merchants authorize the component.
+//
+// Unauthenticated requests learn nothing except that the listener exists. They
+// are never answered with success, stored or logged.
 package callback
 
 import (
 	"context"
 	"log/slog"
 	"net/http"
-	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"wxproxy/callback/pages"
-	"wxproxy/tokens"
+	"wxproxy/internal/recovery"
 	"wxproxy/wechat"
 )
-
-// Tickets takes what the component needs for its own token.
-type Tickets interface {
-	// PutTicket stores a component_verify_ticket, durably when it returns nil. created is
-	// the push's CreateTime; tokens.ErrStale: a newer one is known.
-	PutTicket(ctx context.Context, ticket wechat.Secret, created time.Time) error
-}
-
-// EventSink takes what accounts decide.
-type EventSink interface {
-	// Authorize stores an authorization code, durably when it returns nil; the exchange happens
-	// later, by itself. expires is the code's end, zero where it is unknown. tokens.ErrStale: a
-	// newer authorization or withdrawal is known.
-	Authorize(ctx context.Context, appid string, code wechat.Secret, expires, created time.Time) error
-	// MarkRevoked notes durably that the account took its authorization back. tokens.ErrStale:
-	// a newer authorization is known.
-	MarkRevoked(ctx context.Context, appid string, created time.Time) error
-}
-
-// Accounts is where events go. *tokens.Broker is one. Methods are called at the same time; the
-// context ends with the answer's deadline, and not with the connection.
-type Accounts interface {
-	Tickets
-	EventSink
-}
-
-// Config of a Handler. The zero value answers /healthz, and 404 on everything else.
-type Config struct {
-	// ComponentAppID is the component's appid, which every event has to name. "": no events are taken.
-	ComponentAppID string
-	// Crypts verify and decrypt: the one with the current key, then the one with the
-	// previous key, if there is one. None: no events are taken.
-	Crypts   []*wechat.Crypt
-	Accounts Accounts // nil: no events are taken
-
-	// Pages configures the pages on which merchants authorize. Its ComponentAppID
-	// and its Log are replaced by those of this Config.
-	Pages pages.Config
-
-	// Forwards say which messages and events go to which services; the first rule that fits decides. None: all are
-	// answered with success.
-	Forwards []Forward
-	// ExchangeCode exchanges an authorization code that WeChat's release checker
-	// sends in a message, and SendText sends a text to a user of an account. If
-	// either is nil, such a message is treated like all others.
-	ExchangeCode func(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
-	SendText     func(ctx context.Context, appid, openid, text string) error
-
-	// Timeout bounds the reading of a push and its storing together. 0: 4 s, as WeChat waits for 5.
-	Timeout time.Duration
-	// MessageTimeout is the same for messages and events of accounts, the service's answer included. 0: 4.5 s.
-	MessageTimeout time.Duration
-
-	// Observe is told of each push once, and of an event that a service did not take once more; the words are
-	// those of [Events] and [Results]. nil: nobody counts.
-	Observe func(event, result string)
-	Log     *slog.Logger // nil: nothing is logged
-}
 
 const (
 	eventsPath = "/component/events"
 	healthPath = "/healthz"
-
-	defaultTimeout        = 4 * time.Second
-	defaultMessageTimeout = 4500 * time.Millisecond
 )
 
-// Handler answers everything on the callback listener. It is safe for concurrent use. Close it when nothing more is served.
+// Handler serves all paths of the callback listener. It is safe for concurrent
+// use. Call Close when no more requests are served.
 type Handler struct {
-	accounts Accounts
-	timeout  time.Duration // of authorization events
-	observe  func(event, result string)
 	log      *slog.Logger
-	keys     atomic.Pointer[keys]
-	replays  *replays
+	observe  func(event, result string)
+	settings atomic.Pointer[settings]
 
+	events         *eventHandler // nil: no events are accepted
+	eventTimeout   time.Duration
+	messages       *messageHandler
 	messageTimeout time.Duration
-	answers        answers
-	services       *http.Client
-	outbox         *outbox
+	pages          *pages.Handler
 
-	pages        *pages.Handler
-	exchangeCode func(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
+	services *http.Client
+	outbox   *outbox
 }
 
-// keys are what may change while the handler serves. One push sees one set of them.
-type keys struct {
-	component string
-	crypts    []*wechat.Crypt
-	rules     []Forward
-	sendText  func(ctx context.Context, appid, openid, text string) error
-}
-
-// New makes a Handler.
+// New returns a Handler for c.
 func New(c Config) *Handler {
-	if c.Timeout <= 0 {
-		c.Timeout = defaultTimeout
-	}
-	if c.MessageTimeout <= 0 {
-		c.MessageTimeout = defaultMessageTimeout
-	}
-	if c.Observe == nil {
-		c.Observe = func(string, string) {}
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c = c.withDefaults()
 	h := &Handler{
-		accounts: c.Accounts, timeout: c.Timeout, observe: c.Observe, log: c.Log, replays: newReplays(),
-		pages: pages.New(c.pages()), exchangeCode: c.ExchangeCode,
+		log: c.Log, observe: c.Observe,
+		eventTimeout: c.Timeout, messageTimeout: c.MessageTimeout,
+		pages: pages.New(c.pages()), services: newServiceClient(),
 	}
-	h.messageTimeout, h.services = c.MessageTimeout, newServices()
-	h.outbox = newOutbox(func(cause any) { h.defect("a job", cause) })
+	h.outbox = newOutbox(func(cause any) { logPanic(c.Log, "background job", cause) })
+	// Events and messages share the guard: a push is a repeat on either path.
+	replays := newReplayGuard()
+	if c.Accounts != nil {
+		h.events = &eventHandler{
+			accounts: c.Accounts, replays: replays, log: c.Log,
+			forwarder: &eventForwarder{services: h.services, outbox: h.outbox, observe: c.Observe, log: c.Log},
+		}
+	}
+	h.messages = &messageHandler{
+		replays: replays, services: h.services,
+		checker: &releaseChecker{exchange: c.ExchangeCode, outbox: h.outbox, log: c.Log},
+	}
 	h.Reconfigure(c)
 	return h
 }
 
-// Close waits for what is done behind answers: events on their way to services. It ends with ctx, and drops the rest.
+// Close waits until events on their way to services are delivered. When ctx
+// ends, it drops the rest and returns the error of ctx.
 func (h *Handler) Close(ctx context.Context) error {
 	err := h.outbox.close(ctx)
 	h.services.CloseIdleConnections()
 	return err
 }
 
-// Reconfigure takes the ComponentAppID, the Crypts, the Forwards, SendText, and what [pages.Handler.Reconfigure] takes, of
-// c; the rest stays as it was. Pushes and pages under way end with what they began with.
+// Reconfigure replaces ComponentAppID, Crypts, Forwards, SendText and what
+// [pages.Handler.Reconfigure] replaces by those of c, and ignores all other
+// fields. Requests in flight keep the settings they began with.
 func (h *Handler) Reconfigure(c Config) {
-	h.keys.Store(&keys{
+	h.settings.Store(&settings{
 		component: c.ComponentAppID, crypts: slices.Clone(c.Crypts),
-		rules: cloneRules(c.Forwards), sendText: c.SendText,
+		forwards: cloneForwards(c.Forwards), sendText: c.SendText,
 	})
 	h.pages.Reconfigure(c.pages())
 }
 
-// pages returns the configuration of the pages.
-func (c Config) pages() pages.Config {
-	p := c.Pages
-	p.ComponentAppID, p.Log = c.ComponentAppID, c.Log
-	return p
+// ServeHTTP implements [http.Handler].
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	recovery.Serve(w,
+		func(w *recovery.ResponseWriter) { h.route(w, r) },
+		func(cause any) { logPanic(h.log, "callback listener", cause) },
+		func(w http.ResponseWriter) { fail(w, http.StatusInternalServerError) })
 }
 
-// ServeHTTP compares paths as they were sent. There is no http.ServeMux, because that one
-// answers some paths with a redirect.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	rec := &recorder{ResponseWriter: w}
-	defer h.survive(rec)
-	header := rec.Header()
+// route compares paths as they were sent, percent-encoding included. It does not
+// use http.ServeMux, which answers some paths with a redirect.
+func (h *Handler) route(w *recovery.ResponseWriter, r *http.Request) {
+	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Cache-Control", "no-store")
 
-	switch path, account := r.URL.EscapedPath(), accountOf(r.URL.EscapedPath()); {
+	path := r.URL.EscapedPath()
+	account := accountOf(path)
+	switch {
 	case path == healthPath && (r.Method == http.MethodGet || r.Method == http.MethodHead):
-		answer(rec, http.StatusOK, "ok")
+		_, _ = w.Write([]byte("ok"))
 	case path == healthPath:
-		refuseMethod(rec, "GET, HEAD")
-	case path == eventsPath && !h.takesEvents(), account != "" && !h.opensPushes():
-		h.log.Warn("push refused: no component is configured")
-		refuse(rec, http.StatusNotFound)
-	case path == eventsPath && r.Method == http.MethodPost:
-		h.servePush(rec, r, other, h.timeout, h.takeEvent)
-	case account != "" && r.Method == http.MethodPost:
-		h.servePush(rec, r, eventMessage, h.messageTimeout, func(ctx context.Context, l letter) outcome { return h.takeMessage(ctx, account, l) })
+		failMethod(w, "GET, HEAD")
 	case path == eventsPath, account != "":
-		refuseMethod(rec, "POST")
+		h.routePush(w, r, account)
 	case path == pages.AuthorizePath, path == pages.AuthorizedPath:
-		h.pages.ServeHTTP(rec, r)
+		h.pages.ServeHTTP(w, r)
 	default:
-		refuse(rec, http.StatusNotFound)
+		fail(w, http.StatusNotFound)
 	}
 }
 
-func (h *Handler) takesEvents() bool { return h.accounts != nil && h.opensPushes() }
-
-// opensPushes reports whether there is a component to verify and decrypt for.
-func (h *Handler) opensPushes() bool {
-	k := h.keys.Load()
-	return k.component != "" && len(k.crypts) > 0
-}
-
-// survive is deferred around each request.
-func (h *Handler) survive(w *recorder) {
-	cause := recover()
-	if cause == nil {
-		return
+// routePush serves the path of an account, or, if account is empty, the path of
+// authorization events.
+func (h *Handler) routePush(w *recovery.ResponseWriter, r *http.Request, account string) {
+	switch {
+	case !h.settings.Load().acceptsPushes(), account == "" && h.events == nil:
+		h.log.Warn("push rejected, no component is configured")
+		fail(w, http.StatusNotFound)
+	case r.Method != http.MethodPost:
+		failMethod(w, "POST")
+	case account == "":
+		h.servePush(w, r, pushKind{eventOther, h.eventTimeout, h.events.handle})
+	default:
+		handle := func(ctx context.Context, p verifiedPush) outcome {
+			return h.messages.handle(ctx, account, p)
+		}
+		h.servePush(w, r, pushKind{eventMessage, h.messageTimeout, handle})
 	}
-	if cause == http.ErrAbortHandler {
-		panic(cause) // a handler's way to break off; net/http knows it
+}
+
+// accountOf returns the account in the path /{appid}/events, and "" for every
+// other path.
+func accountOf(path string) string {
+	account, ok := strings.CutSuffix(strings.TrimPrefix(path, "/"), "/events")
+	if !ok || !strings.HasPrefix(path, "/") || !wechat.IsAppID(account) {
+		return ""
 	}
-	h.defect("the callback listener", cause)
-	if w.begun {
-		panic(http.ErrAbortHandler) // half an answer must not be taken for a whole one
-	}
-	refuse(w, http.StatusInternalServerError)
+	return account
 }
 
-// defect logs a panic. What was panicked with may be anything, a piece of a push too, so only the
-// runtime's own words are logged; the stack says the rest.
-func (h *Handler) defect(where string, cause any) {
-	what := "not the runtime's"
-	if e, ok := cause.(runtime.Error); ok {
-		what = e.Error()
-	}
-	h.log.Error("BUG: panic in "+where, "panic", what, "stack", string(debug.Stack()))
+// logPanic logs a panic with what [recovery.Describe] says of its cause, which
+// can be a piece of a push.
+func logPanic(log *slog.Logger, where string, cause any) {
+	log.Error("BUG: panic", "where", where,
+		"panic", recovery.Describe(cause), "stack", string(debug.Stack()))
 }
 
-// recorder knows whether an answer has begun.
-type recorder struct {
-	http.ResponseWriter
-	begun bool
+// fail responds with the text of the status and nothing else.
+func fail(w http.ResponseWriter, status int) {
+	http.Error(w, http.StatusText(status), status)
 }
 
-func (r *recorder) WriteHeader(status int) {
-	r.begun = true
-	r.ResponseWriter.WriteHeader(status)
-}
-
-func (r *recorder) Write(b []byte) (int, error) {
-	r.begun = true
-	return r.ResponseWriter.Write(b)
-}
-
-// Unwrap lets http.ResponseController through.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
-
-func answer(w http.ResponseWriter, status int, text string) {
-	w.WriteHeader(status)
-	_, _ = w.Write([]byte(text)) // whoever has hung up need not be told
-}
-
-// refuse says what the status says anyway, and no more.
-func refuse(w http.ResponseWriter, status int) { answer(w, status, http.StatusText(status)+"\n") }
-
-func refuseMethod(w http.ResponseWriter, allowed string) {
+// failMethod responds that the path exists, but not for this method.
+func failMethod(w http.ResponseWriter, allowed string) {
 	w.Header().Set("Allow", allowed)
-	refuse(w, http.StatusMethodNotAllowed)
+	fail(w, http.StatusMethodNotAllowed)
 }

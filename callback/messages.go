@@ -2,140 +2,113 @@ package callback
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
-	"time"
 
 	"wxproxy/wechat"
 )
 
-// serviceAnswer is what a message comes to.
-type serviceAnswer struct {
-	xml    []byte // the reply to be encrypted; nil: there is none
-	empty  bool   // an empty body in place of success
-	result string
-	note   string
-	err    error // for the log: the service took it, and said something that is of no use
+// messageHandler handles the pushes on the path of an account: messages of its
+// users and events (消息与事件接收URL).
+type messageHandler struct {
+	replays  *replayGuard
+	replies  replyCache
+	services *http.Client
+	checker  *releaseChecker
 }
 
-// accountOf is the account in /{appid}/events, "" for every other path.
-func accountOf(path string) string {
-	account, ok := strings.CutSuffix(strings.TrimPrefix(path, "/"), "/events")
-	if !ok || !strings.HasPrefix(path, "/") || !wechat.IsAppID(account) {
-		return ""
-	}
-	return account
+// messageReply is how a message is answered.
+type messageReply struct {
+	xml    []byte // the passive reply before encryption; nil: there is none
+	empty  bool   // respond with an empty body instead of success
+	result string // result label
+	note   string // for the log: what replied
+	err    error  // for the log: a service accepted the message, but its reply is invalid
 }
 
-// takeMessage handles a push on the address for messages and events of an account (消息与事件接收URL).
+// handle gets the reply to a message.
 //
-// The account is in the path alone, which no signature covers: whoever has seen a push go by could send it to the
-// address of another account, were it not for replays.
-func (h *Handler) takeMessage(ctx context.Context, account string, l letter) outcome {
-	m, err := l.doc.Message()
+// The account is in the path alone, which no signature covers. The replay guard
+// keeps a push that was observed on its way from being sent to another account's
+// path.
+func (h *messageHandler) handle(ctx context.Context, account string, p verifiedPush) outcome {
+	m, err := p.doc.Message()
 	if err != nil {
-		return *refusal(http.StatusBadRequest, resultBadMessage, err)
+		return *rejection(http.StatusBadRequest, resultBadMessage, err)
 	}
-	end, refused := h.first(ctx, l.signature, eventMessage)
-	if refused != nil {
-		return *refused
+	end, rejected := h.replays.dedupe(ctx, p.signature, eventMessage)
+	if rejected != nil {
+		return *rejected
 	}
 	var settle func(delivered bool)
-	handed := false // over to answered; stays so in a panic
+	finished := false // also after a panic; otherwise outcome.done finishes
 	defer func() {
-		if !handed && settle != nil {
+		if !finished && settle != nil {
 			settle(false)
 		}
-		if !handed {
+		if !finished {
 			end(false)
 		}
 	}()
-	text, settled, err := h.answers.do(ctx, keyOf(account, l.doc.Bytes()), func() (serviceAnswer, error) { return h.respond(ctx, account, l, m) })
+	answer, settleReply, err := h.replies.do(ctx, replyKeyOf(account, p.doc.Bytes()), func() (messageReply, error) {
+		return h.reply(ctx, account, p, m)
+	})
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
-			err = errors.New("an equal push took too long")
+			err = errors.New("timeout waiting for the reply to the same message")
 		}
-		return outcome{status: http.StatusInternalServerError, event: eventMessage, result: resultUndelivered, err: err, note: text.note}
+		return outcome{status: http.StatusInternalServerError, event: eventMessage, result: resultUndelivered, err: err, note: answer.note}
 	}
-	settle = settled
+	settle = settleReply
 	out := outcome{
-		status: http.StatusOK, event: eventMessage, result: text.result, err: text.err, note: text.note,
-		// What reached nobody is no replay when it comes again.
-		answered: func(delivered bool) { settle(delivered); end(delivered) },
+		status: http.StatusOK, event: eventMessage, result: answer.result, err: answer.err, note: answer.note,
+		// If the reply was not delivered, the repeat of this push is no replay.
+		done: func(delivered bool) { settle(delivered); end(delivered) },
 	}
 	switch {
-	case text.xml != nil:
-		out.reply = &reply{l.keys.seal(text.xml), "text/xml; charset=utf-8"}
-	case text.empty:
+	case answer.xml != nil:
+		out.reply = &reply{sealReply(p.settings.crypts[0], answer.xml), "text/xml; charset=utf-8"}
+	case answer.empty:
 		out.reply = &reply{"", "text/plain; charset=utf-8"}
 	}
-	handed = true
+	finished = true
 	return out
 }
 
-// respond has the message answered: by us, where it is the release checker's, or by the service of the first rule that fits.
-func (h *Handler) respond(ctx context.Context, account string, l letter, m wechat.Message) (serviceAnswer, error) {
-	if text, is, err := h.check(account, l, m); is {
-		return text, err
+// reply gets the reply of the release checker's rules, or of the service of the
+// first rule that matches. An error means that WeChat must repeat the message.
+func (h *messageHandler) reply(ctx context.Context, account string, p verifiedPush, m wechat.Message) (messageReply, error) {
+	if r, isCheck, err := h.checker.reply(account, p, m); isCheck {
+		return r, err
 	}
-	n := firstMatch(l.keys.rules, account, m.MsgType, eventName(m))
+	n := firstMatch(p.settings.forwards, account, m.MsgType, eventName(m))
 	if n == 0 {
-		return serviceAnswer{result: resultIgnored}, nil
+		return messageReply{result: resultIgnored}, nil
 	}
-	d := delivery{url: l.keys.rules[n-1].URL, account: account, openid: l.openid, id: newID(), doc: l.doc.Bytes()}
+	d := delivery{
+		url: p.settings.forwards[n-1].URL, account: account, openid: p.openid,
+		id: newDeliveryID(), doc: p.doc.Bytes(),
+	}
 	note := fmt.Sprintf("forward[%d] as %s", n, d.id)
 	xml, err := send(ctx, h.services, d)
 	switch {
 	case err == nil:
-		return serviceAnswer{xml: xml, result: resultOK, note: note}, nil
-	case badReply(err):
-		// It has the message: a repeat would bring the same answer, and show the user an error in between.
-		return serviceAnswer{result: resultBadReply, note: note, err: err}, nil
+		return messageReply{xml: xml, result: resultOK, note: note}, nil
+	case isBadReply(err):
+		// The service has the message. A repeat would get the same reply, and would
+		// show the user an error message in between.
+		return messageReply{result: resultBadReply, note: note, err: err}, nil
 	}
-	return serviceAnswer{note: note}, err
+	return messageReply{note: note}, err
 }
 
-// eventName is the second name of an event.
+// eventName returns the second name by which rules match an event: its Event.
+// Messages have none.
 func eventName(m wechat.Message) string {
 	if !strings.EqualFold(m.MsgType, "event") {
 		return ""
 	}
 	return m.Event
-}
-
-// seal encrypts and signs a passive reply (message_push), with the current key.
-func (k *keys) seal(doc []byte) string {
-	c := k.crypts[0]
-	var random [8]byte
-	rand.Read(random[:])
-	timestamp, nonce := strconv.FormatInt(time.Now().Unix(), 10), strconv.FormatUint(binary.BigEndian.Uint64(random[:])%1e10, 10)
-	encrypted := c.Encrypt(doc)
-	return "<xml><Encrypt><![CDATA[" + encrypted + "]]></Encrypt>" +
-		"<MsgSignature><![CDATA[" + c.Signature(timestamp, nonce, encrypted) + "]]></MsgSignature>" +
-		"<TimeStamp>" + timestamp + "</TimeStamp>" +
-		"<Nonce><![CDATA[" + nonce + "]]></Nonce></xml>"
-}
-
-// textReply is a passive text reply to m.
-func textReply(m wechat.Message, text string) []byte {
-	var b strings.Builder
-	element := func(name, value string) {
-		b.WriteString("<" + name + ">")
-		_ = xml.EscapeText(&b, []byte(value)) // a Builder takes everything
-		b.WriteString("</" + name + ">")
-	}
-	b.WriteString("<xml>")
-	element("ToUserName", m.FromUserName)
-	element("FromUserName", m.ToUserName)
-	element("CreateTime", strconv.FormatInt(time.Now().Unix(), 10))
-	element("MsgType", "text")
-	element("Content", text)
-	b.WriteString("</xml>")
-	return []byte(b.String())
 }

@@ -386,7 +386,7 @@ func TestPanicInTheChecker(t *testing.T) {
 	x := exchanger{do: func(int) error { panic("SECRET") }}
 	v := start(t, callback.Config{ExchangeCode: x.exchange, SendText: func(context.Context, string, string, string) error { panic("SECRET") }})
 	v.empty(v.sendTo(checker, toAccount(v.crypt, text("QUERY_AUTH_CODE:"+theCode))))
-	eventually(t, "the panic is logged", func() bool { return strings.Contains(v.logged(), "BUG: panic in a job") })
+	eventually(t, "the panic is logged", func() bool { return strings.Contains(v.logged(), "BUG: panic") })
 	if err := v.handler.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

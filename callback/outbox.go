@@ -7,51 +7,58 @@ import (
 	"time"
 )
 
-// Bounds of what is done behind an answer.
 const (
 	maxJobs     = 1024
 	maxJobBytes = 16 << 20
-	maxTries    = 16 // at the same time; a job that waits for its next try counts to maxJobs only
-	jobTime     = time.Minute
-	tryTime     = 10 * time.Second
-	firstPause  = 500 * time.Millisecond // doubled with each try
-	lastPause   = 15 * time.Second
+	// maxTries is the maximum number of concurrent tries. A job that waits for its
+	// next try counts only to maxJobs.
+	maxTries = 16
+
+	jobTimeout = time.Minute      // of all tries together
+	tryTimeout = 10 * time.Second // of one try
+	firstPause = 500 * time.Millisecond
+	maxPause   = 15 * time.Second // the pause doubles up to here
 )
 
-// job is something to be done behind an answer, with some patience.
+var errOutboxFull = errors.New("too many jobs are waiting, or wxproxy is stopping")
+
+// job is work that is done after the response and is tried again if it fails.
 type job struct {
-	size   int                             // what it holds, in bytes
+	size   int                             // of what it holds in memory, in bytes
 	do     func(ctx context.Context) error // an error: try again
-	failed func(err error)                 // told once, when it is given up
+	failed func(err error)                 // called once, when the job is given up
 }
 
-// final is an error that no further try would change.
-type final struct{ error }
+// permanentError is an error that no further try would change.
+type permanentError struct{ error }
 
-// outbox does jobs, each by itself and in no order, and tries them again for a minute. Nothing of it outlives the
-// process. At rest it has no goroutine.
+// outbox runs jobs concurrently and in no order, and tries each again for a
+// minute. Jobs do not survive the process. An idle outbox has no goroutine. It is
+// safe for concurrent use.
 type outbox struct {
-	panicked func(cause any) // told of a defect in a job
+	panicked func(cause any) // called when a job panics
 
-	tries   chan struct{}
-	closing chan struct{} // closed: what waits tries once more, now
-	life    context.Context
+	tries   chan struct{} // a semaphore
+	closing chan struct{} // closed: waiting jobs try once more at once
+	ctx     context.Context
 	cancel  context.CancelFunc
 
-	mu     sync.Mutex
-	closed bool
-	jobs   int
-	bytes  int
-	all    sync.WaitGroup
+	mu      sync.Mutex
+	closed  bool
+	jobs    int
+	bytes   int
+	running sync.WaitGroup
 }
 
+// newOutbox returns an outbox that reports panics of jobs to panicked.
 func newOutbox(panicked func(cause any)) *outbox {
 	o := &outbox{panicked: panicked, tries: make(chan struct{}, maxTries), closing: make(chan struct{})}
-	o.life, o.cancel = context.WithCancel(context.Background())
+	o.ctx, o.cancel = context.WithCancel(context.Background())
 	return o
 }
 
-// add takes a job, or reports that there are too many, or that it is too late.
+// add takes a job. It returns false if there are too many, or if the outbox is
+// closed; then it calls neither function of the job.
 func (o *outbox) add(j job) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -60,10 +67,12 @@ func (o *outbox) add(j job) bool {
 	}
 	o.jobs++
 	o.bytes += j.size
-	o.all.Go(func() { o.run(j) }) // not after close has begun to wait: o.mu is held
+	// o.mu is held, so close has not begun to wait.
+	o.running.Go(func() { o.run(j) })
 	return true
 }
 
+// run tries a job until it succeeds, fails for good, or its time is up.
 func (o *outbox) run(j job) {
 	defer func() {
 		o.mu.Lock()
@@ -71,36 +80,33 @@ func (o *outbox) run(j job) {
 		o.jobs--
 		o.bytes -= j.size
 	}()
-	ctx, cancel := context.WithTimeout(o.life, jobTime)
+	ctx, cancel := context.WithTimeout(o.ctx, jobTimeout)
 	defer cancel()
-	closing := o.closing
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+	closing := o.closing // nil after the last try
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		err := o.try(ctx, j)
 		if err == nil {
 			return
 		}
-		if _, is := errors.AsType[final](err); is {
-			closing = nil
-		}
-		wait := time.NewTimer(pause)
-		if closing == nil { // this was the last one
-			wait.Stop()
+		if _, permanent := errors.AsType[permanentError](err); permanent || closing == nil {
 			j.failed(err)
 			return
 		}
+		timer := time.NewTimer(pause)
 		select {
-		case <-wait.C:
+		case <-timer.C:
 		case <-closing:
-			wait.Stop()
+			timer.Stop()
 			closing = nil
 		case <-ctx.Done():
-			wait.Stop()
+			timer.Stop()
 			j.failed(err)
 			return
 		}
 	}
 }
 
+// try runs a job once. A panic in it counts as a failure.
 func (o *outbox) try(ctx context.Context, j job) (err error) {
 	select {
 	case o.tries <- struct{}{}:
@@ -108,9 +114,9 @@ func (o *outbox) try(ctx context.Context, j job) (err error) {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	ctx, cancel := context.WithTimeout(ctx, tryTime)
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
-	err = errPanic
+	err = errInternal
 	defer func() {
 		if cause := recover(); cause != nil {
 			o.panicked(cause)
@@ -119,7 +125,9 @@ func (o *outbox) try(ctx context.Context, j job) (err error) {
 	return j.do(ctx)
 }
 
-// close refuses new jobs and waits for those at hand, each of which has one more try, until ctx ends; then it ends them.
+// close rejects new jobs and waits for the others, each of which has one more
+// try. When ctx ends, it cancels them and returns the error of ctx. A second call
+// returns nil at once.
 func (o *outbox) close(ctx context.Context) error {
 	o.mu.Lock()
 	already := o.closed
@@ -130,7 +138,7 @@ func (o *outbox) close(ctx context.Context) error {
 	}
 	close(o.closing)
 	done := make(chan struct{})
-	go func() { o.all.Wait(); close(done) }()
+	go func() { o.running.Wait(); close(done) }()
 	var err error
 	select {
 	case <-done:

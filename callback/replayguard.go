@@ -2,64 +2,89 @@ package callback
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"sync"
 	"time"
 )
 
 const (
-	// A push is remembered for an hour: WeChat's own repeats come within minutes.
-	replayAge = time.Hour
-	// And 8,192 of them at most, which is about 1 MiB. A component gets six tickets an hour
-	// and two pushes for each account that comes; only what WeChat has signed is counted,
-	// so that no stranger can push anything out.
-	replayCount = 8192
+	// replayLife is how long a push is remembered. WeChat's own repeats arrive
+	// within minutes.
+	replayLife = time.Hour
+	// maxReplays is the maximum number of pushes that are remembered, about 1 MiB.
+	// A component gets six tickets an hour and two pushes for each account that
+	// authorizes it. Only pushes that WeChat signed count, so a third party cannot
+	// displace any.
+	maxReplays = 8192
 )
 
-// replays remembers the pushes that were handled with success, so that nobody who has seen
-// one go by can have it handled again. Those that failed it forgets: WeChat is to repeat them.
+var errReplay = errors.New("push was handled before")
+
+// replayGuard remembers the pushes that were handled successfully, so that a push
+// that was observed on its way cannot be handled again. It forgets those that
+// failed, because WeChat repeats them.
 //
-// What has fallen out, or was there before a restart, does no harm when it comes again:
-// CreateTime puts events in order wherever they are kept. An older ticket, an older authorization and an
-// older withdrawal change nothing, and a code can be exchanged only once.
+// A push that it no longer remembers, also after a restart, does no harm when it
+// is repeated. Events are ordered by CreateTime wherever they are stored: an
+// older ticket, authorization or revocation changes nothing, and a code can be
+// exchanged only once.
 //
-// A push is known by its msg_signature alone. That covers timestamp, nonce and Encrypt; together
-// with them it would be a weaker key, because joined without separators they can be cut
-// elsewhere under the same signature.
-type replays struct {
+// A push is identified by its msg_signature alone. The signature covers timestamp,
+// nonce and Encrypt. Adding them to the key would make it weaker: they are joined
+// without separators, so digits can be moved from one to the other under the same
+// signature.
+type replayGuard struct {
 	mu       sync.Mutex
 	handled  map[string]struct{}
-	order    []handled                // oldest first
-	underway map[string]chan struct{} // closed when the handling has ended
+	order    []handledPush            // oldest first
+	inFlight map[string]chan struct{} // closed when the handling ends
 }
 
-type handled struct {
+// handledPush is a remembered push.
+type handledPush struct {
 	signature string
 	at        time.Time
 }
 
-func newReplays() *replays {
-	return &replays{handled: make(map[string]struct{}), underway: make(map[string]chan struct{})}
+// newReplayGuard returns an empty guard.
+func newReplayGuard() *replayGuard {
+	return &replayGuard{handled: make(map[string]struct{}), inFlight: make(map[string]chan struct{})}
 }
 
-// begin asks to handle the push with a verified signature. Of two equal ones at the same time the
-// second waits for the first, and takes its place if that fails. fresh false: it has been handled. With fresh
-// true, end must be called, once. The error is ctx's, while waiting.
-func (r *replays) begin(ctx context.Context, signature string) (end func(success bool), fresh bool, err error) {
+// dedupe is begin with its failures as outcomes. If rejected is nil, the caller
+// must call end once.
+func (g *replayGuard) dedupe(ctx context.Context, signature, event string) (end func(success bool), rejected *outcome) {
+	end, fresh, err := g.begin(ctx, signature)
+	switch {
+	case err != nil:
+		return nil, &outcome{status: http.StatusInternalServerError, event: event, result: resultStore, err: err}
+	case !fresh:
+		return nil, &outcome{status: http.StatusConflict, event: event, result: resultReplayed, err: errReplay}
+	}
+	return end, nil
+}
+
+// begin begins the handling of a push with a verified signature. Of two equal
+// pushes at the same time, the second waits for the first and takes its place if
+// the first fails. fresh is false if the push was handled before. If fresh is
+// true, the caller must call end once. The error is that of ctx while waiting.
+func (g *replayGuard) begin(ctx context.Context, signature string) (end func(success bool), fresh bool, err error) {
 	for {
-		r.mu.Lock()
-		r.expire()
-		if _, known := r.handled[signature]; known {
-			r.mu.Unlock()
+		g.mu.Lock()
+		g.expire()
+		if _, known := g.handled[signature]; known {
+			g.mu.Unlock()
 			return nil, false, nil
 		}
-		first, busy := r.underway[signature]
+		first, busy := g.inFlight[signature]
 		if !busy {
 			done := make(chan struct{})
-			r.underway[signature] = done
-			r.mu.Unlock()
-			return func(success bool) { r.end(signature, done, success) }, true, nil
+			g.inFlight[signature] = done
+			g.mu.Unlock()
+			return func(success bool) { g.end(signature, done, success) }, true, nil
 		}
-		r.mu.Unlock()
+		g.mu.Unlock()
 		select {
 		case <-first:
 		case <-ctx.Done():
@@ -68,28 +93,29 @@ func (r *replays) begin(ctx context.Context, signature string) (end func(success
 	}
 }
 
-// end remembers and lets go in one step: in between, a waiting copy would find neither.
-func (r *replays) end(signature string, done chan struct{}, success bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.underway, signature)
+// end remembers the push and releases waiting copies in one step. Between two
+// steps, a copy would find it neither in flight nor handled.
+func (g *replayGuard) end(signature string, done chan struct{}, success bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.inFlight, signature)
 	close(done)
 	if success {
-		r.handled[signature] = struct{}{}
-		r.order = append(r.order, handled{signature, time.Now()})
-		r.expire()
+		g.handled[signature] = struct{}{}
+		g.order = append(g.order, handledPush{signature, time.Now()})
+		g.expire()
 	}
 }
 
-// expire drops what is too old or too much.
-func (r *replays) expire() {
-	n := max(0, len(r.order)-replayCount)
-	for n < len(r.order) && time.Since(r.order[n].at) >= replayAge {
+// expire forgets pushes that are too old, and the oldest if there are too many.
+func (g *replayGuard) expire() {
+	n := max(0, len(g.order)-maxReplays)
+	for n < len(g.order) && time.Since(g.order[n].at) >= replayLife {
 		n++
 	}
-	for _, h := range r.order[:n] {
-		delete(r.handled, h.signature)
+	for _, h := range g.order[:n] {
+		delete(g.handled, h.signature)
 	}
-	// append moves what is left to new memory from time to time, so the front is freed.
-	r.order = r.order[n:]
+	// append copies the rest to new memory from time to time, which frees the front.
+	g.order = g.order[n:]
 }

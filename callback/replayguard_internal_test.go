@@ -9,10 +9,11 @@ import (
 	"time"
 )
 
-// handleOnce begins and ends, and reports whether there was anything to handle.
-func handleOnce(t *testing.T, r *replays, signature string, success bool) bool {
+// handleOnce handles a push with the result success, and reports whether it was
+// fresh.
+func handleOnce(t *testing.T, g *replayGuard, signature string, success bool) (fresh bool) {
 	t.Helper()
-	end, fresh, err := r.begin(t.Context(), signature)
+	end, fresh, err := g.begin(t.Context(), signature)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,77 +23,80 @@ func handleOnce(t *testing.T, r *replays, signature string, success bool) bool {
 	return fresh
 }
 
-func TestReplaysAreForgottenAfterAnHour(t *testing.T) {
+func TestPushIsRememberedForAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newReplays()
-		handleOnce(t, r, "a", true)
-		time.Sleep(replayAge - time.Nanosecond)
-		if handleOnce(t, r, "a", true) {
-			t.Error("forgotten before its time")
+		g := newReplayGuard()
+		handleOnce(t, g, "a", true)
+		time.Sleep(replayLife - time.Nanosecond)
+		if handleOnce(t, g, "a", true) {
+			t.Errorf("after %v: the push was fresh, want a replay", replayLife-time.Nanosecond)
 		}
 		time.Sleep(time.Nanosecond)
-		if !handleOnce(t, r, "a", true) {
-			t.Error("not forgotten")
+		if !handleOnce(t, g, "a", true) {
+			t.Errorf("after %v: the push was a replay, want it fresh", replayLife)
 		}
-		if len(r.handled) != 1 || len(r.order) != 1 || len(r.underway) != 0 {
-			t.Errorf("%d, %d and %d are kept", len(r.handled), len(r.order), len(r.underway))
+		if len(g.handled) != 1 || len(g.order) != 1 || len(g.inFlight) != 0 {
+			t.Errorf("got %d, %d and %d pushes in memory, want 1, 1 and 0", len(g.handled), len(g.order), len(g.inFlight))
 		}
 	})
 }
 
-func TestReplaysAreBounded(t *testing.T) {
-	r := newReplays()
-	for i := range 3 * replayCount {
-		handleOnce(t, r, strconv.Itoa(i), true)
+func TestReplayGuardIsBounded(t *testing.T) {
+	g := newReplayGuard()
+	for i := range 3 * maxReplays {
+		handleOnce(t, g, strconv.Itoa(i), true)
 	}
-	if len(r.handled) != replayCount || len(r.order) != replayCount || len(r.underway) != 0 || cap(r.order) > 4*replayCount {
-		t.Errorf("%d, %d (room for %d) and %d are kept", len(r.handled), len(r.order), cap(r.order), len(r.underway))
+	if len(g.handled) != maxReplays || len(g.order) != maxReplays || len(g.inFlight) != 0 {
+		t.Errorf("got %d, %d and %d pushes in memory, want %d, %d and 0",
+			len(g.handled), len(g.order), len(g.inFlight), maxReplays, maxReplays)
 	}
-	if handleOnce(t, r, strconv.Itoa(2*replayCount), true) || !handleOnce(t, r, strconv.Itoa(2*replayCount-1), true) {
-		t.Error("not the oldest were forgotten")
+	if cap(g.order) > 4*maxReplays {
+		t.Errorf("got memory for %d pushes, want at most %d", cap(g.order), 4*maxReplays)
+	}
+	if handleOnce(t, g, strconv.Itoa(2*maxReplays), true) || !handleOnce(t, g, strconv.Itoa(2*maxReplays-1), true) {
+		t.Error("the oldest pushes were not forgotten first")
 	}
 }
 
-// The interleaving feared: the copy looks, the first one ends, and the copy finds neither that
-// it is under way nor that it was handled.
+// The interleaving that this test is about: the first push ends between two looks
+// of its copy, which then finds it neither in flight nor handled.
 func TestCopyWaitsForTheFirst(t *testing.T) {
 	for _, success := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newReplays()
-			end, _, _ := r.begin(t.Context(), "a")
+			g := newReplayGuard()
+			end, _, _ := g.begin(t.Context(), "a")
 			decided := false
 			go func() {
-				fresh := handleOnce(t, r, "a", true)
-				if fresh == success {
-					t.Errorf("the first one's success was %v, and the copy is fresh: %v", success, fresh)
+				if fresh := handleOnce(t, g, "a", true); fresh == success {
+					t.Errorf("the first push ended with success %v: got a copy with fresh %v, want %v", success, fresh, !success)
 				}
 				decided = true
 			}()
 			synctest.Wait()
 			if decided {
-				t.Error("the copy did not wait")
+				t.Error("the copy did not wait for the first push")
 			}
-			if !handleOnce(t, r, "another", true) {
-				t.Error("another push had to wait as well")
+			if !handleOnce(t, g, "another", true) {
+				t.Error("another push was taken for a copy")
 			}
 			end(success)
 			synctest.Wait()
 			if !decided {
-				t.Error("the copy waits on")
+				t.Error("the copy still waits after the first push has ended")
 			}
 		})
 	}
 }
 
-func TestCopyWaitsNoLongerThanItsContext(t *testing.T) {
+func TestWaitForCopyEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newReplays()
-		end, _, _ := r.begin(t.Context(), "a")
+		g := newReplayGuard()
+		end, _, _ := g.begin(t.Context(), "a")
 		defer end(true)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, fresh, err := r.begin(ctx, "a"); fresh || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("fresh %v, %v", fresh, err)
+		if _, fresh, err := g.begin(ctx, "a"); fresh || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got fresh %v, error %v, want false, %v", fresh, err, context.DeadlineExceeded)
 		}
 	})
 }

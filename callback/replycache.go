@@ -8,127 +8,142 @@ import (
 )
 
 const (
-	// WeChat repeats a message twice, after five seconds each.
-	answerAge = 30 * time.Second
-	// Answers that are kept, and the length in bytes up to which one is.
-	maxAnswers = 1024
-	maxKept    = 64 << 10
+	// replyLife is how long an undelivered reply is kept. WeChat repeats a message
+	// twice, after five seconds each.
+	replyLife = 30 * time.Second
+	// maxReplies is the maximum number of replies that are kept, and maxReplySize
+	// the maximum size of one in bytes: together at most 64 MiB.
+	maxReplies   = 1024
+	maxReplySize = 64 << 10
 )
 
-// answers has each message handled once, though WeChat repeats it: who comes while the first is under way waits for
-// it, and an answer that reached nobody, as WeChat had gone, is kept for the repeat. One that was delivered is
-// forgotten, and one that failed: the repeat is then tried anew.
+// replyCache makes sure that each message is handled once, although WeChat
+// repeats it. A repeat that arrives while the first is being handled waits for the
+// same reply. A reply that was not delivered, because WeChat had disconnected, is
+// kept for the repeat. A reply that was delivered is forgotten, and so is a
+// failure: the repeat then tries again.
 //
-// Messages are told apart by all that is in them, MsgId or FromUserName and CreateTime included (WeChat's advice
-// for finding repeats), because a repeat may well be encrypted and signed anew. replays tells those apart that are
-// the same to the last byte.
-type answers struct {
-	mu    sync.Mutex
-	m     map[answerKey]*pending
-	order []kept // oldest first
+// Messages are compared by all that is in them, including MsgId, or FromUserName
+// and CreateTime, as WeChat advises. A repeat can be encrypted and signed anew, so
+// its bytes differ; byte-identical repeats are what [replayGuard] recognizes.
+//
+// The zero value is an empty cache. It is safe for concurrent use.
+type replyCache struct {
+	mu      sync.Mutex
+	entries map[replyKey]*replyEntry
+	kept    []keptReply // oldest first
 }
 
-type answerKey [sha256.Size]byte
+// replyKey identifies a message of an account.
+type replyKey [sha256.Size]byte
 
-// pending is a message in hand, or an answer that waits for the repeat.
-type pending struct {
-	done    chan struct{} // closed when the two below are written
-	text    serviceAnswer
+// replyEntry is a message that is being handled, or its undelivered reply.
+type replyEntry struct {
+	done    chan struct{} // closed after reply and err were written
+	reply   messageReply
 	err     error
-	settled chan struct{} // closed when it is known what became of the answer
+	settled chan struct{} // closed when it is known whether the reply was delivered
 
-	// With answers.mu: where it stands.
+	// Guarded by replyCache.mu.
 	isDone, isKept, isSettled bool
 }
 
-type kept struct {
-	key answerKey
-	p   *pending
-	at  time.Time
+// keptReply is an entry that waits for a repeat.
+type keptReply struct {
+	key   replyKey
+	entry *replyEntry
+	since time.Time
 }
 
-func keyOf(account string, doc []byte) answerKey {
+// replyKeyOf returns the key of a message.
+func replyKeyOf(account string, doc []byte) replyKey {
 	h := sha256.New()
 	h.Write([]byte(account + "\x00"))
 	h.Write(doc)
-	return answerKey(h.Sum(nil))
+	return replyKey(h.Sum(nil))
 }
 
-// do has f answer the message, unless that has happened or is happening. Where there is no error settle must be
-// called, once, with what became of the answer. ctx bounds the waiting for somebody else.
-func (a *answers) do(ctx context.Context, key answerKey, f func() (serviceAnswer, error)) (text serviceAnswer, settle func(delivered bool), err error) {
+// do returns the reply to a message: from f, or from another call of do with the
+// same key. If it returns no error, the caller must call settle once, with whether
+// the reply was delivered. ctx limits only the wait for another call.
+func (c *replyCache) do(ctx context.Context, key replyKey, f func() (messageReply, error)) (reply messageReply, settle func(delivered bool), err error) {
 	for {
-		a.mu.Lock()
-		a.expire()
-		p := a.m[key]
-		if p == nil {
-			p = &pending{done: make(chan struct{}), settled: make(chan struct{}), err: errPanic}
-			if a.m == nil {
-				a.m = make(map[answerKey]*pending)
+		c.mu.Lock()
+		c.expire()
+		e := c.entries[key]
+		if e == nil {
+			e = &replyEntry{done: make(chan struct{}), settled: make(chan struct{}), err: errInternal}
+			if c.entries == nil {
+				c.entries = make(map[replyKey]*replyEntry)
 			}
-			a.m[key] = p
-			a.mu.Unlock()
-			a.run(key, p, f)
-			return p.text, func(delivered bool) { a.settle(key, p, delivered) }, p.err
+			c.entries[key] = e
+			c.mu.Unlock()
+			c.run(key, e, f)
+			return e.reply, func(delivered bool) { c.settle(key, e, delivered) }, e.err
 		}
-		// One whose answer is on its way out is soon forgotten, or kept.
-		wait, use := p.done, !p.isDone || p.isKept
-		if !use {
-			wait = p.settled
+		// A reply that is being delivered to another request is not shared. It is soon
+		// either forgotten or kept.
+		wait, shared := e.done, !e.isDone || e.isKept
+		if !shared {
+			wait = e.settled
 		}
-		a.mu.Unlock()
+		c.mu.Unlock()
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return serviceAnswer{}, nil, ctx.Err()
+			return messageReply{}, nil, ctx.Err()
 		}
-		if use && p.err == nil {
-			return p.text, func(delivered bool) { a.settle(key, p, delivered) }, nil
+		if shared && e.err == nil {
+			return e.reply, func(delivered bool) { c.settle(key, e, delivered) }, nil
 		}
-		// It failed, and is gone: this one takes its place.
+		// It failed and was removed, so this call takes its place.
 	}
 }
 
-func (a *answers) run(key answerKey, p *pending, f func() (serviceAnswer, error)) {
+// run calls f and removes the entry if f fails or panics.
+func (c *replyCache) run(key replyKey, e *replyEntry, f func() (messageReply, error)) {
 	defer func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if p.isDone = true; p.err != nil {
-			delete(a.m, key)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		e.isDone = true
+		if e.err != nil {
+			delete(c.entries, key)
 		}
-		close(p.done)
+		close(e.done)
 	}()
-	p.text, p.err = f()
+	e.reply, e.err = f()
 }
 
-func (a *answers) settle(key answerKey, p *pending, delivered bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !p.isSettled {
-		p.isSettled = true
-		defer close(p.settled) // behind what follows
+// settle forgets a reply that was delivered, and keeps one that was not.
+func (c *replyCache) settle(key replyKey, e *replyEntry, delivered bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !e.isSettled {
+		e.isSettled = true
+		defer close(e.settled) // after the entry was removed or kept
 	}
 	switch {
-	case a.m[key] != p: // somebody else has had it delivered
-	case delivered, len(p.text.xml) > maxKept:
-		delete(a.m, key)
-	case !p.isKept:
-		p.isKept = true
-		a.order = append(a.order, kept{key, p, time.Now()})
-		a.expire()
+	case c.entries[key] != e: // another request delivered it
+	case delivered, len(e.reply.xml) > maxReplySize:
+		delete(c.entries, key)
+	case !e.isKept:
+		e.isKept = true
+		c.kept = append(c.kept, keptReply{key, e, time.Now()})
+		c.expire()
 	}
 }
 
-// expire drops what is too old or too much.
-func (a *answers) expire() {
-	n := max(0, len(a.order)-maxAnswers)
-	for n < len(a.order) && time.Since(a.order[n].at) >= answerAge {
+// expire removes kept replies that are too old, and the oldest if there are too
+// many.
+func (c *replyCache) expire() {
+	n := max(0, len(c.kept)-maxReplies)
+	for n < len(c.kept) && time.Since(c.kept[n].since) >= replyLife {
 		n++
 	}
-	for _, k := range a.order[:n] {
-		if a.m[k.key] == k.p {
-			delete(a.m, k.key)
+	for _, k := range c.kept[:n] {
+		if c.entries[k.key] == k.entry {
+			delete(c.entries, k.key)
 		}
 	}
-	a.order = a.order[n:]
+	c.kept = c.kept[n:]
 }

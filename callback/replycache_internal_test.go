@@ -11,136 +11,103 @@ import (
 	"time"
 )
 
-// ask has a message answered, and reports whether that was asked for anew.
-func ask(t *testing.T, a *answers, doc string, delivered bool) (anew bool) {
+// isNew gets the reply to a document and reports whether the cache had to ask for
+// it.
+func isNew(t *testing.T, c *replyCache, doc string, delivered bool) (asked bool) {
 	t.Helper()
-	_, settle, err := a.do(t.Context(), keyOf("wx", []byte(doc)), func() (serviceAnswer, error) { anew = true; return serviceAnswer{}, nil })
+	_, settle, err := c.do(t.Context(), replyKeyOf("wx", []byte(doc)), func() (messageReply, error) {
+		asked = true
+		return messageReply{}, nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	settle(delivered)
-	return anew
+	return asked
 }
 
-func TestAnswersAreKeptForHalfAMinute(t *testing.T) {
+func TestUndeliveredReplyIsKeptFor30Seconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a answers
-		ask(t, &a, "a", false)
-		time.Sleep(answerAge - time.Nanosecond)
-		if ask(t, &a, "a", false) {
-			t.Error("forgotten before its time")
+		var c replyCache
+		isNew(t, &c, "a", false)
+		time.Sleep(replyLife - time.Nanosecond)
+		if isNew(t, &c, "a", false) {
+			t.Errorf("after %v: the reply was forgotten, want it kept", replyLife-time.Nanosecond)
 		}
 		time.Sleep(time.Nanosecond)
-		if !ask(t, &a, "a", true) || len(a.m) != 0 || len(a.order) != 0 {
-			t.Errorf("%d and %d are kept", len(a.m), len(a.order))
+		if !isNew(t, &c, "a", true) {
+			t.Errorf("after %v: the reply was kept, want it forgotten", replyLife)
+		}
+		if len(c.entries) != 0 || len(c.kept) != 0 {
+			t.Errorf("got %d entries and %d kept replies at the end, want none", len(c.entries), len(c.kept))
 		}
 	})
 }
 
-func TestAnswersAreBounded(t *testing.T) {
-	var a answers
-	for i := range maxAnswers + 10 {
-		ask(t, &a, strconv.Itoa(i), false)
+func TestReplyCacheIsBounded(t *testing.T) {
+	var c replyCache
+	for i := range maxReplies + 10 {
+		isNew(t, &c, strconv.Itoa(i), false)
 	}
-	if len(a.m) != maxAnswers || len(a.order) != maxAnswers {
-		t.Errorf("%d and %d are kept", len(a.m), len(a.order))
+	if len(c.entries) != maxReplies || len(c.kept) != maxReplies {
+		t.Errorf("got %d entries and %d kept replies, want %d", len(c.entries), len(c.kept), maxReplies)
 	}
-	if ask(t, &a, strconv.Itoa(maxAnswers), true) || !ask(t, &a, "0", true) {
-		t.Error("the oldest must go first")
+	if isNew(t, &c, strconv.Itoa(maxReplies), true) || !isNew(t, &c, "0", true) {
+		t.Error("the oldest replies were not evicted first")
 	}
-	_, settle, _ := a.do(t.Context(), keyOf("wx", nil), func() (serviceAnswer, error) { return serviceAnswer{xml: make([]byte, maxKept+1)}, nil })
+	large := messageReply{xml: make([]byte, maxReplySize+1)}
+	_, settle, _ := c.do(t.Context(), replyKeyOf("wx", nil), func() (messageReply, error) { return large, nil })
 	settle(false)
-	if !ask(t, &a, "", true) {
-		t.Error("a large answer was kept")
+	if !isNew(t, &c, "", true) {
+		t.Errorf("a reply of %d bytes was kept, want at most %d", len(large.xml), maxReplySize)
 	}
 }
 
-// Of those who wait for one that fails, one tries anew; the others wait for that.
-func TestWaitersForAFailure(t *testing.T) {
+// One of those that wait for a call that fails tries again, and the others wait
+// for that one.
+func TestFailureIsRetriedByOneWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a answers
-		var calls, good atomic.Int32
-		var all sync.WaitGroup
+		var c replyCache
+		var calls, replied atomic.Int32
+		var requests sync.WaitGroup
 		for range 10 {
-			all.Go(func() {
-				_, settle, err := a.do(t.Context(), keyOf("wx", nil), func() (serviceAnswer, error) {
+			requests.Go(func() {
+				_, settle, err := c.do(t.Context(), replyKeyOf("wx", nil), func() (messageReply, error) {
 					n := calls.Add(1)
 					time.Sleep(time.Second)
 					if n == 1 {
-						return serviceAnswer{}, errors.New("down")
+						return messageReply{}, errors.New("down")
 					}
-					return serviceAnswer{}, nil
+					return messageReply{}, nil
 				})
 				if err == nil {
-					good.Add(1)
+					replied.Add(1)
 					settle(true)
 				}
 			})
 		}
-		all.Wait()
-		if calls.Load() != 2 || good.Load() != 9 || len(a.m) != 0 {
-			t.Errorf("%d calls, %d answered, %d kept", calls.Load(), good.Load(), len(a.m))
+		requests.Wait()
+		if calls.Load() != 2 || replied.Load() != 9 {
+			t.Errorf("got %d calls and %d replies, want 2 and 9", calls.Load(), replied.Load())
+		}
+		if len(c.entries) != 0 {
+			t.Errorf("got %d entries at the end, want none", len(c.entries))
 		}
 	})
 }
 
-// Nobody waits longer than their own deadline, and nobody gets an answer that is on its way to somebody else.
-func TestWaitersHaveDeadlines(t *testing.T) {
+// A reply that is being delivered is not given to a second request, which waits
+// until its own deadline.
+func TestWaitForReplyEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a answers
-		key := keyOf("wx", nil)
-		_, settle, _ := a.do(t.Context(), key, func() (serviceAnswer, error) { return serviceAnswer{}, nil })
+		var c replyCache
+		key := replyKeyOf("wx", nil)
+		_, settle, _ := c.do(t.Context(), key, func() (messageReply, error) { return messageReply{}, nil })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, _, err := a.do(ctx, key, nil); !errors.Is(err, context.DeadlineExceeded) {
-			t.Error(err)
+		if _, _, err := c.do(ctx, key, nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got error %v, want %v", err, context.DeadlineExceeded)
 		}
 		settle(true)
-	})
-}
-
-// A job is tried again for a minute, with longer and longer pauses.
-func TestJobsEndAfterAMinute(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := newOutbox(nil)
-		began, tries := time.Now(), 0
-		var ended time.Duration
-		o.add(job{
-			do:     func(context.Context) error { tries++; return errors.New("down") },
-			failed: func(error) { ended = time.Since(began) },
-		})
-		time.Sleep(2 * jobTime)
-		synctest.Wait()
-		if ended != jobTime || tries < 6 || tries > 12 {
-			t.Errorf("%d tries in %v", tries, ended)
-		}
-		if o.jobs != 0 || o.bytes != 0 {
-			t.Errorf("%d jobs of %d bytes are left", o.jobs, o.bytes)
-		}
-		if err := o.close(t.Context()); err != nil || o.add(job{}) {
-			t.Error("taken after the end")
-		}
-	})
-}
-
-func TestJobsAreBoundedInBytes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := newOutbox(nil)
-		hold := make(chan struct{})
-		j := job{size: maxJobBytes/4 + 1, do: func(context.Context) error { <-hold; return nil }}
-		for range 3 {
-			if !o.add(j) {
-				t.Error("refused too early")
-			}
-		}
-		if o.add(j) {
-			t.Error("too much was taken")
-		}
-		close(hold)
-		synctest.Wait()
-		if !o.add(j) {
-			t.Error("nothing is taken any more")
-		}
-		_ = o.close(t.Context())
 	})
 }

@@ -10,16 +10,18 @@ import (
 	"wxproxy/wechat"
 )
 
-// NewServer gives h the limits of a listener that the internet reaches. The caller serves, and shuts
-// down. logger takes what net/http has to say about connections; nil: nobody is told.
+// NewServer returns a server for h with the limits of a listener that the internet
+// reaches. The caller serves with it and shuts it down. logger receives what
+// net/http logs about connections; nil disables it.
 //
-// The limits are for whoever sends slowly, or nothing: a push, which has less than 4 KiB, comes in
-// one piece from WeChat, and is answered within 5 s or not at all.
+// The limits are for clients that send slowly, or nothing. WeChat sends a push,
+// which has less than 4 KiB, in one piece and waits 5 s for the response.
 func NewServer(h http.Handler, logger *slog.Logger) *http.Server {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	// HTTP/1.1 only: what stands in front ends TLS, and WeChat speaks nothing else.
+	// HTTP/1.1 only: TLS is terminated in front of the listener, and WeChat uses
+	// nothing else.
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Server{
@@ -27,24 +29,24 @@ func NewServer(h http.Handler, logger *slog.Logger) *http.Server {
 		Protocols:         protocols,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second, // pushes have a shorter one of their own
-		WriteTimeout:      15 * time.Second, // from the end of the headers, so reading is in it
+		WriteTimeout:      15 * time.Second, // from the end of the header, so it includes reading
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    8 << 10,
 		ErrorLog:          log.New(connectionLog{logger}, "", 0),
-		// net/http would answer OPTIONS * by itself, with 200.
+		// net/http would answer "OPTIONS *" itself, with 200.
 		DisableGeneralOptionsHandler: true,
 	}
 }
 
-// connectionLog passes the first line on, cut short: what follows is the stack of a panic, and
-// what a handler panics with may be a piece of a request.
+// connectionLog logs the first line of what net/http writes. The other lines are
+// the stack of a panic, and its value can be a piece of a request.
 type connectionLog struct{ log *slog.Logger }
 
 func (c connectionLog) Write(b []byte) (int, error) {
 	line, _, _ := bytes.Cut(b, []byte("\n"))
 	if bytes.Contains(line, []byte("panic")) {
-		line = []byte("http: a handler panicked")
+		line = []byte("panic in a handler")
 	}
-	c.log.Warn("trouble on the callback listener", "what", wechat.Sanitize(string(line), lineLimit))
+	c.log.Warn("connection error on the callback listener", "error", wechat.Sanitize(line, maxLogLine))
 	return len(b), nil
 }

@@ -17,22 +17,26 @@ import (
 	"wxproxy/wechat"
 )
 
-// maxServiceAnswer is the longest answer of a service that is read, in bytes. WeChat takes some thousand.
-const maxServiceAnswer = 1 << 20
+// maxServiceReply is the maximum size of a service's response in bytes. WeChat
+// accepts some thousand.
+const maxServiceReply = 1 << 20
 
-// The answer of a service that took the push, and can still not be passed on.
+// Errors of a service that accepted the push, but whose reply cannot be passed
+// on.
 var (
-	errReplyTooLong = errors.New("the service's answer is over 1 MiB")
-	errReplyNoXML   = errors.New("the service's answer is neither empty, nor success, nor a reply in XML")
+	errReplyTooLong = errors.New("reply of the service over 1 MiB")
+	errReplyNoXML   = errors.New("reply of the service neither empty, nor success, nor XML")
 )
 
-// badReply reports whether the service took the push, though its answer is of no use.
-func badReply(err error) bool {
+// isBadReply reports whether the service accepted the push, although its reply
+// cannot be passed on.
+func isBadReply(err error) bool {
 	return errors.Is(err, errReplyTooLong) || errors.Is(err, errReplyNoXML)
 }
 
-// newServices makes the way to the services. They are ours: no proxy stands in between, and none of them sends us elsewhere.
-func newServices() *http.Client {
+// newServiceClient returns the HTTP client for the services. They belong to the
+// operator, so it uses no proxy and follows no redirect.
+func newServiceClient() *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Client{
@@ -42,7 +46,7 @@ func newServices() *http.Client {
 			TLSHandshakeTimeout:    2 * time.Second,
 			IdleConnTimeout:        30 * time.Second,
 			MaxIdleConnsPerHost:    64,
-			MaxConnsPerHost:        512, // a service that hangs must not take all sockets
+			MaxConnsPerHost:        512, // a service that hangs must not use up all sockets
 			MaxResponseHeaderBytes: 64 << 10,
 			Protocols:              protocols,
 		},
@@ -50,24 +54,27 @@ func newServices() *http.Client {
 	}
 }
 
-// delivery is one push on its way to a service.
+// delivery is one push that is sent to a service.
 type delivery struct {
 	url     string
 	account string
-	openid  string // "": the push names nobody
-	id      string // what the service and our log call it
+	openid  string // "" if the push names no user
+	id      string // in the service's request and in the log
 	doc     []byte
 }
 
-// newID makes a name for a delivery.
-func newID() string { return strings.ToLower(rand.Text()) }
+// newDeliveryID returns a random name for a delivery.
+func newDeliveryID() string { return strings.ToLower(rand.Text()) }
 
-// send posts the document and gives the service's reply, nil where it wants none. The errors are those of [badReply], and
-// others where the service has to be tried again; they quote neither its address nor what it said.
+// send posts a document to a service and returns its reply, nil if it wants none.
+//
+// If [isBadReply] reports true for the error, the service accepted the push;
+// other errors mean that it must be sent again. Errors quote neither the address,
+// which can hold a key, nor the response.
 func send(ctx context.Context, client *http.Client, d delivery) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, bytes.NewReader(d.doc))
 	if err != nil {
-		return nil, errors.New("the service's address is no URL") // err quotes it
+		return nil, errors.New("invalid address of the service") // err quotes it
 	}
 	req.Header.Set("Content-Type", "text/xml")
 	req.Header.Set("User-Agent", "wxproxy")
@@ -76,32 +83,36 @@ func send(ctx context.Context, client *http.Client, d delivery) ([]byte, error) 
 	if d.openid != "" {
 		req.Header.Set("X-WX-OPENID", d.openid)
 	}
-	// Not sent, as it has no value: it tells net/http that a request may be repeated when the service has closed a
-	// connection that rested. Services see repeats anyway, as WeChat makes some.
+	// This header has no value and is not sent. It tells net/http that it can repeat
+	// the request if the service has closed an idle connection. Services see repeats
+	// anyway, because WeChat makes some.
 	req.Header["X-Idempotency-Key"] = nil
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("the service could not be reached: %w", reason(err))
+		return nil, fmt.Errorf("reaching the service: %w", sanitizeError(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return nil, fmt.Errorf("the service answered HTTP %d", resp.StatusCode)
+		return nil, fmt.Errorf("service responded with HTTP %d", resp.StatusCode)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxServiceAnswer+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxServiceReply+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("the service's answer broke off: %w", reason(err))
-	case len(body) > maxServiceAnswer:
+		return nil, fmt.Errorf("reading the service's response: %w", sanitizeError(err))
+	case len(body) > maxServiceReply:
 		return nil, errReplyTooLong
 	}
-	return readReply(body)
+	return parseServiceReply(body)
 }
 
-// readReply tells a reply from the ways of saying that there is none.
-func readReply(body []byte) ([]byte, error) {
-	body = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), []byte("\xef\xbb\xbf")))
-	// Some frameworks answer every string as JSON, in quotes.
-	switch word := strings.ToLower(string(body[:min(len(body), len(success)+2)])); {
+// parseServiceReply returns the passive reply in the body of a service's response,
+// or nil if the body says that there is none.
+func parseServiceReply(body []byte) ([]byte, error) {
+	const byteOrderMark = "\xef\xbb\xbf"
+	body = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), []byte(byteOrderMark)))
+	// Some frameworks send every string as JSON, in quotes.
+	word := strings.ToLower(string(body[:min(len(body), len(success)+2)]))
+	switch {
 	case len(body) == 0, len(body) == len(word) && strings.Trim(word, `"`) == success:
 		return nil, nil
 	case wechat.ParseReply(body) != nil:
@@ -110,24 +121,25 @@ func readReply(body []byte) ([]byte, error) {
 	return body, nil
 }
 
-// reason is what net/http has to say without the address, in which there may be a key.
-func reason(err error) error {
+// sanitizeError returns an error of net/http without the address, which can hold
+// a key, and without what the service sent.
+func sanitizeError(err error) error {
 	var u *url.Error
 	for errors.As(err, &u) {
 		err = u.Err
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return errors.New("it took too long")
+		return errors.New("timeout")
 	case errors.Is(err, context.Canceled):
-		return errors.New("wxproxy stops")
+		return errors.New("wxproxy is stopping")
 	}
 	var op *net.OpError
 	if errors.As(err, &op) && op.Err != nil {
 		return op.Err
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("it closed the connection")
+		return errors.New("connection closed by the service")
 	}
-	return errors.New("its answer is not HTTP, or too large") // net/http quotes what it read
+	return errors.New("response is not HTTP, or its header is too large") // err quotes it
 }

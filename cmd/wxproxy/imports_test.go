@@ -34,7 +34,9 @@ func TestImports(t *testing.T) {
 		"wxproxy/proxy/standin":   {},
 		"wxproxy/proxy/transport": {},
 
-		"wxproxy/callback":       {"wxproxy/callback/pages", "wxproxy/tokens", "wxproxy/wechat"},
+		"wxproxy/internal/recovery": {},
+
+		"wxproxy/callback":       {"wxproxy/callback/pages", "wxproxy/internal/recovery", "wxproxy/tokens", "wxproxy/wechat"},
 		"wxproxy/callback/pages": {"wxproxy/tokens", "wxproxy/wechat"},
 
 		"wxproxy/console": {"wxproxy/tokens", "wxproxy/wechat"},
