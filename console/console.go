@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wxproxy/internal/recovery"
 	"wxproxy/wechat"
 )
 
@@ -120,8 +121,14 @@ func (h *Handler) Reconfigure(c Config) {
 // ServeHTTP implements [http.Handler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := h.state.Load()
-	out := &recorder{ResponseWriter: w}
-	defer s.survive(out, r)
+	recovery.Serve(w,
+		func(w *recovery.ResponseWriter) { s.route(w, r) },
+		s.reportPanic,
+		func(w http.ResponseWriter) { failAfterPanic(w, r) })
+}
+
+// route serves one request.
+func (s *state) route(w http.ResponseWriter, r *http.Request) {
 	// No answer here is for a cache, nor for guessing what else it might be.
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -130,18 +137,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !known {
 		to, known = s.accountRoute(r.URL)
 	}
-	if !to.open && !s.admit(out, r) {
+	if !to.open && !s.admit(w, r) {
 		return
 	}
 	switch {
 	case !known:
 		// Without a list of what there is, and without the path: it may be anything.
-		fail(out, r, &fault{status: http.StatusNotFound, msg: "not found"})
+		fail(w, r, &fault{status: http.StatusNotFound, msg: "not found"})
 	case !slices.Contains(to.methods, r.Method):
 		w.Header().Set("Allow", strings.Join(to.methods, ", "))
-		fail(out, r, &fault{status: http.StatusMethodNotAllowed, msg: "method not allowed", hint: "this path answers to " + w.Header().Get("Allow")})
+		fail(w, r, &fault{status: http.StatusMethodNotAllowed, msg: "method not allowed", hint: "this path answers to " + w.Header().Get("Allow")})
 	default:
-		to.serve(out, r)
+		to.serve(w, r)
 	}
 }
 

@@ -220,7 +220,7 @@ func TestPanic(t *testing.T) {
 			t.Errorf("%s: and then healthz: %d", c.name, got.status)
 		}
 	}
-	for _, want := range []string{"BUG: metrics", "BUG: readiness", "index out of range", "not the runtime's", "console_test.go"} {
+	for _, want := range []string{"BUG: metrics", "BUG: readiness", "index out of range", "not logged", "console_test.go"} {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("the log says nothing of %q:\n%s", want, said.String())
 		}

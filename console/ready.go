@@ -81,7 +81,7 @@ func (q *readiness) join() *asking {
 		defer func() {
 			if cause := recover(); cause != nil {
 				// With the stack of where it happened: it is thrown again elsewhere.
-				a.panic = relayed(fmt.Sprintf("%s in Config.Ready\n%s", inWords(cause), debug.Stack()))
+				a.panic = relayed(fmt.Sprintf("%s in Config.Ready\n%s", describePanic(cause), debug.Stack()))
 			}
 			q.mu.Lock()
 			q.now = nil

@@ -3,10 +3,10 @@ package console
 import (
 	"log/slog"
 	"net/http"
-	"runtime"
 	"runtime/debug"
-	"strings"
 	"time"
+
+	"wxproxy/internal/recovery"
 )
 
 // NewServer gives h the limits of a listener that operators reach, and that strangers might.
@@ -31,60 +31,29 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// recorder knows whether an answer has begun.
-type recorder struct {
-	http.ResponseWriter
-	begun bool
+// reportPanic logs a panic. The request is not logged, because its headers hold
+// the key.
+func (s *state) reportPanic(cause any) {
+	s.log.Error("BUG: panic", "where", "admin listener",
+		"panic", describePanic(cause), "stack", string(debug.Stack()))
 }
 
-func (r *recorder) WriteHeader(status int) {
-	r.begun = true
-	r.ResponseWriter.WriteHeader(status)
-}
-
-func (r *recorder) Write(b []byte) (int, error) {
-	r.begun = true
-	return r.ResponseWriter.Write(b)
-}
-
-// Unwrap lets http.ResponseController through.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
-
-// survive is deferred around each request: a defect in one page must not take the listener
-// along by which one would see it. The request is not logged, its headers hold the key.
-func (s *state) survive(w *recorder, r *http.Request) {
-	cause := recover()
-	if cause == nil {
-		return
-	}
-	if cause == http.ErrAbortHandler {
-		panic(cause) // a handler's way to break off; net/http knows it
-	}
-	s.log.Error("BUG: panic in the admin listener", "panic", inWords(cause), "stack", string(debug.Stack()))
-	if w.begun {
-		// Half an answer must not be taken for a whole one.
-		panic(http.ErrAbortHandler)
-	}
+// failAfterPanic responds after a panic. A defect in one page must not take down
+// the listener by which it would be noticed.
+func failAfterPanic(w http.ResponseWriter, r *http.Request) {
 	for _, name := range []string{"Content-Encoding", "Content-Length", "Allow", "Retry-After"} {
 		w.Header().Del(name)
 	}
 	fail(w, r, &fault{status: http.StatusInternalServerError, msg: "a defect of wxproxy; its log says more"})
 }
 
-// inWords is what may be logged of a panic: our own sentences and the runtime's. Anything else can be a piece of a
-// request, or of what is kept; the stack says where it was.
-func inWords(cause any) string {
-	switch c := cause.(type) {
-	case relayed:
+// describePanic returns what may be logged of a panic: what was already described
+// in another goroutine, and otherwise what [recovery.Describe] returns.
+func describePanic(cause any) string {
+	if c, ok := cause.(relayed); ok {
 		return string(c)
-	case runtime.Error:
-		return c.Error()
-	case string:
-		if strings.HasPrefix(c, "BUG: ") {
-			return c
-		}
 	}
-	return "not the runtime's"
+	return recovery.Describe(cause)
 }
 
 // relayed is what was said of a panic in another goroutine, to be panicked with again.

@@ -39,7 +39,7 @@ func TestImports(t *testing.T) {
 		"wxproxy/callback":       {"wxproxy/callback/pages", "wxproxy/internal/recovery", "wxproxy/tokens", "wxproxy/wechat"},
 		"wxproxy/callback/pages": {"wxproxy/tokens", "wxproxy/wechat"},
 
-		"wxproxy/console": {"wxproxy/tokens", "wxproxy/wechat"},
+		"wxproxy/console": {"wxproxy/internal/recovery", "wxproxy/tokens", "wxproxy/wechat"},
 
 		"wxproxy/bench/prime":   {"wxproxy/wechat"},
 		"wxproxy/bench/bare":    {},
