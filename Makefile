@@ -5,13 +5,16 @@ FUZZTIME    ?= 20s
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test lint unit alloc deploy conformance soak fuzz bench peers guard demo clean
+.PHONY: help build test lint unit alloc deploy conformance soak fuzz bench peers guard man demo clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
 build: ## the program, as ./wxproxy
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o wxproxy ./cmd/wxproxy
+
+man: ## the man pages of all commands, in ./man
+	WXPROXY_MAN=$(CURDIR)/man go test -count=1 -run '^TestManPages$$' ./cmd/wxproxy
 
 demo: ## the whole thing in one process, nothing to configure
 	go run ./cmd/wxproxy demo
@@ -67,4 +70,4 @@ guard: ## fails where a call costs more than 1.35 times the same call through th
 	go run ./bench/guard -limit 1.35
 
 clean: ## what was built or installed here
-	rm -rf wxproxy .tools .bench conformance/*/node_modules
+	rm -rf wxproxy man .tools .bench conformance/*/node_modules

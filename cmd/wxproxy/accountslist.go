@@ -9,143 +9,187 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"wxproxy/cmd/wxproxy/internal/table"
 )
 
-// pageSize is how many accounts are asked for at a time.
-const pageSize = 500
+// listPage is how many accounts list requests at a time.
+const listPage = 500
 
-// accountsListCommand is `wxproxy accounts list`.
-type accountsListCommand struct {
+// accountsList is one run of `wxproxy accounts list`.
+type accountsList struct {
 	env   *env
 	admin adminClient
-	q     string
-	limit int
+	query string // "": all accounts
+	limit int    // 0: no limit
 }
 
-func newAccountsList(e *env) command { return &accountsListCommand{env: e} }
-
-func (c *accountsListCommand) ParseFlags(args []string) error {
-	fs := newFlags("accounts list", "Lists accounts in order of their appids. EXPIRES is when the token ends; whoever calls then gets a new one.")
-	fs.StringVar(&c.q, "q", "", "only accounts whose appid or name contains `TEXT`")
-	fs.IntVar(&c.limit, "limit", 0, "at most so `many`; 0: all")
-	c.admin.flags(fs)
-	if err := parseFlags(c.env, fs, args); err != nil {
-		return err
-	}
-	if c.limit < 0 {
-		return errors.New("--limit is below 0")
-	}
-	return c.admin.ready(c.env)
-}
-
-// Run prints page by page, so that ten thousand accounts need no more memory than five hundred, and
-// the first are there at once.
-func (c *accountsListCommand) Run(ctx context.Context) error {
-	var print accountsPrinter = &accountsTable{table: table{out: c.env.stdout}}
-	if c.admin.json {
-		print = &accountsJSON{out: c.env.stdout, limit: c.limit}
-	}
-	shown := 0
-	for {
-		want := pageSize
-		if c.limit > 0 {
-			want = min(want, c.limit-shown)
-		}
-		var page struct {
-			Total    int               `json:"total"`
-			Accounts []json.RawMessage `json:"accounts"`
-		}
-		query := url.Values{"offset": {strconv.Itoa(shown)}, "limit": {strconv.Itoa(want)}}
-		if c.q != "" {
-			query.Set("q", c.q)
-		}
-		if _, err := c.admin.do(ctx, http.MethodGet, "/api/accounts", query, nil, &page); err != nil {
-			return err
-		}
-		if page.Accounts == nil {
-			return fmt.Errorf("%s answered without accounts: is this wxproxy's admin listener? --admin takes another address", c.admin.base)
-		}
-		if err := print.page(page.Total, page.Accounts); err != nil {
-			return err
-		}
-		shown += len(page.Accounts)
-		if len(page.Accounts) == 0 || shown >= page.Total || c.limit > 0 && shown >= c.limit {
-			if shown < page.Total && c.limit > 0 {
-				fmt.Fprintf(c.env.stderr, "wxproxy: %d of %d accounts are shown\n", shown, page.Total)
+// newAccountsList returns `wxproxy accounts list`.
+func newAccountsList(e *env) *cobra.Command {
+	c := &accountsList{env: e}
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List accounts, or those whose appid or name contains a text",
+		Long: `List the accounts in the order of their appids. The column EXPIRES says when
+the token expires. wxproxy then fetches a new one with the next request.`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.limit < 0 {
+				return usagef(cmd, "--limit is negative")
 			}
-			return print.end(shown)
+			if err := c.admin.prepare(cmd, e); err != nil {
+				return err
+			}
+			return c.run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&c.query, "q", "", "list only accounts whose appid or name contains `TEXT`")
+	cmd.Flags().IntVar(&c.limit, "limit", 0, "list at most `N` accounts; 0 lists all")
+	c.admin.addFlags(cmd)
+	return cmd
+}
+
+// run prints each page as soon as it arrives, so the number of accounts does
+// not matter for memory or for the time until the first line.
+func (c *accountsList) run(ctx context.Context) error {
+	var printer accountsPrinter = &accountsTable{Table: table.Table{Out: c.env.stdout}}
+	if c.admin.json {
+		printer = &accountsJSON{out: c.env.stdout, limit: c.limit}
+	}
+	printed := 0
+	for {
+		want := listPage
+		if c.limit > 0 {
+			want = min(want, c.limit-printed)
 		}
+		total, accounts, err := c.fetch(ctx, printed, want)
+		if err != nil {
+			return err
+		}
+		if err := printer.page(total, accounts); err != nil {
+			return err
+		}
+		printed += len(accounts)
+		if len(accounts) > 0 && printed < total && (c.limit == 0 || printed < c.limit) {
+			continue
+		}
+		if printed < total && c.limit > 0 {
+			fmt.Fprintf(c.env.stderr, "wxproxy: %d of %d accounts listed\n", printed, total)
+		}
+		return printer.end()
 	}
 }
 
-// accountsPrinter prints pages of accounts.
+// fetch requests up to limit accounts, starting with number offset. It also
+// returns how many accounts there are.
+func (c *accountsList) fetch(ctx context.Context, offset, limit int) (int, []json.RawMessage, error) {
+	var page struct {
+		Total    int               `json:"total"`
+		Accounts []json.RawMessage `json:"accounts"`
+	}
+	query := url.Values{"offset": {strconv.Itoa(offset)}, "limit": {strconv.Itoa(limit)}}
+	if c.query != "" {
+		query.Set("q", c.query)
+	}
+	if _, err := c.admin.do(ctx, http.MethodGet, "/api/accounts", query, nil, &page); err != nil {
+		return 0, nil, err
+	}
+	if page.Accounts == nil {
+		return 0, nil, fmt.Errorf("response without accounts from %s: is this the admin listener of wxproxy? "+
+			"--admin sets another address", c.admin.base)
+	}
+	return page.Total, page.Accounts, nil
+}
+
+// accountsPrinter prints pages of accounts as they arrive.
 type accountsPrinter interface {
 	page(total int, accounts []json.RawMessage) error
-	end(shown int) error
+	end() error
 }
 
-// accountsTable is for people.
+// accountsTable prints accounts as a table, for people.
 type accountsTable struct {
-	table
-	begun bool
+	table.Table
+	hasHeader bool // the header line was printed
 }
 
-// nameColumns is the widest name that is shown whole: WeChat allows 30 Chinese characters, most have below 12.
-const nameColumns = 24
+// maxNameColumns is the width of the longest name that is printed whole. WeChat
+// allows 30 Chinese characters, which take 60 columns, but most names have
+// fewer than 12.
+const maxNameColumns = 24
 
+// page prints a line for each account, after a header line on the first page.
 func (t *accountsTable) page(_ int, accounts []json.RawMessage) error {
 	var rows [][]string
-	if !t.begun {
-		rows, t.begun = append(rows, []string{"APPID", "NAME", "TYPE", "STATE", "EXPIRES", "AUTHORIZED", ""}), true
+	if !t.hasHeader {
+		rows = append(rows, []string{"APPID", "NAME", "TYPE", "STATE", "EXPIRES", "AUTHORIZED", ""})
+		t.hasHeader = true
 	}
 	for _, raw := range accounts {
 		var a accountView
 		if err := json.Unmarshal(raw, &a); err != nil {
-			return errors.New("the admin listener told of an account in a way that this wxproxy does not know: are they of the same version?")
+			return errors.New("the response describes accounts in an unknown form: " +
+				"the running wxproxy may have another version")
 		}
 		note := ""
 		if a.Failures > 0 {
-			note = printable(a.Failure)
+			note = table.Printable(a.Failure)
 		}
-		expires := until(a.ExpiresIn)
+		expires := table.Until(a.ExpiresIn)
 		if a.Token == "" {
 			expires = "-"
 		}
-		rows = append(rows, []string{printable(a.AppID), or(terminal.Truncate(printable(a.Name), nameColumns, "…"), "-"), a.what(), printable(a.State), expires, ago(a.Authorized), note})
+		rows = append(rows, []string{
+			table.Printable(a.AppID),
+			orElse(table.Truncate(table.Printable(a.Name), maxNameColumns), "-"),
+			a.typeOrKind(),
+			table.Printable(a.State),
+			expires,
+			table.Ago(a.Authorized),
+			note,
+		})
 	}
-	return t.print(rows)
+	return t.Print(rows)
 }
 
-func (t *accountsTable) end(int) error { return nil }
+// end prints nothing: a table has no last line.
+func (t *accountsTable) end() error { return nil }
 
-// accountsJSON is for scripts: one object, as the admin listener would answer if its pages had no end.
+// accountsJSON prints accounts for scripts, as one JSON object in the form of a
+// response of the admin listener to a request without a limit.
 type accountsJSON struct {
-	out   io.Writer
-	limit int
-	begun bool
-	some  bool
+	out      io.Writer
+	limit    int
+	hasStart bool // the beginning of the object was printed
+	hasItem  bool // at least one account was printed
 }
 
+// page prints the accounts, after the beginning of the object on the first page.
 func (j *accountsJSON) page(total int, accounts []json.RawMessage) error {
 	text := ""
-	if !j.begun {
+	if !j.hasStart {
 		limit := j.limit
 		if limit == 0 {
 			limit = total
 		}
-		text, j.begun = fmt.Sprintf(`{"total":%d,"offset":0,"limit":%d,"accounts":[`, total, limit), true
+		text = fmt.Sprintf(`{"total":%d,"offset":0,"limit":%d,"accounts":[`, total, limit)
+		j.hasStart = true
 	}
 	for _, raw := range accounts {
-		if j.some {
+		if j.hasItem {
 			text += ","
 		}
-		text, j.some = text+"\n"+plainJSON(raw), true
+		text += "\n" + plainJSON(raw)
+		j.hasItem = true
 	}
 	_, err := io.WriteString(j.out, text)
 	return err
 }
 
-func (j *accountsJSON) end(int) error {
+// end prints the end of the object.
+func (j *accountsJSON) end() error {
 	_, err := io.WriteString(j.out, "\n]}\n")
 	return err
 }

@@ -9,122 +9,136 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
+	"wxproxy/cmd/wxproxy/internal/table"
 	"wxproxy/wechat"
 )
 
-// oneAccount is what the commands for one account share.
-type oneAccount struct {
+// accountCommand is one run of a command for a single account.
+type accountCommand struct {
 	env   *env
 	admin adminClient
 	appid string
 }
 
-// parse reads flags and the appid.
-func (c *oneAccount) parse(fs *flags, args []string) error {
-	fs.words = []string{"APPID"}
-	c.admin.flags(fs)
-	words, err := parseWords(c.env, fs, args)
-	if err != nil {
-		return err
+// newAccountCommand returns the command `wxproxy accounts name`, which takes an
+// appid and then calls run.
+func newAccountCommand(
+	e *env, name, short, long string, run func(context.Context, *accountCommand) error,
+) *cobra.Command {
+	c := &accountCommand{env: e}
+	cmd := &cobra.Command{
+		Use:   name + " APPID",
+		Short: short,
+		Long:  long,
+		Args:  exactArgs("APPID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !wechat.IsAppID(args[0]) {
+				return usagef(cmd, "APPID is not an appid: %s", appIDForm)
+			}
+			c.appid = args[0]
+			if err := c.admin.prepare(cmd, e); err != nil {
+				return err
+			}
+			return run(cmd.Context(), c)
+		},
 	}
-	if c.appid = words[0]; !wechat.IsAppID(c.appid) {
-		return fmt.Errorf("%s is no appid: an appid %s", quoted(c.appid), "is wx and 16 lower-case letters or digits")
-	}
-	return c.admin.ready(c.env)
+	c.admin.addFlags(cmd)
+	return cmd
 }
 
-// ask makes a request whose answer is an account, and prints it.
-func (c *oneAccount) ask(ctx context.Context, method, path string) error {
+// appIDForm describes what an appid looks like.
+const appIDForm = "an appid is wx and 16 lower-case letters or digits"
+
+// print requests an account with method at path and prints it.
+func (c *accountCommand) print(ctx context.Context, method, path string) error {
 	var a accountView
 	raw, err := c.admin.do(ctx, method, "/api/accounts/"+c.appid+path, nil, nil, &a)
 	if err != nil {
 		return err
 	}
 	if a.AppID != c.appid {
-		return fmt.Errorf("%s answered with another account: is this wxproxy's admin listener? --admin takes another address", c.admin.base)
+		return fmt.Errorf("response about another account from %s: is this the admin listener of wxproxy? "+
+			"--admin sets another address", c.admin.base)
 	}
 	if c.admin.json {
-		_, err = fmt.Fprintln(c.env.stdout, plainJSON(raw))
-		return err
+		return printJSON(c.env, raw)
 	}
-	return (&table{out: c.env.stdout}).print(a.lines())
+	return (&table.Table{Out: c.env.stdout}).Print(a.rows())
 }
 
-// accountsShowCommand is `wxproxy accounts show`.
-type accountsShowCommand struct{ oneAccount }
-
-func newAccountsShow(e *env) command { return &accountsShowCommand{oneAccount{env: e}} }
-
-func (c *accountsShowCommand) ParseFlags(args []string) error {
-	return c.parse(newFlags("accounts show", "Shows what is known of an account. Tokens are named by a fingerprint, the first 8 hex digits of their SHA-256."), args)
+// newAccountsShow returns `wxproxy accounts show`.
+func newAccountsShow(e *env) *cobra.Command {
+	return newAccountCommand(e, "show", "Show an account",
+		`Show everything that is known about an account. Tokens are shown as
+fingerprints, which are the first 8 hexadecimal digits of their SHA-256.`,
+		func(ctx context.Context, c *accountCommand) error {
+			return c.print(ctx, http.MethodGet, "")
+		})
 }
 
-func (c *accountsShowCommand) Run(ctx context.Context) error {
-	return c.ask(ctx, http.MethodGet, "")
+// newAccountsRefresh returns `wxproxy accounts refresh`.
+func newAccountsRefresh(e *env) *cobra.Command {
+	return newAccountCommand(e, "refresh", "Fetch a new token for an account now",
+		`Fetch a new token for an account now. wxproxy does this automatically before a
+token expires and when WeChat rejects one.`,
+		func(ctx context.Context, c *accountCommand) error {
+			return c.print(ctx, http.MethodPost, "/refresh")
+		})
 }
 
-// accountsRefreshCommand is `wxproxy accounts refresh`.
-type accountsRefreshCommand struct{ oneAccount }
-
-func newAccountsRefresh(e *env) command { return &accountsRefreshCommand{oneAccount{env: e}} }
-
-func (c *accountsRefreshCommand) ParseFlags(args []string) error {
-	return c.parse(newFlags("accounts refresh", "Fetches a new token for an account now. wxproxy does that by itself when a token is due or refused."), args)
-}
-
-func (c *accountsRefreshCommand) Run(ctx context.Context) error {
-	return c.ask(ctx, http.MethodPost, "/refresh")
-}
-
-// accountsForgetCommand is `wxproxy accounts forget`.
-type accountsForgetCommand struct {
-	oneAccount
-	yes bool
-}
-
-func newAccountsForget(e *env) command { return &accountsForgetCommand{oneAccount: oneAccount{env: e}} }
-
-func (c *accountsForgetCommand) ParseFlags(args []string) error {
-	fs := newFlags("accounts forget", "Forgets an account with its refresh token. At WeChat nothing changes: sync finds the account again while its authorization stands.")
-	fs.BoolVar(&c.yes, "yes", false, "do not ask whether it is meant")
-	if err := c.parse(fs, args); err != nil {
-		return err
+// newAccountsForget returns `wxproxy accounts forget`.
+func newAccountsForget(e *env) *cobra.Command {
+	var yes bool
+	cmd := newAccountCommand(e, "forget", "Forget an account and its refresh token",
+		`Forget an account and its refresh token. Nothing changes at WeChat: while the
+authorization is valid there, "wxproxy accounts sync" finds the account again.`,
+		func(ctx context.Context, c *accountCommand) error { return c.forget(ctx, yes) })
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask for confirmation")
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !yes && !e.terminal {
+			return usagef(cmd, "there is no terminal to ask for confirmation: use --yes")
+		}
+		return run(cmd, args)
 	}
-	if !c.yes && !c.env.terminal {
-		return errors.New("nobody can be asked whether this is meant: give --yes")
-	}
-	return nil
+	return cmd
 }
 
-func (c *accountsForgetCommand) Run(ctx context.Context) error {
-	if !c.yes {
+// forget removes the account, after asking for confirmation unless confirmed.
+func (c *accountCommand) forget(ctx context.Context, confirmed bool) error {
+	if !confirmed {
 		var a accountView
-		if _, err := c.admin.do(ctx, http.MethodGet, "/api/accounts/"+c.appid, nil, nil, &a); err != nil {
+		_, err := c.admin.do(ctx, http.MethodGet, "/api/accounts/"+c.appid, nil, nil, &a)
+		if err != nil {
 			return err
 		}
 		name := ""
 		if a.Name != "" {
-			name = " (" + printable(a.Name) + ")"
+			name = " (" + table.Printable(a.Name) + ")"
 		}
-		fmt.Fprintf(c.env.stderr, "Forget %s%s, %s, with its refresh token? [y/N] ", c.appid, name, printable(a.State))
-		if !c.agreed(ctx) {
-			return errors.New("nothing was forgotten")
+		fmt.Fprintf(c.env.stderr, "Forget %s%s, %s, with its refresh token? [y/N] ",
+			c.appid, name, table.Printable(a.State))
+		if !c.confirm(ctx) {
+			return errors.New("canceled: no account was forgotten")
 		}
 	}
 	raw, err := c.admin.do(ctx, http.MethodDelete, "/api/accounts/"+c.appid, nil, nil, nil)
 	if err != nil {
 		return err
 	}
-	text := c.appid + " is forgotten"
 	if c.admin.json {
-		text = plainJSON(raw)
+		return printJSON(c.env, raw)
 	}
-	_, err = fmt.Fprintln(c.env.stdout, text)
+	_, err = fmt.Fprintln(c.env.stdout, c.appid+" is forgotten")
 	return err
 }
 
-// agreed waits for a line, or for ctx: Ctrl-C does not end the reading of a terminal.
-func (c *accountsForgetCommand) agreed(ctx context.Context) bool {
+// confirm reads a line from the terminal and reports whether it says yes. It
+// returns false when ctx ends. A read from a terminal cannot be interrupted, so
+// the goroutine stays until the process exits.
+func (c *accountCommand) confirm(ctx context.Context) bool {
 	line := make(chan string, 1)
 	go func() {
 		text, _ := bufio.NewReader(c.env.stdin).ReadString('\n')
@@ -140,42 +154,47 @@ func (c *accountsForgetCommand) agreed(ctx context.Context) bool {
 	}
 }
 
-// accountsSyncCommand is `wxproxy accounts sync`.
-type accountsSyncCommand struct {
-	env   *env
-	admin adminClient
-}
-
-func newAccountsSync(e *env) command { return &accountsSyncCommand{env: e} }
-
-func (c *accountsSyncCommand) ParseFlags(args []string) error {
-	fs := newFlags("accounts sync", "Asks WeChat for all accounts that have authorized the component, and takes over what is not known here. Run it after an outage.")
-	c.admin.flags(fs)
-	if err := parseFlags(c.env, fs, args); err != nil {
-		return err
+// newAccountsSync returns `wxproxy accounts sync`.
+func newAccountsSync(e *env) *cobra.Command {
+	var admin adminClient
+	cmd := &cobra.Command{
+		Use:   "sync",
+		Short: "Compare the accounts with WeChat's list",
+		Long: `Request the list of all accounts that have authorized the component from
+WeChat, and add the ones that are missing here. Run it after an outage in which
+WeChat's pushes were lost.`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := admin.prepare(cmd, e); err != nil {
+				return err
+			}
+			return syncAccounts(cmd.Context(), e, &admin)
+		},
 	}
-	return c.admin.ready(c.env)
+	admin.addFlags(cmd)
+	return cmd
 }
 
-func (c *accountsSyncCommand) Run(ctx context.Context) error {
-	var got struct {
+// syncAccounts starts a comparison with WeChat's list and prints its result.
+func syncAccounts(ctx context.Context, e *env, admin *adminClient) error {
+	var result struct {
 		Listed, Added, Recovered, Revoked, Unchanged int
-		Took                                         float64
+		Took                                         float64 // seconds
 	}
-	raw, err := c.admin.do(ctx, http.MethodPost, "/api/sync", nil, nil, &got)
+	raw, err := admin.do(ctx, http.MethodPost, "/api/sync", nil, nil, &result)
 	if err != nil {
 		return err
 	}
-	if c.admin.json {
-		_, err = fmt.Fprintln(c.env.stdout, plainJSON(raw))
-		return err
+	if admin.json {
+		return printJSON(e, raw)
 	}
-	return (&table{out: c.env.stdout}).print([][]string{
-		{"on WeChat's list", fmt.Sprint(got.Listed), ""},
-		{"added", fmt.Sprint(got.Added), "not known here before"},
-		{"recovered", fmt.Sprint(got.Recovered), "their refresh token was not the right one any more"},
-		{"withdrawn", fmt.Sprint(got.Revoked), "known here, and no longer on the list"},
-		{"unchanged", fmt.Sprint(got.Unchanged), ""},
-		{"took", time.Duration(got.Took * float64(time.Second)).Round(time.Millisecond).String(), ""},
+	took := time.Duration(result.Took * float64(time.Second)).Round(time.Millisecond)
+	return (&table.Table{Out: e.stdout}).Print([][]string{
+		{"on WeChat's list", fmt.Sprint(result.Listed), ""},
+		{"added", fmt.Sprint(result.Added), "not known here before"},
+		{"recovered", fmt.Sprint(result.Recovered), "the stored refresh token was outdated"},
+		{"withdrawn", fmt.Sprint(result.Revoked), "known here, and no longer on the list"},
+		{"unchanged", fmt.Sprint(result.Unchanged), ""},
+		{"took", took.String(), ""},
 	})
 }

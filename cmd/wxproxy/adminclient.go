@@ -14,81 +14,111 @@ import (
 	"unicode"
 	"unicode/utf16"
 
+	"github.com/spf13/cobra"
+
 	"wxproxy/cmd/wxproxy/internal/server"
 	"wxproxy/wechat"
 )
 
-// adminKeyVariable holds the admin key. It is a better place than the command line, which
-// other users of the machine can see.
-const adminKeyVariable = "WXPROXY_ADMIN_KEY"
+const (
+	// defaultAdmin is where the admin listener is without configuration.
+	defaultAdmin = "http://127.0.0.1:8082"
 
-// adminClient asks the admin listener of a running wxproxy.
+	// adminKeyVariable is the environment variable with the admin key. It is
+	// safer than --key: other users of a machine can see its command lines.
+	adminKeyVariable = "WXPROXY_ADMIN_KEY"
+
+	// maxResponse is how many bytes of a response are read. A page of 1000
+	// accounts has about 500 KiB.
+	maxResponse = 64 << 20
+)
+
+// adminClient sends requests to the admin listener of a running wxproxy. Its
+// zero value is not usable: call addFlags, then prepare.
 type adminClient struct {
 	base   string // URL, without a slash at the end
 	key    wechat.Secret
-	json   bool // what comes is printed as it is
+	json   bool // print responses as they are
 	client *http.Client
 }
 
-// flags defines --admin, --key and --json.
-func (a *adminClient) flags(fs *flags) {
-	fs.StringVar(&a.base, "admin", "http://127.0.0.1:8082", "`URL` of the admin listener")
-	fs.Func("key", "the `KEY` of [admin]; better give it in "+adminKeyVariable+", other users of this machine can see command lines", func(s string) error {
-		a.key = wechat.NewSecret(s)
-		return nil
-	})
-	fs.BoolVar(&a.json, "json", false, "print the JSON of the admin listener, for scripts")
+// secretFlag is the value of a flag that is never printed, not even as the
+// default on a help page.
+type secretFlag struct{ secret *wechat.Secret }
+
+func (secretFlag) String() string { return "" }
+func (secretFlag) Type() string   { return "key" }
+
+// Set stores s. It accepts every value.
+func (f secretFlag) Set(s string) error {
+	*f.secret = wechat.NewSecret(s)
+	return nil
 }
 
-// ready checks what the flags gave. Its errors are wrong usage.
-func (a *adminClient) ready(e *env) error {
+// addFlags adds --admin, --key and --json to cmd.
+func (a *adminClient) addFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&a.base, "admin", defaultAdmin, "`URL` of the admin listener")
+	f.Var(secretFlag{&a.key}, "key", "the `KEY` of [admin]; better set it in "+adminKeyVariable+
+		", because other users of this machine can see command lines")
+	f.BoolVar(&a.json, "json", false, "print the response of the admin listener as JSON, for scripts")
+}
+
+// prepare checks the flags of cmd and takes the key from the environment if
+// there is no --key. Its errors are usage errors.
+func (a *adminClient) prepare(cmd *cobra.Command, e *env) error {
 	u, err := url.Parse(a.base)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return errors.New("--admin is no URL such as http://127.0.0.1:8082")
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
+		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return usagef(cmd, "--admin is not a URL such as "+defaultAdmin)
 	}
 	a.base = strings.TrimRight(a.base, "/")
 	if a.key.IsEmpty() {
 		key, _ := e.getenv(adminKeyVariable)
 		a.key = wechat.NewSecret(key)
 	}
-	if strings.ContainsFunc(a.key.Reveal(), func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return errors.New("the admin key holds control characters, a line end perhaps")
+	isControl := func(r rune) bool { return r < ' ' || r == 0x7f }
+	if strings.ContainsFunc(a.key.Reveal(), isControl) {
+		return usagef(cmd, "the admin key contains control characters, perhaps a line break at its end")
 	}
 	a.client = &http.Client{
-		// No proxy of the environment's and no redirects: the key is for this address alone.
-		Transport:     &http.Transport{DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSHandshakeTimeout: 10 * time.Second},
+		// The key is meant for this address only, so proxies from the
+		// environment are ignored and redirects are not followed.
+		Transport: &http.Transport{
+			DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+			TLSHandshakeTimeout: 10 * time.Second,
+		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return nil
 }
 
-// answerLimit bounds an answer; a page of 1000 accounts has some 500 KiB.
-const answerLimit = 64 << 20
-
-// errAdmin is an error as the admin listener tells it.
-type errAdmin struct {
-	status int
-	msg    string
-	hint   string
+// adminError is an error response of the admin listener.
+type adminError struct {
+	message string
+	hint    string // what to do about it, or ""
 }
 
-func (e *errAdmin) Error() string {
+// Error returns the message and the hint.
+func (e *adminError) Error() string {
 	if e.hint == "" {
-		return e.msg
+		return e.message
 	}
-	return e.msg + " (" + e.hint + ")"
+	return e.message + " (" + e.hint + ")"
 }
 
-// do makes a request and reads the answer into out, which may be nil. It returns the answer's bytes too, also those of
-// an error that is JSON.
-func (a *adminClient) do(ctx context.Context, method, path string, query url.Values, body io.Reader, out any) ([]byte, error) {
+// do sends a request and decodes the response into out, which may be nil. It
+// returns the bytes of the response too, including those of a JSON error.
+func (a *adminClient) do(
+	ctx context.Context, method, path string, query url.Values, body io.Reader, out any,
+) ([]byte, error) {
 	target := a.base + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
 	}
 	req, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
-		return nil, errors.New("--admin is no URL such as http://127.0.0.1:8082")
+		return nil, errors.New("--admin is not a URL such as " + defaultAdmin)
 	}
 	if !a.key.IsEmpty() {
 		req.Header.Set("Authorization", "Bearer "+a.key.Reveal())
@@ -100,57 +130,65 @@ func (a *adminClient) do(ctx context.Context, method, path string, query url.Val
 	if err != nil {
 		var u *url.Error
 		if errors.As(err, &u) {
-			err = u.Err
+			err = u.Err // without the URL
 		}
-		return nil, fmt.Errorf("wxproxy does not answer at %s: %w; is it running? --admin takes another address", a.base, server.NetCause(err))
+		return nil, fmt.Errorf("no response from %s: %w (is wxproxy running? --admin sets another address)",
+			a.base, server.NetCause(err))
 	}
 	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if err != nil {
-		return nil, fmt.Errorf("%s broke off in the middle of its answer: %w", a.base, server.NetCause(err))
+		return nil, fmt.Errorf("incomplete response from %s: %w", a.base, server.NetCause(err))
 	}
 	if resp.StatusCode != http.StatusOK {
-		return raw, a.refusal(resp, raw)
+		return raw, a.responseError(resp, raw)
 	}
 	if out == nil {
 		out = new(json.RawMessage)
 	}
 	if json.Unmarshal(raw, out) != nil {
-		return nil, a.stranger(resp)
+		return nil, a.unexpected(resp)
 	}
 	return raw, nil
 }
 
-// refusal puts an answer that is no success into words.
-func (a *adminClient) refusal(resp *http.Response, raw []byte) error {
-	var told struct{ Error, Hint string }
-	if json.Unmarshal(raw, &told) != nil || told.Error == "" {
-		return a.stranger(resp)
+// responseError turns a response that is not 200 into an error.
+func (a *adminClient) responseError(resp *http.Response, raw []byte) error {
+	var failure struct{ Error, Hint string }
+	if json.Unmarshal(raw, &failure) != nil || failure.Error == "" {
+		return a.unexpected(resp)
 	}
 	if resp.StatusCode == http.StatusUnauthorized {
 		if a.key.IsEmpty() {
-			return fmt.Errorf("%s wants the key of [admin]: give it in %s, or with --key", a.base, adminKeyVariable)
+			return fmt.Errorf("%s needs the key of [admin]: set %s, or use --key", a.base, adminKeyVariable)
 		}
-		return fmt.Errorf("%s does not take this key: --key and %s have to be the key of [admin]", a.base, adminKeyVariable)
+		return fmt.Errorf("%s does not accept this key: %s or --key must be the key of [admin]",
+			a.base, adminKeyVariable)
 	}
-	if again := resp.Header.Get("Retry-After"); again != "" && told.Hint != "" {
-		told.Hint = strings.ReplaceAll(told.Hint, "the time in Retry-After", again+" s")
+	if seconds := resp.Header.Get("Retry-After"); seconds != "" {
+		failure.Hint = strings.ReplaceAll(failure.Hint, "the time in Retry-After", seconds+" s")
 	}
-	return &errAdmin{resp.StatusCode, told.Error, told.Hint}
+	return &adminError{failure.Error, failure.Hint}
 }
 
-func (a *adminClient) stranger(resp *http.Response) error {
-	return fmt.Errorf("%s answered %s, but not in the way of wxproxy: is this its admin listener? --admin takes another address", a.base, wechat.Sanitize(resp.Status, maxQuoted))
+// unexpected returns the error for a response that is not wxproxy's.
+func (a *adminClient) unexpected(resp *http.Response) error {
+	return fmt.Errorf("unexpected response %s from %s: is this the admin listener of wxproxy? "+
+		"--admin sets another address", wechat.Sanitize(resp.Status, maxQuoted), a.base)
 }
 
-// plainJSON is an answer as it may be printed: the same JSON on one line, with everything that a terminal would
-// obey written as an escape.
+// maxQuoted is how many characters of foreign text an error quotes.
+const maxQuoted = 100
+
+// plainJSON returns the JSON text raw on one line, safe to print to a terminal:
+// control characters and those that change the direction of text become JSON
+// escapes, so the value stays the same.
 func plainJSON(raw []byte) string {
 	var b strings.Builder
 	for _, r := range strings.TrimSpace(string(raw)) {
 		switch {
 		case r == '\n' || r == '\r' || r == '\t':
-			b.WriteByte(' ') // between the parts of the JSON: in a string it would be an escape already
+			b.WriteByte(' ') // between tokens: strings contain no raw ones
 		case !unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp):
 			b.WriteRune(r)
 		case r > 0xffff:
@@ -161,4 +199,10 @@ func plainJSON(raw []byte) string {
 		}
 	}
 	return b.String()
+}
+
+// printJSON prints the JSON text raw on one line.
+func printJSON(e *env, raw []byte) error {
+	_, err := fmt.Fprintln(e.stdout, plainJSON(raw))
+	return err
 }

@@ -49,7 +49,7 @@ func (w *world) reload(blocks string) {
 		w.t.Fatal(err)
 	}
 	w.file("config.toml", string(base)+blocks)
-	const done = "the configuration was read again"
+	const done = "configuration reloaded"
 	before := strings.Count(w.out.String(), done)
 	w.signal(syscall.SIGHUP)
 	eventually(w.t, func() bool { return strings.Count(w.out.String(), done) > before })

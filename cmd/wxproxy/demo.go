@@ -10,57 +10,70 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"wxproxy/cmd/wxproxy/internal/config"
 	"wxproxy/cmd/wxproxy/internal/server"
 	"wxproxy/sandbox"
 	"wxproxy/wechat"
 )
 
-// demoCommand is `wxproxy demo`: the whole thing in one process.
-type demoCommand struct {
-	env                             *env
+// demo is one run of `wxproxy demo`. The fields are the addresses of its four
+// listeners, HOST:PORT.
+type demo struct {
 	proxy, callback, admin, sandbox string
 }
 
-func newDemo(e *env) command { return &demoCommand{env: e} }
-
-func (c *demoCommand) ParseFlags(args []string) error {
-	fs := newFlags("demo", "Runs a sandbox WeChat and wxproxy in one process, with nothing to configure, and shows the traffic.")
-	fs.StringVar(&c.proxy, "proxy", "127.0.0.1:8080", "`ADDRESS` of the proxy listener")
-	fs.StringVar(&c.callback, "callback", "127.0.0.1:8081", "`ADDRESS` of the callback listener")
-	fs.StringVar(&c.admin, "admin", "127.0.0.1:8082", "`ADDRESS` of the admin listener")
-	fs.StringVar(&c.sandbox, "sandbox", "127.0.0.1:8090", "`ADDRESS` of the sandbox WeChat")
-	if err := parseFlags(c.env, fs, args); err != nil {
-		return err
+// newDemo returns `wxproxy demo`.
+func newDemo(e *env) *cobra.Command {
+	var d demo
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Try everything in one process, without configuration",
+		Long: `Run a sandbox WeChat and wxproxy in one process. Nothing has to be configured.
+The demo prints requests to paste, and then shows the traffic.`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			flags := map[string]string{
+				"proxy": d.proxy, "callback": d.callback, "admin": d.admin, "sandbox": d.sandbox,
+			}
+			for name, addr := range flags {
+				// Without authentication, all that can reach the demo can use it.
+				if !config.IsLoopback(addr) {
+					return usagef(cmd, "--%s must be a loopback address such as 127.0.0.1:8080", name)
+				}
+			}
+			return d.run(cmd.Context(), e)
+		},
 	}
-	for name, addr := range map[string]string{"proxy": c.proxy, "callback": c.callback, "admin": c.admin, "sandbox": c.sandbox} {
-		// Everybody who reaches a demo may call, and expire, and look on.
-		if !config.IsLoopback(addr) {
-			return fmt.Errorf("--%s must be a loopback address, such as 127.0.0.1:8080", name)
-		}
-	}
-	return nil
+	f := cmd.Flags()
+	f.StringVar(&d.proxy, "proxy", "127.0.0.1:8080", "`ADDRESS` of the proxy listener")
+	f.StringVar(&d.callback, "callback", "127.0.0.1:8081", "`ADDRESS` of the callback listener")
+	f.StringVar(&d.admin, "admin", "127.0.0.1:8082", "`ADDRESS` of the admin listener")
+	f.StringVar(&d.sandbox, "sandbox", "127.0.0.1:8090", "`ADDRESS` of the sandbox WeChat")
+	return cmd
 }
 
-// The accounts that authorize the demo's component: an official account and a mini program.
+// The accounts that authorize the demo's component.
 const (
-	demoAccount     = "wxd0000000000000a1"
-	demoMiniProgram = "wxd0000000000000b2"
+	demoOfficialAccount = "wxd0000000000000a1"
+	demoMiniProgram     = "wxd0000000000000b2"
 )
 
-func (c *demoCommand) Run(ctx context.Context) (err error) {
+// run runs the demo until ctx ends. Its store is in a temporary folder.
+func (d *demo) run(ctx context.Context, e *env) (err error) {
 	folder, err := os.MkdirTemp("", "wxproxy-demo-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(folder)
 
-	stage := newStage(c.env.stdout)
-	wx, err := sandbox.New(sandbox.Config{PushURL: "http://" + c.callback, Observe: stage.wechat})
+	log := newDemoLog(e)
+	wx, err := sandbox.New(sandbox.Config{PushURL: "http://" + d.callback, Observe: log.sandboxCall})
 	if err != nil {
 		return err
 	}
-	ln, err := server.Listen("--sandbox", c.sandbox)
+	ln, err := server.Listen("--sandbox", d.sandbox)
 	if err != nil {
 		return err
 	}
@@ -68,72 +81,93 @@ func (c *demoCommand) Run(ctx context.Context) (err error) {
 	go wxServer.Serve(ln)
 	defer wxServer.Close()
 
-	srv, err := server.Open(ctx, c.config(folder), server.Options{Version: version, Log: slog.New(stage), Watch: stage.call})
+	options := server.Options{Version: version, Log: slog.New(log), Watch: log.proxyCall}
+	srv, err := server.Open(ctx, d.config(folder), options)
 	if err != nil {
-		return fmt.Errorf("%w (demo takes other addresses: see wxproxy demo --help)", err)
+		return fmt.Errorf("%w (the demo can use other addresses: see wxproxy demo --help)", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- srv.Run(ctx) }()
 
-	if err := c.prepare(ctx, wx, stage); err != nil {
+	if err := d.prepare(ctx, wx, log); err != nil {
 		stop()
 		return errors.Join(err, <-done)
 	}
-	c.invite(stage)
-	go wx.Run(ctx, func(err error) { stage.say("the sandbox could not push its ticket: %v", err) })
+	d.printRequests(log)
+	go wx.Run(ctx, func(err error) { log.printf("  The sandbox could not push its ticket: %v", err) })
 	return <-done
 }
 
-// config is what an operator would write, for the sandbox.
-func (c *demoCommand) config(folder string) config.Config {
+// config returns the configuration that an operator would write to use wxproxy
+// with the sandbox.
+func (d *demo) config(folder string) config.Config {
 	cfg := config.Default()
 	cfg.Component = config.Component{
-		AppID: sandbox.DefaultComponentAppID, AppSecret: wechat.NewSecret(sandbox.DefaultComponentSecret),
-		MessageToken: wechat.NewSecret(sandbox.DefaultMessageToken), MessageKey: wechat.NewSecret(sandbox.DefaultEncodingAESKey),
+		AppID:        sandbox.DefaultComponentAppID,
+		AppSecret:    wechat.NewSecret(sandbox.DefaultComponentSecret),
+		MessageToken: wechat.NewSecret(sandbox.DefaultMessageToken),
+		MessageKey:   wechat.NewSecret(sandbox.DefaultEncodingAESKey),
 	}
-	cfg.Proxy.Listen, cfg.Proxy.Upstream = c.proxy, "http://"+c.sandbox
-	cfg.Callback.Listen, cfg.Admin.Listen = c.callback, c.admin
-	cfg.Callback.PublicURL = "http://" + c.callback
+	cfg.Proxy.Listen, cfg.Proxy.Upstream = d.proxy, "http://"+d.sandbox
+	cfg.Callback.Listen, cfg.Admin.Listen = d.callback, d.admin
+	cfg.Callback.PublicURL = "http://" + d.callback
 	cfg.Store.URL = "file:" + filepath.Join(folder, "wxproxy.db")
 	return cfg
 }
 
-// prepare does what happens once in the life of a platform: the first ticket comes, accounts authorize.
-func (c *demoCommand) prepare(ctx context.Context, wx *sandbox.WeChat, stage *stage) error {
-	stage.title(c)
-	stage.say("WeChat pushes its ticket, encrypted, to http://%s/component/events", c.callback)
+// prepare does what happens once with a real platform: WeChat pushes its first
+// ticket, and accounts authorize the platform.
+func (d *demo) prepare(ctx context.Context, wx *sandbox.WeChat, log *demoLog) error {
+	log.printf("%s\n", log.color(bold, "wxproxy demo: a sandbox WeChat and wxproxy in one process"))
+	log.printf("  proxy           http://%s   your services send requests here, without tokens", d.proxy)
+	log.printf("  callback        http://%s   WeChat pushes events here, merchants open /authorize", d.callback)
+	log.printf("  admin           http://%s   the console, /metrics, /healthz, /readyz", d.admin)
+	log.printf("  sandbox WeChat  http://%s   plays api.weixin.qq.com", d.sandbox)
+
+	log.printf("\n%s", log.color(bold, "What a real platform does once, done for you:"))
 	if err := wx.PushTicket(ctx); err != nil {
-		return fmt.Errorf("the ticket did not arrive: %w", err)
+		return fmt.Errorf("pushing the ticket: %w", err)
 	}
-	if err := errors.Join(wx.AddAccount(demoAccount, sandbox.OfficialAccount), wx.AddAccount(demoMiniProgram, sandbox.MiniProgram)); err != nil {
-		return err
+	log.printf("  WeChat pushed an encrypted ticket to http://%s/component/events", d.callback)
+	accounts := []struct {
+		appid string
+		kind  sandbox.Kind
+		name  string
+	}{
+		{demoOfficialAccount, sandbox.OfficialAccount, "official account"},
+		{demoMiniProgram, sandbox.MiniProgram, "mini program"},
 	}
-	for _, appid := range []string{demoAccount, demoMiniProgram} {
-		stage.say("%s authorizes the platform; WeChat pushes a code, wxproxy exchanges it", appid)
-		if _, err := wx.Authorize(ctx, appid); err != nil {
-			return fmt.Errorf("the authorization did not arrive: %w", err)
-		}
-		if err := c.known(ctx, appid); err != nil {
+	for _, a := range accounts {
+		if err := wx.AddAccount(a.appid, a.kind); err != nil {
 			return err
 		}
+		if _, err := wx.Authorize(ctx, a.appid); err != nil {
+			return fmt.Errorf("pushing the authorization: %w", err)
+		}
+		if err := d.waitFor(ctx, a.appid); err != nil {
+			return err
+		}
+		log.printf("  the %s %s authorized the platform", a.name, a.appid)
 	}
 	return nil
 }
 
-// known waits until the code of appid has been exchanged, which happens after the answer to the push.
-func (c *demoCommand) known(ctx context.Context, appid string) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+// waitFor waits until requests for appid succeed. wxproxy exchanges the
+// authorization code after it has acknowledged the push.
+func (d *demo) waitFor(ctx context.Context, appid string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	target := "http://" + d.proxy + "/" + appid + "/cgi-bin/get_api_domain_ip"
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.proxy+"/"+appid+"/cgi-bin/get_api_domain_ip", nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 		if err != nil {
 			return err
 		}
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
-			return fmt.Errorf("the proxy does not answer: %w", server.NetCause(err))
+			return fmt.Errorf("no response from the proxy: %w", server.NetCause(err))
 		}
 		resp.Body.Close()
 		if resp.StatusCode == http.StatusOK {
@@ -143,19 +177,29 @@ func (c *demoCommand) known(ctx context.Context, appid string) error {
 	}
 }
 
-// invite prints what can be pasted.
-func (c *demoCommand) invite(stage *stage) {
-	call := fmt.Sprintf("curl -i 'http://%s/%s/cgi-bin/user/info?openid=oSandboxUser0000000000000001&lang=zh_CN'", c.proxy, demoAccount)
-	stage.paste("a call for an account, with no token anywhere", call)
-	stage.paste("a call for the platform itself", fmt.Sprintf("curl -i 'http://%s/wxa/gettemplatelist'", c.proxy))
-	stage.paste("an upload (curl sends it in chunks, which WeChat refuses and wxproxy mends)",
-		fmt.Sprintf("echo a picture | curl -i -H 'Transfer-Encoding: chunked' -F 'media=@-;filename=a.jpg;type=image/jpeg' 'http://%s/%s/cgi-bin/media/upload?type=image'", c.proxy, demoAccount))
-	stage.paste("the account's token expires at WeChat …", fmt.Sprintf("curl -X POST 'http://%s/sandbox/expire?appid=%s'", c.sandbox, demoAccount))
-	stage.paste("… and the next call says X-Wxproxy-Token: retried", call)
-	stage.paste("what Prometheus sees", fmt.Sprintf("curl -s 'http://%s/metrics' | grep '^wxproxy_.*_total' | grep -v ' 0$'", c.admin))
-	stage.line("")
-	stage.say("To authorize an account as a merchant does, open http://%s/authorize", c.callback)
-	stage.say("The sandbox has a page with more to try: http://%s/sandbox/", c.sandbox)
-	stage.say("Ctrl-C ends it. What happens is shown below.")
-	stage.blank()
+// printRequests prints command lines that work when they are pasted, and ends
+// the silence of log.
+func (d *demo) printRequests(log *demoLog) {
+	user := fmt.Sprintf("curl -i 'http://%s/%s/cgi-bin/user/info?openid=oSandboxUser0000000000000001&lang=zh_CN'",
+		d.proxy, demoOfficialAccount)
+	log.printf("\n%s", log.color(bold, "Paste these lines into another terminal:"))
+	log.command("1. Read a user of the official account. You send no token: wxproxy adds it.", user)
+	log.command("2. Call an API of the platform itself. wxproxy adds the platform's token.",
+		fmt.Sprintf("curl -i 'http://%s/wxa/gettemplatelist'", d.proxy))
+	log.command("3. Upload a picture.", fmt.Sprintf("echo a picture | curl -i -H 'Transfer-Encoding: chunked' "+
+		"-F 'media=@-;filename=a.jpg;type=image/jpeg' 'http://%s/%s/cgi-bin/media/upload?type=image'",
+		d.proxy, demoOfficialAccount))
+	log.command("4. Let the account's token expire at WeChat. The sandbox responds with true.",
+		fmt.Sprintf("curl -X POST 'http://%s/sandbox/expire?appid=%s'", d.sandbox, demoOfficialAccount))
+	log.command("5. Send request 1 again. It succeeds: wxproxy fetches a new token and retries\n"+
+		"#    (X-Wxproxy-Token: retried).", user)
+	log.command("6. Read the metrics.",
+		fmt.Sprintf("curl -s 'http://%s/metrics' | grep '^wxproxy_.*_total' | grep -v ' 0$'", d.admin))
+
+	log.printf("\n%s", log.color(bold, "Open these pages in a browser:"))
+	log.printf("  http://%s/authorize   authorize an account, as a merchant does", d.callback)
+	log.printf("  http://%s/sandbox/    expire tokens, cause errors, push events", d.sandbox)
+	log.printf("  http://%s/            the operator's console", d.admin)
+	log.printf("\nPress Ctrl-C to stop. The traffic is shown below.\n")
+	log.start()
 }

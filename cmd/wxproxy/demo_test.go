@@ -31,7 +31,7 @@ func TestDemo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cmd.Process.Kill()
-	eventually(t, func() bool { return strings.Contains(out.String(), "Ctrl-C ends it") })
+	eventually(t, func() bool { return strings.Contains(out.String(), "Press Ctrl-C to stop") })
 
 	var answers []string
 	for line := range strings.Lines(out.String()) {
@@ -71,7 +71,7 @@ func TestDemo(t *testing.T) {
 	page, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
 	for _, way := range []string{"/cgi-bin/componentloginpage?", "/wxaopen/safe/bindcomponent?"} {
-		if !bytes.Contains(page, []byte(`href="http://`+addrs["sandbox"]+way)) || !strings.Contains(out.String(), "open http://"+addrs["callback"]+"/authorize") {
+		if !bytes.Contains(page, []byte(`href="http://`+addrs["sandbox"]+way)) || !strings.Contains(out.String(), "  http://"+addrs["callback"]+"/authorize ") {
 			t.Errorf("a merchant is not led to the sandbox's %s", way)
 		}
 	}

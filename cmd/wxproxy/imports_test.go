@@ -51,8 +51,10 @@ func TestImports(t *testing.T) {
 
 		"wxproxy/conformance": {},
 
-		"wxproxy/cmd/wxproxy/internal/config":  {"wxproxy/cmd/wxproxy/internal/suggest", "wxproxy/tokens/store/redis", "wxproxy/wechat"},
-		"wxproxy/cmd/wxproxy/internal/suggest": {},
+		"wxproxy/cmd/wxproxy/internal/config":    {"wxproxy/cmd/wxproxy/internal/suggest", "wxproxy/tokens/store/redis", "wxproxy/wechat"},
+		"wxproxy/cmd/wxproxy/internal/suggest":   {},
+		"wxproxy/cmd/wxproxy/internal/table":     {"wxproxy/wechat"},
+		"wxproxy/cmd/wxproxy/internal/tokenfile": {},
 	}
 	only := map[string]string{ // a library → the packages that may import it, besides those below bench
 		"github.com/prometheus/":    "wxproxy/metrics",
@@ -63,6 +65,8 @@ func TestImports(t *testing.T) {
 		"github.com/redis/":         "wxproxy/tokens/store/redis",
 		"go.uber.org/":              "",
 		"github.com/pelletier/":     "wxproxy/cmd/wxproxy/internal/config",
+		"github.com/mattn/":         "wxproxy/cmd/wxproxy/internal/table",
+		"github.com/spf13/":         "wxproxy/cmd/wxproxy",
 		"testing":                   "wxproxy/tokens/store/storetest",
 		"net/http/httptest":         "",
 		"github.com/dustin/":        "",

@@ -271,7 +271,7 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 	w.seen.Write(out)
 	w.file("config.toml", strings.Replace(w.blocks+"\nnonsense = \""+hiddenKey, "name", "nome", 1))
 	w.signal(syscall.SIGHUP)
-	eventually(t, func() bool { return strings.Contains(w.out.String(), "not taken over") })
+	eventually(t, func() bool { return strings.Contains(w.out.String(), "configuration rejected") })
 	w.end(end)
 
 	log, answers := []byte(w.out.String()), []byte(w.seen.String())

@@ -1,5 +1,6 @@
-// Command wxproxy is a forwarding reverse proxy for WeChat third-party platforms: callers
-// send plain WeChat requests without credentials, it puts the right token in.
+// Command wxproxy is a forwarding reverse proxy for WeChat third-party
+// platforms. Its callers send plain WeChat requests without credentials, and
+// wxproxy adds the right token to each of them.
 package main
 
 import (
@@ -9,11 +10,25 @@ import (
 	"syscall"
 )
 
-// main does only what cannot be tested; program.run is the rest.
+// main connects execute, which tests call, to the process.
 func main() {
+	// On Windows SIGTERM means that the console is closed or the user logs off.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// Whoever loses patience may interrupt a second time, which ends the process at once.
+	// From the first signal on a second one kills the process immediately.
 	context.AfterFunc(ctx, stop)
-	e := &env{stdout: os.Stdout, stderr: os.Stderr, getenv: os.LookupEnv, stdin: os.Stdin, terminal: isTerminal(os.Stdin)}
-	os.Exit(program{commands: commands}.run(ctx, os.Args[1:], e))
+	e := &env{
+		stdout:   os.Stdout,
+		stderr:   os.Stderr,
+		stdin:    os.Stdin,
+		getenv:   os.LookupEnv,
+		terminal: isTerminal(os.Stdin),
+		color:    isTerminal(os.Stdout),
+	}
+	os.Exit(execute(ctx, os.Args[1:], e))
+}
+
+// isTerminal reports whether f is a terminal.
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -157,7 +157,7 @@ func (d *desk) run(args ...string) ran {
 	e := &env{stdout: &out, stderr: &errs, stdin: strings.NewReader(d.stdin), terminal: d.terminal,
 		getenv: func(name string) (string, bool) { v, ok := d.env[name]; return v, ok }}
 	args = append(slices.Clip(args), "--admin", d.url)
-	code := program{commands: commands}.run(d.t.Context(), args, e)
+	code := execute(d.t.Context(), args, e)
 	if strings.Contains(out.String()+errs.String(), "hidden") || strings.ContainsAny(out.String()+errs.String(), "\x1b\u202e") {
 		d.t.Errorf("%v: a token, or what a terminal would obey, was printed:\n%q\n%q", args, out.String(), errs.String())
 	}
@@ -186,10 +186,10 @@ func TestAccountsList(t *testing.T) {
 	d.want("accounts list --q TEA", ran{out: "APPID               NAME      TYPE          STATE    EXPIRES  AUTHORIZED\n" +
 		"wxd000000000000002  Tea & Co  mini program  revoked  -        12d ago\n"})
 	d.want("accounts list --q nothing", ran{out: "APPID  NAME  TYPE  STATE  EXPIRES  AUTHORIZED\n"})
-	d.want("accounts list --q wxd --limit 1", ran{errors: "wxproxy: 1 of 3 accounts are shown\n",
+	d.want("accounts list --q wxd --limit 1", ran{errors: "wxproxy: 1 of 3 accounts listed\n",
 		out: "APPID               NAME        TYPE              STATE   EXPIRES   AUTHORIZED\nwxd000000000000001  北京小面馆  official account  active  in 1h52m  12d ago\n"})
-	d.want("accounts list --limit -1", ran{code: 2, errors: "wxproxy: --limit is below 0; see wxproxy accounts list --help\n"})
-	d.want("accounts list x", ran{code: 2, errors: "wxproxy: accounts list takes flags only, and \"x\" is none; see wxproxy accounts list --help\n"})
+	d.want("accounts list --limit -1", ran{code: 2, errors: "wxproxy: --limit is negative; see wxproxy accounts list --help\n"})
+	d.want("accounts list x", ran{code: 2, errors: "wxproxy: list takes flags only, and there is an extra argument; see wxproxy accounts list --help\n"})
 }
 
 // Thousands come page by page, each once.
@@ -247,9 +247,9 @@ authorized     WHEN, 12d ago
 		t.Errorf("%v: %s", err, got.out)
 	}
 	d.want("accounts show "+accountA, ran{code: 1, errors: "wxproxy: account " + accountA + " is not known here (an account is known from its authorization on; POST /api/sync asks WeChat who has authorized)\n"})
-	d.want("accounts show wxABC", ran{code: 2, errors: "wxproxy: \"wxABC\" is no appid: an appid is wx and 16 lower-case letters or digits; see wxproxy accounts show --help\n"})
-	d.want("accounts show", ran{code: 2, errors: "wxproxy: accounts show needs APPID; see wxproxy accounts show --help\n"})
-	d.want("accounts show --json "+accountA+" --key k more", ran{code: 2, errors: "wxproxy: accounts show takes APPID, and \"more\" is too much; see wxproxy accounts show --help\n"})
+	d.want("accounts show wxABC", ran{code: 2, errors: "wxproxy: APPID is not an appid: an appid is wx and 16 lower-case letters or digits; see wxproxy accounts show --help\n"})
+	d.want("accounts show", ran{code: 2, errors: "wxproxy: show needs APPID; see wxproxy accounts show --help\n"})
+	d.want("accounts show --json "+accountA+" --key k more", ran{code: 2, errors: "wxproxy: show takes APPID, and there is an extra argument; see wxproxy accounts show --help\n"})
 }
 
 func TestAccountsRefresh(t *testing.T) {
@@ -265,11 +265,11 @@ func TestAccountsRefresh(t *testing.T) {
 
 func TestAccountsForget(t *testing.T) {
 	d := newDesk(t, nil)
-	d.want("accounts forget "+plainAccount, ran{code: 2, errors: "wxproxy: nobody can be asked whether this is meant: give --yes; see wxproxy accounts forget --help\n"})
+	d.want("accounts forget "+plainAccount, ran{code: 2, errors: "wxproxy: there is no terminal to ask for confirmation: use --yes; see wxproxy accounts forget --help\n"})
 	d.terminal = true
 	for _, answer := range []string{"n\n", "\n", "", "maybe\n"} {
 		d.stdin = answer
-		d.want("accounts forget "+plainAccount, ran{code: 1, errors: "Forget wxd000000000000001 (北京小面馆), active, with its refresh token? [y/N] wxproxy: nothing was forgotten\n"})
+		d.want("accounts forget "+plainAccount, ran{code: 1, errors: "Forget wxd000000000000001 (北京小面馆), active, with its refresh token? [y/N] wxproxy: canceled: no account was forgotten\n"})
 	}
 	if len(d.accounts) != 3 {
 		t.Fatal("forgotten all the same")
@@ -296,7 +296,7 @@ func TestForgetInterrupted(t *testing.T) {
 	defer read.Close()
 	done := make(chan int)
 	go func() {
-		done <- program{commands: commands}.run(ctx, []string{"accounts", "forget", plainAccount, "--admin", d.url},
+		done <- execute(ctx, []string{"accounts", "forget", plainAccount, "--admin", d.url},
 			&env{stdout: &out, stderr: &errs, stdin: read, terminal: true, getenv: noEnv})
 	}()
 	eventually(t, func() bool { return strings.Contains(errs.String(), "[y/N]") })
@@ -310,7 +310,7 @@ func TestAccountsSync(t *testing.T) {
 	d := newDesk(t, nil)
 	d.want("accounts sync", ran{out: `on WeChat's list  10000
 added             12      not known here before
-recovered         1       their refresh token was not the right one any more
+recovered         1       the stored refresh token was outdated
 withdrawn         3       known here, and no longer on the list
 unchanged         9987
 took              2.346s
@@ -362,15 +362,15 @@ rule        none was reached
 	if got := d.run("explain", plainAccount, "GET", "/a", "--json"); got.code != 0 || !strings.HasPrefix(got.out, `{"appid":"`+plainAccount+`","method":"GET","path":"/a",`) {
 		t.Errorf("%+v", got)
 	}
-	d.want("explain "+plainAccount+" GET", ran{code: 2, errors: "wxproxy: explain needs APPID METHOD PATH, and there is nothing behind \"GET\"; see wxproxy explain --help\n"})
-	d.want("explain orders GET /a", ran{code: 2, errors: "wxproxy: \"orders\" is no appid: an appid is wx and 16 lower-case letters or digits, or - for none; see wxproxy explain --help\n"})
-	d.want("explain - GET cgi-bin/a", ran{code: 2, errors: "wxproxy: \"cgi-bin/a\" is no path: it begins with a slash; see wxproxy explain --help\n"})
+	d.want("explain "+plainAccount+" GET", ran{code: 2, errors: "wxproxy: explain needs APPID METHOD PATH; see wxproxy explain --help\n"})
+	d.want("explain orders GET /a", ran{code: 2, errors: "wxproxy: APPID is not an appid: an appid is wx and 16 lower-case letters or digits, or \"-\" for none; see wxproxy explain --help\n"})
+	d.want("explain - GET cgi-bin/a", ran{code: 2, errors: "wxproxy: PATH does not start with a slash; see wxproxy explain --help\n"})
 }
 
 func TestAdminKey(t *testing.T) {
 	d := newDesk(t, func(c *console.Config) { c.Key = wechat.NewSecret("hidden key") })
-	d.want("accounts sync", ran{code: 1, errors: "wxproxy: ADMIN wants the key of [admin]: give it in WXPROXY_ADMIN_KEY, or with --key\n"})
-	d.want("accounts sync --key wrong", ran{code: 1, errors: "wxproxy: ADMIN does not take this key: --key and WXPROXY_ADMIN_KEY have to be the key of [admin]\n"})
+	d.want("accounts sync", ran{code: 1, errors: "wxproxy: ADMIN needs the key of [admin]: set WXPROXY_ADMIN_KEY, or use --key\n"})
+	d.want("accounts sync --key wrong", ran{code: 1, errors: "wxproxy: ADMIN does not accept this key: WXPROXY_ADMIN_KEY or --key must be the key of [admin]\n"})
 	d.env[adminKeyVariable] = "hidden key"
 	if got := d.run("accounts", "sync", "--json"); got.code != 0 {
 		t.Errorf("%+v", got)
@@ -380,7 +380,7 @@ func TestAdminKey(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	d.env[adminKeyVariable] = "hidden key\n"
-	d.want("accounts sync", ran{code: 2, errors: "wxproxy: the admin key holds control characters, a line end perhaps; see wxproxy accounts sync --help\n"})
+	d.want("accounts sync", ran{code: 2, errors: "wxproxy: the admin key contains control characters, perhaps a line break at its end; see wxproxy accounts sync --help\n"})
 	d.env = nil
 	if got := d.run("accounts", "sync", "--key", "hidden key"); got.code != 0 {
 		t.Errorf("%+v", got)
@@ -399,7 +399,7 @@ func TestAdminIsSomethingElse(t *testing.T) {
 	defer srv.Close()
 	d.url = srv.URL
 	not := func(status string) ran {
-		return ran{code: 1, errors: "wxproxy: ADMIN answered " + status + ", but not in the way of wxproxy: is this its admin listener? --admin takes another address\n"}
+		return ran{code: 1, errors: "wxproxy: unexpected response " + status + " from ADMIN: is this the admin listener of wxproxy? --admin sets another address\n"}
 	}
 	f := func(status int, body, words string) {
 		t.Helper()
@@ -420,15 +420,15 @@ func TestAdminIsSomethingElse(t *testing.T) {
 	}
 	answer = func(w http.ResponseWriter) { fmt.Fprint(w, "{}") }
 	for _, args := range []string{"accounts list", "accounts show " + plainAccount, "explain - GET /a"} {
-		if got := d.run(strings.Fields(args)...); got.code != 1 || !strings.Contains(got.errors, "is this wxproxy's") && !strings.Contains(got.errors, "is it wxproxy's") {
+		if got := d.run(strings.Fields(args)...); got.code != 1 || !strings.Contains(got.errors, "is this the admin listener of wxproxy?") && !strings.Contains(got.errors, "may have another version") {
 			t.Errorf("%s: %+v", args, got)
 		}
 	}
 	d.url = "http://" + freeAddr(t)
-	d.want("accounts sync", ran{code: 1, errors: "wxproxy: wxproxy does not answer at ADMIN: connect: connection refused; is it running? --admin takes another address\n"})
+	d.want("accounts sync", ran{code: 1, errors: "wxproxy: no response from ADMIN: connect: connection refused (is wxproxy running? --admin sets another address)\n"})
 	for _, bad := range []string{"127.0.0.1:8082", "ftp://127.0.0.1", "http://", "http://user:hidden@127.0.0.1", "http://127.0.0.1/?a=b", "%"} {
 		d.url = bad
-		if got := d.run("accounts", "sync"); got.code != 2 || got.errors != "wxproxy: --admin is no URL such as http://127.0.0.1:8082; see wxproxy accounts sync --help\n" {
+		if got := d.run("accounts", "sync"); got.code != 2 || got.errors != "wxproxy: --admin is not a URL such as http://127.0.0.1:8082; see wxproxy accounts sync --help\n" {
 			t.Errorf("%s: %+v", bad, got)
 		}
 	}
@@ -463,43 +463,43 @@ func TestImportCommand(t *testing.T) {
 	f(accountA+","+hiddenToken+"\n"+accountB+","+hiddenToken+"\n", ran{out: "1 added, 1 kept as they were, 0 not imported\n"})
 	f("\nappid,refresh_token\n"+accountA+","+hiddenToken+"\n"+hiddenToken+","+accountA+"\n"+accountB+"\n"+accountB+",\n"+accountB+",\"hidden\x1b\"\n\"a\"b,"+hiddenToken+"\n", ran{code: 1,
 		out: "1 added, 0 kept as they were, 5 not imported\n",
-		errors: "wxproxy: FILE:4: the appid is not wx and 16 lower-case letters or digits\n" +
-			"wxproxy: FILE:5: this line has not the columns appid and refresh_token, separated by a comma\n" +
-			"wxproxy: FILE:6: " + accountB + ": there is no refresh token\n" +
-			"wxproxy: FILE:8: the quotes of this line do not match\n" +
+		errors: "wxproxy: FILE:4: not an appid: an appid is wx and 16 lower-case letters or digits\n" +
+			"wxproxy: FILE:5: not the columns appid and refresh_token, separated by a comma\n" +
+			"wxproxy: FILE:6: " + accountB + ": no refresh token\n" +
+			"wxproxy: FILE:8: the quotes do not match\n" +
 			"wxproxy: FILE:7: " + accountB + ": its refresh_token is none: it is too long, or has other characters than tokens have\n" +
 			"wxproxy: FILE: 5 of 6 entries were not imported\n"})
 	f(`{"appid":"`+accountA+`","refresh_token":"`+hiddenToken+"\"}\n\n{\"hidden\"\n"+`{"appid":1,"refresh_token":"`+hiddenToken+`"}`, ran{code: 1,
 		out: "1 added, 0 kept as they were, 2 not imported\n",
-		errors: "wxproxy: FILE:3: this is no {\"appid\":\"wx…\",\"refresh_token\":\"…\"}\nwxproxy: FILE:4: this is no {\"appid\":\"wx…\",\"refresh_token\":\"…\"}\n" +
+		errors: "wxproxy: FILE:3: not of the form {\"appid\":\"wx…\",\"refresh_token\":\"…\"}\nwxproxy: FILE:4: not of the form {\"appid\":\"wx…\",\"refresh_token\":\"…\"}\n" +
 			"wxproxy: FILE: 2 of 3 entries were not imported\n"})
 	none := "0 added, 0 kept as they were, 0 not imported\n"
-	f("appid,token\n"+accountA+","+hiddenToken, ran{code: 1, out: none, errors: "wxproxy: FILE: the header names no column refresh_token\n"})
-	f("[{}]", ran{code: 1, out: none, errors: "wxproxy: FILE: this is a JSON array; import takes JSON lines, one object a line (jq -c '.[]' makes them)\n"})
-	f("{"+strings.Repeat("x", 70<<10), ran{code: 1, out: none, errors: "wxproxy: FILE: a line is over 64 KiB\n"})
+	f("appid,token\n"+accountA+","+hiddenToken, ran{code: 1, out: none, errors: "wxproxy: FILE: the header has no column refresh_token\n"})
+	f("[{}]", ran{code: 1, out: none, errors: "wxproxy: FILE: this is a JSON array, not JSON lines (jq -c '.[]' converts it)\n"})
+	f("{"+strings.Repeat("x", 70<<10), ran{code: 1, out: none, errors: "wxproxy: FILE: a line is longer than 64 KiB\n"})
 
 	var many strings.Builder
 	for i := range 1234 {
 		fmt.Fprintf(&many, "wxe%015d,%s\n", i, hiddenToken)
 	}
 	if d := f(many.String()+"wrong,x\n", ran{code: 1, out: "1234 added, 0 kept as they were, 1 not imported\n",
-		errors: "wxproxy: FILE:1235: the appid is not wx and 16 lower-case letters or digits\nwxproxy: FILE: 1 of 1235 entries were not imported\n"}); len(d.imported) != 1235 {
+		errors: "wxproxy: FILE:1235: not an appid: an appid is wx and 16 lower-case letters or digits\nwxproxy: FILE: 1 of 1235 entries were not imported\n"}); len(d.imported) != 1235 {
 		t.Errorf("%d imported", len(d.imported))
 	}
 
 	d := newDesk(t, nil)
 	d.stdin = accountA + "," + hiddenToken + "\nx,y\n"
-	d.want("accounts import - --json", ran{code: 1, out: `{"read":2,"added":1,"kept":0,"failed":1,"faults":[{"line":2,"error":"the appid is not wx and 16 lower-case letters or digits"}]}` + "\n",
+	d.want("accounts import - --json", ran{code: 1, out: `{"read":2,"added":1,"kept":0,"failed":1,"faults":[{"line":2,"error":"not an appid: an appid is wx and 16 lower-case letters or digits"}]}` + "\n",
 		errors: "wxproxy: standard input: 1 of 2 entries were not imported\n"})
 	d.fail = fmt.Errorf("%w: the store is away", tokens.ErrUnavailable)
 	d.want("accounts import -", ran{code: 1, out: "0 added, 0 kept as they were, 1 not imported\n",
-		errors: "wxproxy: standard input:2: the appid is not wx and 16 lower-case letters or digits\n" +
-			"wxproxy: standard input: it ended in the batch that begins at line 1; what is imported stays, and the whole file may be imported again: no token can be had now: the store is away (try again after 1 s)\n"})
-	d.want("accounts import /nonexistent/file", ran{code: 1, errors: "wxproxy: cannot read \"/nonexistent/file\": no such file or directory\n"})
+		errors: "wxproxy: standard input:2: not an appid: an appid is wx and 16 lower-case letters or digits\n" +
+			"wxproxy: standard input: stopped in the batch that starts at line 1 (imported entries stay, and the whole file can be imported again): no token can be had now: the store is away (try again after 1 s)\n"})
+	d.want("accounts import /nonexistent/file", ran{code: 1, errors: "wxproxy: reading \"/nonexistent/file\": no such file or directory\n"})
 }
 
 func TestKeyCommand(t *testing.T) {
-	run := func(args ...string) ran { return program{commands: commands}.try(t.Context(), args...) }
+	run := func(args ...string) ran { return runArgs(t.Context(), args...) }
 	got := run("key", "orders-1.test")
 	lines := strings.Split(strings.TrimSuffix(got.out, "\n"), "\n")
 	key := lines[len(lines)-1]
@@ -519,66 +519,11 @@ func TestKeyCommand(t *testing.T) {
 		t.Errorf("%s", got.out)
 	}
 	for _, name := range []string{"", "Orders", "a b", "a\"b", ".a", "商城", strings.Repeat("x", 65), "a\n"} {
-		if got := run("key", name); got.code != 2 || got.out != "" || !strings.Contains(got.errors, "cannot be a caller's name") {
+		if got := run("key", name); got.code != 2 || got.out != "" || !strings.Contains(got.errors, "not a caller's name") {
 			t.Errorf("%q: %+v", name, got)
 		}
 	}
 	if got := run("key"); got.code != 2 || got.errors != "wxproxy: key needs NAME; see wxproxy key --help\n" {
 		t.Errorf("%+v", got)
-	}
-}
-
-const accountsHelp = `Usage: wxproxy accounts COMMAND [FLAGS]
-
-Speaks of accounts with the admin listener of a running wxproxy.
-
-  list      all accounts, or those whose appid or name has a part
-  show      all that is known of an account
-  refresh   fetch a new token now
-  forget    forget an account and its refresh token
-  sync      compare with WeChat's list of the accounts that authorized
-  import    take over refresh tokens from elsewhere
-
-wxproxy accounts COMMAND --help tells more about one of them.
-`
-
-const showHelp = `Usage: wxproxy accounts show APPID [FLAGS]
-
-Shows what is known of an account. Tokens are named by a fingerprint, the first 8 hex digits of their SHA-256.
-
-  --admin URL
-      URL of the admin listener (default: http://127.0.0.1:8082)
-  --json
-      print the JSON of the admin listener, for scripts
-  --key KEY
-      the KEY of [admin]; better give it in WXPROXY_ADMIN_KEY, other users of this machine can see command lines
-  --help
-      this page
-`
-
-func TestAccountsHelp(t *testing.T) {
-	p := program{commands: commands}
-	f := func(args string, want ran) {
-		t.Helper()
-		if got := p.try(t.Context(), strings.Fields(args)...); got != want {
-			t.Errorf("%s: %d\n%s\n%s", args, got.code, got.out, got.errors)
-		}
-	}
-	f("accounts --help", ran{out: accountsHelp})
-	f("help accounts", ran{out: accountsHelp})
-	f("accounts help", ran{out: accountsHelp})
-	f("accounts show --help", ran{out: showHelp})
-	f("accounts help show", ran{out: showHelp})
-	f("help accounts show", ran{out: showHelp})
-	f("accounts", ran{code: 2, errors: accountsHelp + "wxproxy: accounts needs a command; see wxproxy accounts --help\n"})
-	f("accounts lst", ran{code: 2, errors: "wxproxy: accounts has no command \"lst\" (did you mean wxproxy accounts list?); see wxproxy accounts --help\n"})
-	f("accounts --json", ran{code: 2, errors: "wxproxy: accounts has no flag \"--json\"; see wxproxy accounts --help\n"})
-	for _, sub := range accountsCommands {
-		if got := p.try(t.Context(), "accounts", sub.name, "--help"); got.code != 0 || !strings.HasPrefix(got.out, "Usage: wxproxy accounts "+sub.name) {
-			t.Errorf("%s: %+v", sub.name, got)
-		}
-		if got := p.try(t.Context(), "accounts", sub.name, "--nothing"); got.code != 2 || got.out != "" || !strings.Contains(got.errors, "--nothing") {
-			t.Errorf("%s: %+v", sub.name, got)
-		}
 	}
 }

@@ -274,7 +274,7 @@ func TestReload(t *testing.T) {
 	}
 	w.file("config.toml", string(good)+"\n[proxyy]\nlisten = 1\n")
 	w.signal(syscall.SIGHUP)
-	eventually(t, func() bool { return strings.Contains(w.out.String(), "not taken over") })
+	eventually(t, func() bool { return strings.Contains(w.out.String(), "configuration rejected") })
 	w.call("/"+accountA+userInfo, "hit")
 	if status, _, _ := w.try("GET", userInfo, ""); status != 400 {
 		t.Errorf("%d without a target", status)

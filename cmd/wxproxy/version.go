@@ -1,15 +1,17 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"runtime"
 	"runtime/debug"
+
+	"github.com/spf13/cobra"
 )
 
-// version and commit say what was built. The linker sets them
-// (-ldflags "-X main.version=… -X main.commit=…"); what it leaves empty comes from what
-// the go command noted in the binary. After init neither is empty.
+// version and commit identify the build. The linker sets them with
+// -ldflags "-X main.version=… -X main.commit=…". Values that it leaves empty
+// are taken from the build information of the binary. Neither is empty after
+// init.
 var version, commit string
 
 func init() {
@@ -17,7 +19,8 @@ func init() {
 	version, commit = identify(version, commit, info)
 }
 
-// identify fills what the linker left empty. info is nil where the binary has none.
+// identify returns version and commit, each replaced by the value in info if
+// it is empty, and by "unknown" if info has none. info may be nil.
 func identify(version, commit string, info *debug.BuildInfo) (string, string) {
 	if info == nil {
 		info = &debug.BuildInfo{}
@@ -37,15 +40,15 @@ func identify(version, commit string, info *debug.BuildInfo) (string, string) {
 	return version, commit
 }
 
-// revision is the commit in short, with "-dirty" behind it where files had been changed; "" where
-// the build was not made in a repository.
+// revision returns the abbreviated commit of a build, with "-dirty" appended
+// if files had been changed. It returns "" for a build outside a repository.
 func revision(settings []debug.BuildSetting) string {
-	const short = 12 // characters: what git shows of a large repository
+	const length = 12 // hex digits, which is what git prints for large repositories
 	rev, dirty := "", ""
 	for _, s := range settings {
 		switch {
 		case s.Key == "vcs.revision":
-			rev = s.Value[:min(short, len(s.Value))]
+			rev = s.Value[:min(length, len(s.Value))]
 		case s.Key == "vcs.modified" && s.Value == "true":
 			dirty = "-dirty"
 		}
@@ -56,18 +59,16 @@ func revision(settings []debug.BuildSetting) string {
 	return rev + dirty
 }
 
-// versionCommand is `wxproxy version`.
-type versionCommand struct{ env *env }
-
-func newVersion(e *env) command { return &versionCommand{env: e} }
-
-// ParseFlags takes no flag but --help.
-func (c *versionCommand) ParseFlags(args []string) error {
-	return parseFlags(c.env, newFlags("version", "Prints version, commit and Go version on one line."), args)
-}
-
-// Run prints one line.
-func (c *versionCommand) Run(context.Context) error {
-	_, err := fmt.Fprintf(c.env.stdout, "wxproxy %s (commit %s, %s)\n", version, commit, runtime.Version())
-	return err
+// newVersion returns `wxproxy version`.
+func newVersion(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print version, commit and Go version",
+		Long:  "Print the version of wxproxy, the commit and the Go version of the build on one line.",
+		Args:  exactArgs(),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(e.stdout, "wxproxy %s (commit %s, %s)\n", version, commit, runtime.Version())
+			return err
+		},
+	}
 }

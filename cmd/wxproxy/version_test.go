@@ -8,7 +8,7 @@ import (
 )
 
 func TestVersionLine(t *testing.T) {
-	got := program{commands: commands}.try(t.Context(), "version")
+	got := runArgs(t.Context(), "version")
 	line := regexp.MustCompile(`^wxproxy [^ ]+ \(commit [^ ]+, ` + regexp.QuoteMeta(runtime.Version()) + `\)\n$`)
 	if got.code != 0 || got.errors != "" || !line.MatchString(got.out) {
 		t.Errorf("%+v", got)

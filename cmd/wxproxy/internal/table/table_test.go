@@ -1,4 +1,4 @@
-package main
+package table
 
 import (
 	"strings"
@@ -13,28 +13,17 @@ func TestPrintable(t *testing.T) {
 		"\u202e\u200b\ufeff\u009b31m": "????31m",
 		"\xff\xc3":                    "??",
 	} {
-		if got := printable(in); got != want {
-			t.Errorf("printable(%q): got %q, want %q", in, got, want)
+		if got := Printable(in); got != want {
+			t.Errorf("Printable(%q): got %q, want %q", in, got, want)
 		}
 	}
-}
-
-func TestPlainJSON(t *testing.T) {
-	f := func(in, want string) {
-		t.Helper()
-		if got := plainJSON([]byte(in)); got != want {
-			t.Errorf("%q: %s, want %s", in, got, want)
-		}
-	}
-	f("{\"a\":\n\t\"北京\"}\n", `{"a":  "北京"}`)
-	f("\"\u009b\u202e\U000e0041\xff\"", `"\u009b\u202e\udb40\udc41`+"\ufffd"+`"`)
 }
 
 func TestWidth(t *testing.T) {
 	f := func(s string, want int) {
 		t.Helper()
 		if got := terminal.StringWidth(s); got != want {
-			t.Errorf("%q: %d, want %d", s, got, want)
+			t.Errorf("StringWidth(%q): got %d, want %d", s, got, want)
 		}
 	}
 	f("", 0)
@@ -46,33 +35,32 @@ func TestWidth(t *testing.T) {
 	f("😀", 2)
 	f("“…”", 3) // ambiguous width: narrow
 	const name = "北京小面馆"
-	if got := terminal.Truncate(name, 10, "…"); got != name {
+	if got := Truncate(name, 10); got != name {
 		t.Errorf("Truncate to 10 columns: got %q, want %q", got, name)
 	}
 	for limit := 1; limit < 10; limit++ {
-		got := terminal.Truncate(name, limit, "…")
+		got := Truncate(name, limit)
 		if terminal.StringWidth(got) > limit || !strings.HasSuffix(got, "…") {
 			t.Errorf("Truncate to %d columns: got %q", limit, got)
 		}
 	}
 }
 
-// Rows that come later line up with those that stand there.
-func TestTable(t *testing.T) {
+func TestLaterRowsLineUpWithEarlierOnes(t *testing.T) {
 	var b strings.Builder
-	tab := table{out: &b}
-	tab.print([][]string{{"A", "北京", "x"}, {"long one", "b", ""}})
-	tab.print([][]string{{"c", "d", "y"}})
+	tab := Table{Out: &b}
+	tab.Print([][]string{{"A", "北京", "x"}, {"long one", "b", ""}})
+	tab.Print([][]string{{"c", "d", "y"}})
 	if want := "A         北京  x\nlong one  b\nc         d     y\n"; b.String() != want {
-		t.Errorf("\n%s", b.String())
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}
 }
 
 func TestSpan(t *testing.T) {
 	f := func(d time.Duration, want string) {
 		t.Helper()
-		if got := span(d); got != want {
-			t.Errorf("%v: %s, want %s", d, got, want)
+		if got := Span(d); got != want {
+			t.Errorf("Span(%v): got %s, want %s", d, got, want)
 		}
 	}
 	f(0, "0s")
@@ -86,8 +74,8 @@ func TestSpan(t *testing.T) {
 	f(400*24*time.Hour, "400d")
 	seconds := func(n int64) *int64 { return &n }
 	for want, in := range map[string]*int64{"-": nil, "in 1m": seconds(60), "over for 0s": seconds(0), "over for 2h": seconds(-7200)} {
-		if got := until(in); got != want {
-			t.Errorf("%s, want %s", got, want)
+		if got := Until(in); got != want {
+			t.Errorf("Until: got %s, want %s", got, want)
 		}
 	}
 }
