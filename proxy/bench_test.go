@@ -29,48 +29,46 @@ func atHand() always {
 	return always{tokens.Token{Value: wechat.NewSecret(benchToken), Escaped: benchToken, Hit: true}}
 }
 
-// route is what a call costs until its rule is known.
-func route(s *settings, uri []byte) plan {
-	t, p := readTarget(uri)
-	if p != nil {
-		panic(p)
+// decideURI parses a target into h and decides, as far as that needs no headers.
+func decideURI(tb testing.TB, s *settings, h *requestHead, uri []byte) decision {
+	var err *apiError
+	if h.target, err = parseTarget(uri); err != nil {
+		tb.Fatalf("%s: got error %v, want none", uri, err)
 	}
-	plan, p := s.decide(t, caller{}, nil)
-	if p != nil {
-		panic(p)
+	d, err := s.decide(h)
+	if err != nil {
+		tb.Fatalf("%s: got error %v, want none", uri, err)
 	}
-	return plan
+	return d
 }
 
 func BenchmarkRoute(b *testing.B) {
-	s, uri := testSettings(), []byte(benchURI)
+	s, h, uri := testSettings(), new(requestHead), []byte(benchURI)
 	b.ReportAllocs()
 	for b.Loop() {
-		route(s, uri)
+		decideURI(b, s, h, uri)
 	}
 }
 
 func BenchmarkInject(b *testing.B) {
 	s := testSettings()
-	t, _ := readTarget([]byte(benchURI))
-	c := call{s: s, target: t, plan: route(s, []byte(benchURI))}
+	h := new(requestHead)
+	d := decideURI(b, s, h, []byte(benchURI))
 	token, buf := atHand().token, make([]byte, 0, 4096)
 	b.ReportAllocs()
 	for b.Loop() {
-		buf = c.appendQuery(buf[:0], token)
+		buf = appendQuery(buf[:0], h.target.query, &d.route, s.component, token)
 	}
 }
 
 func TestRouteAndInjectAlloc(t *testing.T) {
-	s, uri := testSettings(), []byte(benchURI)
+	s, h, uri := testSettings(), new(requestHead), []byte(benchURI)
 	buf := make([]byte, 0, 4096)
 	token := atHand().token
 	if n := testing.AllocsPerRun(200, func() {
-		tg, _ := readTarget(uri)
-		plan, _ := s.decide(tg, caller{}, nil)
-		c := call{s: s, target: tg, plan: plan}
-		buf = c.appendQuery(buf[:0], token)
+		d := decideURI(t, s, h, uri)
+		buf = appendQuery(buf[:0], h.target.query, &d.route, s.component, token)
 	}); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("allocations: got %v, want 0", n)
 	}
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"time"
@@ -10,40 +9,38 @@ import (
 
 	"wxproxy/proxy/admission"
 	"wxproxy/proxy/transport"
-	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
 
-// call is one request on its way. They are used again and again.
+// call holds the state of one request. Calls are pooled. Only the goroutine of
+// the request uses it, except for a detached copy: see end.
 type call struct {
-	p  *Proxy
-	s  *settings
-	cx *fasthttp.RequestCtx
+	proxy    *Proxy
+	settings *settings // of the whole call, even if a reload comes meanwhile
+	ctx      *fasthttp.RequestCtx
 
-	began    time.Time
-	now      time.Time // when something last took time: the clock is not asked more often than that
-	deadline time.Time
-	upstream time.Duration // spent with WeChat
+	start        time.Time     // when the request had arrived
+	now          time.Time     // clock reading, refreshed after each operation that can block
+	deadline     time.Time     // start and the timeout
+	upstreamTime time.Duration // spent waiting for WeChat
 
-	target  target
-	caller  caller
-	shown   shown
-	who     *identity // who calls; nil: everybody, or nobody who was recognized
-	plan    plan
-	body    []byte // the caller's
-	headers []byte // of the caller's that WeChat gets
-	out     []byte // what is sent: request line and headers
-	id      []byte
-	scratch []byte // what the caller's credentials are decoded into
+	head       requestHead
+	decision   decision
+	body       []byte // of the request
+	bodyMemory transport.Reservation
+	out        []byte // the request as it is sent to WeChat
+	id         []byte // X-Request-Id of the response
+	header     []byte // value of the X-Wxproxy-Token header
 
-	place   admission.Slot
-	sent    [3]string // credentials of ours that WeChat got; "" for none
-	echo    bool      // the answer shows one of them
-	word    string    // X-Wxproxy-Token
-	errcode int
-	problem *problem
+	slot        admission.Slot
+	sent        sentCredentials
+	leaked      bool   // the response contains one of sent
+	tokenStatus string // X-Wxproxy-Token
+	errcode     int    // of the response that the caller receives
+	err         *apiError
 
-	detached struct { // of a stream, which outlives its request
+	// detached holds what report needs of a request that has ended.
+	detached struct {
 		method string
 		status int
 	}
@@ -51,211 +48,139 @@ type call struct {
 
 var calls = sync.Pool{New: func() any { return new(call) }}
 
-// The life of a call, from above to below.
-func (p *Proxy) handle(cx *fasthttp.RequestCtx) {
+// newCall returns a call for the request in ctx, whose head has been read.
+func (p *Proxy) newCall(ctx *fasthttp.RequestCtx) *call {
 	c := calls.Get().(*call)
-	memory := p.bodies.Reserve()
-	defer memory.Release()
-	body, err := p.readBody(cx, c.body[:0], &memory)
-	if err != nil {
-		c.body = transport.Recycle(body)
-		calls.Put(c)
-		p.refuse(cx, err)
-		return
-	}
-	*c = call{p: p, body: body, s: p.settings.Load(), cx: cx, began: time.Now(), headers: c.headers[:0], out: c.out[:0], id: c.id[:0], scratch: c.scratch[:0], word: "none"}
-	c.now, c.deadline = c.began, c.began.Add(c.s.timeout)
-	p.observe.CallStarted()
-	// fasthttp does not catch panics: without this one bad call would end all.
-	defer c.end()
-	if c.problem = c.run(); c.problem != nil {
-		c.problem.write(&cx.Response)
-		if c.problem == errNotHTTP {
-			cx.SetConnectionClose() // what comes behind it may be a part of it
-		}
-		if code := c.problem.errcode; code != 0 {
-			c.errcode = code
-		}
-	}
+	c.head.reset()
+	c.proxy, c.settings, c.ctx = p, p.settings.Load(), ctx
+	c.bodyMemory = p.bodyBudget.Reserve()
+	c.tokenStatus = "none"
+	c.setStart(time.Now())
+	return c
 }
 
-func (c *call) run() *problem {
-	h := &c.cx.Request.Header
-	if h.IsConnect() {
-		return errConnect
+// recycle puts c back into the pool. Buffers stay, and nothing else.
+func (c *call) recycle() {
+	c.bodyMemory.Release()
+	head := c.head
+	head.reset()
+	*c = call{
+		head: head, body: transport.Recycle(c.body),
+		out: c.out[:0], id: c.id[:0], header: c.header[:0],
 	}
-	if doubtful(h, c.body) {
-		return errNotHTTP
+	calls.Put(c)
+}
+
+func (c *call) setStart(now time.Time) {
+	c.start, c.now, c.deadline = now, now, now.Add(c.settings.timeout)
+}
+
+// handle serves one request: decide from its head, read its body, forward it or
+// issue a stand-in, report.
+func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
+	c := p.newCall(ctx)
+	p.observer.CallStarted()
+	// fasthttp does not recover panics. Without this, one would end the process.
+	defer func() { c.end(recover()) }()
+	c.err = c.serve()
+}
+
+// serve answers the request, or returns the error to answer with.
+func (c *call) serve() *apiError {
+	err := c.decide()
+	if err := c.readBody(err); err != nil {
+		return err
 	}
-	var ok bool
-	if c.headers, c.caller, ok = readHeaders(c.headers, h); !ok {
-		return errHeader
-	}
-	var problem *problem
-	if c.target, problem = readTarget(h.RequestURI()); problem != nil {
-		return problem
-	}
-	if c.caller.browser {
-		return errBrowser
-	}
-	var action []byte
-	if c.s.table.ByAction(text(c.target.plain)) {
-		var unique bool
-		if action, _, unique = lookup(c.target.query, paramAction); !unique {
-			return errAction
-		}
-	}
-	c.readTokens()
-	c.plan, problem = c.s.decide(c.target, c.caller, action)
-	if c.plan.endpoint.Need == wechat.NeedStandIn {
+	switch {
+	case err != nil:
+		return err
+	case c.decision.endpoint.Need == wechat.NeedStandIn:
 		return c.issue()
 	}
-	// Who shows no key learns nothing but that, and who may not call for an account not even whether it exists.
-	if refusal := c.identify(); refusal != nil {
-		return refusal
+	if err := c.decision.caller.checkRate(c.start); err != nil {
+		return err
 	}
-	if problem != nil {
-		return problem
-	}
-	if problem = c.permitted(); problem != nil {
-		return problem
-	}
-	if problem = c.paced(); problem != nil {
-		return problem
-	}
-	if c.plan.endpoint.Guess {
-		c.p.log.Info("no rule is known for this path: the component's token is a guess", "path", clip(c.target.path))
+	if c.decision.endpoint.Guess {
+		c.proxy.log.Info("unknown path, guessing that it needs the component's token", "path", sanitize(c.head.target.path))
 	}
 	return c.forward()
 }
 
-// forward sends the call, and sends it once more if its token is refused.
-func (c *call) forward() *problem {
-	var token tokens.Token
-	if c.plan.holder != nil {
-		var err error
-		if token, err = c.token(); err != nil {
-			return problemOf(err, string(c.plan.holder), time.Now())
+// decide parses the head and applies the rules to it.
+func (c *call) decide() (err *apiError) {
+	if err := c.head.parse(&c.ctx.Request.Header); err != nil {
+		return err
+	}
+	c.head.received = c.start
+	c.head.certificate = transport.ConnOf(c.ctx.Conn()).CertificateName()
+	c.decision, err = c.settings.decide(&c.head)
+	return err
+}
+
+// readBody reads the body, within the limit of what was decided. Even if that is
+// an error a small body is read, so that the connection can serve the next
+// request. If a body is not read to its end the connection is closed.
+func (c *call) readBody(decided *apiError) *apiError {
+	limit := c.settings.bodyLimit(&c.decision, decided)
+	var err error
+	c.body, err = transport.ReadBody(c.ctx, c.body[:0], limit, &c.bodyMemory)
+	if c.ctx.Request.IsBodyStream() {
+		c.setStart(time.Now()) // the timeout does not include slow uploads
+	}
+	if err == nil {
+		return nil
+	}
+	c.ctx.SetConnectionClose()
+	transport.ConnOf(c.ctx.Conn()).LingerOnClose()
+	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
+		return c.bodyTooLarge(decided)
+	}
+	return requestError(err)
+}
+
+// bodyTooLarge returns the error of a body over the limit. If the request is
+// rejected anyway, that is the reason.
+func (c *call) bodyTooLarge(decided *apiError) *apiError {
+	switch {
+	case decided != nil:
+		return decided
+	case c.decision.endpoint.Need == wechat.NeedStandIn:
+		return errFormTooLarge
+	}
+	return errBodyTooLarge
+}
+
+// expect answers "Expect: 100-continue". A body that would be rejected need not be
+// sent at all. It returns [http.StatusContinue], or the status of the error that
+// it has written.
+func (p *Proxy) expect(ctx *fasthttp.RequestCtx) (status int) {
+	c := p.newCall(ctx)
+	defer func() {
+		v := recover()
+		if v == nil && c.err == nil {
+			c.recycle() // handle follows, and starts again
+			return
 		}
+		p.observer.CallStarted()
+		c.end(v)
+		status = ctx.Response.StatusCode()
+	}()
+	c.err = c.decide()
+	if ctx.Request.Header.ContentLength() > c.settings.bodyLimit(&c.decision, c.err) {
+		c.err = c.bodyTooLarge(c.err)
 	}
-	var ok bool
-	if c.place, ok = c.p.limiter.TryAcquire(c.plan.appid); !ok {
-		var err error
-		c.place, err = c.p.limiter.Acquire(c.plan.appid, c.now)
-		if c.now = time.Now(); err != nil {
-			return problemOf(err, string(c.plan.appid), c.now)
-		}
-	}
-	if p := c.send(token); p != nil {
-		return p
-	}
-	code := c.look()
-	if c.plan.holder != nil && wechat.TokenRefused(code, c.plan.kind == tokens.Component) {
-		if p := c.retry(token, code); p != nil {
-			return p
-		}
-	}
-	if c.echo || reveals(c.target.plain) {
-		return c.redact()
-	}
-	return nil
+	return fasthttp.StatusContinue
 }
 
-func (c *call) token() (tokens.Token, error) {
-	t, ok := c.p.tokens.Cached(text(c.plan.holder))
-	if !ok {
-		ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
-		defer cancel()
-		var err error
-		t, err = c.p.tokens.Token(ctx, text(c.plan.holder))
-		if c.now = time.Now(); err != nil {
-			return t, err
-		}
-	}
-	c.word = "miss"
-	if t.Hit {
-		c.word = "hit"
-	}
-	c.p.observe.TokenUsed(c.credential(), t.Hit)
-	return t, nil
-}
-
-// retry replaces the refused token and sends the call again, byte for byte. WeChat checks the token
-// before it does anything, so nothing has been done yet, whatever the method.
-func (c *call) retry(stale tokens.Token, code int) *problem {
-	ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
-	fresh, err := c.p.tokens.Renew(ctx, text(c.plan.holder), stale.Value)
-	cancel()
-	c.now = time.Now()
-	if err != nil {
-		c.p.observe.Retried(c.credential(), code, "no_token")
-		if errors.Is(err, tokens.ErrThrottled) {
-			return nil // the refusal goes back as it is
-		}
-		return problemOf(err, string(c.plan.holder), time.Now())
-	}
-	c.cx.Response.ResetBody() // ends a stream, too
-	if p := c.send(fresh); p != nil {
-		c.p.observe.Retried(c.credential(), code, "unreachable")
-		return p
-	}
-	c.word = "retried"
-	result := "ok"
-	if wechat.TokenRefused(c.look(), c.plan.kind == tokens.Component) {
-		result = "refused_again"
-	}
-	c.p.observe.Retried(c.credential(), code, result)
-	return nil
-}
-
-// send makes one exchange with WeChat.
-func (c *call) send(token tokens.Token) *problem {
-	req, resp := &c.cx.Request, &c.cx.Response
-	c.sent = [...]string{token.Value.Reveal(), "", c.plan.secret.Reveal()}
-	if token.Escaped != c.sent[0] {
-		c.sent[1] = token.Escaped
-	}
-	c.out = c.appendHead(c.out[:0], token, len(c.body))
-	body := c.body
-	if len(c.out)+len(body) <= transport.MaxCoalesced {
-		c.out, body = append(c.out, body...), nil
-	}
-	began := c.now
-	err := c.s.upstream.Exchange(&transport.Request{Head: c.out, Body: body, IsHead: req.Header.IsHead(), Client: c.cx.Conn(),
-		Timeout: c.s.timeout, Now: began, Deadline: c.deadline}, resp)
-	c.now = time.Now()
-	c.upstream += c.now.Sub(began)
-	if err != nil {
-		return problemOf(err, string(c.plan.appid), time.Now())
-	}
-	resp.Header.SetNoDefaultContentType(true)
-	c.cleanAnswer(&resp.Header)
-	return nil
-}
-
-// look reads the errcode of the answer and counts it.
-func (c *call) look() int {
-	c.errcode, c.echo = c.errcodeOf(&c.cx.Response)
-	if c.errcode != 0 {
-		c.p.observe.WeChatError(c.errcode)
-		c.doubt()
-	}
-	return c.errcode
-}
-
-// doubt tells whoever keeps the accounts of an answer that may mean the end of an authorization. A password that was
-// changed matters for the account's own token only: end users have passwords, too.
-func (c *call) doubt() {
-	about := c.errcode == wechat.CodeNotAuthorized || c.errcode == wechat.CodePasswordChanged && c.plan.holder != nil && c.plan.kind == tokens.Authorizer
-	if about && c.plan.appid != nil && c.s.doubt != nil {
-		c.s.doubt(string(c.plan.appid), c.errcode)
-	}
-}
-
-// credential is the word for what goes in, for the metrics.
-func (c *call) credential() string {
-	if c.plan.holder == nil && c.plan.secret.IsEmpty() {
-		return "none"
-	}
-	return c.plan.kind.String()
+// reject answers input that fasthttp could not parse as a request.
+func (p *Proxy) reject(ctx *fasthttp.RequestCtx, err error) {
+	transport.ConnOf(ctx.Conn()).ExtendDeadline(time.Now())
+	e := requestError(err)
+	e.write(&ctx.Response)
+	ctx.Response.Header.SetCanonical(tokenStatusHeader, []byte("none"))
+	ctx.Response.Header.SetCanonical(requestIDHeader, appendRequestID(nil, nil))
+	ctx.SetConnectionClose()
+	p.observer.CallStarted()
+	p.observer.CallDone(p.settings.Load().callers.label(nil), "none", e.status, 0, 0)
+	transport.ConnOf(ctx.Conn()).LingerOnClose()
 }

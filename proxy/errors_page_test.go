@@ -93,11 +93,11 @@ func writtenProblems(t *testing.T) []writtenProblem {
 		ast.Inspect(tree, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.CallExpr:
-				if f, ok := n.Fun.(*ast.Ident); ok && f.Name == "problemf" && len(n.Args) >= 3 {
+				if f, ok := n.Fun.(*ast.Ident); ok && f.Name == "newAPIError" && len(n.Args) >= 3 {
 					add(n, n.Args[0], n.Args[2])
 				}
 			case *ast.CompositeLit:
-				if typ, ok := n.Type.(*ast.Ident); ok && typ.Name == "problem" {
+				if typ, ok := n.Type.(*ast.Ident); ok && typ.Name == "apiError" {
 					fields := make(map[string]ast.Expr)
 					for _, e := range n.Elts {
 						if kv, ok := e.(*ast.KeyValueExpr); ok {

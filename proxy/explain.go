@@ -4,43 +4,50 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"wxproxy/wechat"
 )
 
-// Explanation says what would become of a call: the decision of the call itself, told instead of
-// carried out. Nobody is called for it, and no token is looked at.
+// Explanation describes what would happen to a request. It is the decision about
+// the request itself, reported instead of carried out.
 type Explanation struct {
-	AppID  string // the account that the call is for; "" where it is for none in particular
+	AppID  string // the account that the request is for, or ""
 	Method string
-	Path   string // the caller's, without prefix and query; "" where the target cannot be read
-	// Forwarded is the path as WeChat gets it: another one than Path where a login goes to its twin.
-	// "" where the call is not forwarded.
+	Path   string // without prefix and query; "" if the target is invalid
+	// Forwarded is the path as WeChat receives it. It differs from Path if a
+	// login goes to its twin. It is "" if the request is not forwarded.
 	Forwarded string
 
 	Credential string   // component, authorizer, app, none, or refused
-	Parameter  string   // the name under which the credential goes in; "" where none does
-	Holder     string   // the account whose token goes in; "" where no token does
-	Adds       []string // further parameters that are put in
-	Removes    []string // parameters of the caller's that are never forwarded
-	Masked     bool     // credentials in WeChat's answer are masked
-	Answered   bool     // wxproxy answers by itself, and not with an error
+	Parameter  string   // in which the credential is injected, or ""
+	Holder     string   // the account whose token is injected, or ""
+	Adds       []string // further parameters that are injected
+	Removes    []string // parameters of the caller that are not forwarded
+	Masked     bool     // credentials in WeChat's response are masked
+	Answered   bool     // wxproxy answers with a stand-in
 
-	Rule      string // path of the row that decided, "*" for the default; "" where nothing got that far
-	RuleOwn   bool   // it is a [[route]] of the configuration
-	RuleGuess bool   // no source confirms it
+	Rule      string // path of the row that decided, "*" for the default, or ""
+	RuleOwn   bool   // the row is a [[route]] of the configuration
+	RuleGuess bool   // no source confirms the row
 
-	// What is answered instead of forwarding the call. Status 0: it is forwarded.
+	// Status is that of the error with which wxproxy would answer. 0 means that
+	// there is none.
 	Status      int
+	ErrCode     int // WeChat's code if the error is worded as WeChat would
 	Error, Hint string
 }
 
-// ErrQuestion: what was asked about is no call at all.
+// ErrQuestion means that no such request can exist.
 var ErrQuestion = errors.New("this is no call")
 
-// Explain says what would become of a call with that method to path, which may have a query, a prefix
-// or, as through a forward proxy, scheme and host. appid stands for the header X-WX-APPID; "" for
-// none. What depends on who calls, or on the state of the account, is not part of the answer.
+// Explain describes what would happen to a request with this method and path. The
+// path may have a query and an appid prefix, or scheme and host as through a
+// forward proxy. appid stands for the header X-WX-APPID, "" for none.
+//
+// The caller is taken to be allowed everything, unless the query has a stand-in,
+// which is somebody's. The state of the account is not part of the answer. The
+// error is ErrQuestion.
 func (p *Proxy) Explain(appid, method, path string) (Explanation, error) {
 	if !isToken([]byte(method)) {
 		return Explanation{}, fmt.Errorf("%w: the method is no word such as GET", ErrQuestion)
@@ -48,70 +55,93 @@ func (p *Proxy) Explain(appid, method, path string) (Explanation, error) {
 	if !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "http://") && !strings.HasPrefix(path, "https://") {
 		return Explanation{}, fmt.Errorf("%w: the path does not begin with a slash", ErrQuestion)
 	}
-	s, e := p.settings.Load(), Explanation{Method: method, Credential: "refused"}
-	if method == "CONNECT" {
-		return e.refused(errConnect), nil
+	e := Explanation{Method: method, Credential: "refused"}
+	h, err := hypotheticalHead(appid, method, path, nil)
+	if err != nil {
+		return e.refused(err), nil
 	}
-	var c caller
-	if appid != "" {
-		c.target = []byte(appid)
-	}
-	t, problem := readTarget([]byte(path))
-	if problem != nil {
-		return e.refused(problem), nil
-	}
-	e.Path = string(t.path)
-	// From here on as in call.run.
-	var action []byte
-	if s.table.ByAction(text(t.plain)) {
-		var unique bool
-		if action, _, unique = lookup(t.query, paramAction); !unique {
-			return e.refused(errAction), nil
+	s := p.settings.Load()
+	d, err := s.decide(&h)
+	e.Path = string(h.target.path)
+	e.Rule, e.RuleOwn = s.table.Origin(d.endpoint)
+	e.RuleGuess = d.endpoint.Guess
+	e.AppID = string(d.account)
+	switch {
+	case err != nil:
+		// The path alone can decide. Then the account has not been resolved.
+		if e.AppID == "" && (h.target.prefix == nil || appid == "") {
+			e.AppID = appid + string(h.target.prefix)
 		}
-	}
-	plan, problem := s.decide(t, c, action)
-	e.Rule, e.RuleOwn = s.table.Origin(plan.endpoint)
-	e.RuleGuess = plan.endpoint.Guess
-	e.AppID = string(plan.appid)
-	if plan.endpoint.Need == wechat.NeedStandIn {
+		return e.refused(err), nil
+	case d.endpoint.Need == wechat.NeedStandIn:
 		e.Credential, e.Answered = "none", true
 		return e, nil
 	}
-	if problem != nil {
-		// What is refused by its path never comes to the question for whom it is.
-		if e.AppID == "" && (t.prefix == nil || appid == "") {
-			e.AppID = appid + string(t.prefix)
-		}
-		return e.refused(problem), nil
-	}
-	e.follow(call{s: s, target: t, plan: plan})
+	e.describe(&d.route)
+	e.Masked = mayContainCredentials(h.target.decodedPath)
 	return e, nil
 }
 
-func (e Explanation) refused(p *problem) Explanation {
-	e.Status, e.Error, e.Hint = p.status, p.msg, p.hint
+// Permission reports whether the limits of the caller with this name allow it to
+// send method to path, and why. The arguments are those of Explain. Its rate is
+// not considered, and neither is the state of the account.
+func (p *Proxy) Permission(name, appid, method, path string) (allowed bool, reason string) {
+	s := p.settings.Load()
+	c := s.callers.byName[name]
+	switch {
+	case s.callers.disabled():
+		return true, "no caller is configured: calls need no key, and everybody who reaches the proxy listener may make them"
+	case c == nil:
+		return false, "there is no caller of that name"
+	}
+	h, err := hypotheticalHead(appid, method, path, c)
+	if err == nil {
+		_, err = s.decide(&h)
+	}
+	if err != nil {
+		return false, err.msg
+	}
+	return true, "its limits allow it"
+}
+
+// hypotheticalHead returns the head of a request that was not sent. It is the
+// request of c, or if c is nil of a caller that is allowed everything.
+func hypotheticalHead(appid, method, path string, c *caller) (h requestHead, err *apiError) {
+	h = requestHead{received: time.Now(), method: []byte(method), assumed: true, assumedCaller: c}
+	if method == "CONNECT" {
+		return h, errConnect
+	}
+	if appid != "" {
+		h.account = []byte(appid)
+	}
+	h.target, err = parseTarget([]byte(path))
+	h.form = queryForm(h.target.query)
+	return h, err
+}
+
+func (e Explanation) refused(err *apiError) Explanation {
+	e.Status, e.ErrCode, e.Error, e.Hint = err.status, err.errcode, err.msg, err.hint
 	return e
 }
 
-// follow tells the plan of c.
-func (e *Explanation) follow(c call) {
-	e.Credential = c.credential()
-	e.Holder = string(c.plan.holder)
-	e.Masked = reveals(c.target.plain)
-	if e.Forwarded = e.Path; c.plan.path != "" {
-		e.Forwarded = c.plan.path
+// describe reports the route of a request that is forwarded.
+func (e *Explanation) describe(r *route) {
+	e.Credential = r.credential()
+	e.Holder = string(r.tokenOwner)
+	if e.Forwarded = e.Path; r.path != "" {
+		e.Forwarded = r.path
 	}
 	switch {
-	case c.plan.holder != nil:
-		e.Parameter = c.parameter()
-	case !c.plan.secret.IsEmpty():
+	case r.tokenOwner != nil:
+		e.Parameter = r.parameter()
+	case !r.secret.IsEmpty():
 		e.Parameter = "secret"
 		e.Adds = append(e.Adds, "appid")
 	}
-	if c.plan.withAppID {
+	if r.addAppID {
 		e.Adds = append(e.Adds, "appid")
 	}
-	if c.plan.component {
+	if r.addComponentAppID {
 		e.Adds = append(e.Adds, "component_appid")
 	}
 	for _, p := range []struct {
@@ -121,7 +151,7 @@ func (e *Explanation) follow(c call) {
 		{paramAccessToken, "access_token"}, {paramComponentAccessToken, "component_access_token"},
 		{paramAppID, "appid"}, {paramComponentAppID, "component_appid"}, {paramSecret, "secret"},
 	} {
-		if c.plan.drop&p.bit != 0 {
+		if r.strip&p.bit != 0 {
 			e.Removes = append(e.Removes, p.name)
 		}
 	}

@@ -6,30 +6,54 @@ import (
 	"net/url"
 )
 
-// longestForm bounds the bodies that are read, in bytes: they hold an appid and a few tokens.
-const longestForm = 64 << 10
+// maxFormSize bounds the body of a request for a stand-in, in bytes: it holds an
+// appid, a key and a few tokens. It also bounds the bodies of requests that are
+// rejected.
+const maxFormSize = 64 << 10
 
-// form is what a request of a token holds.
-type form map[string]json.RawMessage
+// form holds the parameters of a request for a stand-in. The zero value is the
+// form of a request whose body has not been read.
+type form struct {
+	fields map[string]json.RawMessage
+	state  formState
+}
 
-// readForm reads the body as what it is, whatever its Content-Type says: JSON, which SDKs send as a form or as
-// nothing in particular, or else a form. What the body does not name may stand in the query.
-func (c *call) readForm() form {
-	f, body := form{}, bytes.TrimSpace(c.body)
-	if !bytes.HasPrefix(body, []byte("{")) || json.Unmarshal(body, &f) != nil {
-		f = form{}
-		f.take(string(body))
+// formState says how much of a form is known.
+type formState uint8
+
+const (
+	formUnread    formState = iota // nothing: the body decides
+	formQueryOnly                  // the query; a body could add to it
+	formComplete                   // everything
+)
+
+// readForm reads the parameters of a request. The body is JSON or a form,
+// whatever its Content-Type says: SDKs send JSON under the types of forms, or
+// under none. The query adds what the body does not name.
+func readForm(body, query []byte) form {
+	f := form{fields: map[string]json.RawMessage{}, state: formComplete}
+	body = bytes.TrimSpace(body)
+	if !bytes.HasPrefix(body, []byte("{")) || json.Unmarshal(body, &f.fields) != nil {
+		f.fields = map[string]json.RawMessage{}
+		f.add(string(body))
 	}
-	f.take(string(c.target.query))
+	f.add(string(query))
 	return f
 }
 
-// take adds what is written like a query, unless it is there already. A field that occurs twice with different
-// values is none.
-func (f form) take(query string) {
-	values, _ := url.ParseQuery(query) // what can be read of it
+// queryForm returns the form of a request of which only the query is known.
+func queryForm(query []byte) form {
+	f := readForm(nil, query)
+	f.state = formQueryOnly
+	return f
+}
+
+// add adds the parameters in a query string that are not there yet. A parameter
+// that occurs with different values counts as empty.
+func (f *form) add(query string) {
+	values, _ := url.ParseQuery(query) // as far as it can be parsed
 	for name, v := range values {
-		if _, there := f[name]; there {
+		if _, there := f.fields[name]; there {
 			continue
 		}
 		for _, other := range v[1:] {
@@ -37,15 +61,19 @@ func (f form) take(query string) {
 				v[0] = ""
 			}
 		}
-		f[name], _ = json.Marshal(v[0]) // a string: cannot fail
+		f.fields[name], _ = json.Marshal(v[0]) // cannot fail: it is a string
 	}
 }
 
-// get gives a text, "" where it is something else: some SDKs send null for what they do not have.
-func (f form) get(name string) string {
+// get returns a string, or "" if the value is anything else. Some SDKs send null
+// for values that they do not have.
+func (f *form) get(name string) string {
 	var s string
-	if json.Unmarshal(f[name], &s) != nil {
+	if json.Unmarshal(f.fields[name], &s) != nil {
 		return ""
 	}
 	return s
 }
+
+// complete reports whether nothing can supply a field that is missing.
+func (f *form) complete() bool { return f.state == formComplete }

@@ -17,15 +17,15 @@ const aKey = "wxk_AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCde"
 // identified is what a call costs until it is known who calls and that it may: headers, target, rules, limits and rate.
 func identified(tb testing.TB, header, value, query string) func() {
 	tb.Helper()
-	r, err := newRoster([]Caller{
+	r, err := newCallerSet([]Caller{
 		{Name: "orders", KeySHA256: sha256.Sum256([]byte(aKey)), AppIDs: []string{acc}, Paths: []string{"/cgi-bin/x", "/cgi-bin/message/*"}, Methods: []string{"GET"}, Rate: 1_000_000},
 		{Name: "stock", KeySHA256: sha256.Sum256([]byte("another")), AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"}},
-	}, roster{})
+	}, callerSet{})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	s := testSettings()
-	s.roster = r
+	s.callers = r
 	if query == "stand-in" {
 		query = "access_token=" + s.signer.Issue(standin.Account, acc, "orders", time.Now()) + "&"
 	}
@@ -38,29 +38,19 @@ func identified(tb testing.TB, header, value, query string) func() {
 		uri = append([]byte("/"+acc), uri...)
 	}
 	cx.Request.Header.SetRequestURIBytes(uri)
-	c := new(call)
+	h := new(requestHead)
 	return func() {
-		*c = call{s: s, cx: &cx, began: time.Now(), headers: c.headers[:0], scratch: c.scratch[:0]}
-		var ok bool
-		if c.headers, c.caller, ok = readHeaders(c.headers, &cx.Request.Header); !ok {
-			tb.Fatal("headers")
+		h.reset()
+		if err := h.parse(&cx.Request.Header); err != nil {
+			tb.Fatalf("%s: got error %v, want none", uri, err)
 		}
-		var p *problem
-		if c.target, p = readTarget(uri); p != nil {
-			tb.Fatal(p)
+		h.received = time.Now()
+		d, err := s.decide(h)
+		if err == nil {
+			err = d.caller.checkRate(h.received)
 		}
-		c.readTokens()
-		if c.plan, p = s.decide(c.target, c.caller, nil); p == nil {
-			p = c.identify()
-		}
-		if p == nil {
-			p = c.permitted()
-		}
-		if p == nil {
-			p = c.paced()
-		}
-		if p != nil && p.status != 429 || c.who == nil || c.who.name != "orders" {
-			tb.Fatal(p, c.who)
+		if err != nil && err.status != 429 || d.caller == nil || d.caller.name != "orders" {
+			tb.Fatalf("%s: got caller %v, error %v, want orders and at most a rate limit", uri, d.caller, err)
 		}
 	}
 }
@@ -97,16 +87,17 @@ func BenchmarkIdentify(b *testing.B) {
 		s := testSettings()
 		var cx fasthttp.RequestCtx
 		uri := []byte("/" + acc + "/cgi-bin/message/custom/send?lang=zh_CN")
-		c := new(call)
+		cx.Request.Header.SetRequestURIBytes(uri)
+		h := new(requestHead)
 		b.ReportAllocs()
 		for b.Loop() {
-			*c = call{s: s, cx: &cx, began: time.Now(), headers: c.headers[:0], scratch: c.scratch[:0]}
-			c.headers, c.caller, _ = readHeaders(c.headers, &cx.Request.Header)
-			c.target, _ = readTarget(uri)
-			c.readTokens()
-			c.plan, _ = s.decide(c.target, c.caller, nil)
-			if c.identify() != nil || c.permitted() != nil || c.paced() != nil {
-				b.Fatal("refused")
+			h.reset()
+			if err := h.parse(&cx.Request.Header); err != nil {
+				b.Fatal(err)
+			}
+			h.received = time.Now()
+			if _, err := s.decide(h); err != nil {
+				b.Fatal(err)
 			}
 		}
 	})

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"time"
 
 	"wxproxy/proxy/standin"
@@ -13,225 +12,244 @@ import (
 	"wxproxy/wechat"
 )
 
-// SDKs insist on fetching a token before they call, and on sending it. The paths on which they do are answered
-// here, with the names and types of WeChat's answers (doc/oplatform/openApi/ticket-token) and a stand-in in the place of
-// each token. Never with 40001, 40014 or 42001: there SDKs ask again at once, without end.
+// SDKs insist on fetching a token before they call, and on sending it. The paths
+// on which they fetch it are answered here, with the names and types of WeChat's
+// responses (doc/oplatform/openApi/ticket-token) and a stand-in in place of each
+// token. These responses never have the codes 40001, 40014 or 42001, on which
+// SDKs would fetch again at once, without end.
 
-// keptRefreshToken is in the place of refresh tokens. It looks like one, as SDKs store it; sent back it is ignored.
-const keptRefreshToken = "refreshtoken@@@wxproxy-keeps-it"
+// placeholderRefreshToken takes the place of refresh tokens. It looks like one,
+// since SDKs store it. If it is sent back it is ignored.
+const placeholderRefreshToken = "refreshtoken@@@wxproxy-keeps-it"
 
-var (
-	errBadAppID  = &problem{status: http.StatusOK, errcode: wechat.CodeInvalidAppID, msg: "invalid appid hint: [wxproxy: no account that it could give a token of]"}
-	errBadSecret = &problem{status: http.StatusOK, errcode: wechat.CodeInvalidSecret, msg: "invalid appsecret hint: [wxproxy: the secret must be the caller's key]"}
-	errFormLarge = &problem{status: http.StatusRequestEntityTooLarge, msg: "this body is too large for a request of a token", hint: "send the appid and the key, as WeChat's documentation says"}
-)
-
-// issue answers a call that WeChat never gets, or in another form.
-func (c *call) issue() *problem {
-	if len(c.body) > longestForm {
-		return errFormLarge
+// decideStandIn completes the decision about a request for a stand-in. Its key and
+// its account can be in the body. As long as the body is unknown, only what holds
+// whatever the body says is checked.
+func (s *settings) decideStandIn(h *requestHead, presented *queryTokens, d *decision) (err *apiError) {
+	if d.caller, err = s.authenticateKey(h); err != nil {
+		return err
 	}
-	var p *problem
-	if c.who, p = c.shownKey(); p != nil {
-		return p
-	}
-	switch path := c.plan.endpoint.Path; path {
+	switch path := d.endpoint.Path; path {
 	case wechat.PathToken, wechat.PathStableToken:
-		return c.issueOwn()
+		return s.decideAccountToken(h, d)
 	case wechat.PathComponentToken:
-		return c.issueComponent()
+		return s.decideComponentToken(h, d)
 	case wechat.PathAuthorizerToken:
-		return c.issueAuthorizer()
+		return s.decideAuthorizerToken(h, presented, d)
 	case wechat.PathQueryAuth:
-		return c.issueExchanged()
+		return s.decideQueryAuth(h, presented, d)
 	default:
-		panic("BUG: nobody answers " + path)
+		panic("BUG: no stand-ins are issued on " + path)
 	}
 }
 
-// issueOwn answers /cgi-bin/token and /cgi-bin/stable_token: what SDKs use that know one account only, whatever it
-// is here.
-func (c *call) issueOwn() *problem {
-	f := c.readForm()
-	if !c.byKey(f.get("secret")) {
-		return errBadSecret
+// decideAccountToken decides about /cgi-bin/token and /cgi-bin/stable_token, which
+// SDKs use that know one account only, whatever kind of account it is here.
+func (s *settings) decideAccountToken(h *requestHead, d *decision) *apiError {
+	if !s.authenticateSecret(h, d, "secret") {
+		return errInvalidSecret
 	}
-	appid, p := c.account(f.get("appid"))
-	if p != nil {
-		return p
-	}
-	if !isAppID(appid) || bytes.Equal(appid, c.s.component) {
-		return errBadAppID
-	}
-	standIn, err := c.standInOf(appid)
+	appid, err := s.formAccount(h, "appid")
 	switch {
-	case errors.Is(err, tokens.ErrUnknownAccount), errors.Is(err, tokens.ErrRevoked):
-		return errBadAppID
 	case err != nil:
-		return problemOf(err, string(appid), time.Now())
+		return err
+	case !h.form.complete() && (appid == nil || bytes.Equal(appid, s.component)):
+		return nil // the body has to name the account
+	case !wechat.IsAppID(appid) || bytes.Equal(appid, s.component):
+		return errInvalidAppID
 	}
-	return c.answer(struct {
-		Token string `json:"access_token"`
-		Life  int    `json:"expires_in"`
-	}{standIn, seconds(standin.Lifetime)})
+	d.account = appid
+	return d.caller.authorizeAccount(appid)
 }
 
-// issueComponent answers api_component_token.
-func (c *call) issueComponent() *problem {
-	f := c.readForm()
-	if !c.byKey(f.get("component_appsecret")) {
-		return errBadSecret
+// decideComponentToken decides about api_component_token.
+func (s *settings) decideComponentToken(h *requestHead, d *decision) *apiError {
+	if !s.authenticateSecret(h, d, "component_appsecret") {
+		return errInvalidSecret
 	}
-	if c.s.component == nil || f.get("component_appid") != string(c.s.component) {
-		return errBadAppID
+	named := h.form.get("component_appid")
+	switch {
+	case h.form.state == formUnread:
+		return nil
+	case s.component == nil,
+		named != string(s.component) && (named != "" || h.form.complete()):
+		return errInvalidAppID
 	}
-	standIn, err := c.standInOf(c.s.component)
-	if err != nil {
-		return problemOf(err, string(c.s.component), time.Now())
-	}
-	return c.answer(struct {
-		Token string `json:"component_access_token"`
-		Life  int    `json:"expires_in"`
-	}{standIn, seconds(standin.Lifetime)})
+	d.account = s.component
+	return d.caller.authorizeAccount(s.component)
 }
 
-// issueAuthorizer answers api_authorizer_token. Whatever the refresh token: it is a placeholder, empty, or null.
-// Nothing that goes wrong is an HTTP 200: SDKs take that for success, and forget their refresh token for good.
-func (c *call) issueAuthorizer() *problem {
-	if p := c.asComponent(); p != nil {
-		return p
+// decideAuthorizerToken decides about api_authorizer_token. The refresh token does
+// not matter: it is a placeholder, empty, or null.
+func (s *settings) decideAuthorizerToken(h *requestHead, presented *queryTokens, d *decision) *apiError {
+	if err := s.authenticateComponent(h, presented, d); err != nil {
+		return err
 	}
-	f := c.readForm()
-	switch named := f.get("component_appid"); {
-	case c.s.component == nil:
-		return unusable("fill in [component]", "no component is configured")
-	case named != "" && named != string(c.s.component):
-		return unusable("compare it with [component] appid", "component_appid is not this component's")
-	case !isAppID([]byte(f.get("authorizer_appid"))), f.get("authorizer_appid") == string(c.s.component):
-		return unusable("name the account that authorized the component", "authorizer_appid is no account's")
+	component, authorizer := h.form.get("component_appid"), h.form.get("authorizer_appid")
+	switch {
+	case s.component == nil:
+		return errAuthorizerComponent
+	case component != "" && component != string(s.component):
+		return errAuthorizerOther
+	case authorizer == "" && !h.form.complete():
+	case !wechat.IsAppID(authorizer), authorizer == string(s.component):
+		return errAuthorizerAppID
 	}
-	appid, p := c.account(f.get("authorizer_appid"))
-	if p != nil {
-		return p
+	appid, err := s.formAccount(h, "authorizer_appid")
+	switch {
+	case err != nil:
+		return err
+	case !h.form.complete() && (appid == nil || bytes.Equal(appid, s.component)):
+		return nil
 	}
-	standIn, err := c.standInOf(appid)
-	if err != nil {
-		p := problemOf(err, string(appid), time.Now())
-		if p.status == http.StatusForbidden || p.status == http.StatusTooManyRequests {
-			return p
-		}
-		return &problem{status: http.StatusServiceUnavailable, msg: p.msg, hint: p.hint, retryAfter: max(p.retryAfter, time.Second)}
-	}
-	return c.answer(struct {
-		Token   string `json:"authorizer_access_token"`
-		Life    int    `json:"expires_in"`
-		Refresh string `json:"authorizer_refresh_token"`
-	}{standIn, seconds(standin.Lifetime), keptRefreshToken})
+	d.account = appid
+	return d.caller.authorizeAccount(appid)
 }
 
-// byKey finds out who calls where the key is in the place of a secret. A key in a header, or a certificate, will
-// do as well, whatever the secret is then; but it must not be another caller's.
-func (c *call) byKey(secret string) bool {
-	if c.s.roster.open() {
+// authenticateSecret completes d.caller where the key is sent in place of a
+// secret. A key in a header or a certificate works too, whatever the secret is
+// then. But it must not be another caller's key.
+func (s *settings) authenticateSecret(h *requestHead, d *decision, field string) bool {
+	if h.assumed || s.callers.disabled() || !h.form.complete() {
 		return true
 	}
-	who := c.s.roster.find([]byte(secret))
-	if c.who != nil {
-		return who == nil || who == c.who
+	found := s.callers.byKey([]byte(h.form.get(field)))
+	if d.caller != nil {
+		return found == nil || found == d.caller
 	}
-	c.who = who
-	return who != nil
+	d.caller = found
+	return found != nil
 }
 
-// asComponent finds out who calls where a component's stand-in or a key is needed.
-func (c *call) asComponent() *problem {
-	st := &c.caller.standIn
-	switch {
-	case c.shown.problem != nil:
-		return unusable(fetchAgain, "the component_access_token is a stand-in that is over, or that nobody here made")
+// authenticateComponent completes d.caller where a component's stand-in or a key
+// is needed. Nothing of it depends on the body.
+func (s *settings) authenticateComponent(h *requestHead, presented *queryTokens, d *decision) *apiError {
+	switch st := &presented.standIn; {
+	case presented.err != nil:
+		return errComponentTokenInvalid
 	case st.AppID == nil:
 	case st.Kind != standin.Component:
-		return unusable(fetchAgain, "the token is an account's, and this call needs the component's")
-	case c.who != nil && c.who != c.shown.who:
-		return errTwoKeys
+		return errComponentTokenKind
+	case d.caller != nil && d.caller != presented.caller:
+		return errKeyConflict
 	default:
-		c.who = c.shown.who
+		d.caller = presented.caller
 	}
 	switch {
-	case c.who != nil || c.s.roster.open():
+	case d.caller != nil || s.callers.disabled() || h.assumed:
 		return nil
-	case c.shown.foreign:
-		return unusable(fetchAgain, "the token is none that was given out here")
+	case presented.foreign:
+		return errComponentTokenForeign
 	}
 	return errNoKey
 }
 
-// fetchAgain is what to do about a component's token that will not do.
-const fetchAgain = "fetch a new component_access_token"
-
-// unusable is a refusal that is no HTTP 200, as SDKs take that for success.
-func unusable(hint, msg string) *problem {
-	return &problem{status: http.StatusServiceUnavailable, msg: msg, hint: hint, retryAfter: time.Minute}
-}
-
-// account is the one that a form names, or else prefix, header or default. A prefix or header that names
-// another one is an error, unless it is the component.
-func (c *call) account(named string) ([]byte, *problem) {
-	base, p := c.s.named(c.target, c.caller)
+// formAccount returns the account that a field of the form names, or else the one
+// of the prefix, header or configuration. A prefix or header that names another
+// account is an error, unless it names the component. The result is nil if the
+// account is not known yet, or if nothing names one.
+func (s *settings) formAccount(h *requestHead, field string) ([]byte, *apiError) {
+	base, err := explicitAccount(h)
+	if err != nil || h.form.state == formUnread {
+		return nil, err
+	}
+	named := h.form.get(field)
 	switch {
-	case p != nil:
-		return nil, p
 	case named == "" && base == nil:
-		return c.s.defaultAppID, nil
+		return s.defaultAppID, nil
 	case named == "":
 		return base, nil
-	case base != nil && string(base) != named && !bytes.Equal(base, c.s.component):
-		return nil, contradiction("the prefix or header", "the request")
+	case base != nil && string(base) != named && !bytes.Equal(base, s.component):
+		return nil, accountConflict("the prefix or header", "the request")
 	}
 	return []byte(named), nil
 }
 
-// standInOf makes a stand-in of appid if the caller may have it, and if there is such an account. The
-// first question is the caller's right, so that nobody learns of accounts that are not his.
-func (c *call) standInOf(appid []byte) (string, error) {
-	c.plan.appid = appid
-	if p := c.who.mayActFor(appid); p != nil {
-		return "", p
+// issue answers a request for a stand-in.
+func (c *call) issue() (err *apiError) {
+	c.head.form = readForm(c.body, c.head.target.query)
+	if c.decision, err = c.settings.decide(&c.head); err != nil {
+		return err
 	}
-	if p := c.paced(); p != nil {
-		return "", p
+	path := c.decision.endpoint.Path
+	if path == wechat.PathQueryAuth {
+		return c.exchangeCode()
 	}
-	kind := standin.Account
-	if bytes.Equal(appid, c.s.component) {
+	token, err := c.issueStandIn()
+	if err != nil {
+		if path == wechat.PathAuthorizerToken {
+			return authorizerUnavailable(err)
+		}
+		return err
+	}
+	const expiresIn = int(standin.Lifetime / time.Second)
+	switch path {
+	case wechat.PathComponentToken:
+		return c.respond(struct {
+			Token     string `json:"component_access_token"`
+			ExpiresIn int    `json:"expires_in"`
+		}{token, expiresIn})
+	case wechat.PathAuthorizerToken:
+		return c.respond(struct {
+			Token        string `json:"authorizer_access_token"`
+			ExpiresIn    int    `json:"expires_in"`
+			RefreshToken string `json:"authorizer_refresh_token"`
+		}{token, expiresIn, placeholderRefreshToken})
+	}
+	return c.respond(struct {
+		Token     string `json:"access_token"`
+		ExpiresIn int    `json:"expires_in"`
+	}{token, expiresIn})
+}
+
+// issueStandIn issues the stand-in that was decided, if the account exists. The
+// caller's permission has been checked before, so that the result tells no caller
+// about accounts of others.
+func (c *call) issueStandIn() (string, *apiError) {
+	if err := c.decision.caller.checkRate(c.start); err != nil {
+		return "", err
+	}
+	appid, kind := string(c.decision.account), standin.Account
+	if bytes.Equal(c.decision.account, c.settings.component) {
 		kind = standin.Component
 	} else {
 		ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
 		defer cancel()
-		if err := c.p.tokens.Known(ctx, string(appid)); err != nil {
-			return "", err
+		err := c.proxy.tokens.Known(ctx, appid)
+		switch {
+		case err == nil:
+		case c.decision.endpoint.Path != wechat.PathAuthorizerToken && isUnknown(err):
+			return "", errInvalidAppID
+		default:
+			return "", toAPIError(err, appid, time.Now())
 		}
 	}
 	c.now = time.Now()
-	return c.s.signer.Issue(kind, string(appid), c.name(), c.now), nil
+	return c.settings.signer.Issue(kind, appid, c.decision.callerName(), c.now), nil
 }
 
-// name is whom a stand-in is made for, "" where nobody is asked.
-func (c *call) name() string {
-	if c.who == nil {
+// isUnknown reports whether err means that no token of the account can be had
+// until a merchant acts.
+func isUnknown(err error) bool {
+	return errors.Is(err, tokens.ErrUnknownAccount) || errors.Is(err, tokens.ErrRevoked)
+}
+
+// callerName returns the caller's name for stand-ins, "" if authentication is
+// disabled.
+func (d *decision) callerName() string {
+	if d.caller == nil {
 		return ""
 	}
-	return c.who.name
+	return d.caller.name
 }
 
-// answer sends what an SDK expects.
-func (c *call) answer(v any) *problem {
+// respond sends v as WeChat would send it.
+func (c *call) respond(v any) *apiError {
 	body, err := json.Marshal(v)
 	if err != nil {
-		return errDefect
+		return errInternal
 	}
-	c.cx.Response.Header.SetContentType("application/json; charset=utf-8")
-	c.cx.Response.SetBody(body)
+	c.ctx.Response.Header.SetContentType("application/json; charset=utf-8")
+	c.ctx.Response.SetBody(body)
 	return nil
 }
-
-func seconds(d time.Duration) int { return int(d / time.Second) }

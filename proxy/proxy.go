@@ -1,17 +1,20 @@
-// Package proxy serves the callers: it takes plain WeChat requests, finds out for whom they are, puts
-// the right credential in, forwards them byte for byte, and sends a call once more when WeChat
-// says that the token has expired.
+// Package proxy is the listener for callers. It takes plain WeChat requests,
+// finds out which account they are for, injects the credential that they need,
+// and forwards them byte for byte. If WeChat rejects the token, it sends the
+// request once more with a new one.
+//
+// To follow a request, read call.go (handle), head.go, decide.go, route.go,
+// authenticate.go, authorize.go, then forward.go and report.go, or issue.go for
+// requests that SDKs send to fetch a token.
 package proxy
 
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"log/slog"
 	"math"
 	"net"
-	"net/http"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -19,170 +22,89 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"wxproxy/proxy/admission"
-	"wxproxy/proxy/standin"
 	"wxproxy/proxy/transport"
-	"wxproxy/tokens"
-	"wxproxy/wechat"
 )
 
-// Tokens gives the tokens; [tokens.Broker] does.
-type Tokens interface {
-	Cached(appid string) (tokens.Token, bool)
-	Token(ctx context.Context, appid string) (tokens.Token, error)
-	Renew(ctx context.Context, appid string, stale wechat.Secret) (tokens.Token, error)
-	// Known says whether there is such an account to call for: nil, ErrUnknownAccount, ErrRevoked, or why it cannot
-	// be told. It does not ask WeChat.
-	Known(ctx context.Context, appid string) error
-}
-
-// Observer counts. Durations of 0 mean that WeChat was not asked.
-type Observer interface {
-	CallStarted()
-	CallDone(caller, credential string, code int, took, upstream time.Duration)
-	TokenUsed(credential string, hit bool)
-	Retried(credential string, errcode int, result string)
-	WeChatError(errcode int)
-	Redacted()
-}
-
-// Call is what can be told of a call when it is over, without telling a secret.
-type Call struct {
-	RequestID string
-	Caller    string // its name; "" where no callers are configured, "unknown" where it showed no good key
-	AppID     string // for whom
-	Method    string
-	Path      string // without the query
-	Status    int
-	ErrCode   int    // WeChat's, of the answer that went back
-	Token     string // hit, miss, retried, none
-	Took      time.Duration
-	Upstream  time.Duration
-	Error     string // ours, if there was one
-}
-
-// Config of a Proxy. Upstream and Tokens are needed; every other zero value is legal.
-type Config struct {
-	Component    string                   // the component's appid
-	Apps         map[string]wechat.Secret // own accounts and their app secrets
-	DefaultAppID string                   // for calls that name no account
-	Routes       []wechat.Endpoint        // before the table
-	Callers      []Caller                 // who may call; none: everybody, and everything
-	Upstream     string                   // base URL, http or https
-	Roots        *x509.CertPool           // that vouch for Upstream; nil: the system's
-	Timeout      time.Duration            // of a call; 0: 60 s
-	MaxBody      int                      // of a request, bytes; 0: 32 MiB
-	Patience     time.Duration            // with slow callers, see patience; 0: 100 s. Only New looks at it
-	Tokens       Tokens
-	// StandInKey signs what SDKs get in place of tokens, 32 bytes; all replicas need the same, for ever. nil: one that
-	// is made up, and forgotten at the end.
-	StandInKey []byte
-	// Exchange spends an authorization code and keeps the tokens. Its errors are WeChat's ([wechat.Code]) or those of
-	// Tokens. nil: api_query_auth is not possible.
-	Exchange func(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
-	// Doubt is told where WeChat's answer to a call for appid may mean that its authorization has ended (61003,
-	// 42007); it must not wait. nil: nobody is.
-	Doubt func(appid string, errcode int)
-
-	Observer Observer     // nil: nobody counts
-	Watch    func(Call)   // sees every call that is over; nil: nobody does
-	Log      *slog.Logger // nil: nothing is logged
-}
-
-// settings is a Config made ready.
-type settings struct {
-	component    []byte // nil: none
-	apps         map[string]wechat.Secret
-	defaultAppID []byte
-	table        *wechat.Table
-	roster       roster
-	signer       *standin.Signer
-	exchange     func(context.Context, wechat.Secret) (tokens.Authorization, error)
-	doubt        func(appid string, errcode int)
-	upstream     *transport.Upstream
-	timeout      time.Duration
-	maxBody      int
-}
-
-// callers is who could call until now; of none where there were no settings yet.
-func (s *settings) callers() roster {
-	if s == nil {
-		return roster{}
-	}
-	return s.roster
-}
-
-func (s *settings) kindOf(appid []byte) tokens.Kind {
-	if _, ok := s.apps[text(appid)]; ok {
-		return tokens.App
-	}
-	return tokens.Authorizer
-}
-
-// Proxy is the listener of the callers.
+// Proxy serves callers. Its methods are safe for concurrent use, except that
+// Reconfigure must not run twice at the same time.
 type Proxy struct {
 	settings atomic.Pointer[settings]
 	tokens   Tokens
-	observe  Observer
+	observer Observer
 	watch    func(Call)
 	log      *slog.Logger
 	server   *fasthttp.Server
 
-	certificates atomic.Bool // clients are asked for certificates
-	limiter      *admission.Limiter
-	refusalAt    atomic.Int64 // see quietRefusal
-	most         int64        // connections of callers
-	patience     time.Duration
-	bodies       transport.Budget // of requests
-	ahead        transport.Budget // of answers that slow callers have not taken yet
-	leastBodies  int
+	limiter         *admission.Limiter
+	rejectionLogged atomic.Int64 // Unix second, see suppressLog
+	maxConns        int          // of callers
+	idleTimeout     time.Duration
+	bodyBudget      transport.Budget // for bodies of requests
+	minBodyBudget   int
+	readAhead       transport.Budget // for responses that slow callers have not read yet
 
-	listener atomic.Pointer[transport.Listener] // nil: not yet
-	leaving  atomic.Bool                        // each answer is the last one of its connection
+	listener atomic.Pointer[transport.Listener] // nil before Serve
+	draining atomic.Bool                        // each response is the last of its connection
 }
 
-// What the server allows its callers.
 const (
-	// patience bounds the reading of a request, the time between two of them, and each stall of an
-	// answer. It is longer than clients keep idle connections (90 s are common), so that it is they who close
-	// them and no call is sent into a closing connection.
-	patience = 100 * time.Second
-	// Request line and headers, together.
-	headerLimit = 16 << 10
+	// defaultIdleTimeout is longer than clients keep idle connections (90 s are
+	// common), so that they close them first. Otherwise a request could be sent
+	// into a connection that wxproxy is closing.
+	defaultIdleTimeout = 100 * time.Second
+	// maxHeadSize bounds request line and headers together, in bytes.
+	maxHeadSize = 16 << 10
+	// defaultMinBodyBudget is what the large bodies of all requests may take
+	// together, in bytes. It is bodyBudgetFactor times the largest body that the
+	// configuration allows, if that is more. Without it one caller with a key
+	// could take all memory.
+	defaultMinBodyBudget = 512 << 20
+	bodyBudgetFactor     = 2
+	// drainTimeout is how long Shutdown waits for callers to send one more
+	// request, whose response tells them that the connection ends.
+	drainTimeout = time.Second
 )
 
-// New builds a proxy; Serve starts it.
+// New returns a proxy. Call Serve to start it.
 func New(c Config) (*Proxy, error) {
-	underWay, most := transport.FileDescriptorLimits()
-	p := &Proxy{tokens: c.Tokens, observe: c.Observer, watch: c.Watch, log: c.Log, limiter: admission.NewLimiter(underWay), most: int64(most), leastBodies: leastBodies}
-	p.ahead.SetLimit(transport.ReadAheadLimit)
+	maxInFlight, maxConns := transport.FileDescriptorLimits()
+	p := &Proxy{
+		tokens: c.Tokens, observer: c.Observer, watch: c.Watch, log: c.Log,
+		limiter: admission.NewLimiter(maxInFlight), maxConns: maxConns,
+		idleTimeout: c.IdleTimeout, minBodyBudget: defaultMinBodyBudget,
+	}
+	p.readAhead.SetLimit(transport.ReadAheadLimit)
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	if p.observe == nil {
-		p.observe = nobody{}
+	if p.observer == nil {
+		p.observer = nopObserver{}
+	}
+	if p.idleTimeout <= 0 {
+		p.idleTimeout = defaultIdleTimeout
 	}
 	if err := p.Reconfigure(c); err != nil {
 		return nil, err
 	}
-	if p.patience = c.Patience; p.patience <= 0 {
-		p.patience = patience
-	}
-	p.server = &fasthttp.Server{
+	p.server = p.newServer()
+	return p, nil
+}
+
+func (p *Proxy) newServer() *fasthttp.Server {
+	return &fasthttp.Server{
 		Handler:       p.handle,
-		ErrorHandler:  p.refuse,
+		ErrorHandler:  p.reject,
 		ExpectHandler: p.expect,
-		Logger:        quiet{p.log},
+		Logger:        fasthttpLogger{p.log},
 
-		// CallerConn has the timeouts.
-		ReadBufferSize:     headerLimit,
-		MaxRequestBodySize: math.MaxInt, // readBody has the limits
+		// The transport's connections have the timeouts, and readBody the limits.
+		ReadBufferSize:     maxHeadSize,
+		MaxRequestBodySize: math.MaxInt,
+		StreamRequestBody:  true,
 		Concurrency:        1 << 20,
+		LazyRequestTime:    true,
 
-		LazyRequestTime: true,
-
-		StreamRequestBody: true,
-
-		// Nothing is added to, taken from or spelled anew in what passes.
+		// Nothing that passes is changed, and nothing is added to it.
 		DisableHeaderNamesNormalizing: true,
 		DisablePreParseMultipartForm:  true,
 		NoDefaultServerHeader:         true,
@@ -191,75 +113,48 @@ func New(c Config) (*Proxy, error) {
 		SecureErrorLogMessage:         true,
 		CloseOnShutdown:               true,
 	}
-	return p, nil
 }
 
-// Reconfigure changes all that does not concern the listener, for calls that begin from now on. What Tokens, Observer,
-// Watch and Log are stays as New had it, and so does the key of stand-ins where c has none. It must not be called twice
-// at the same time.
+// Reconfigure replaces the configuration for requests that start from now on.
+// Config says which fields only New uses. With an error nothing changes.
 func (p *Proxy) Reconfigure(c Config) error {
-	up, err := transport.NewUpstream(transport.UpstreamConfig{URL: c.Upstream, Roots: c.Roots, ReadAhead: &p.ahead})
+	old := p.settings.Load()
+	s, err := newSettings(c, old, &p.readAhead)
 	if err != nil {
 		return err
 	}
-	s := &settings{
-		apps: c.Apps, upstream: up, timeout: c.Timeout, maxBody: c.MaxBody,
-		table: wechat.NewTable(c.Routes, wechat.Endpoints), exchange: c.Exchange, doubt: c.Doubt,
-	}
-	if c.Component != "" {
-		s.component = []byte(c.Component)
-	}
-	if c.DefaultAppID != "" {
-		s.defaultAppID = []byte(c.DefaultAppID)
-	}
-	if s.timeout <= 0 {
-		s.timeout = 60 * time.Second
-	}
-	if s.maxBody <= 0 {
-		s.maxBody = 32 << 20
-	}
-	old := p.settings.Load()
-	if s.roster, err = newRoster(c.Callers, old.callers()); err != nil {
-		return err
-	}
-	if len(c.StandInKey) == 0 && old != nil {
-		s.signer = old.signer
-	} else if s.signer, err = standin.NewSigner(c.StandInKey); err != nil {
-		return err
-	}
-	p.bodies.SetLimit(max(p.leastBodies, mostBodies*s.maxBody))
-	if p.settings.Store(s); old != nil {
+	p.bodyBudget.SetLimit(max(p.minBodyBudget, bodyBudgetFactor*s.maxBody))
+	p.settings.Store(s)
+	if old != nil {
 		old.upstream.Close()
 	}
 	return nil
 }
 
-// Serve answers calls on ln until Shutdown. With conf the listener speaks TLS.
+// Serve answers requests on ln until Shutdown. With a TLS configuration the
+// listener speaks TLS. It must be called once.
 func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
-	l := transport.NewListener(ln, transport.ListenerConfig{MaxConns: int(p.most), IdleTimeout: p.patience, TLS: conf, TooManyConns: []byte(tooManyConns)})
+	l := transport.NewListener(ln, transport.ListenerConfig{
+		MaxConns: p.maxConns, IdleTimeout: p.idleTimeout, TLS: conf, TooManyConns: []byte(tooManyConnsResponse),
+	})
 	p.listener.Store(l)
-	if conf != nil {
-		p.certificates.Store(conf.ClientCAs != nil)
-	}
 	stop := make(chan struct{})
 	defer close(stop)
 	go p.limiter.Run(stop, p.log)
 	return p.server.Serve(l)
 }
 
-// farewell is how long callers have to hear, with the answer to one more call, that their connection ends.
-const farewell = time.Second
-
-// Shutdown stops accepting and waits for calls under way until ctx ends. A connection that was closed at once could
-// have a call in it that was sent at this moment, and would be lost: so connections that are in use end with an answer that says
-// so, and those that rest are closed a second later.
+// Shutdown stops accepting and waits for requests in flight until ctx ends. A
+// connection that is closed at once could have a request in it that was sent at
+// this moment and would be lost. So connections in use end with a response that
+// announces it, and idle ones are closed after drainTimeout.
 func (p *Proxy) Shutdown(ctx context.Context) error {
-	p.leaving.Store(true)
+	p.draining.Store(true)
 	l := p.listener.Load()
 	if l != nil {
-		l.Close() // its error comes again below
+		l.Close() // the server returns the error again below
 	}
-	for end := time.Now().Add(farewell); l != nil && l.Open() > 0 && time.Now().Before(end) && ctx.Err() == nil; {
+	for end := time.Now().Add(drainTimeout); l != nil && l.Open() > 0 && time.Now().Before(end) && ctx.Err() == nil; {
 		time.Sleep(5 * time.Millisecond)
 	}
 	err := p.server.ShutdownWithContext(ctx)
@@ -270,96 +165,25 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// bodyLimit is how large a request's body may be. Large ones, which are held in memory, are taken of nobody who shows no
-// key.
-func (p *Proxy) bodyLimit(h *fasthttp.RequestHeader) int {
-	s := p.settings.Load()
-	if p.stranger(s, h) != nil {
-		return min(longestForm, s.maxBody)
-	}
-	return s.maxBody
+// unsafeString returns a string that shares the memory of b. It is for lookups
+// only. Whatever keeps the string must clone it.
+func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// nopObserver counts nothing.
+type nopObserver struct{}
+
+func (nopObserver) CallStarted()                                               {}
+func (nopObserver) CallDone(string, string, int, time.Duration, time.Duration) {}
+func (nopObserver) TokenUsed(string, bool)                                     {}
+func (nopObserver) Retried(string, int, string)                                {}
+func (nopObserver) WeChatError(int)                                            {}
+func (nopObserver) Redacted()                                                  {}
+
+// fasthttpLogger receives fasthttp's own messages, which can quote requests. It
+// logs their format only.
+type fasthttpLogger struct{ log *slog.Logger }
+
+// Printf implements [fasthttp.Logger].
+func (l fasthttpLogger) Printf(format string, _ ...any) {
+	l.log.Debug("connection error", "kind", format)
 }
-
-const (
-	// leastBodies is what the large bodies of all calls may take together, in bytes, and mostBodies how many of the largest that
-	// the configuration allows: a caller with a key could have all memory otherwise.
-	leastBodies = 512 << 20
-	mostBodies  = 2
-)
-
-// readBody reads the body of a request into buf, which it extends. The errors are for refuse. Who sends the request matters for
-// large bodies only.
-func (p *Proxy) readBody(cx *fasthttp.RequestCtx, buf []byte, memory *transport.Reservation) ([]byte, error) {
-	limit := p.settings.Load().maxBody
-	if n := cx.Request.Header.ContentLength(); n > longestForm || n < 0 && cx.Request.IsBodyStream() {
-		limit = p.bodyLimit(&cx.Request.Header)
-	}
-	return transport.ReadBody(cx, buf, limit, memory)
-}
-
-// tooManyConns is what one connection too many hears, before it has said anything.
-const tooManyConns = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nX-Wxproxy-Token: none\r\nConnection: close\r\nContent-Length: 134\r\n\r\n" +
-	`{"errcode":-503,"errmsg":"wxproxy: as many connections are open as there may be","hint":"use connections again; start more replicas"}` + "\n"
-
-// expect answers Expect: 100-continue: a body that will not be taken need not be sent at all.
-func (p *Proxy) expect(ctx *fasthttp.RequestCtx) int {
-	s := p.settings.Load()
-	var pr *problem
-	if n := ctx.Request.Header.ContentLength(); n > longestForm {
-		pr = p.stranger(s, &ctx.Request.Header)
-		if pr == nil && n > s.maxBody {
-			pr = errTooLarge
-		}
-	} else if n > s.maxBody {
-		pr = errTooLarge
-	}
-	if pr == nil {
-		return http.StatusContinue
-	}
-	pr.write(&ctx.Response)
-	return pr.status
-}
-
-// refuse answers what is not a request, or too large a one.
-func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
-	var timeout net.Error
-	pr := errNotHTTP
-	switch {
-	case errors.Is(err, transport.ErrBodyBudget):
-		pr = errBodies
-	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		pr = errTooLarge
-		if stranger := p.stranger(p.settings.Load(), &ctx.Request.Header); stranger != nil {
-			pr = stranger
-		}
-	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
-		pr = &problem{status: http.StatusRequestHeaderFieldsTooLarge, msg: "request line and headers are over 16 KiB", hint: "send less"}
-	case errors.As(err, &timeout) && timeout.Timeout():
-		pr = &problem{status: http.StatusRequestTimeout, msg: "the request did not come in time", hint: "send it faster"}
-	}
-	transport.ConnOf(ctx.Conn()).ExtendDeadline(time.Now())
-	pr.write(&ctx.Response)
-	ctx.Response.Header.Set("X-Wxproxy-Token", "none")
-	ctx.Response.Header.SetBytesV("X-Request-Id", appendRequestID(nil, nil))
-	ctx.SetConnectionClose()
-	p.observe.CallStarted()
-	p.observe.CallDone(p.settings.Load().roster.label(nil), "none", pr.status, 0, 0)
-	transport.ConnOf(ctx.Conn()).LingerOnClose()
-}
-
-// text looks at b as a string, for the time of a look-up: whoever keeps it must clone it.
-func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
-
-type nobody struct{}
-
-func (nobody) CallStarted()                                               {}
-func (nobody) CallDone(string, string, int, time.Duration, time.Duration) {}
-func (nobody) TokenUsed(string, bool)                                     {}
-func (nobody) Retried(string, int, string)                                {}
-func (nobody) WeChatError(int)                                            {}
-func (nobody) Redacted()                                                  {}
-
-// quiet takes fasthttp's own messages, which can quote requests, and says only that there was one.
-type quiet struct{ log *slog.Logger }
-
-func (q quiet) Printf(format string, _ ...any) { q.log.Debug("connection trouble", "kind", format) }

@@ -2,10 +2,7 @@ package proxy
 
 import "wxproxy/proxy/standin"
 
-// The caller's query is his: it goes on byte for byte, order, spelling and all. Only whole
-// parameters that carry a credential are cut out, and ours are put in front.
-
-// param is a query parameter that means something here; a set of them is their sum.
+// param is a query parameter that has a meaning here. A set of them is their sum.
 type param uint8
 
 const (
@@ -16,16 +13,17 @@ const (
 	paramAction
 	paramSecret
 
-	// paramStandIn is no name: it stands for the tokens whose value is a stand-in.
+	// paramStandIn is no name. It stands for the tokens whose value is a
+	// stand-in.
 	paramStandIn
 
 	paramTokens = paramAccessToken | paramComponentAccessToken
 	paramOther  = param(0)
 )
 
-// nextParam gives the parameter at the beginning of q: its raw value, and its length with the
-// separator behind it. A semicolon separates too: some servers take it so, and what they
-// would read as a token of the caller's must not slip through.
+// nextParam returns the first parameter of q: its raw value, and its length with
+// the separator. A semicolon separates, too. Some servers read it so, and a token
+// of the caller's that only they see must not slip through.
 func nextParam(q []byte) (name param, value []byte, length int) {
 	end, eq := len(q), -1
 	length = len(q)
@@ -48,21 +46,22 @@ scan:
 	return paramOf(raw), value, length
 }
 
-// paramOf recognizes a name however it is percent-encoded.
+// paramOf recognizes a name, however it is percent-encoded.
 func paramOf(raw []byte) param {
-	if len(raw) < len("appid") || len(raw) > 3*len("component_access_token") {
+	const maxName = len("component_access_token")
+	if len(raw) < len("appid") || len(raw) > 3*maxName {
 		return paramOther
 	}
 	for _, ch := range raw {
 		if ch == '%' {
-			var buf [3 * len("component_access_token")]byte
-			return plainParam(unescape(buf[:0], raw))
+			var buf [3 * maxName]byte
+			return paramNamed(unescape(buf[:0], raw))
 		}
 	}
-	return plainParam(raw)
+	return paramNamed(raw)
 }
 
-func plainParam(name []byte) param {
+func paramNamed(name []byte) param {
 	switch string(name) {
 	case "access_token":
 		return paramAccessToken
@@ -80,7 +79,8 @@ func plainParam(name []byte) param {
 	return paramOther
 }
 
-// unescape appends s to dst with the percent-escapes undone; broken ones stay as they are.
+// unescape appends s to dst with its percent-escapes undone. Invalid ones stay as
+// they are. A plus sign stays too: the values that are looked up have no spaces.
 func unescape(dst, s []byte) []byte {
 	for i := 0; i < len(s); i++ {
 		if s[i] == '%' && i+2 < len(s) {
@@ -95,6 +95,7 @@ func unescape(dst, s []byte) []byte {
 	return dst
 }
 
+// hexDigit returns the value of a hexadecimal digit, or -1.
 func hexDigit(c byte) int {
 	switch {
 	case c >= '0' && c <= '9':
@@ -107,37 +108,38 @@ func hexDigit(c byte) int {
 	return -1
 }
 
-// appendWithout appends q to dst without the parameters in drop.
-func appendWithout(dst, q []byte, drop param) []byte {
+// appendWithout appends q to dst without the parameters in strip.
+func appendWithout(dst, q []byte, strip param) []byte {
 	start, cut := len(dst), false
 	for len(q) > 0 {
 		name, value, n := nextParam(q)
-		dropped := name&drop != 0 || drop&paramStandIn != 0 && name&paramTokens != 0 && spellsStandIn(value)
-		if !dropped {
+		stripped := name&strip != 0 || strip&paramStandIn != 0 && name&paramTokens != 0 && spellsStandIn(value)
+		if !stripped {
 			dst = append(dst, q[:n]...)
 		}
-		cut = dropped && q[n-1] != '&' && q[n-1] != ';'
+		cut = stripped && q[n-1] != '&' && q[n-1] != ';'
 		q = q[n:]
 	}
-	// The separator in front of a last parameter that was cut out goes with it.
+	// If the last parameter was cut out, so is the separator before it.
 	if cut && len(dst) > start {
 		dst = dst[:len(dst)-1]
 	}
 	return dst
 }
 
-// spellsStandIn reports whether the raw value of a parameter is meant to be a stand-in.
+// spellsStandIn reports whether the raw value of a parameter claims to be a
+// stand-in.
 func spellsStandIn(value []byte) bool {
 	if hasEscape(value) {
-		// Escaped it is up to three times as long, and longer ones are looked at as far.
+		// Escaped, the prefix is up to three times as long.
 		var buf [3 * len(standin.Prefix)]byte
 		value = unescape(buf[:0], value[:min(len(value), len(buf))])
 	}
 	return standin.HasPrefix(value)
 }
 
-// lookup gives the decoded value of name in q. unique is false where it occurs with different
-// values: then it means nothing that we could be sure of.
+// lookup returns the decoded value of name in q. unique is false if the parameter
+// occurs with different values: then it is not certain which one WeChat takes.
 func lookup(q []byte, name param) (value []byte, found, unique bool) {
 	unique = true
 	for len(q) > 0 {
@@ -157,7 +159,7 @@ func lookup(q []byte, name param) (value []byte, found, unique bool) {
 	return value, found, unique
 }
 
-// present reports which parameters of interest occur in q.
+// present returns the set of parameters in q.
 func present(q []byte) param {
 	var all param
 	for len(q) > 0 {
@@ -168,6 +170,7 @@ func present(q []byte) param {
 	return all
 }
 
+// hasEscape reports whether v may differ from its decoded form.
 func hasEscape(v []byte) bool {
 	for _, ch := range v {
 		if ch == '%' || ch == '+' {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 
 	"github.com/valyala/fasthttp"
 
@@ -15,35 +14,42 @@ import (
 	"wxproxy/wechat"
 )
 
-// Some answers of WeChat's hold credentials of the platform: refresh tokens in the lists of accounts, the code of
-// an account that was just registered, our own token in the record of a call (rid/get shows the URL as it was). They are
-// masked before the answer goes to a caller, tokens by a stand-in; the rest of it stays as it is, byte for byte.
-// What belongs to an end user (session_key, the tokens of /sns/) is the caller's. And whatever the path: an
-// answer that shows the very token that we put into the request is not passed on as it is.
+// Some of WeChat's responses contain credentials of the platform: refresh tokens
+// in the lists of accounts, the authorization code of an account that was just
+// registered, the injected token in the record of a request (rid/get shows its
+// URL). They are masked before the response reaches a caller, and tokens become
+// stand-ins. The rest of it stays as it is, byte for byte. What belongs to an end
+// user (session_key, the tokens of /sns/) passes.
+//
+// Whatever the path, a response that contains the very token that was injected
+// into the request is masked, too.
 
-// revealing are the paths, with all that is below them (doc/oplatform/openApi: ticket-token,
-// authorization-management, register-management; openapi/getRidInfo).
-var revealing = [][]byte{
+// credentialPaths are prefixes of paths whose responses can contain credentials
+// (doc/oplatform/openApi: ticket-token, authorization-management,
+// register-management; openapi/getRidInfo).
+var credentialPaths = [][]byte{
 	[]byte("/cgi-bin/component/"),
 	[]byte("/wxa/component/"),
 	[]byte("/cgi-bin/openapi/rid/get"),
 	[]byte(pathFastRegister),
 }
 
-// pathFastRegister makes a mini program of an official account, and answers its authorization code
+// pathFastRegister turns an official account into a mini program, too, and
+// returns its authorization code
 // (doc/oplatform/…/register-management/fast-registration-ent/registerMiniprogram).
 const pathFastRegister = "/cgi-bin/account/fastregister"
 
-func reveals(path []byte) bool {
-	for _, p := range revealing {
-		if bytes.HasPrefix(path, p) {
+// mayContainCredentials reports whether the response to a path has to be searched.
+func mayContainCredentials(path []byte) bool {
+	for _, prefix := range credentialPaths {
+		if bytes.HasPrefix(path, prefix) {
 			return true
 		}
 	}
 	return false
 }
 
-// credentialNames: the names of credentials, or what the longer ones end in.
+// credentialNames are the endings of the names of credentials.
 var credentialNames = [...][]byte{
 	[]byte("access_token"), // component_…, authorizer_… and the parameter itself
 	[]byte("refresh_token"),
@@ -59,98 +65,85 @@ var (
 	nameCode            = []byte("authorization_code")
 )
 
-// redactLimit bounds what is held of an answer that has to be searched: the longest list of accounts,
-// 500 a page, has some 100 KiB.
+// redactLimit bounds the size of a response that is searched, in bytes. The
+// longest list of accounts, 500 per page, has about 100 KiB.
 const redactLimit = 8 << 20
 
+// mask takes the place of a credential.
 var mask = []byte("***")
 
-// redact masks what no caller may see in the answer.
-func (c *call) redact() *problem {
-	resp := &c.cx.Response
-	if c.cx.Request.Header.IsHead() {
+// redact masks the credentials in the response. A response that cannot be searched
+// is withheld.
+func (c *call) redact() *apiError {
+	resp := &c.ctx.Response
+	if c.ctx.Request.Header.IsHead() {
 		return nil
 	}
-	body, err := wholeBody(resp)
+	body, err := readWhole(resp)
 	if err == nil && resp.StatusCode() == http.StatusPartialContent {
-		err = errPart // a credential may be cut in two
+		err = errPartial // a credential may be cut in two
 	}
 	if err != nil {
-		return problemf(http.StatusBadGateway, "ask for less at a time, or without Range", "WeChat's answer could not be searched for credentials, so it is held back: %s", err)
+		return responseWithheld(err)
 	}
-	clean, n := body, 0
-	if reveals(c.target.plain) {
-		c.claim(body)
-		clean, n = scrub(body, c.standIn)
+	masked, n := body, 0
+	if mayContainCredentials(c.head.target.decodedPath) {
+		c.exchangeRegisteredCode(body)
+		masked, n = maskCredentials(body, c.standInFor)
 	}
-	for _, secret := range c.sent {
-		if len(secret) >= shortestSecret && bytes.Contains(clean, []byte(secret)) {
-			clean = bytes.ReplaceAll(clean, []byte(secret), mask)
-			n++
-		}
-	}
-	if n > 0 {
-		resp.SetBody(clean)
-		c.p.observe.Redacted()
+	masked, found := c.sent.mask(masked)
+	if n+found > 0 {
+		resp.SetBody(masked)
+		c.proxy.observer.Redacted()
 	}
 	return nil
 }
 
-// shortestSecret: anything shorter may stand in an answer by chance. WeChat's tokens have more than 100 characters, its
-// secrets 32.
-const shortestSecret = 16
-
-// echoes says whether head shows what went out as a credential of ours.
-func (c *call) echoes(head []byte) bool {
-	for _, secret := range c.sent {
-		if len(secret) >= shortestSecret && len(head) >= len(secret) && strings.Contains(text(head), secret) {
-			return true
-		}
-	}
-	return false
-}
-
-// standIn is what takes the place of a token in an answer: a stand-in where it is plain whose token it is and the caller may
-// have it, nil elsewhere.
-func (c *call) standIn(component bool, appid []byte) []byte {
+// standInFor returns the stand-in that replaces a token in a response: of the
+// component, or of an account. It returns nil if the caller has no permission for
+// the account, or if appid is none.
+func (c *call) standInFor(component bool, appid []byte) []byte {
 	kind := standin.Account
 	if component {
-		kind, appid = standin.Component, c.s.component
+		kind, appid = standin.Component, c.settings.component
 	}
-	if !isAppID(appid) || c.who.mayActFor(appid) != nil {
+	if !wechat.IsAppID(appid) || !c.decision.caller.allowsAccount(appid) {
 		return nil
 	}
-	return []byte(c.s.signer.Issue(kind, string(appid), c.name(), c.now))
+	return []byte(c.settings.signer.Issue(kind, string(appid), c.decision.callerName(), c.now))
 }
 
-// claim exchanges the code of an account that the call has registered: the caller gets it masked, and
-// nobody else would. It does not wait.
-func (c *call) claim(body []byte) {
+// exchangeRegisteredCode exchanges the authorization code of an account that the
+// request has registered. The caller receives it masked, so nothing else would
+// exchange it. It does not wait for the exchange.
+func (c *call) exchangeRegisteredCode(body []byte) {
 	at := bytes.Index(body, nameCode)
-	if c.s.exchange == nil || at < 0 || text(c.target.plain) != pathFastRegister {
+	if c.settings.exchange == nil || at < 0 || string(c.head.target.decodedPath) != pathFastRegister {
 		return
 	}
 	start, end := valueAt(body, at+len(nameCode))
 	if start == end {
 		return
 	}
-	code, exchange, log := wechat.NewSecret(string(body[start:end])), c.s.exchange, c.p.log
+	code, exchange, log := wechat.NewSecret(string(body[start:end])), c.settings.exchange, c.proxy.log
 	go func() {
 		if _, err := exchange(context.Background(), code); err != nil {
-			log.Error("the code of an account that was registered could not be exchanged", "error", err)
+			log.Error("exchanging the code of a registered account failed", "error", err)
 		}
 	}()
 }
 
-// What keeps an answer from being searched.
+// Reasons why a response cannot be searched. The caller receives them.
 var (
-	errTooMuch  = errors.New("it is too large")
-	errEncoding = errors.New("its encoding is not known")
-	errPart     = errors.New("it is a part only")
+	errTooLong   = errors.New("it is too large")
+	errEncoding  = errors.New("its encoding is not known")
+	errPartial   = errors.New("it is a part only")
+	errTruncated = errors.New("it broke off")
 )
 
-// wholeBody reads the body to its end, a streamed one too, and undoes its compression.
-func wholeBody(resp *fasthttp.Response) ([]byte, error) {
+// readWhole reads the body of a response to its end, also if it is streamed, and
+// decompresses it.
+func readWhole(resp *fasthttp.Response) ([]byte, error) {
 	if resp.IsBodyStream() {
 		body, err := readBounded(resp.BodyStream())
 		resp.CloseBodyStream()
@@ -170,85 +163,96 @@ func wholeBody(resp *fasthttp.Response) ([]byte, error) {
 	if err != nil {
 		return nil, errEncoding
 	}
-	plain, err := readBounded(z)
+	decompressed, err := readBounded(z)
 	if err != nil {
 		return nil, err
 	}
 	resp.Header.SetContentEncoding("")
-	resp.SetBody(plain)
-	return plain, nil
+	resp.SetBody(decompressed)
+	return decompressed, nil
 }
 
 func readBounded(r io.Reader) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, redactLimit+1))
 	switch {
 	case err != nil:
-		return nil, errors.New("it broke off")
+		return nil, errTruncated
 	case len(b) > redactLimit:
-		return nil, errTooMuch
+		return nil, errTooLong
 	}
 	return b, nil
 }
 
-// scrub masks the values behind credential names: in JSON, in JSON inside a JSON string (quotes with
-// backslashes), and in URLs. It counts them. Tokens whose owner is named become what standIn gives for the component
-// or for the account; nil: the mask.
-func scrub(b []byte, standIn func(component bool, appid []byte) []byte) (clean []byte, n int) {
-	var next [len(credentialNames)]int // where each name ends next; 0: to be looked for, -1: nowhere
+// maskCredentials masks the values behind credential names: in JSON, in JSON
+// inside a JSON string (where quotes have backslashes), and in URLs. It returns
+// how many it masked. Tokens whose owner is named become what standIn returns for
+// the component or the account, unless that is nil.
+func maskCredentials(b []byte, standIn func(component bool, appid []byte) []byte) (masked []byte, n int) {
+	// ends holds where the next occurrence of each name ends. 0 means that it
+	// must be searched for, -1 that there is none. With it each name is searched
+	// for only once in each part of b.
+	var ends [len(credentialNames)]int
 	for from := 0; ; {
 		at := -1
 		for i, name := range credentialNames {
-			if next[i] >= 0 && next[i] <= from {
-				if next[i] = bytes.Index(b[from:], name); next[i] >= 0 {
-					next[i] += from + len(name)
+			if ends[i] >= 0 && ends[i] <= from {
+				if ends[i] = bytes.Index(b[from:], name); ends[i] >= 0 {
+					ends[i] += from + len(name)
 				}
 			}
-			if next[i] >= 0 && (at < 0 || next[i] < at) {
-				at = next[i]
+			if ends[i] >= 0 && (at < 0 || ends[i] < at) {
+				at = ends[i]
 			}
 		}
 		if at < 0 {
 			if n == 0 {
 				return b, 0
 			}
-			return append(clean, b[from:]...), n
+			return append(masked, b[from:]...), n
 		}
 		start, end := valueAt(b, at)
-		clean = append(clean, b[from:start]...)
+		masked = append(masked, b[from:start]...)
 		if end > start {
-			clean = append(clean, replacement(b, at, standIn)...)
+			masked = append(masked, replacement(b, at, standIn)...)
 			n++
 		}
 		from = end
 	}
 }
 
-// replacement is what stands for the value of the name that ends at `at`.
-func replacement(b []byte, at int, standIn func(component bool, appid []byte) []byte) []byte {
-	name, out := b[:at], []byte(nil)
+// replacement returns what replaces the value of the name that ends at end.
+func replacement(b []byte, end int, standIn func(component bool, appid []byte) []byte) []byte {
+	name, token := b[:end], []byte(nil)
 	switch {
 	case standIn == nil:
 	case bytes.HasSuffix(name, nameComponentToken):
-		out = standIn(true, nil)
+		token = standIn(true, nil)
 	case bytes.HasSuffix(name, nameAuthorizerToken):
-		// Its owner stands beside it: before it as a rule.
-		i := bytes.LastIndex(name, nameAuthorizerAppID)
-		if i < 0 {
-			if i = bytes.Index(b[at:], nameAuthorizerAppID); i < 0 {
-				break
-			}
-			i += at
-		}
-		start, end := valueAt(b, i+len(nameAuthorizerAppID))
-		out = standIn(false, b[start:end])
+		token = standIn(false, ownerOf(b, end))
 	}
-	if out == nil {
+	if token == nil {
 		return mask
 	}
-	return out
+	return token
 }
 
-// valueAt gives the value that belongs to a name that ends at i; an empty one where the name is only a word.
+// ownerOf returns the appid that belongs to an authorizer's token whose name ends
+// at end. It is next to the token, usually before it. Without one the result is
+// empty.
+func ownerOf(b []byte, end int) []byte {
+	i := bytes.LastIndex(b[:end], nameAuthorizerAppID)
+	if i < 0 {
+		if i = bytes.Index(b[end:], nameAuthorizerAppID); i < 0 {
+			return nil
+		}
+		i += end
+	}
+	from, to := valueAt(b, i+len(nameAuthorizerAppID))
+	return b[from:to]
+}
+
+// valueAt returns where the value is that belongs to a name which ends at i. It is
+// empty if the name is only a word in a text.
 func valueAt(b []byte, i int) (start, end int) {
 	separated := false
 	for ; i < len(b); i++ {

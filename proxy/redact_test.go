@@ -8,8 +8,8 @@ import (
 func TestScrub(t *testing.T) {
 	f := func(in, want string) {
 		t.Helper()
-		if got, _ := scrub([]byte(in), nil); string(got) != want {
-			t.Errorf("scrub(%s)\n got %s\nwant %s", in, got, want)
+		if got, _ := maskCredentials([]byte(in), nil); string(got) != want {
+			t.Errorf("maskCredentials(%s)\n got %s\nwant %s", in, got, want)
 		}
 	}
 	f(`{"errcode":0}`, `{"errcode":0}`)
@@ -40,7 +40,7 @@ func FuzzScrub(f *testing.F) {
 		}
 		for _, field := range []string{`"authorizer_refresh_token":"`, `access_token=`, `\"component_access_token\":\"`} {
 			for _, close := range []string{`"`, `&`, `\"`} {
-				got, n := scrub([]byte(before+field+secret+close+after), nil)
+				got, n := maskCredentials([]byte(before+field+secret+close+after), nil)
 				if strings.Contains(string(got), secret) || n == 0 {
 					t.Fatalf("%q + %s: still in %q", before, field, got)
 				}

@@ -10,71 +10,160 @@ import (
 
 	"wxproxy/proxy/admission"
 	"wxproxy/proxy/transport"
+	"wxproxy/wechat"
 )
 
-// Headers of the proxy's own, as fasthttp spells them.
+// Headers that wxproxy adds to responses, in fasthttp's canonical spelling.
 var (
-	headerNameToken = []byte("X-Wxproxy-Token")
-	headerNameID    = []byte("X-Request-Id")
+	tokenStatusHeader = []byte("X-Wxproxy-Token")
+	requestIDHeader   = []byte("X-Request-Id")
 )
 
-// end reports the call; a stream is reported when it is over.
-func (c *call) end() {
-	if v := recover(); v != nil {
-		// The value is not logged: it can quote the request.
-		c.p.log.Error("BUG: a call panicked", "stack", string(debug.Stack()))
-		c.problem = errDefect
-		errDefect.write(&c.cx.Response)
+// Call describes a call that has ended. It contains no secrets.
+type Call struct {
+	RequestID string
+	Caller    string // its name; "" if authentication is disabled, "unknown" without a valid key
+	AppID     string // the account that the call was for
+	Method    string
+	Path      string // without the query
+	Status    int
+	ErrCode   int    // of the response that the caller received
+	Token     string // hit, miss, retried, none
+	Took      time.Duration
+	Upstream  time.Duration // spent waiting for WeChat
+	Error     string        // text of an error that wxproxy generated, or ""
+}
+
+// end completes the response, releases what the call holds, and reports it. A
+// call whose response is streamed is reported when the stream ends. panicked is
+// the value that the call panicked with, or nil.
+func (c *call) end(panicked any) {
+	if panicked != nil {
+		// The value is not logged: it could quote the request.
+		c.proxy.log.Error("BUG: a call panicked", "stack", string(debug.Stack()))
+		c.err = errInternal
 	}
-	resp := &c.cx.Response
-	c.id = appendRequestID(c.id[:0], c.caller.requestID)
-	c.scratch = append(c.scratch[:0], c.word...)
-	resp.Header.SetCanonical(headerNameToken, c.scratch)
-	resp.Header.SetCanonical(headerNameID, c.id)
-	if c.p.leaving.Load() {
+	c.writeError()
+	resp := &c.ctx.Response
+	c.id = appendRequestID(c.id[:0], c.head.requestID)
+	c.header = append(c.header[:0], c.tokenStatus...)
+	resp.Header.SetCanonical(tokenStatusHeader, c.header)
+	resp.Header.SetCanonical(requestIDHeader, c.id)
+	if c.proxy.draining.Load() {
 		resp.Header.SetConnectionClose()
 	}
-	conn := transport.ConnOf(c.cx.Conn())
+	conn := transport.ConnOf(c.ctx.Conn())
 	conn.ExtendDeadline(c.now)
-	if stream, ok := resp.BodyStream().(*transport.Stream); ok && c.problem == nil {
-		done := *c // the original is used again
-		done.detach()
-		stream.OnUpstreamDone = c.leaver()
+	if stream, ok := resp.BodyStream().(*transport.Stream); ok && c.err == nil {
+		detached := c.detach()
+		stream.OnUpstreamDone = c.slotReleaser()
 		stream.OnDone = func() {
-			done.now = time.Now()
-			conn.ExtendDeadline(done.now)
-			done.report()
+			detached.now = time.Now()
+			conn.ExtendDeadline(detached.now)
+			detached.report()
 		}
 	} else {
-		c.leave()
+		c.proxy.limiter.Release(c.slot)
 		c.report()
 	}
-	c.body = transport.Recycle(c.body)
-	c.cx, c.target, c.caller, c.shown, c.who, c.plan, c.problem = nil, target{}, caller{}, shown{}, nil, plan{}, nil
-	calls.Put(c)
+	c.recycle()
 }
 
-// leave gives the call's place back.
-func (c *call) leave() {
-	c.p.limiter.Release(c.place)
-	c.place = admission.Slot{}
+// writeError makes c.err the response, if there is an error.
+func (c *call) writeError() {
+	if c.err == nil {
+		return
+	}
+	c.err.write(&c.ctx.Response)
+	if c.err == errMalformedRequest {
+		c.ctx.SetConnectionClose() // what follows may be a part of the request
+	}
+	if code := c.err.errcode; code != 0 {
+		c.errcode = code
+	}
 }
 
-// leaver is leave for when WeChat's connection is free, which another goroutine finds out.
-func (c *call) leaver() func() {
-	limiter, place := c.p.limiter, c.place
-	c.place = admission.Slot{}
-	return func() { limiter.Release(place) }
+// slotReleaser returns a function that releases the slot. The goroutine that finds
+// WeChat's connection free calls it, long after c has been recycled.
+func (c *call) slotReleaser() func() {
+	limiter, slot := c.proxy.limiter, c.slot
+	c.slot = admission.Slot{}
+	return func() { limiter.Release(slot) }
 }
 
-// appendRequestID takes the caller's, if it is fit for logs, or makes one.
+// detach returns a copy of c that outlives the request: all that report needs.
+func (c *call) detach() *call {
+	d := &call{
+		proxy: c.proxy, settings: c.settings,
+		start: c.start, now: c.now, upstreamTime: c.upstreamTime,
+		id: append([]byte(nil), c.id...), tokenStatus: c.tokenStatus, errcode: c.errcode, err: c.err,
+	}
+	d.head.target.path = append([]byte(nil), c.head.target.path...)
+	d.decision = c.decision
+	d.decision.account = append([]byte(nil), c.decision.account...)
+	d.detached.method, d.detached.status = string(c.ctx.Method()), c.ctx.Response.StatusCode()
+	return d
+}
+
+// report counts and logs the call.
+func (c *call) report() {
+	took := c.now.Sub(c.start)
+	method, status := c.detached.method, c.detached.status
+	if c.ctx != nil {
+		method, status = unsafeString(c.ctx.Method()), c.ctx.Response.StatusCode()
+	}
+	label := c.settings.callers.label(c.decision.caller)
+	c.proxy.observer.CallDone(label, c.decision.credential(), status, took, c.upstreamTime)
+	level := slog.LevelDebug
+	switch {
+	case status >= http.StatusInternalServerError:
+		level = slog.LevelWarn
+	case c.err != nil:
+		level = slog.LevelInfo
+	}
+	logged := c.proxy.log.Enabled(context.Background(), level) && !c.proxy.suppressLog(c.err, c.now)
+	if c.proxy.watch == nil && !logged {
+		return
+	}
+	done := Call{
+		RequestID: string(c.id), Caller: label, AppID: string(c.decision.account),
+		Method: sanitize(method), Path: sanitize(c.head.target.path),
+		Status: status, ErrCode: c.errcode, Token: c.tokenStatus, Took: took, Upstream: c.upstreamTime,
+	}
+	if c.err != nil {
+		done.Error = c.err.msg
+	}
+	if c.proxy.watch != nil {
+		c.proxy.watch(done)
+	}
+	if !logged {
+		return
+	}
+	c.proxy.log.Log(context.Background(), level, "call", "id", done.RequestID, "caller", done.Caller, "account", done.AppID,
+		"method", done.Method, "path", done.Path, "status", done.Status, "errcode", done.ErrCode, "token", done.Token,
+		"took", done.Took, "upstream", done.Upstream, "error", done.Error)
+}
+
+// suppressLog reports whether an error need not be logged. Of rejections due to
+// overload one per second is logged: thousands would make the overload worse.
+func (p *Proxy) suppressLog(e *apiError, now time.Time) bool {
+	if e != errLimit && e != errAccountLimit {
+		return false
+	}
+	second := now.Unix()
+	last := p.rejectionLogged.Load()
+	return last == second || !p.rejectionLogged.CompareAndSwap(last, second)
+}
+
+// appendRequestID appends the caller's request id, if it is safe to log, or a new
+// one.
 func appendRequestID(dst, id []byte) []byte {
 	if n := len(id); n > 0 && n <= 128 {
-		fit := true
+		safe := true
 		for _, ch := range id {
-			fit = fit && ch > ' ' && ch < 0x7f
+			safe = safe && ch > ' ' && ch < 0x7f
 		}
-		if fit {
+		if safe {
 			return append(dst, id...)
 		}
 	}
@@ -85,75 +174,6 @@ func appendRequestID(dst, id []byte) []byte {
 	return dst
 }
 
-// detach copies what report needs from the request, which will not outlive the handler.
-func (c *call) detach() {
-	c.id = append([]byte(nil), c.id...)
-	c.target.path = append([]byte(nil), c.target.path...)
-	c.plan.appid = append([]byte(nil), c.plan.appid...)
-	c.body, c.headers, c.out, c.scratch, c.caller, c.shown = nil, nil, nil, nil, caller{}, shown{}
-	c.detached.method, c.detached.status = string(c.cx.Method()), c.cx.Response.StatusCode()
-	c.cx = nil
-}
-
-func (c *call) report() {
-	took := c.now.Sub(c.began)
-	method, status := c.detached.method, c.detached.status
-	if c.cx != nil {
-		status = c.cx.Response.StatusCode()
-	}
-	c.p.observe.CallDone(c.s.roster.label(c.who), c.credential(), status, took, c.upstream)
-	level := slog.LevelDebug
-	switch {
-	case status >= http.StatusInternalServerError:
-		level = slog.LevelWarn
-	case c.problem != nil:
-		level = slog.LevelInfo
-	}
-	loud := c.p.log.Enabled(context.Background(), level) && !c.p.quietRefusal(c.problem, c.now)
-	if c.p.watch == nil && !loud {
-		return
-	}
-	if c.cx != nil {
-		method = string(c.cx.Method())
-	}
-	seen := Call{RequestID: string(c.id), Caller: c.s.roster.label(c.who), AppID: string(c.plan.appid), Method: clip([]byte(method)), Path: clip(c.target.path),
-		Status: status, ErrCode: c.errcode, Token: c.word, Took: took, Upstream: c.upstream}
-	if c.problem != nil {
-		seen.Error = c.problem.msg
-	}
-	if c.p.watch != nil {
-		c.p.watch(seen)
-	}
-	if !loud {
-		return
-	}
-	c.p.log.Log(context.Background(), level, "call", "id", seen.RequestID, "caller", seen.Caller, "account", seen.AppID, "method", seen.Method, "path", seen.Path,
-		"status", seen.Status, "errcode", seen.ErrCode, "token", seen.Token, "took", seen.Took, "upstream", seen.Upstream, "error", seen.Error)
-}
-
-// quietRefusal reports whether a refusal need not be logged: one a second is enough to know of, and thousands would make
-// matters worse.
-func (p *Proxy) quietRefusal(problem *problem, now time.Time) bool {
-	if problem != errNoRoom && problem != errNoShare {
-		return false
-	}
-	second := now.Unix()
-	last := p.refusalAt.Load()
-	return last == second || !p.refusalAt.CompareAndSwap(last, second)
-}
-
-// clip keeps what a caller sent short and printable, for logs.
-func clip(b []byte) string {
-	const most = 200
-	if len(b) > most {
-		b = b[:most]
-	}
-	out := make([]byte, len(b))
-	for i, ch := range b {
-		if ch < ' ' || ch >= 0x7f {
-			ch = '?'
-		}
-		out[i] = ch
-	}
-	return string(out)
-}
+// sanitize shortens what a caller sent, and makes it printable, for logs and
+// errors.
+func sanitize[T ~string | ~[]byte](s T) string { return wechat.Sanitize(s, 200) }

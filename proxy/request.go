@@ -3,73 +3,77 @@ package proxy
 import (
 	"strconv"
 
+	"github.com/valyala/fasthttp"
+
 	"wxproxy/tokens"
-	"wxproxy/wechat"
 )
 
-// appendHead writes the request as WeChat gets it: the caller's bytes, with our credential in
-// front of his query.
-func (c *call) appendHead(b []byte, token tokens.Token, body int) []byte {
-	h := &c.cx.Request.Header
-	b = append(b, h.Method()...)
+// The caller's query is forwarded byte for byte, in its order and spelling. Only
+// whole parameters that carry a credential are cut out. What is injected comes
+// before the rest.
+
+// appendRequestHead appends the request line and the headers that WeChat receives,
+// with the empty line after them.
+func appendRequestHead(b []byte, s *settings, h *requestHead, r *route, token tokens.Token, bodySize int) []byte {
+	b = append(b, h.method...)
 	b = append(b, ' ')
-	if c.plan.path != "" {
-		b = append(b, c.plan.path...)
+	if r.path != "" {
+		b = append(b, r.path...)
 	} else {
-		b = append(b, c.target.path...)
+		b = append(b, h.target.path...)
 	}
-	b = c.appendQuery(b, token)
+	b = appendQuery(b, h.target.query, r, s.component, token)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
-	b = append(b, c.s.upstream.Host()...)
+	b = append(b, s.upstream.Host()...)
 	b = append(b, "\r\n"...)
-	b = append(b, c.headers...)
-	// WeChat answers 412 to requests without a length, chunked ones above all.
-	if body > 0 || c.caller.sized || !h.IsGet() && !h.IsHead() && !h.IsDelete() && !h.IsOptions() {
+	b = append(b, h.forwarded...)
+	if bodySize > 0 || h.hasLength || needsLength(h.method) {
 		b = append(b, "Content-Length: "...)
-		b = strconv.AppendInt(b, int64(body), 10)
+		b = strconv.AppendInt(b, int64(bodySize), 10)
 		b = append(b, "\r\n"...)
 	}
 	return append(b, "\r\n"...)
 }
 
-func (c *call) appendQuery(b []byte, token tokens.Token) []byte {
-	start := len(b)
-	b = append(b, '?')
-	if c.plan.secret.IsEmpty() {
-		if c.plan.withAppID {
-			b = append(append(append(b, "appid="...), c.plan.appid...), '&')
-		}
-	} else {
-		b = append(append(append(b, "appid="...), c.plan.appid...), "&secret="...)
-		b = append(append(b, c.plan.secret.Reveal()...), '&')
+// needsLength reports whether a request with this method and no body needs a
+// Content-Length. WeChat answers 412 to requests without one, above all to
+// chunked ones.
+func needsLength(method []byte) bool {
+	switch string(method) {
+	case fasthttp.MethodGet, fasthttp.MethodHead, fasthttp.MethodDelete, fasthttp.MethodOptions:
+		return false
 	}
-	if c.plan.component {
-		b = append(append(append(b, "component_appid="...), c.s.component...), '&')
-	}
-	if c.plan.holder != nil {
-		b = append(append(append(b, c.parameter()...), '='), token.Escaped...)
-		b = append(b, '&')
-	}
-	ours := len(b)
-	if c.plan.drop == 0 {
-		b = append(b, c.target.query...)
-	} else {
-		b = appendWithout(b, c.target.query, c.plan.drop)
-	}
-	// Without a query of the caller's the separator, or the question mark, is one too many; a
-	// question mark that he sent himself stays.
-	if len(b) == ours && !(ours == start+1 && c.target.query != nil) {
-		b = b[:ours-1]
-	}
-	return b
+	return true
 }
 
-func (c *call) parameter() string {
-	switch {
-	case c.plan.path != "": // the twins are under /sns/
-		return wechat.ComponentAccessToken
-	case c.plan.endpoint.Parameter != "":
-		return c.plan.endpoint.Parameter
+// appendQuery appends the query with its question mark: the parameters that r
+// injects, and the caller's without those that r strips.
+func appendQuery(b, query []byte, r *route, component []byte, token tokens.Token) []byte {
+	start := len(b)
+	b = append(b, '?')
+	if r.addAppID || !r.secret.IsEmpty() {
+		b = append(append(append(b, "appid="...), r.account...), '&')
 	}
-	return wechat.AccessToken
+	if !r.secret.IsEmpty() {
+		b = append(append(append(b, "secret="...), r.secret.Reveal()...), '&')
+	}
+	if r.addComponentAppID {
+		b = append(append(append(b, "component_appid="...), component...), '&')
+	}
+	if r.tokenOwner != nil {
+		b = append(append(b, r.parameter()...), '=')
+		b = append(append(b, token.Escaped...), '&')
+	}
+	injected := len(b)
+	if r.strip == 0 {
+		b = append(b, query...)
+	} else {
+		b = appendWithout(b, query, r.strip)
+	}
+	// Without a query of the caller's the last separator, or the question mark,
+	// is one too many. A question mark that the caller sent stays.
+	if len(b) == injected && !(injected == start+1 && query != nil) {
+		b = b[:injected-1]
+	}
+	return b
 }

@@ -65,7 +65,7 @@ func dripping(t *testing.T, addr, first string, b byte) (back string, ended bool
 func TestSlowCallers(t *testing.T) {
 	t.Parallel()
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{}`) })
-	_, addr := start(t, up, func(c *proxy.Config) { c.Patience = patient })
+	_, addr := start(t, up, func(c *proxy.Config) { c.IdleTimeout = patient })
 	path := "/" + account + "/cgi-bin/a"
 	var wg sync.WaitGroup
 	var ended, told atomic.Int32
@@ -114,7 +114,7 @@ func TestSlowCallers(t *testing.T) {
 // Whoever does not get on with the handshake is cut off as well.
 func TestSlowHandshakes(t *testing.T) {
 	t.Parallel()
-	addr, _ := secured(t, proxy.Config{Upstream: "http://127.0.0.1:1", Tokens: &scripted{}, Patience: patient})
+	addr, _ := secured(t, proxy.Config{Upstream: "http://127.0.0.1:1", Tokens: &scripted{}, IdleTimeout: patient})
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() { dripping(t, addr, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 'a') })
@@ -136,7 +136,7 @@ func TestSlowReaders(t *testing.T) {
 		_, err := io.CopyN(w, endless{}, 256<<20) // more than all buffers on the way can hold
 		gone <- err
 	})
-	_, addr := start(t, up, func(c *proxy.Config) { c.Patience, c.Timeout = patient, patient })
+	_, addr := start(t, up, func(c *proxy.Config) { c.IdleTimeout, c.Timeout = patient, patient })
 	for range readers {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {

@@ -3,27 +3,32 @@ package proxy
 import (
 	"bytes"
 	"unicode/utf8"
+
+	"wxproxy/wechat"
 )
 
-// target is what the request line says, before any rule is applied. All slices point into it.
+// target is the content of a request line, before any rule is applied. All slices
+// point into it.
 type target struct {
-	prefix []byte // appid in front of the path
-	path   []byte // as it goes to WeChat, escapes and all
-	plain  []byte // path with its escapes undone: what the rules are applied to
-	query  []byte // without the question mark
+	prefix      []byte // appid before the path, or nil
+	path        []byte // as WeChat receives it, with escapes
+	decodedPath []byte // what the rules are applied to
+	query       []byte // without the question mark; nil if there was none
 }
 
-// hosts that WeChat's API answers on (Basic_Information/Interface_field_description).
-var hosts = map[string]bool{
+// upstreamHosts are the names of WeChat's API
+// (Basic_Information/Interface_field_description).
+var upstreamHosts = map[string]bool{
 	"api.weixin.qq.com": true, "api2.weixin.qq.com": true,
 	"sh.api.weixin.qq.com": true, "sz.api.weixin.qq.com": true, "hk.api.weixin.qq.com": true,
 }
 
-// readTarget takes the request target apart. It cleans nothing: what might be read in two ways is refused.
-func readTarget(uri []byte) (t target, p *problem) {
+// parseTarget parses a request target. It normalizes nothing: a target that could
+// be read in two ways is rejected.
+func parseTarget(uri []byte) (t target, err *apiError) {
 	if len(uri) == 0 || uri[0] != '/' {
 		var ok bool
-		if uri, ok = absoluteForm(uri); !ok {
+		if uri, ok = cutAuthority(uri); !ok {
 			return t, errForeignHost
 		}
 	}
@@ -31,22 +36,24 @@ func readTarget(uri []byte) (t target, p *problem) {
 	if i := bytes.IndexByte(uri, '?'); i >= 0 {
 		t.path, t.query = uri[:i], uri[i+1:]
 	}
-	// Base URLs end in a slash, and SDKs put one in front of the path.
-	t.path = joinSlash(t.path)
-	if len(t.path) > 18 && isAppID(t.path[1:19]) && (len(t.path) == 19 || t.path[19] == '/') {
-		t.prefix, t.path = t.path[1:19], joinSlash(t.path[19:])
+	// Base URLs end in a slash, and SDKs put one before the path.
+	t.path = collapseLeadingSlash(t.path)
+	const end = len("/wx0123456789abcdef")
+	if len(t.path) >= end && wechat.IsAppID(t.path[1:end]) && (len(t.path) == end || t.path[end] == '/') {
+		t.prefix, t.path = t.path[1:end], collapseLeadingSlash(t.path[end:])
 	}
 	for _, ch := range t.query {
-		if classes[ch] == byteBad {
+		if byteClasses[ch] == byteInvalid {
 			return t, errQuery
 		}
 	}
-	t.plain, p = plainPath(t.path)
-	return t, p
+	t.decodedPath, err = decodePath(t.path)
+	return t, err
 }
 
-// absoluteForm takes scheme and host off a target as sent to a forward proxy.
-func absoluteForm(uri []byte) ([]byte, bool) {
+// cutAuthority removes scheme and host from a target in absolute form, as sent to
+// a forward proxy. It returns false for hosts that are not WeChat's.
+func cutAuthority(uri []byte) ([]byte, bool) {
 	rest, ok := bytes.CutPrefix(uri, []byte("http://"))
 	if !ok {
 		if rest, ok = bytes.CutPrefix(uri, []byte("https://")); !ok {
@@ -57,7 +64,7 @@ func absoluteForm(uri []byte) ([]byte, bool) {
 	if end < 0 {
 		end = len(rest)
 	}
-	if !hosts[string(bytes.ToLower(rest[:end]))] {
+	if !upstreamHosts[string(bytes.ToLower(rest[:end]))] {
 		return nil, false
 	}
 	if rest = rest[end:]; len(rest) == 0 || rest[0] != '/' {
@@ -66,55 +73,49 @@ func absoluteForm(uri []byte) ([]byte, bool) {
 	return rest, true
 }
 
-func joinSlash(path []byte) []byte {
+// collapseLeadingSlash removes the first of two slashes at the beginning.
+func collapseLeadingSlash(path []byte) []byte {
 	if len(path) > 1 && path[0] == '/' && path[1] == '/' {
 		return path[1:]
 	}
 	return path
 }
 
-// isAppID: wx and 16 lower-case letters or digits.
-func isAppID(b []byte) bool {
-	if len(b) != 18 || b[0] != 'w' || b[1] != 'x' {
-		return false
-	}
-	for _, ch := range b[2:] {
-		if (ch < '0' || ch > '9') && (ch < 'a' || ch > 'z') {
-			return false
-		}
-	}
-	return true
-}
-
-// plainPath undoes the escapes of path, for looking rules up, or refuses what WeChat might understand
-// otherwise than we do.
-func plainPath(path []byte) ([]byte, *problem) {
+// decodePath undoes the escapes of a path. It rejects paths that WeChat could
+// understand in another way: what the rules are applied to must be what WeChat
+// receives. A path without escapes is returned as it is.
+func decodePath(path []byte) ([]byte, *apiError) {
 	if len(path) < 2 || path[0] != '/' {
 		return nil, errPath
 	}
 	escaped := false // or not ASCII
-	segment := 1     // where the current one begins
+	segment := 1     // start of the current one
 	for i, ch := range path {
-		switch classes[ch] {
+		switch byteClasses[ch] {
 		case bytePlain:
 		case byteSlash:
-			if i > 0 && (i == segment || dots(path[segment:i])) {
+			if i > 0 && (i == segment || isDotSegment(path[segment:i])) {
 				return nil, errPath
 			}
 			segment = i + 1
-		case bytePercent:
+		case byteEscaped:
 			escaped = true
 		default:
 			return nil, errPath
 		}
 	}
-	if dots(path[segment:]) {
+	if isDotSegment(path[segment:]) {
 		return nil, errPath
 	}
 	if !escaped {
 		return path, nil
 	}
-	plain := make([]byte, 0, len(path))
+	return unescapePath(path)
+}
+
+// unescapePath is the rare part of decodePath.
+func unescapePath(path []byte) ([]byte, *apiError) {
+	decoded := make([]byte, 0, len(path))
 	for i := 0; i < len(path); i++ {
 		ch := path[i]
 		if ch == '%' {
@@ -128,39 +129,40 @@ func plainPath(path []byte) ([]byte, *problem) {
 				return nil, errPath
 			}
 		}
-		plain = append(plain, ch)
+		decoded = append(decoded, ch)
 	}
-	// Among what is no UTF-8 are the long forms of a dot and a slash (C0 AE, C0 AF), which some decoders take for them.
-	if !utf8.Valid(plain) {
+	// Invalid UTF-8 includes the overlong forms of a dot and a slash (C0 AE,
+	// C0 AF), which some decoders accept.
+	if !utf8.Valid(decoded) {
 		return nil, errPath
 	}
-	return plain, nil
+	return decoded, nil
 }
 
-// What a byte of a request target may do.
+// Classes of the bytes in a request target.
 const (
-	bytePlain     = iota
-	byteSlash     // parts segments of a path
-	bytePercent   // begins an escape, or is no ASCII: has to be looked at closely
-	byteBad       // nowhere
-	byteBadInPath // only in a query
+	bytePlain         = iota
+	byteSlash         // separates segments of a path
+	byteEscaped       // an escape or not ASCII: decodePath checks it
+	byteInvalid       // not allowed at all
+	byteInvalidInPath // allowed in a query only
 )
 
-var classes = func() (c [256]uint8) {
+var byteClasses = func() (c [256]uint8) {
 	for ch := range 256 {
 		switch {
 		case ch <= ' ' || ch == 0x7f || ch == '#':
-			c[ch] = byteBad
+			c[ch] = byteInvalid
 		case ch >= 0x80:
-			c[ch] = bytePercent
+			c[ch] = byteEscaped
 		case ch == '\\' || ch == ';':
-			c[ch] = byteBadInPath
+			c[ch] = byteInvalidInPath
 		}
 	}
-	c['/'], c['%'] = byteSlash, bytePercent
+	c['/'], c['%'] = byteSlash, byteEscaped
 	return c
 }()
 
-func dots(segment []byte) bool {
+func isDotSegment(segment []byte) bool {
 	return len(segment) == 1 && segment[0] == '.' || len(segment) == 2 && segment[0] == '.' && segment[1] == '.'
 }

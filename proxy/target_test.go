@@ -20,7 +20,7 @@ const (
 func TestReadTarget(t *testing.T) {
 	ok := func(uri, prefix, path, query string) {
 		t.Helper()
-		got, p := readTarget([]byte(uri))
+		got, p := parseTarget([]byte(uri))
 		if p != nil || string(got.prefix) != prefix || string(got.path) != path || string(got.query) != query {
 			t.Errorf("%q: %q %q %q, problem %v", uri, got.prefix, got.path, got.query, p)
 		}
@@ -43,9 +43,9 @@ func TestReadTarget(t *testing.T) {
 	ok("HTTP://API2.weixin.qq.com/cgi-bin/a"[:0]+"http://API2.weixin.qq.com/cgi-bin/a", "", "/cgi-bin/a", "")
 	ok("/cgi-bin/a?u=http://x/../y", "", "/cgi-bin/a", "u=http://x/../y")
 
-	bad := func(uri string, want *problem) {
+	bad := func(uri string, want *apiError) {
 		t.Helper()
-		if _, p := readTarget([]byte(uri)); p != want {
+		if _, p := parseTarget([]byte(uri)); p != want {
 			t.Errorf("%q: %v, want %v", uri, p, want)
 		}
 	}
@@ -68,7 +68,7 @@ func FuzzTarget(f *testing.F) {
 	f.Add("/a/%2e%2e/%252e/b;c\\d")
 	f.Add("http://api.weixin.qq.com/cgi-bin/a")
 	f.Fuzz(func(t *testing.T, uri string) {
-		got, p := readTarget([]byte(uri))
+		got, p := parseTarget([]byte(uri))
 		if p != nil {
 			return
 		}
@@ -76,8 +76,8 @@ func FuzzTarget(f *testing.F) {
 		if err != nil {
 			return // net/url is stricter here and there, which is no harm
 		}
-		if u.Path != string(got.plain) || u.RawQuery != string(got.query) {
-			t.Fatalf("%q: the rules see %q %q, a server %q %q", uri, got.plain, got.query, u.Path, u.RawQuery)
+		if u.Path != string(got.decodedPath) || u.RawQuery != string(got.query) {
+			t.Fatalf("%q: the rules see %q %q, a server %q %q", uri, got.decodedPath, got.query, u.Path, u.RawQuery)
 		}
 		for _, seg := range strings.Split(u.Path[1:], "/") {
 			if seg == "." || seg == ".." {
@@ -108,6 +108,16 @@ func testSettings(routes ...wechat.Endpoint) *settings {
 	}
 }
 
+// headOf returns the head of a request for uri without any headers.
+func headOf(tb testing.TB, uri string) requestHead {
+	tb.Helper()
+	target, err := parseTarget([]byte(uri))
+	if err != nil {
+		tb.Fatalf("%q: got error %v, want none", uri, err)
+	}
+	return requestHead{method: []byte("GET"), target: target}
+}
+
 // Every row of the table, and the rules around it: which appid's token goes in, under which name.
 func TestDecide(t *testing.T) {
 	s := testSettings(
@@ -118,33 +128,28 @@ func TestDecide(t *testing.T) {
 	const refused, bad, here = "Forbidden", "Bad Request", "answered here"
 	f := func(uri, want string) {
 		t.Helper()
-		tg, p := readTarget([]byte(uri))
-		if p != nil {
-			t.Fatalf("%q: %v", uri, p)
-		}
-		action, _, _ := lookup(tg.query, paramAction)
-		plan, p := s.decide(tg, caller{}, action)
+		h := headOf(t, uri)
+		d, err := s.decide(&h)
 		got := ""
 		switch {
-		case p != nil:
-			got = http.StatusText(p.status)
-		case plan.holder != nil:
-			c := call{s: s, plan: plan}
-			got = c.parameter() + " of " + string(plan.holder)
-			if plan.component {
+		case err != nil:
+			got = http.StatusText(err.status)
+		case d.tokenOwner != nil:
+			got = d.parameter() + " of " + string(d.tokenOwner)
+			if d.addComponentAppID {
 				got += " +component_appid"
 			}
-		case plan.endpoint.Need == wechat.NeedStandIn:
+		case d.endpoint.Need == wechat.NeedStandIn:
 			got = here
-		case !plan.secret.IsEmpty():
-			got = "secret of " + string(plan.appid)
-		case plan.drop == paramStandIn|paramSecret:
+		case !d.secret.IsEmpty():
+			got = "secret of " + string(d.account)
+		case d.strip == paramStandIn|paramSecret:
 			got = "as it is"
 		default:
 			got = "no token"
 		}
-		if plan.path != "" && p == nil {
-			got += " at " + plan.path
+		if d.path != "" && err == nil {
+			got += " at " + d.path
 		}
 		if got != want {
 			t.Errorf("%s: %s, want %s", uri, got, want)
@@ -216,17 +221,13 @@ func TestAppendQuery(t *testing.T) {
 	s := testSettings()
 	f := func(uri, want string) {
 		t.Helper()
-		tg, p := readTarget([]byte(uri))
-		if p != nil {
-			t.Fatal(uri, p)
+		h := headOf(t, uri)
+		d, err := s.decide(&h)
+		if err != nil {
+			t.Fatalf("%s: got error %v, want none", uri, err)
 		}
-		plan, p := s.decide(tg, caller{}, nil)
-		if p != nil {
-			t.Fatal(uri, p)
-		}
-		c := call{s: s, plan: plan, target: tg}
-		if got := string(c.appendQuery(nil, testToken)); got != want {
-			t.Errorf("%s: %s, want %s", uri, got, want)
+		if got := string(appendQuery(nil, h.target.query, &d.route, s.component, testToken)); got != want {
+			t.Errorf("%s: got %s, want %s", uri, got, want)
 		}
 	}
 	a := "/" + acc

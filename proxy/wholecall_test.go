@@ -179,7 +179,7 @@ func kernelless(b testing.TB) (bare, ours func()) {
 		b.Fatal(err)
 	}
 	s := p.settings.Load()
-	if s.upstream, err = transport.NewUpstream(transport.UpstreamConfig{URL: "http://wechat", ReadAhead: &p.ahead, Dial: dial}); err != nil {
+	if s.upstream, err = transport.NewUpstream(transport.UpstreamConfig{URL: "http://wechat", ReadAhead: &p.readAhead, Dial: dial}); err != nil {
 		b.Fatal(err)
 	}
 	return bare, call(p.handle)

@@ -34,7 +34,10 @@ func (s *Server) explain(appid, method, path, caller string) (console.Explanatio
 		Rule: console.Rule{Path: e.Rule, Source: ruleSource(e), Guess: e.RuleGuess},
 	}
 	if e.Status != 0 {
-		out.Refusal = &console.Refusal{Status: e.Status, Error: "wxproxy: " + e.Error, Hint: e.Hint}
+		out.Refusal = &console.Refusal{Status: e.Status, Error: e.Error, Hint: e.Hint}
+		if e.ErrCode == 0 { // the text is not WeChat's
+			out.Refusal.Error = "wxproxy: " + e.Error
+		}
 	}
 	switch {
 	case e.Answered:

@@ -143,7 +143,7 @@ func (s *Server) proxyConfig(cfg config.Config, p components) proxy.Config {
 	return proxy.Config{
 		Component: cfg.Component.AppID, Apps: p.secrets.Apps, DefaultAppID: cfg.Proxy.DefaultAppID, Routes: p.routes, Callers: p.callers,
 		Upstream: cfg.Proxy.Upstream, Roots: p.roots, Timeout: time.Duration(cfg.Proxy.Timeout), MaxBody: int(cfg.Proxy.MaxRequestBody),
-		Tokens: s.broker, StandInKey: s.keys.standIn, Exchange: s.broker.Exchange, Doubt: s.broker.Revalidate,
+		Tokens: s.broker, StandInKey: s.keys.standIn, Exchange: s.broker.Exchange, Revalidate: s.broker.Revalidate,
 		Observer: s.metrics, Watch: s.watch, Log: s.log,
 	}
 }

@@ -1,0 +1,212 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+
+	"wxproxy/proxy/standin"
+	"wxproxy/wechat"
+)
+
+// keyHeaders are the values of the headers in which a caller can send its key.
+// They are never forwarded, whatever they hold.
+type keyHeaders struct {
+	authorization      []byte
+	proxyAuthorization []byte
+	key                []byte // X-Wxproxy-Key
+	conflict           bool   // one of them occurs with different values
+}
+
+// add records a header. An empty value counts as missing.
+func (k *keyHeaders) add(role headerRole, value []byte) {
+	field := &k.key
+	switch role {
+	case headerAuthorization:
+		field = &k.authorization
+	case headerProxyAuthorization:
+		field = &k.proxyAuthorization
+	}
+	if len(value) == 0 {
+		return
+	}
+	k.conflict = k.conflict || *field != nil && !bytes.Equal(*field, value)
+	*field = value
+}
+
+// maxKeyLength bounds what is taken for a key, in bytes.
+const maxKeyLength = 512
+
+// authenticate returns the caller that sends a request to e. All credentials that
+// the request presents must belong to the same caller. Of two that differ one is a
+// mistake, or an attack on the client that added the other.
+//
+// If authentication is disabled it returns nil. A stand-in must be valid all the
+// same, since it names the account of the request.
+func (s *settings) authenticate(h *requestHead, presented *queryTokens, e *wechat.Endpoint) (*caller, *apiError) {
+	c, err := s.authenticateKey(h)
+	switch {
+	case err != nil:
+		return nil, err
+	case presented.err != nil:
+		return nil, presented.err
+	case presented.standIn.AppID != nil:
+		if c != nil && c != presented.caller {
+			return nil, errStandInInvalid // it was issued to another caller
+		}
+		c = presented.caller
+	case c == nil && e.Need == wechat.NeedSecret:
+		// SDKs log users in with the app secret and no token. In place of the
+		// secret they have the key.
+		if secret, _, unique := lookup(h.target.query, paramSecret); unique {
+			c = s.callers.byKey(secret)
+		}
+	}
+	switch {
+	case c != nil || s.callers.disabled() || h.assumed:
+		return c, nil
+	case presented.foreign && e.Need != wechat.NeedUser:
+		return nil, errStandInInvalid
+	}
+	return nil, errNoKey
+}
+
+// authenticateKey returns the caller whose key is in the headers, or whose
+// certificate the client has presented. It returns nil if there is neither, or if
+// authentication is disabled.
+func (s *settings) authenticateKey(h *requestHead) (*caller, *apiError) {
+	switch {
+	case h.assumed:
+		return h.assumedCaller, nil
+	case s.callers.disabled():
+		return nil, nil
+	case h.keys.conflict:
+		return nil, errKeyConflict
+	}
+	var found *caller
+	for i, value := range [...][]byte{h.keys.authorization, h.keys.proxyAuthorization, h.keys.key} {
+		if value == nil {
+			continue
+		}
+		if i < 2 {
+			value, h.scratch = parseAuthorization(value, h.scratch)
+		}
+		c := s.callers.byKey(value)
+		switch {
+		case c == nil:
+			return nil, errUnknownKey
+		case found != nil && c != found: // no two callers have the same key
+			return nil, errKeyConflict
+		}
+		found = c
+	}
+	// A certificate of an unknown name is no credential, and no error: the CA
+	// can have issued it for other purposes.
+	if c := s.callers.byName[h.certificate]; c != nil {
+		if found != nil && c != found {
+			return nil, errKeyConflict
+		}
+		found = c
+	}
+	return found, nil
+}
+
+// byKey returns the caller with this key, or nil.
+func (cs *callerSet) byKey(key []byte) *caller {
+	if len(key) == 0 || len(key) > maxKeyLength {
+		return nil
+	}
+	return cs.byDigest[sha256.Sum256(key)]
+}
+
+// parseAuthorization returns the key in the value of an Authorization header: the
+// Bearer token (RFC 6750), or the password of Basic credentials with any user
+// name (RFC 7617). The key is empty if there is none. A decoded one is appended
+// to buf, which is returned.
+func parseAuthorization(value, buf []byte) (key, _ []byte) {
+	scheme, rest, _ := bytes.Cut(value, []byte(" "))
+	rest = bytes.Trim(rest, " \t")
+	switch {
+	case len(rest) > 2*maxKeyLength:
+	case equalFold(scheme, "bearer"):
+		return rest, buf
+	case equalFold(scheme, "basic"):
+		start := len(buf)
+		buf = append(buf, make([]byte, base64.StdEncoding.DecodedLen(len(rest)))...)
+		n, err := base64.StdEncoding.Decode(buf[start:], rest)
+		if err != nil {
+			break
+		}
+		if _, password, ok := bytes.Cut(buf[start:start+n], []byte(":")); ok {
+			return password, buf
+		}
+	}
+	return nil, buf
+}
+
+// queryTokens is what the query presents in the parameters access_token and
+// component_access_token.
+type queryTokens struct {
+	standIn standin.Token // the zero value if there is none
+	caller  *caller       // for which standIn was issued
+	foreign bool          // there is a token that is no stand-in
+	err     *apiError     // a stand-in is not valid
+}
+
+// readQueryTokens verifies the tokens of the query. Their names do not matter:
+// component stand-ins are sent as access_token too.
+func (s *settings) readQueryTokens(h *requestHead) (t queryTokens) {
+	for q := h.target.query; len(q) > 0; {
+		name, value, n := nextParam(q)
+		q = q[n:]
+		if name&paramTokens == 0 || len(value) == 0 {
+			continue
+		}
+		if hasEscape(value) {
+			start := len(h.scratch)
+			h.scratch = unescape(h.scratch, value)
+			value = h.scratch[start:]
+		}
+		if !standin.HasPrefix(value) {
+			t.foreign = true
+			continue
+		}
+		st, scratch, err := s.signer.Verify(value, h.scratch, h.received)
+		h.scratch = scratch
+		t.add(s, st, err)
+	}
+	return t
+}
+
+// add records a stand-in that Verify returned with err. SDKs send two if a
+// request is for an account and made with the component's token. Then the one of
+// the account says which account it is.
+func (t *queryTokens) add(s *settings, st standin.Token, err error) {
+	c, known := s.standInCaller(st)
+	switch {
+	case t.err != nil:
+	case errors.Is(err, standin.ErrExpired) && known:
+		t.err = errStandInExpired
+	case err != nil || !known, t.standIn.AppID != nil && t.caller != c:
+		t.err = errStandInInvalid
+	case t.standIn.AppID == nil, t.standIn.Kind == standin.Component:
+		t.standIn, t.caller = st, c
+	case st.Kind != standin.Component && !bytes.Equal(t.standIn.AppID, st.AppID):
+		t.err = accountConflict("one stand-in", "another")
+	}
+}
+
+// standInCaller returns the caller for which a stand-in was issued. known is
+// false if that caller has been removed, or if the configuration has changed so
+// that the stand-in names nothing any more.
+func (s *settings) standInCaller(st standin.Token) (c *caller, known bool) {
+	if st.AppID == nil || (st.Kind == standin.Component) != equalNonNil(st.AppID, s.component) {
+		return nil, false
+	}
+	if s.callers.disabled() {
+		return nil, len(st.Caller) == 0
+	}
+	c = s.callers.byName[unsafeString(st.Caller)]
+	return c, c != nil
+}

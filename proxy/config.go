@@ -1,0 +1,132 @@
+package proxy
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"time"
+
+	"wxproxy/proxy/standin"
+	"wxproxy/proxy/transport"
+	"wxproxy/tokens"
+	"wxproxy/wechat"
+)
+
+// Tokens supplies access tokens. [tokens.Broker] implements it.
+type Tokens interface {
+	// Cached returns the token of an account if it is in memory.
+	Cached(appid string) (tokens.Token, bool)
+	// Token returns the token of an account. It may fetch one.
+	Token(ctx context.Context, appid string) (tokens.Token, error)
+	// Renew returns a token other than stale, which WeChat has rejected.
+	Renew(ctx context.Context, appid string, stale wechat.Secret) (tokens.Token, error)
+	// Known reports whether there is such an account: nil, ErrUnknownAccount,
+	// ErrRevoked, or why that is not certain. It does not ask WeChat.
+	Known(ctx context.Context, appid string) error
+}
+
+// Observer counts events. Its methods are called concurrently and must not block.
+type Observer interface {
+	CallStarted()
+	// CallDone ends a call. upstream is the time spent waiting for WeChat, 0 if
+	// the call was not forwarded.
+	CallDone(caller, credential string, code int, took, upstream time.Duration)
+	// TokenUsed reports a token that was injected. hit means that it was cached.
+	TokenUsed(credential string, hit bool)
+	// Retried reports that WeChat rejected a token with errcode, and what became
+	// of the second attempt: ok, refused_again, no_token or unreachable.
+	Retried(credential string, errcode int, result string)
+	// WeChatError reports a response with an errcode other than 0.
+	WeChatError(errcode int)
+	// Redacted reports a response in which credentials were masked.
+	Redacted()
+}
+
+// Config configures a Proxy. Upstream and Tokens are required. Every other zero
+// value is legal.
+type Config struct {
+	Component    string                   // the component's appid
+	Apps         map[string]wechat.Secret // own accounts and their app secrets
+	DefaultAppID string                   // for requests that name no account
+	Routes       []wechat.Endpoint        // rows before the built-in table
+	Callers      []Caller                 // empty disables authentication
+	Upstream     string                   // base URL, http or https
+	Roots        *x509.CertPool           // CAs for Upstream; default: the system's
+	Timeout      time.Duration            // of a request; default: 60s
+	MaxBody      int                      // of a request, bytes; default: 32 MiB
+	Tokens       Tokens                   // used by New only
+
+	// IdleTimeout bounds the reading of a request, the time between two of them,
+	// and each stall of a response; default: 100s. Used by New only.
+	IdleTimeout time.Duration
+	// StandInKey signs stand-ins. All replicas need the same, of
+	// [standin.KeySize] bytes. If it is empty, New makes one that is lost when
+	// the process ends, and Reconfigure keeps the present one.
+	StandInKey []byte
+	// Exchange exchanges an authorization code and keeps the tokens. Its errors
+	// are WeChat's ([wechat.Code]) or those of Tokens. nil disables
+	// api_query_auth.
+	Exchange func(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
+	// Revalidate is called if WeChat's response to a request for appid may mean
+	// that its authorization has ended (61003, 42007). It must not block. nil
+	// disables it.
+	Revalidate func(appid string, errcode int)
+
+	Observer Observer     // used by New only; nil disables it
+	Watch    func(Call)   // receives each call that has ended; used by New only; nil disables it
+	Log      *slog.Logger // used by New only; nil disables it
+}
+
+// settings is a Config prepared for use. It is never changed: a reload replaces
+// it, and a call keeps the one with which it began.
+type settings struct {
+	component    []byte // nil if none is configured
+	apps         map[string]wechat.Secret
+	defaultAppID []byte // nil if none is configured
+	table        *wechat.Table
+	callers      callerSet
+	signer       *standin.Signer
+	exchange     func(context.Context, wechat.Secret) (tokens.Authorization, error)
+	revalidate   func(appid string, errcode int)
+	upstream     *transport.Upstream
+	timeout      time.Duration
+	maxBody      int
+}
+
+// newSettings prepares c. old are the present settings, nil at first. What callers
+// have used of their rates is taken over, and so is the signing key if c has none.
+func newSettings(c Config, old *settings, readAhead *transport.Budget) (*settings, error) {
+	s := &settings{
+		apps: c.Apps, table: wechat.NewTable(c.Routes, wechat.Endpoints),
+		exchange: c.Exchange, revalidate: c.Revalidate, timeout: c.Timeout, maxBody: c.MaxBody,
+	}
+	if c.Component != "" {
+		s.component = []byte(c.Component)
+	}
+	if c.DefaultAppID != "" {
+		s.defaultAppID = []byte(c.DefaultAppID)
+	}
+	if s.timeout <= 0 {
+		s.timeout = 60 * time.Second
+	}
+	if s.maxBody <= 0 {
+		s.maxBody = 32 << 20
+	}
+	var err error
+	if s.upstream, err = transport.NewUpstream(transport.UpstreamConfig{URL: c.Upstream, Roots: c.Roots, ReadAhead: readAhead}); err != nil {
+		return nil, err
+	}
+	var present callerSet
+	if old != nil {
+		present = old.callers
+	}
+	if s.callers, err = newCallerSet(c.Callers, present); err != nil {
+		return nil, err
+	}
+	if len(c.StandInKey) == 0 && old != nil {
+		s.signer = old.signer
+		return s, nil
+	}
+	s.signer, err = standin.NewSigner(c.StandInKey)
+	return s, err
+}

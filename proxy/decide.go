@@ -1,0 +1,47 @@
+package proxy
+
+import "wxproxy/wechat"
+
+// decision says what is to be done with a request, and on whose behalf.
+type decision struct {
+	route
+	// caller is the authenticated caller. It is nil if authentication is
+	// disabled and if it failed.
+	caller *caller
+}
+
+// decide applies the rules to a request: which endpoint it is for, who sends it,
+// and what that caller is allowed to do. Forwarding, requests for stand-ins,
+// "Expect: 100-continue", Explain and Permission all use it.
+//
+// It reads nothing but its arguments, and changes nothing but h.scratch: the same
+// head gets the same decision everywhere. The state of accounts and the caller's
+// rate are not part of it. With an error the decision holds what was known by
+// then, for logs and metrics.
+func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
+	presented := s.readQueryTokens(h)
+	var routeErr *apiError
+	d.route, routeErr = s.resolveRoute(h, &presented.standIn)
+	if d.endpoint.Need == wechat.NeedStandIn {
+		return d, s.decideStandIn(h, &presented, &d)
+	}
+	// Authenticate first, so that unauthenticated callers learn nothing else and
+	// unauthorized ones cannot probe which accounts exist.
+	if d.caller, err = s.authenticate(h, &presented, d.endpoint); err != nil {
+		return d, err
+	}
+	if routeErr != nil {
+		return d, routeErr
+	}
+	return d, s.authorize(d.caller, h, &d.route)
+}
+
+// bodyLimit returns how large the body of a request may be, in bytes, after
+// decide has returned d and err. Bodies are held in memory: large ones are read
+// only from callers that are allowed to send the request.
+func (s *settings) bodyLimit(d *decision, err *apiError) int {
+	if err != nil || d.endpoint.Need == wechat.NeedStandIn {
+		return min(maxFormSize, s.maxBody)
+	}
+	return s.maxBody
+}

@@ -1,0 +1,207 @@
+package proxy
+
+import (
+	"bytes"
+
+	"wxproxy/proxy/standin"
+	"wxproxy/tokens"
+	"wxproxy/wechat"
+)
+
+// route says where a request goes and with which credential.
+type route struct {
+	endpoint   *wechat.Endpoint
+	account    []byte        // appid that the request is for; nil if it is for none
+	tokenOwner []byte        // appid whose token is injected; nil if none is
+	kind       tokens.Kind   // of the account whose token or secret is injected
+	secret     wechat.Secret // app secret that is injected; empty if none is
+	path       string        // forwarded in place of the caller's path; "" to keep it
+	strip      param         // parameters of the caller that are not forwarded
+
+	addAppID          bool // the parameter appid is injected
+	addComponentAppID bool // the parameter component_appid is injected
+}
+
+// undecided is the endpoint of a path for which several rows are possible.
+var undecided = new(wechat.Endpoint)
+
+// resolveRoute finds the endpoint of a request and the credential it needs.
+// standIn is the one that the query presents; it can name the account. The
+// endpoint is set even if there is an error. For requests for stand-ins nothing
+// else is: see decideStandIn.
+func (s *settings) resolveRoute(h *requestHead, standIn *standin.Token) (r route, err *apiError) {
+	var action []byte
+	if s.table.ByAction(unsafeString(h.target.decodedPath)) {
+		var unique bool
+		if action, _, unique = lookup(h.target.query, paramAction); !unique {
+			r.endpoint = undecided
+			return r, errAmbiguousAction
+		}
+	}
+	r.endpoint = s.table.Find(unsafeString(h.target.decodedPath), unsafeString(action))
+	switch r.endpoint.Need {
+	case wechat.NeedStandIn:
+		return r, nil
+	case wechat.NeedRefusal:
+		return r, pathRefused(r.endpoint)
+	}
+	if r.account, err = s.resolveAccount(h, standIn, r.endpoint); err != nil {
+		return r, err
+	}
+	return r, s.resolveCredential(&r, h.target.query)
+}
+
+// resolveCredential completes r, whose endpoint and account are known.
+func (s *settings) resolveCredential(r *route, query []byte) *apiError {
+	isComponent := equalNonNil(r.account, s.component)
+	need := r.endpoint.Need
+	if need == wechat.NeedEither {
+		need = wechat.NeedAccount
+		if isComponent {
+			need = wechat.NeedComponent
+		}
+	}
+	// A caller's secret is a wxproxy key, or an account's real one. Neither is
+	// forwarded.
+	r.strip = paramTokens | paramSecret
+	switch need {
+	case wechat.NeedUser:
+		// Here access_token is an end user's, which only the caller has.
+		r.strip = paramStandIn | paramSecret
+	case wechat.NeedNothing:
+	case wechat.NeedComponent:
+		if s.component == nil {
+			return errNoComponent
+		}
+		r.tokenOwner, r.kind = s.component, tokens.Component
+		r.addComponentAppID = r.endpoint.ComponentAppID && present(query)&paramComponentAppID == 0
+	case wechat.NeedSecret:
+		return s.resolveLogin(r, query, isComponent)
+	case wechat.NeedAccount:
+		switch {
+		case r.account == nil:
+			return errNoAccount
+		case isComponent:
+			return errComponentAccount
+		}
+		r.tokenOwner, r.kind = r.account, s.kindOf(r.account)
+	}
+	return nil
+}
+
+// resolveLogin completes the route of a request that needs the account's own
+// secret. The secret of an own account is injected. For an authorizer the request
+// goes to its twin under /component/, which takes the component's token instead.
+func (s *settings) resolveLogin(r *route, query []byte, isComponent bool) *apiError {
+	switch {
+	case r.account == nil:
+		return errNoAccount
+	case isComponent:
+		return errComponentAccount
+	}
+	if secret, ok := s.apps[unsafeString(r.account)]; ok {
+		r.kind, r.secret = tokens.App, secret
+		r.strip |= paramAppID // appid is injected along with the secret
+		return nil
+	}
+	if s.component == nil {
+		return errNoComponent
+	}
+	r.path, r.tokenOwner, r.kind = r.endpoint.Twin, s.component, tokens.Component
+	r.strip |= paramComponentAppID
+	r.addComponentAppID = true
+	r.addAppID = present(query)&paramAppID == 0
+	return nil
+}
+
+// resolveAccount finds the account that a request is for. These can name it, in
+// this order: the path's prefix and X-WX-APPID, a stand-in, the query's own appid
+// on login endpoints, the default. Two that disagree are an error.
+//
+// There are two exceptions. A prefix, header or stand-in that names the component
+// says nothing about the account of a login. A prefix or header that names the
+// component yields to an account's stand-in: SDKs in third-party mode send the
+// requests of many accounts through one base URL.
+func (s *settings) resolveAccount(h *requestHead, standIn *standin.Token, e *wechat.Endpoint) ([]byte, *apiError) {
+	appid, err := explicitAccount(h)
+	if err != nil {
+		return nil, err
+	}
+	login := isLogin(e)
+	// SDKs use the component's stand-in to log in the users of any account.
+	if st := standIn.AppID; st != nil && !(login && appid != nil && standIn.Kind == standin.Component) {
+		if appid != nil && !bytes.Equal(appid, st) && !bytes.Equal(appid, s.component) {
+			return nil, accountConflict("the prefix or header", "the stand-in")
+		}
+		appid = st
+	}
+	if login {
+		named, found, unique := lookup(h.target.query, paramAppID)
+		switch {
+		case !unique:
+			return nil, accountConflict("one appid of the query", "another")
+		case found && len(named) > 0 && appid != nil && !bytes.Equal(appid, named) && !bytes.Equal(appid, s.component):
+			return nil, accountConflict("the prefix, header or stand-in", "the query's appid")
+		case found && len(named) > 0:
+			appid = named
+		}
+	}
+	if appid == nil && e.Need != wechat.NeedUser && e.Need != wechat.NeedNothing {
+		appid = s.defaultAppID
+	}
+	return appid, nil
+}
+
+// explicitAccount returns the account that the path's prefix or X-WX-APPID names,
+// or nil.
+func explicitAccount(h *requestHead) ([]byte, *apiError) {
+	if h.account == nil {
+		return h.target.prefix, nil
+	}
+	if !wechat.IsAppID(h.account) {
+		return nil, errAccountHeader
+	}
+	if h.accountConflict {
+		return nil, accountConflict("X-WX-APPID", "X-WX-APPID")
+	}
+	if prefix := h.target.prefix; prefix != nil && !bytes.Equal(prefix, h.account) {
+		return nil, accountConflict("the path's prefix", "X-WX-APPID")
+	}
+	return h.account, nil
+}
+
+// isLogin reports whether an endpoint logs in end users of the account that its
+// own appid parameter names.
+func isLogin(e *wechat.Endpoint) bool {
+	return e.ComponentAppID || e.Need == wechat.NeedSecret
+}
+
+// kindOf returns the kind of an account that is not the component.
+func (s *settings) kindOf(appid []byte) tokens.Kind {
+	if _, ok := s.apps[unsafeString(appid)]; ok {
+		return tokens.App
+	}
+	return tokens.Authorizer
+}
+
+// credential names what is injected, for metrics and explanations.
+func (r *route) credential() string {
+	if r.tokenOwner == nil && r.secret.IsEmpty() {
+		return "none"
+	}
+	return r.kind.String()
+}
+
+// parameter returns the name of the parameter in which the token is injected.
+func (r *route) parameter() string {
+	switch {
+	case r.path != "": // all twins are below /sns/
+		return wechat.ComponentAccessToken
+	case r.endpoint.Parameter != "":
+		return r.endpoint.Parameter
+	}
+	return wechat.AccessToken
+}
+
+// equalNonNil reports whether a and b are equal and not nil.
+func equalNonNil(a, b []byte) bool { return a != nil && b != nil && bytes.Equal(a, b) }
