@@ -66,7 +66,7 @@ func TestRefusalIsLogged(t *testing.T) {
 	s.signature = strings.Repeat("0", 40)
 	l.is(l.send(s), http.StatusForbidden)
 	out := l.logged()
-	for _, want := range []string{"level=WARN", "result=bad_signature", "status=403", "method=POST", "path=/component/events", fmt.Sprintf("query_bytes=%d", len(s.query())), "msg_signature does not fit"} {
+	for _, want := range []string{"level=WARN", "result=bad_signature", "status=403", "method=POST", "path=/component/events", fmt.Sprintf("query_bytes=%d", len(s.query())), "wrong msg_signature"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%s is not in\n%s", want, out)
 		}

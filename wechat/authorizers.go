@@ -6,31 +6,37 @@ import (
 	"time"
 )
 
-// What the component asks about those that have authorized it
+// This file asks WeChat about authorizers
 // (doc/oplatform/openApi/authorization-management).
 
-// PreAuthCode makes the code that the authorization pages are opened with
-// (doc/oplatform/openApi/ticket-token/api_getpreauthcode), and says how long it lives.
-func (c *Client) PreAuthCode(ctx context.Context, component string, token Secret) (Secret, time.Duration, error) {
+// PreAuthCode creates a code with which merchants open WeChat's authorization
+// page (doc/oplatform/openApi/ticket-token/api_getpreauthcode). It returns the
+// code and for how long it is valid.
+func (c *Client) PreAuthCode(
+	ctx context.Context, component string, token Secret,
+) (Secret, time.Duration, error) {
 	var a answer
-	err := c.post(ctx, "/cgi-bin/component/api_create_preauthcode", token, fields{"component_appid": component}, &a)
+	err := c.post(ctx, "/cgi-bin/component/api_create_preauthcode", token,
+		fields{"component_appid": component}, &a)
 	if err == nil && a.PreAuthCode == "" {
 		err = noToken("pre_auth_code")
 	}
 	life := time.Duration(a.ExpiresIn) * time.Second
 	if life <= 0 {
-		life = 10 * time.Minute
+		life = 10 * time.Minute // as documented
 	}
 	return NewSecret(a.PreAuthCode), life, err
 }
 
-// StartPushTicket asks WeChat to push tickets again after it gave up
-// (doc/oplatform/openApi/ticket-token/api_startpushticket). The ticket comes by the next push, ten minutes
-// later at most. running: the pushes had not stopped at all.
-func (c *Client) StartPushTicket(ctx context.Context, component string, secret Secret) (running bool, err error) {
+// StartPushTicket asks WeChat to push tickets again after it has stopped
+// (doc/oplatform/openApi/ticket-token/api_startpushticket). The next push
+// follows within ten minutes. running reports that the pushes had not stopped.
+func (c *Client) StartPushTicket(
+	ctx context.Context, component string, secret Secret,
+) (running bool, err error) {
 	var a answer
 	err = c.post(ctx, "/cgi-bin/component/api_start_push_ticket", Secret{}, fields{
-		"component_appid": component, "component_secret": secret, // another name than everywhere else
+		"component_appid": component, "component_secret": secret, // everywhere else it is component_appsecret
 	}, &a)
 	return strings.Contains(a.ErrMsg, "normal state"), err
 }
@@ -38,18 +44,25 @@ func (c *Client) StartPushTicket(ctx context.Context, component string, secret S
 // Authorizer is an account that has authorized the component.
 type Authorizer struct {
 	AppID string
-	// Refresh is the refresh token that WeChat holds; empty where no code was ever exchanged, or the
-	// account has no API permission.
+
+	// Refresh is the current refresh token. It is empty if no authorization
+	// code was ever exchanged, or the account has granted no API permission.
 	Refresh Secret
-	// Time of the authorization; zero in answers that do not say it.
+
+	// Time is the time of the authorization, zero if the response has none.
 	Time time.Time
-	// Name is the nickname, Type the kind in words; both are "" in answers that do not say them.
+
+	// Name is the nickname and Type the kind of account, in English. Both are
+	// "" if the response has none.
 	Name, Type string
 }
 
-// Authorizer asks for one account (api_getauthorizerinfo). [CodeNotAuthorized]: it has not authorized the
-// component, or has withdrawn.
-func (c *Client) Authorizer(ctx context.Context, component string, token Secret, appid string) (Authorizer, error) {
+// Authorizer returns one account (api_getauthorizerinfo). WeChat's errcode
+// [CodeNotAuthorized] means that the account has not authorized the component,
+// or has revoked its authorization.
+func (c *Client) Authorizer(
+	ctx context.Context, component string, token Secret, appid string,
+) (Authorizer, error) {
 	var a answer
 	err := c.post(ctx, "/cgi-bin/component/api_get_authorizer_info", token, fields{
 		"component_appid": component, "authorizer_appid": appid,
@@ -57,7 +70,7 @@ func (c *Client) Authorizer(ctx context.Context, component string, token Secret,
 	i := a.AuthorizerInfo
 	kind := "subscription account"
 	switch {
-	case i.MiniProgram != nil: // its presence is the official sign
+	case i.MiniProgram != nil: // the documented sign of a mini program
 		kind = "mini program"
 	case i.Channels != nil:
 		kind = "Channels account"
@@ -66,14 +79,26 @@ func (c *Client) Authorizer(ctx context.Context, component string, token Secret,
 	case i.Service.ID == 2:
 		kind = "service account"
 	}
-	return Authorizer{AppID: appid, Refresh: NewSecret(a.AuthorizationInfo.AuthorizerRefreshToken), Name: strings.TrimSpace(Sanitize(i.NickName, 64)), Type: kind}, err
+	return Authorizer{
+		AppID:   appid,
+		Refresh: NewSecret(a.AuthorizationInfo.AuthorizerRefreshToken),
+		Name:    strings.TrimSpace(Sanitize(i.NickName, nameLimit)),
+		Type:    kind,
+	}, err
 }
 
-// ListPage is the most that [Client.Authorizers] may be asked for; more is errcode 40170.
+// nameLimit bounds the nickname of an account, in characters.
+const nameLimit = 64
+
+// ListPage is the largest count for [Client.Authorizers]. A larger one is
+// errcode 40170.
 const ListPage = 500
 
-// Authorizers asks for a page of all accounts (api_getauthorizerlist), and says how many there are in all.
-func (c *Client) Authorizers(ctx context.Context, component string, token Secret, offset, count int) (list []Authorizer, total int, err error) {
+// Authorizers returns a page of the list of all accounts
+// (api_getauthorizerlist), and how many accounts the list has.
+func (c *Client) Authorizers(
+	ctx context.Context, component string, token Secret, offset, count int,
+) (list []Authorizer, total int, err error) {
 	var a answer
 	err = c.post(ctx, "/cgi-bin/component/api_get_authorizer_list", token, fields{
 		"component_appid": component, "offset": offset, "count": count,
@@ -84,7 +109,8 @@ func (c *Client) Authorizers(ctx context.Context, component string, token Secret
 			if e.AuthTime > 0 {
 				at = time.Unix(int64(e.AuthTime), 0)
 			}
-			list = append(list, Authorizer{AppID: e.AuthorizerAppID, Refresh: NewSecret(e.RefreshToken), Time: at})
+			list = append(list, Authorizer{AppID: e.AuthorizerAppID,
+				Refresh: NewSecret(e.RefreshToken), Time: at})
 		}
 	}
 	return list, int(a.TotalCount), err

@@ -17,19 +17,22 @@ import (
 	"time"
 )
 
-// ErrUnreachable: no usable answer came: no connection, broken off, too late, an HTTP
-// error, or something that is not WeChat's JSON. Trying again later may help.
+// ErrUnreachable is wrapped by every error that is not WeChat's answer: no
+// connection, a connection that broke, a timeout, an HTTP error, or a body that
+// is not WeChat's JSON. Trying again later can help.
 var ErrUnreachable = errors.New("WeChat could not be reached")
 
-// Error is a refusal by WeChat, with its errcode and errmsg.
+// Error is a response of WeChat with an errcode other than 0. Msg is its
+// errmsg, sanitized and without the secrets of the request.
 type Error struct {
 	Code int
 	Msg  string
 }
 
+// Error implements the error interface.
 func (e *Error) Error() string { return fmt.Sprintf("WeChat answered %d %s", e.Code, e.Msg) }
 
-// Code gives the errcode of an error that WeChat answered, 0 for every other.
+// Code returns the errcode of an [Error] in err, and 0 for every other error.
 func Code(err error) int {
 	var e *Error
 	if errors.As(err, &e) {
@@ -38,36 +41,41 @@ func Code(err error) int {
 	return 0
 }
 
-// Grant is what WeChat hands out for an account.
+// Grant is the set of credentials in one response of WeChat.
 type Grant struct {
-	AppID   string        // the authorizer's; "" where the answer names none
-	Access  Secret        // empty where an account has no API permission
+	AppID   string        // the authorizer's, "" if the response names none
+	Access  Secret        // empty if the account has granted no API permission
 	Refresh Secret        // empty for the component and for own accounts
-	Life    time.Duration // of Access, from now
-	// FuncInfo is the JSON list of the permissions that an authorizer gave; nil where the answer has none.
+	Life    time.Duration // for which Access is valid, from now
+
+	// FuncInfo is the JSON list of permissions that an authorizer has granted,
+	// nil if the response has none.
 	FuncInfo json.RawMessage
 }
 
-// Client calls the endpoints that hand out tokens. It keeps no tokens, resends nothing, and no
-// error of it holds a URL or a secret. It is safe for concurrent use.
+// Client calls the endpoints that issue tokens, and those about authorizers. It
+// stores no tokens and never repeats a request. Its errors contain no URL and
+// no secret. It is safe for concurrent use.
 type Client struct {
 	base string
 	http *http.Client
 }
 
 const (
-	// answerLimit bounds what is read of an answer, in bytes.
+	// answerLimit bounds how much of a response is read, in bytes.
 	answerLimit = 1 << 20
-	// WeChat closes idle connections after about 20 s.
+
+	// idleTimeout is below the 20 s after which WeChat closes idle connections.
 	idleTimeout = 12 * time.Second
-	// callTimeout bounds one call where the context does not end earlier.
+
+	// callTimeout bounds one call if its context does not end earlier.
 	callTimeout = 10 * time.Second
 )
 
-// NewClient takes WeChat's base URL, such as https://api.weixin.qq.com, and the roots
-// that vouch for it; nil stands for the system's.
+// NewClient returns a client for WeChat's base URL, such as
+// https://api.weixin.qq.com. roots are the CAs it trusts, nil for the system's.
 func NewClient(upstream string, roots *x509.CertPool) *Client {
-	// HTTP/1.1 only: nobody has shown that WeChat's HTTP/2 is sound.
+	// HTTP/1.1 only: whether WeChat's HTTP/2 works well is not known.
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &Client{
@@ -82,16 +90,18 @@ func NewClient(upstream string, roots *x509.CertPool) *Client {
 				MaxIdleConnsPerHost: 16,
 				Protocols:           protocols,
 			},
+			// A redirect would send the credentials elsewhere.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
 }
 
-// Close drops idle connections.
+// Close closes idle connections. The client can still be used.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // ComponentToken fetches a new component_access_token
-// (doc/oplatform/openApi/ticket-token/api_getcomponentaccesstoken). The old one lives on for five minutes.
+// (doc/oplatform/openApi/ticket-token/api_getcomponentaccesstoken). The old one
+// stays valid for five minutes.
 func (c *Client) ComponentToken(ctx context.Context, appid string, secret, ticket Secret) (Grant, error) {
 	var a answer
 	err := c.post(ctx, "/cgi-bin/component/api_component_token", Secret{}, fields{
@@ -103,10 +113,12 @@ func (c *Client) ComponentToken(ctx context.Context, appid string, secret, ticke
 	return Grant{Access: NewSecret(a.ComponentAccessToken), Life: a.ExpiresIn.life()}, err
 }
 
-// AuthorizerToken renews an authorizer's token
-// (doc/oplatform/openApi/ticket-token/api_getauthorizeraccesstoken). The refresh token in the answer, if
-// any, takes the place of the one given.
-func (c *Client) AuthorizerToken(ctx context.Context, component string, token Secret, appid string, refresh Secret) (Grant, error) {
+// AuthorizerToken fetches a new access token of an authorizer
+// (doc/oplatform/openApi/ticket-token/api_getauthorizeraccesstoken). A refresh
+// token in the grant replaces the one given.
+func (c *Client) AuthorizerToken(
+	ctx context.Context, component string, token Secret, appid string, refresh Secret,
+) (Grant, error) {
 	var a answer
 	err := c.post(ctx, "/cgi-bin/component/api_authorizer_token", token, fields{
 		"component_appid": component, "authorizer_appid": appid, "authorizer_refresh_token": refresh,
@@ -114,12 +126,18 @@ func (c *Client) AuthorizerToken(ctx context.Context, component string, token Se
 	if err == nil && a.AuthorizerAccessToken == "" {
 		err = noToken("authorizer_access_token")
 	}
-	return Grant{AppID: appid, Access: NewSecret(a.AuthorizerAccessToken), Refresh: NewSecret(a.AuthorizerRefreshToken), Life: a.ExpiresIn.life()}, err
+	return Grant{
+		AppID:   appid,
+		Access:  NewSecret(a.AuthorizerAccessToken),
+		Refresh: NewSecret(a.AuthorizerRefreshToken),
+		Life:    a.ExpiresIn.life(),
+	}, err
 }
 
 // QueryAuth exchanges an authorization code
-// (doc/oplatform/openApi/ticket-token/api_getauthorizerrefreshtoken). Both tokens are empty where the
-// account has no API permission. A code serves once.
+// (doc/oplatform/openApi/ticket-token/api_getauthorizerrefreshtoken). Both
+// tokens are empty if the account has granted no API permission. A code works
+// once.
 func (c *Client) QueryAuth(ctx context.Context, component string, token, code Secret) (Grant, error) {
 	var a answer
 	err := c.post(ctx, "/cgi-bin/component/api_query_auth", token, fields{
@@ -129,12 +147,19 @@ func (c *Client) QueryAuth(ctx context.Context, component string, token, code Se
 	if err == nil && i.AuthorizerAppID == "" {
 		err = noToken("authorizer_appid")
 	}
-	return Grant{AppID: i.AuthorizerAppID, Access: NewSecret(i.AuthorizerAccessToken), Refresh: NewSecret(i.AuthorizerRefreshToken), Life: i.ExpiresIn.life(), FuncInfo: i.FuncInfo}, err
+	return Grant{
+		AppID:    i.AuthorizerAppID,
+		Access:   NewSecret(i.AuthorizerAccessToken),
+		Refresh:  NewSecret(i.AuthorizerRefreshToken),
+		Life:     i.ExpiresIn.life(),
+		FuncInfo: i.FuncInfo,
+	}, err
 }
 
-// StableToken fetches the token of an account whose secret we hold (/cgi-bin/stable_token).
-// Without force WeChat answers the current token until five minutes before its end; with it
-// a new one, 20 times a day at most, and the old one is dead at once.
+// StableToken fetches the token of an account by its app secret
+// (/cgi-bin/stable_token). Without force, WeChat returns the current token
+// until five minutes before it expires. With force it returns a new one, at
+// most 20 times a day, and the old one is invalid at once.
 func (c *Client) StableToken(ctx context.Context, appid string, secret Secret, force bool) (Grant, error) {
 	var a answer
 	err := c.post(ctx, "/cgi-bin/stable_token", Secret{}, fields{
@@ -146,10 +171,13 @@ func (c *Client) StableToken(ctx context.Context, appid string, secret Secret, f
 	return Grant{AppID: appid, Access: NewSecret(a.AccessToken), Life: a.ExpiresIn.life()}, err
 }
 
+// noToken is the error of a response without errcode and without the field that
+// was asked for.
 func noToken(field string) error {
-	return fmt.Errorf("%w: its answer has no %s", ErrUnreachable, field)
+	return fmt.Errorf("%w: no %s in its response", ErrUnreachable, field)
 }
 
+// answer has the fields of all responses that the client reads.
 type answer struct {
 	AccessToken            string  `json:"access_token"`
 	PreAuthCode            string  `json:"pre_auth_code"`
@@ -182,41 +210,46 @@ type answer struct {
 	} `json:"list"`
 }
 
-// integer takes the string that some answers have in its place, too.
+// integer is a JSON number, or a string with one, which some responses have in
+// its place.
 type integer int64
 
+// UnmarshalJSON implements [json.Unmarshaler].
 func (n *integer) UnmarshalJSON(b []byte) error {
 	v, err := strconv.ParseInt(strings.Trim(string(b), `"`), 10, 64)
 	if err != nil {
-		return errors.New("not a number where one should be")
+		return errors.New("not a number")
 	}
 	*n = integer(v)
 	return nil
 }
 
-// life is what WeChat promises of a token, kept to sane bounds: the documented 7200 s where it
-// says nothing, a day at most.
-func (s integer) life() time.Duration {
-	if s <= 0 {
+// life returns an expires_in as a duration within sane bounds: the documented
+// 7200 s if the response has none, and a day at most.
+func (n integer) life() time.Duration {
+	if n <= 0 {
 		return 7200 * time.Second
 	}
-	return min(time.Duration(s)*time.Second, 24*time.Hour)
+	return min(time.Duration(n)*time.Second, 24*time.Hour)
 }
 
+// fields is the JSON object of a request. It can hold secrets.
 type fields map[string]any
 
+// post sends one request and decodes the response into out. The error is an
+// [Error], or wraps [ErrUnreachable]. token, if any, goes into the query.
 func (c *Client) post(ctx context.Context, path string, token Secret, in fields, out *answer) error {
-	shown := make(map[string]any, len(in))
+	revealed := make(map[string]any, len(in))
 	for k, v := range in {
 		if s, ok := v.(Secret); ok {
 			v = s.Reveal()
 		}
-		shown[k] = v
+		revealed[k] = v
 	}
 	var body bytes.Buffer
 	enc := json.NewEncoder(&body)
-	enc.SetEscapeHTML(false) // WeChat refuses \u003c on some paths
-	if err := enc.Encode(shown); err != nil {
+	enc.SetEscapeHTML(false) // WeChat rejects \u003c on some paths
+	if err := enc.Encode(revealed); err != nil {
 		return err
 	}
 	target := c.base + path
@@ -225,7 +258,7 @@ func (c *Client) post(ctx context.Context, path string, token Secret, in fields,
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, &body)
 	if err != nil {
-		return fmt.Errorf("%w: bad upstream address", ErrUnreachable)
+		return fmt.Errorf("%w: invalid upstream address", ErrUnreachable)
 	}
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
 	req.Header.Set("User-Agent", "wxproxy")
@@ -237,19 +270,19 @@ func (c *Client) post(ctx context.Context, path string, token Secret, in fields,
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: the answer broke off: %w", ErrUnreachable, withoutURL(err))
+		return fmt.Errorf("%w: reading the response: %w", ErrUnreachable, withoutURL(err))
 	case resp.StatusCode != http.StatusOK:
-		return fmt.Errorf("%w: it answered HTTP %d", ErrUnreachable, resp.StatusCode)
+		return fmt.Errorf("%w: HTTP status %d", ErrUnreachable, resp.StatusCode)
 	}
-	// Nicknames hold raw control characters, which encoding/json refuses. Between values they
-	// are white space anyway.
+	// Nicknames can contain raw control characters, which encoding/json
+	// rejects. Between values they are white space anyway.
 	for i, ch := range raw {
 		if ch < ' ' {
 			raw[i] = ' '
 		}
 	}
 	if err := json.Unmarshal(raw, out); err != nil && FindErrCode(raw) == 0 {
-		return fmt.Errorf("%w: it answered something that is not JSON", ErrUnreachable)
+		return fmt.Errorf("%w: its response is not JSON", ErrUnreachable)
 	}
 	if code := FindErrCode(raw); code != 0 {
 		return &Error{Code: code, Msg: maskErrMsg(out.ErrMsg, token, in)}
@@ -257,7 +290,8 @@ func (c *Client) post(ctx context.Context, path string, token Secret, in fields,
 	return nil
 }
 
-// withoutURL strips the address, token and all, that net/http quotes in its errors.
+// withoutURL strips the URL from the errors of net/http, because it contains
+// the token.
 func withoutURL(err error) error {
 	var u *url.Error
 	for errors.As(err, &u) {

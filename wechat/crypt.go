@@ -15,45 +15,56 @@ import (
 	"slices"
 )
 
-// What can be wrong with an encrypted push. The texts are for operators; none
-// quotes what was received.
+// Errors of [Crypt]. They are written for operators, and none quotes what was
+// received.
 var (
-	ErrSignature  = errors.New("msg_signature does not fit: another message token, or not from WeChat")
-	ErrDecrypt    = errors.New("cannot be decrypted: another EncodingAESKey, or damaged on the way")
-	ErrWrongAppID = errors.New("was encrypted for another appid")
+	// ErrSignature: msg_signature does not match the message token.
+	ErrSignature = errors.New("wrong msg_signature: another message token, or not sent by WeChat")
+
+	// ErrDecrypt: the message cannot be decrypted with the key.
+	ErrDecrypt = errors.New("undecryptable message: another EncodingAESKey, or damaged in transit")
+
+	// ErrWrongAppID: the message is intact, but not for this component.
+	ErrWrongAppID = errors.New("message encrypted for another appid")
 )
 
-// Crypt signs, encrypts and decrypts pushes of one component
-// (消息加解密, doc/oplatform/Third-party_Platforms/2.0/api/Before_Develop/message_push).
-// It is safe for concurrent use.
+// Crypt signs, encrypts and decrypts the pushes of one component (消息加解密,
+// doc/oplatform/Third-party_Platforms/2.0/api/Before_Develop/message_push). It
+// is safe for concurrent use. Printing it does not print its key.
 type Crypt struct {
 	token Secret
 	appid string
-	// The key lies inside functions, because fmt prints those as addresses. A pointer is not
-	// enough: for a verb that does not fit, such as %s, fmt prints what it points to.
+	// The key is captured by functions, because fmt prints those as addresses.
+	// A pointer is not enough: for a verb that does not fit, such as %s, fmt
+	// prints what it points to.
 	encrypter, decrypter func() cipher.BlockMode
 }
 
-// The padding goes to multiples of 32, not of AES's 16: values 1 to 32 are legal.
+// padBlock is the multiple to which messages are padded, in bytes. WeChat uses
+// 32 rather than the 16 of AES, so padding values from 1 to 32 are valid.
 const padBlock = 32
 
-// NewCrypt takes the message token, the EncodingAESKey of 43 characters and the
-// appid that stands at the end of each message: always the component's, also in
-// messages of its authorizers. Neither may be empty: with an empty token anybody could
-// sign, and an empty appid would tell nothing apart. The errors tell nothing of the key but
-// its length.
+// NewCrypt returns a Crypt for the message token, the EncodingAESKey of 43
+// characters, and the appid at the end of each message. That appid is always
+// the component's, in messages of its authorizers too.
+//
+// An empty token is an error, because any sender could sign with it. So is an
+// empty appid, because it would not tell components apart. Errors reveal
+// nothing of the key but its length.
 func NewCrypt(token, encodingAESKey Secret, appid string) (*Crypt, error) {
 	switch {
 	case token.IsEmpty():
-		return nil, errors.New("the message token is empty")
+		return nil, errors.New("empty message token")
 	case appid == "":
-		return nil, errors.New("the component's appid is empty")
+		return nil, errors.New("empty appid of the component")
 	}
-	// The 43rd character carries two bits that nobody uses and that WeChat's own
-	// console sets at random: the lenient decoder is the right one.
+	// The last two bits of the 43rd character are unused. WeChat's console sets
+	// them at random, so the strict decoder would reject most real keys.
 	key, err := base64.StdEncoding.DecodeString(encodingAESKey.Reveal() + "=")
 	if err != nil || len(key) != 32 {
-		return nil, fmt.Errorf("EncodingAESKey must be 43 characters of A-Z, a-z, 0-9: it has %d, or others among them", len(encodingAESKey.Reveal()))
+		return nil, fmt.Errorf(
+			"invalid EncodingAESKey: want 43 characters of A-Z, a-z, 0-9, got %d or others",
+			len(encodingAESKey.Reveal()))
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -68,12 +79,13 @@ func NewCrypt(token, encodingAESKey Secret, appid string) (*Crypt, error) {
 	}, nil
 }
 
-// Signature computes msg_signature: the hexadecimal SHA-1 of the message token,
+// Signature returns msg_signature: the hexadecimal SHA-1 of the message token,
 // timestamp, nonce and Encrypt, sorted as strings and joined. With encrypted ""
-// it is the older `signature`, which does not cover the body.
+// it returns the older `signature`, which does not cover the body.
 //
-// As nothing separates the parts, a digit can move from one into another under the same
-// signature: whoever wants to know a push again must go by the signature alone.
+// Nothing separates the parts, so a digit can move from one to another without
+// changing the signature. To recognize a replayed push, compare the signature
+// alone.
 func (c *Crypt) Signature(timestamp, nonce, encrypted string) string {
 	parts := []string{c.token.Reveal(), timestamp, nonce}
 	if encrypted != "" {
@@ -87,8 +99,8 @@ func (c *Crypt) Signature(timestamp, nonce, encrypted string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// Open verifies msg_signature and decrypts. The errors are [ErrSignature],
-// [ErrDecrypt] and [ErrWrongAppID].
+// Open verifies msg_signature and returns the decrypted message. Its errors are
+// [ErrSignature], [ErrDecrypt] and [ErrWrongAppID].
 func (c *Crypt) Open(msgSignature, timestamp, nonce, encrypted string) ([]byte, error) {
 	want := c.Signature(timestamp, nonce, encrypted)
 	if encrypted == "" || subtle.ConstantTimeCompare([]byte(want), []byte(msgSignature)) != 1 {
@@ -97,8 +109,9 @@ func (c *Crypt) Open(msgSignature, timestamp, nonce, encrypted string) ([]byte, 
 	return c.Decrypt(encrypted)
 }
 
-// Decrypt gives the message inside. The caller has verified the signature: without
-// that, differences between the errors would tell an attacker about the padding.
+// Decrypt returns the message inside encrypted. Its errors are [ErrDecrypt] and
+// [ErrWrongAppID]. Verify the signature first: otherwise the difference between
+// the errors is a padding oracle.
 func (c *Crypt) Decrypt(encrypted string) ([]byte, error) {
 	buf, err := base64.StdEncoding.DecodeString(encrypted)
 	if err != nil || len(buf) == 0 || len(buf)%aes.BlockSize != 0 {
@@ -110,7 +123,8 @@ func (c *Crypt) Decrypt(encrypted string) ([]byte, error) {
 		return nil, ErrDecrypt
 	}
 	buf = buf[:len(buf)-pad]
-	// 16 random bytes, length of the message (big endian), message, appid
+	// The plain text is 16 random bytes, the length of the message (big
+	// endian), the message, and the appid.
 	if len(buf) < 20 {
 		return nil, ErrDecrypt
 	}
@@ -125,13 +139,15 @@ func (c *Crypt) Decrypt(encrypted string) ([]byte, error) {
 	return msg, nil
 }
 
-// Encrypt is the way back: what WeChat does to a push, and what a passive reply needs.
+// Encrypt encrypts msg in the way of WeChat's pushes. Passive replies have the
+// same form.
 func (c *Crypt) Encrypt(msg []byte) string {
 	var random [16]byte
 	rand.Read(random[:])
 	return c.encrypt(msg, random)
 }
 
+// encrypt is Encrypt with the random bytes given, for tests.
 func (c *Crypt) encrypt(msg []byte, random [16]byte) string {
 	buf := append([]byte(nil), random[:]...)
 	buf = binary.BigEndian.AppendUint32(buf, uint32(len(msg)))

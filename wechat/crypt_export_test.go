@@ -1,4 +1,4 @@
 package wechat
 
-// EncryptWith is Encrypt with the 16 bytes given that are random otherwise.
+// EncryptWith is Encrypt with the 16 random bytes given.
 func (c *Crypt) EncryptWith(msg []byte, random [16]byte) string { return c.encrypt(msg, random) }

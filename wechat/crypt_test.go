@@ -54,29 +54,29 @@ func docCrypt(t testing.TB) *wechat.Crypt { return newCrypt(t, docToken, docKey,
 func TestDocumentedPushIsOpened(t *testing.T) {
 	c := docCrypt(t)
 	if got := c.Signature(docTime, docNonce, docEncrypt); got != docSignature {
-		t.Errorf("msg_signature %s, want %s", got, docSignature)
+		t.Errorf("msg_signature: got %s, want %s", got, docSignature)
 	}
 	if got, want := c.Signature(docTime, docNonce, ""), "cc0c594499c1634947d5b502f158ee518947db27"; got != want {
-		t.Errorf("signature %s, want %s", got, want)
+		t.Errorf("signature: got %s, want %s", got, want)
 	}
 	got, err := c.Open(docSignature, docTime, docNonce, docEncrypt)
 	if err != nil || string(got) != docMessage {
-		t.Errorf("opened as %q, %v", got, err)
+		t.Errorf("Open: got %q, %v, want %q", got, err, docMessage)
 	}
 }
 
-func TestDocumentedReplyIsMade(t *testing.T) {
+func TestDocumentedReplyIsEncrypted(t *testing.T) {
 	c := docCrypt(t)
 	got := c.EncryptWith([]byte(docReply), [16]byte([]byte(docReplyRandom)))
 	if got != docReplyEncrypt {
-		t.Errorf("encrypted as %s", got)
+		t.Errorf("EncryptWith: got %s, want %s", got, docReplyEncrypt)
 	}
 	if got := c.Signature(docReplyTime, docReplyNonce, got); got != docReplySignature {
-		t.Errorf("msg_signature %s, want %s", got, docReplySignature)
+		t.Errorf("msg_signature: got %s, want %s", got, docReplySignature)
 	}
 }
 
-func TestOpenTakesNothingButTheRightSignature(t *testing.T) {
+func TestOpenRejectsWrongSignatures(t *testing.T) {
 	c := docCrypt(t)
 	weak := c.Signature(docTime, docNonce, "")
 	for name, in := range map[string][4]string{
@@ -91,26 +91,27 @@ func TestOpenTakesNothingButTheRightSignature(t *testing.T) {
 		"another message":          {docSignature, docTime, docNonce, docReplyEncrypt},
 	} {
 		if msg, err := c.Open(in[0], in[1], in[2], in[3]); !errors.Is(err, wechat.ErrSignature) || msg != nil {
-			t.Errorf("%s: %q, %v", name, msg, err)
+			t.Errorf("Open, signature %s: got %q, %v, want ErrSignature", name, msg, err)
 		}
 	}
 	other := newCrypt(t, "BBBBB", docKey, docAppID)
 	if _, err := other.Open(docSignature, docTime, docNonce, docEncrypt); !errors.Is(err, wechat.ErrSignature) {
-		t.Errorf("another token: %v", err)
+		t.Errorf("Open with another token: got %v, want ErrSignature", err)
 	}
 }
 
-// Digits that move between timestamp and nonce leave the signature as it is: what Signature's
-// comment warns of, and why replays are known by the signature alone.
+// Digits that move between timestamp and nonce do not change the signature, as
+// the comment of Signature warns. This is why replays are recognized by the
+// signature alone.
 func TestSignatureDoesNotSeparateItsParts(t *testing.T) {
 	c := docCrypt(t)
 	if got := c.Signature("29", docNonce+"17159433", docEncrypt); got != docSignature {
-		t.Errorf("the parts are separated: %s", got)
+		t.Errorf("signature with moved digits: got %s, want %s", got, docSignature)
 	}
 }
 
-// sealed is an encryption of this test's own, of any plain text; it stands beside Crypt's so that
-// the two cannot be wrong together.
+// sealed encrypts any plain text. It does not use Crypt, so that both cannot be
+// wrong in the same way.
 func sealed(t testing.TB, key string, plain []byte) string {
 	t.Helper()
 	raw, err := base64.StdEncoding.DecodeString(key + "=")
@@ -126,47 +127,48 @@ func sealed(t testing.TB, key string, plain []byte) string {
 	return base64.StdEncoding.EncodeToString(out)
 }
 
-// framed is the plain text of a message: 16 bytes, length, message, appid, padding.
+// framed returns the plain text of a message: 16 bytes, length, message, appid,
+// padding.
 func framed(length uint32, rest string, pad int) []byte {
 	b := binary.BigEndian.AppendUint32([]byte("0123456789abcdef"), length)
 	b = append(b, rest...)
 	return append(b, bytes.Repeat([]byte{byte(pad)}, pad)...)
 }
 
-func TestEveryPadding(t *testing.T) {
+func TestEveryPaddingIsAccepted(t *testing.T) {
 	c := docCrypt(t)
 	seen := make(map[int]bool)
 	for n := range 64 {
 		msg := strings.Repeat("字", n)[:n] // cut-off characters as well
-		// 20 bytes stand before the message, 18 behind it.
+		// 20 bytes precede the message and 18 follow it.
 		pad := 32 - (20+n+18)%32
 		seen[pad] = true
 		in := sealed(t, docKey, framed(uint32(n), msg+docAppID, pad))
 		if got, err := c.Decrypt(in); err != nil || string(got) != msg {
-			t.Errorf("padding %d: %q, %v", pad, got, err)
+			t.Errorf("padding %d: got %q, %v", pad, got, err)
 		}
 		if got := c.EncryptWith([]byte(msg), [16]byte([]byte("0123456789abcdef"))); got != in {
-			t.Errorf("padding %d: encrypted as %s, want %s", pad, got, in)
+			t.Errorf("padding %d: encrypted got %s, want %s", pad, got, in)
 		}
 		if got, err := c.Decrypt(c.Encrypt([]byte(msg))); err != nil || string(got) != msg {
-			t.Errorf("padding %d, there and back: %q, %v", pad, got, err)
+			t.Errorf("padding %d, encrypted and decrypted: got %q, %v", pad, got, err)
 		}
 	}
 	for pad := 1; pad <= 32; pad++ {
 		if !seen[pad] {
-			t.Errorf("padding %d was not tried", pad)
+			t.Errorf("padding %d: got no message with it, want one", pad)
 		}
 	}
 }
 
-func TestEncryptNeverRepeatsItself(t *testing.T) {
+func TestEncryptIsRandomized(t *testing.T) {
 	c := docCrypt(t)
 	if a, b := c.Encrypt([]byte("same")), c.Encrypt([]byte("same")); a == b {
-		t.Error("two encryptions of one message are equal")
+		t.Error("two encryptions of one message: got equal results, want different ones")
 	}
 }
 
-func TestHostileCiphertexts(t *testing.T) {
+func TestHostileCiphertextsAreRejected(t *testing.T) {
 	c := docCrypt(t)
 	raw, _ := base64.StdEncoding.DecodeString(docEncrypt)
 	encode := base64.StdEncoding.EncodeToString
@@ -184,7 +186,8 @@ func TestHostileCiphertexts(t *testing.T) {
 		"one byte":                   {encode(raw[:1]), wechat.ErrDecrypt},
 		"half a block":               {encode(raw[:24]), wechat.ErrDecrypt},
 		"one byte short":             {encode(raw[:len(raw)-1]), wechat.ErrDecrypt},
-		// What stands at the new end is as good as random: here it passes for padding.
+		// The bytes at the new end are random. Here they happen to be a valid
+		// padding.
 		"last block missing":        {encode(raw[:len(raw)-16]), wechat.ErrWrongAppID},
 		"padding 0":                 {sealed(t, docKey, append(framed(0, docAppID, 25), 0)), wechat.ErrDecrypt},
 		"padding 33":                {sealed(t, docKey, append(framed(0, docAppID, 25), 33)), wechat.ErrDecrypt},
@@ -200,32 +203,33 @@ func TestHostileCiphertexts(t *testing.T) {
 		"no appid":                  {sealed(t, docKey, pad(4, "<a/>")), wechat.ErrWrongAppID},
 		"another appid":             {sealed(t, docKey, pad(4, "<a/>"+"wx134c8103faa5a59f")), wechat.ErrWrongAppID},
 		"appid and more":            {sealed(t, docKey, pad(4, "<a/>"+docAppID+"0")), wechat.ErrWrongAppID},
-		"appid in capitals":         {sealed(t, docKey, pad(4, "<a/>"+strings.ToUpper(docAppID))), wechat.ErrWrongAppID},
+		"appid in capitals": {sealed(t, docKey, pad(4, "<a/>"+strings.ToUpper(docAppID))),
+			wechat.ErrWrongAppID},
 	} {
 		if msg, err := c.Decrypt(v.in); !errors.Is(err, v.want) || msg != nil {
-			t.Errorf("%s: %q, %v", name, msg, err)
+			t.Errorf("%s: got %q, %v, want error", name, msg, err)
 		}
 	}
 }
 
-func TestAnotherKeyOpensNothing(t *testing.T) {
+func TestMessageForAnotherKeyIsRejected(t *testing.T) {
 	c := newCrypt(t, docToken, "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG", docAppID)
 	if _, err := c.Open(docSignature, docTime, docNonce, docEncrypt); !errors.Is(err, wechat.ErrDecrypt) {
-		t.Errorf("opened with another key: %v", err)
+		t.Errorf("Open with another key: got %v, want ErrDecrypt", err)
 	}
 }
 
-// The 43rd character holds two bits that belong to nothing.
+// The 43rd character has two bits that are not part of the key.
 func TestSpareBitsOfTheKeyAreIgnored(t *testing.T) {
 	for _, last := range "ABCD" {
 		c := newCrypt(t, docToken, docKey[:42]+string(last), docAppID)
 		if got, err := c.Decrypt(docEncrypt); err != nil || string(got) != docMessage {
-			t.Errorf("key that ends in %c: %v", last, err)
+			t.Errorf("key that ends in %c: got %v, want no error", last, err)
 		}
 	}
 }
 
-func TestNewCryptRefusesWhatProtectsNothing(t *testing.T) {
+func TestNewCryptRejectsInvalidKeys(t *testing.T) {
 	const odd = "p@ssw0rd-p@ssw0rd-p@ssw0rd-p@ssw0rd-p@ssw0r" // 43, of which some are of no base64
 	for name, in := range map[string][3]string{
 		"no token":         {"", docKey, docAppID},
@@ -238,28 +242,32 @@ func TestNewCryptRefusesWhatProtectsNothing(t *testing.T) {
 	} {
 		c, err := wechat.NewCrypt(wechat.NewSecret(in[0]), wechat.NewSecret(in[1]), in[2])
 		if err == nil || c != nil {
-			t.Errorf("%s: accepted", name)
+			t.Errorf("NewCrypt, %s: got no error, want one", name)
 			continue
 		}
 		if in[1] != "" && strings.Contains(err.Error(), in[1]) || strings.Contains(err.Error(), "p@ss") {
-			t.Errorf("%s: the error quotes the key", name)
+			t.Errorf("NewCrypt, %s: got error %q, want one without the key", name, err)
 		}
 	}
 }
 
-// A Crypt is a field of configurations, which people print.
+// A Crypt is a field of configurations, which get printed.
 func TestCryptPrintsNoKey(t *testing.T) {
 	const token = "tokenAAAAAtoken"
-	// All bytes of this key are 'k' (107, 0x6b), which is easy to find in whatever form.
+	// All bytes of this key are 'k' (107, 0x6b), which is easy to find in any
+	// form.
 	key := strings.TrimSuffix(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("k"), 32)), "=")
 	c := newCrypt(t, token, key, docAppID)
 	const keyWord = "1802201963" // four bytes of it, as crypto/aes holds them
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%c", "%f", "%b", "%U", "%p", "%z"} {
-		for _, v := range []any{c, *c, []*wechat.Crypt{c}, struct{ c *wechat.Crypt }{c}, struct{ c wechat.Crypt }{*c}} {
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%c",
+		"%f", "%b", "%U", "%p", "%z"} {
+		for _, v := range []any{c, *c, []*wechat.Crypt{c}, struct{ c *wechat.Crypt }{c},
+			struct{ c wechat.Crypt }{*c}} {
 			out := fmt.Sprintf(verb, v)
-			for _, part := range []string{token, key, "kkkk", "107 107", "107, 107", "0x6b, 0x6b", "6b6b6b", "6B6B6B", "6b 6b", "6B 6B", keyWord} {
+			for _, part := range []string{token, key, "kkkk", "107 107", "107, 107", "0x6b, 0x6b",
+				"6b6b6b", "6B6B6B", "6b 6b", "6B 6B", keyWord} {
 				if strings.Contains(out, part) {
-					t.Errorf("%s of %T shows %q", verb, v, part)
+					t.Errorf("%s of %T: got %q in the output, want none of the key", verb, v, part)
 				}
 			}
 		}
@@ -278,13 +286,13 @@ func FuzzDecrypt(f *testing.F) {
 		msg, err := c.Decrypt(in)
 		if err != nil {
 			if msg != nil || !errors.Is(err, wechat.ErrDecrypt) && !errors.Is(err, wechat.ErrWrongAppID) {
-				t.Errorf("%q, %v", msg, err)
+				t.Errorf("Decrypt(%q): got %q, %v", in, msg, err)
 			}
 			return
 		}
-		// Whatever is taken must survive the way back.
+		// What is accepted must survive encryption and decryption.
 		if again, err := c.Decrypt(c.Encrypt(msg)); err != nil || !bytes.Equal(again, msg) {
-			t.Errorf("there and back: %q, %v", again, err)
+			t.Errorf("encrypted and decrypted: got %q, %v, want %q", again, err, msg)
 		}
 	})
 }

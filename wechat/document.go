@@ -20,16 +20,16 @@ var ErrMalformed = errors.New("not a push as WeChat makes them")
 const PushLimit = 1 << 20
 
 // WeChat's deepest documents have three levels (<xml><info><name>) and about
-// twenty elements. The limits keep a hostile document from costing more than the
-// reading of its bytes.
+// twenty elements. The limits keep a hostile document from costing more than
+// the reading of its bytes.
 const (
 	maxDepth    = 16
 	maxElements = 1000
 )
 
 // Document is the decrypted document of a push. It is parsed once; its methods
-// say what it means as an authorization event ([Document.Event]) or as a message
-// ([Document.Message]), and what of it must not be forwarded
+// say what it means as an authorization event ([Document.Event]) or as a
+// message ([Document.Message]), and what of it must not be forwarded
 // ([Document.MaskCodes]). It must not be changed while it is in use.
 type Document struct {
 	raw         []byte
@@ -55,8 +55,8 @@ var credentialElements = []string{
 }
 
 // ParseDocument parses the decrypted document of a push, which is not copied.
-// Elements that are not known are passed over, wherever they stand. The error is
-// [ErrMalformed].
+// Elements that are not known are passed over, wherever they stand. The error
+// is [ErrMalformed].
 func ParseDocument(doc []byte) (*Document, error) {
 	r := documentReader{names: documentFields, findCredentials: true}
 	if err := r.read(doc); err != nil {
@@ -68,10 +68,10 @@ func ParseDocument(doc []byte) (*Document, error) {
 // Bytes returns the document as it was parsed, byte for byte.
 func (d *Document) Bytes() []byte { return d.raw }
 
-// Account returns the appid of the account that an authorization event is about,
-// or "" if it names none. The element's name differs from type to type (the pages
-// below doc/oplatform/openApi). If one of these elements is ambiguous, the event
-// names no account.
+// Account returns the appid of the account that an authorization event is
+// about, or "" if it names none. The element's name differs from type to type
+// (the pages below doc/oplatform/openApi). If one of these elements is
+// ambiguous, the event names no account.
 func (d *Document) Account() string {
 	names := []string{"AuthorizerAppid", "authorizer_appid", "verify_appid", "appid"}
 	f, err := d.text(names...)
@@ -86,9 +86,9 @@ func (d *Document) Account() string {
 	return ""
 }
 
-// MaskCodes returns an authorization event in which codes and tickets are "***",
-// wherever they stand. All else is as it was, except for characters that XML
-// does not allow. e is the document as an event: should one of its codes be
+// MaskCodes returns an authorization event in which codes and tickets are
+// "***", wherever they stand. All else is as it was, except for characters that
+// XML does not allow. e is the document as an event: should one of its codes be
 // repeated somewhere else, it is masked there, too.
 func (d *Document) MaskCodes(e Event) []byte {
 	var out bytes.Buffer
@@ -138,8 +138,8 @@ func fieldTexts(fields map[string]field, names ...string) (map[string]string, er
 }
 
 // documentReader collects the named children of the root, which must be <xml>.
-// CDATA or not makes no difference. A named element that is there twice, or that
-// has elements inside, gets a fault instead of a text.
+// CDATA or not makes no difference. A named element that is there twice, or
+// that has elements inside, gets a fault instead of a text.
 //
 // The names are case-sensitive: `AppId` and `appid` stand beside each other in
 // one document and mean the component and the new mini program.
@@ -258,8 +258,8 @@ func isCredentialElement(name string) bool {
 }
 
 // validXML replaces what XML does not allow, character by character. Company
-// names hold raw control characters and cut-off UTF-8, and no ticket may be lost
-// because of a neighboring field.
+// names hold raw control characters and cut-off UTF-8, and no ticket may be
+// lost because of a neighboring field.
 func validXML(doc []byte) []byte {
 	return bytes.Map(func(r rune) rune {
 		switch {

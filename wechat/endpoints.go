@@ -2,34 +2,42 @@ package wechat
 
 import "slices"
 
-// Need says which credential a call needs.
+// Need is the credential that a request to an endpoint needs.
 type Need uint8
 
 const (
-	// NeedAccount: the access token of the account that the call is for. Of some 1,550
-	// known endpoints 1,456 are of this kind, so it is the zero value and the default.
+	// NeedAccount is the access token of the account that the request is for.
+	// Of some 1,550 known endpoints, 1,456 need it, so it is the zero value.
 	NeedAccount Need = iota
-	// NeedComponent: the component_access_token.
+
+	// NeedComponent is the component_access_token.
 	NeedComponent
-	// NeedEither: works with both; the account that the call is for decides.
+
+	// NeedEither is one of both: the component's token if the request is for
+	// the component, otherwise the account's.
 	NeedEither
-	// NeedNothing: no token at all.
+
+	// NeedNothing is no token at all.
 	NeedNothing
-	// NeedUser: no credential of the platform. An access_token in such a call is an end
-	// user's, which the caller holds rightly and must send himself.
+
+	// NeedUser is no credential of the platform. An access_token in such a
+	// request is an end user's: the caller has it and must send it.
 	NeedUser
-	// NeedSecret: the account's own appid and app secret, in the query. For an
-	// authorizer the same answer comes from the twin under /component/.
+
+	// NeedSecret is the account's own appid and app secret, in the query. For
+	// an authorizer, [Endpoint.Twin] under /component/ returns the same.
 	NeedSecret
-	// NeedStandIn: answered here, with stand-ins in the place of tokens. SDKs call it before
-	// anything else.
+
+	// NeedStandIn marks endpoints that wxproxy answers itself, with stand-ins
+	// in the place of tokens. SDKs call them before any other.
 	NeedStandIn
-	// NeedRefusal: must not be called through a proxy. It needs a secret that callers
-	// do not have, or answers a credential.
+
+	// NeedRefusal marks endpoints that must not be called through a proxy: they
+	// need a secret that callers do not have, or return a credential.
 	NeedRefusal
 )
 
-// Names of the query parameter in which a token travels.
+// Names of the query parameter that holds a token.
 const (
 	AccessToken          = "access_token"
 	ComponentAccessToken = "component_access_token"
@@ -44,54 +52,69 @@ const (
 	PathQueryAuth       = "/cgi-bin/component/api_query_auth"
 )
 
-// Endpoint is a row of the table of paths.
+// Endpoint is a row of a [Table].
 type Endpoint struct {
-	// Path is exact, or a prefix where it ends in "*".
+	// Path matches a decoded path exactly, or as a prefix if it ends in "*".
 	Path string
-	// Actions, if any, limits the row to these values of the query parameter `action`.
+
+	// Actions limits the row to these values of the query parameter `action`.
+	// With none, the row is for all.
 	Actions []string
-	Need    Need
-	// Parameter is the name under which the token goes; "" stands for access_token.
+
+	// Need is the credential that requests need.
+	Need Need
+
+	// Parameter is the query parameter for the token; default: access_token.
 	Parameter string
-	// ComponentAppID: the query must name the component as component_appid.
+
+	// ComponentAppID requires the query to name the component as
+	// component_appid.
 	ComponentAppID bool
-	// Twin is the path that answers the same for an authorizer (NeedSecret).
+
+	// Twin is the path that returns the same for an authorizer (NeedSecret).
 	Twin string
-	// Guess: no source confirms the row. Calls by it are logged.
+
+	// Guess says that no source confirms the row. Requests by it are logged.
 	Guess bool
-	// Why tells callers the reason of a refusal.
+
+	// Why is the reason for a refusal, written for callers.
 	Why string
 }
 
-// Endpoints is the table of paths that are not of the default kind: first match wins,
-// exact paths before the prefix that covers them. Sources: the pages of
-// doc/oplatform/openApi and of doc/oplatform/Third-party_Platforms/2.0, read beside the
-// parameters that the SDKs in production use send.
+// Endpoints are the paths that need something else than [NeedAccount]. The
+// first match wins, and exact paths precede the prefix that covers them.
 //
-// The component token is given to these paths only: on any other it would be answered
-// 61015, and an authorizer's token on one of these 61014.
+// The sources are the pages of doc/oplatform/openApi and of
+// doc/oplatform/Third-party_Platforms/2.0, compared with the parameters that
+// SDKs send in production.
+//
+// The component's token is used for these paths only. WeChat would answer 61015
+// on any other path, and 61014 to an authorizer's token on one of these.
 var Endpoints = []Endpoint{
-	// Calls that mint, rotate or reveal credentials.
+	// Endpoints that issue, rotate or reveal credentials.
 	{Path: PathComponentToken, Need: NeedStandIn},
 	{Path: PathQueryAuth, Need: NeedStandIn},
 	{Path: PathAuthorizerToken, Need: NeedStandIn},
 	{Path: PathToken, Need: NeedStandIn},
 	{Path: PathStableToken, Need: NeedStandIn},
-	{Path: "/cgi-bin/component/api_start_push_ticket", Need: NeedRefusal, Why: "needs the component's secret"},
+	{Path: "/cgi-bin/component/api_start_push_ticket", Need: NeedRefusal,
+		Why: "needs the component's secret"},
 	{Path: "/cgi-bin/component/clear_quota/v2", Need: NeedRefusal, Why: "needs the component's secret"},
-	{Path: "/cgi-bin/clear_quota/v2", Need: NeedRefusal, Why: "needs the account's secret; /cgi-bin/clear_quota does the same with a token"},
+	{Path: "/cgi-bin/clear_quota/v2", Need: NeedRefusal,
+		Why: "needs the account's secret; /cgi-bin/clear_quota does the same with a token"},
 
-	// Calls about the component and about authorizations.
+	// Endpoints about the component and about authorizations.
 	{Path: "/cgi-bin/component/api_create_preauthcode", Need: NeedComponent},
 	{Path: "/cgi-bin/component/api_get_authorizer_info", Need: NeedComponent},
 	{Path: "/cgi-bin/component/api_get_authorizer_list", Need: NeedComponent},
 	{Path: "/cgi-bin/component/api_get_authorizer_option", Need: NeedComponent},
 	{Path: "/cgi-bin/component/api_set_authorizer_option", Need: NeedComponent},
-	// The new pair names no account in its body: only the account's token can say which.
+	// The new pair has no appid in its body: only the account's token
+	// identifies it.
 	{Path: "/cgi-bin/component/get_authorizer_option", Need: NeedAccount},
 	{Path: "/cgi-bin/component/set_authorizer_option", Need: NeedAccount},
-	// Under /cgi-bin/component/ and yet the account's: with the component's token WeChat
-	// answers 40001, as if the token had expired.
+	// Below /cgi-bin/component/, but for the account's token. WeChat answers
+	// 40001 to the component's, as if it had expired.
 	{Path: "/cgi-bin/component/setprivacysetting", Need: NeedAccount},
 	{Path: "/cgi-bin/component/getprivacysetting", Need: NeedAccount},
 	{Path: "/cgi-bin/component/uploadprivacyextfile", Need: NeedAccount},
@@ -99,7 +122,8 @@ var Endpoints = []Endpoint{
 	{Path: "/cgi-bin/component/modify_wxa_server_domain", Need: NeedComponent},
 	{Path: "/cgi-bin/component/modify_wxa_jump_domain", Need: NeedComponent},
 	{Path: "/cgi-bin/component/get_domain_confirmfile", Need: NeedComponent},
-	{Path: "/cgi-bin/component/api_confirm_authorization", Need: NeedComponent, Parameter: ComponentAccessToken},
+	{Path: "/cgi-bin/component/api_confirm_authorization", Need: NeedComponent,
+		Parameter: ComponentAccessToken},
 	{Path: "/cgi-bin/component/*", Need: NeedComponent, Guess: true},
 	{Path: "/wxa/component/*", Need: NeedComponent},
 
@@ -111,8 +135,11 @@ var Endpoints = []Endpoint{
 	{Path: "/wxa/security/applysetorderpathinfo", Need: NeedComponent},
 	{Path: "/wxa/servicemarket/get_paid_order_list", Need: NeedComponent},
 	{Path: "/wxa/servicemarket/service/*", Need: NeedComponent},
-	{Path: "/wxa/setdefaultamsinfo", Need: NeedComponent, Actions: []string{"set_share_ratio", "agency_set_custom_share_ratio"}},
-	{Path: "/wxa/getdefaultamsinfo", Need: NeedComponent, Actions: []string{"get_share_ratio", "agency_get_custom_share_ratio", "agency_get_settled_revenue", "get_agency_settled_revenue"}},
+	{Path: "/wxa/setdefaultamsinfo", Need: NeedComponent,
+		Actions: []string{"set_share_ratio", "agency_set_custom_share_ratio"}},
+	{Path: "/wxa/getdefaultamsinfo", Need: NeedComponent,
+		Actions: []string{"get_share_ratio", "agency_get_custom_share_ratio",
+			"agency_get_settled_revenue", "get_agency_settled_revenue"}},
 
 	// Cloud development, shops.
 	{Path: "/componenttcb/*", Need: NeedComponent},
@@ -123,15 +150,17 @@ var Endpoints = []Endpoint{
 	{Path: "/wedata/wedata_set_login_config", Need: NeedComponent},
 	{Path: "/product/register/register_shop", Need: NeedComponent, Parameter: ComponentAccessToken},
 
-	// Logins. On /sns/ an access_token is an end user's unless the path says component.
+	// Logins. Below /sns/, an access_token is an end user's unless the path
+	// contains "component".
 	{Path: "/sns/component/*", Need: NeedComponent, Parameter: ComponentAccessToken, ComponentAppID: true},
-	{Path: "/sns/oauth2/component/*", Need: NeedComponent, Parameter: ComponentAccessToken, ComponentAppID: true},
+	{Path: "/sns/oauth2/component/*", Need: NeedComponent, Parameter: ComponentAccessToken,
+		ComponentAppID: true},
 	{Path: "/sns/jscode2session", Need: NeedSecret, Twin: "/sns/component/jscode2session"},
 	{Path: "/sns/oauth2/access_token", Need: NeedSecret, Twin: "/sns/oauth2/component/access_token"},
 	{Path: "/sns/oauth2/refresh_token", Need: NeedSecret, Twin: "/sns/oauth2/component/refresh_token"},
 	{Path: "/sns/*", Need: NeedUser},
 
-	// Quota and diagnosis: of the account whose token goes in.
+	// Quota and diagnosis, of the account whose token is sent.
 	{Path: "/cgi-bin/clear_quota", Need: NeedEither},
 	{Path: "/cgi-bin/openapi/quota/get", Need: NeedEither},
 	{Path: "/cgi-bin/openapi/quota/clear", Need: NeedEither},
@@ -142,16 +171,19 @@ var Endpoints = []Endpoint{
 	{Path: "/cgi-bin/open/have", Need: NeedComponent, Guess: true},
 }
 
-// Table looks paths up. The zero value knows the default only.
+// Table finds the endpoint of a path. The zero value finds the default for
+// every path. A Table is safe for concurrent use.
 type Table struct {
 	own      []*Endpoint            // the operator's rows, in order
 	exact    map[string][]*Endpoint // the fixed rows of a path, in order
 	prefixes []*Endpoint            // Path without the star
 }
 
+// everythingElse is the row of paths that are in no table.
 var everythingElse = &Endpoint{Path: "*", Need: NeedAccount}
 
-// NewTable joins the operator's own rows, which come first, and the fixed ones.
+// NewTable returns a table of the operator's own rows, which come first, and of
+// the fixed ones. It keeps own; do not change it afterwards.
 func NewTable(own, fixed []Endpoint) *Table {
 	t := &Table{exact: make(map[string][]*Endpoint, len(fixed))}
 	for i := range own {
@@ -170,17 +202,17 @@ func NewTable(own, fixed []Endpoint) *Table {
 	return t
 }
 
-// Find returns the row of a decoded path; action is the value of the query parameter of
-// that name, wanted only for paths with [Table.ByAction]. It never returns nil, and what it
-// returns must not be changed.
+// Find returns the row for a decoded path. action is the value of the query
+// parameter of that name; it matters only if [Table.ByAction] is true for the
+// path. Find never returns nil. Do not change the row.
 func (t *Table) Find(path, action string) *Endpoint {
 	for _, e := range t.own {
 		if p, isPrefix := cutStar(e.Path); e.Path == path || isPrefix && hasPrefix(path, p) {
 			return e
 		}
 	}
-	// WeChat might take a path with a slash at its end for the one without: what is refused
-	// there is refused here.
+	// WeChat may treat a path with a trailing slash like the one without. What
+	// is refused for one must be refused for the other.
 	bare := path
 	for len(bare) > 1 && bare[len(bare)-1] == '/' {
 		bare = bare[:len(bare)-1]
@@ -198,8 +230,8 @@ func (t *Table) Find(path, action string) *Endpoint {
 	return everythingElse
 }
 
-// Origin names the row that Find returned: its path as it was written, and whether it is one of
-// the operator's own. The default's path is "*".
+// Origin describes a row that Find returned: its path as it was written, and
+// whether it is one of the operator's own. The default's path is "*".
 func (t *Table) Origin(e *Endpoint) (path string, own bool) {
 	switch {
 	case slices.Contains(t.own, e):
@@ -210,7 +242,7 @@ func (t *Table) Origin(e *Endpoint) (path string, own bool) {
 	return e.Path, false
 }
 
-// ByAction reports whether the action decides the row of path.
+// ByAction reports whether the row of path depends on the action.
 func (t *Table) ByAction(path string) bool {
 	for _, e := range t.exact[path] {
 		if len(e.Actions) > 0 {
@@ -220,6 +252,7 @@ func (t *Table) ByAction(path string) bool {
 	return false
 }
 
+// cutStar returns path without a "*" at its end, and whether it had one.
 func cutStar(path string) (string, bool) {
 	if n := len(path) - 1; n >= 0 && path[n] == '*' {
 		return path[:n], true
@@ -227,4 +260,5 @@ func cutStar(path string) (string, bool) {
 	return path, false
 }
 
+// hasPrefix is strings.HasPrefix, which would be one more import for one use.
 func hasPrefix(s, p string) bool { return len(s) >= len(p) && s[:len(p)] == p }

@@ -7,26 +7,27 @@ import (
 	"wxproxy/wechat"
 )
 
-// First match wins only if no row stands behind a prefix that covers it, and no row twice.
-func TestEndpointsOrder(t *testing.T) {
+// First match wins, so no row may follow a prefix that covers it, or occur
+// twice.
+func TestEveryEndpointIsReachable(t *testing.T) {
 	seen := map[string]bool{}
 	for i, e := range wechat.Endpoints {
 		if seen[e.Path] && len(e.Actions) == 0 {
-			t.Errorf("%s stands twice", e.Path)
+			t.Errorf("%s: got two rows, want one", e.Path)
 		}
 		seen[e.Path] = true
 		if !strings.HasPrefix(e.Path, "/") || strings.Contains(strings.TrimSuffix(e.Path, "*"), "*") {
-			t.Errorf("%s: not a path, or a prefix ending in one star", e.Path)
+			t.Errorf("%s: want a path, or a prefix that ends in one star", e.Path)
 		}
 		if e.Need == wechat.NeedRefusal && e.Why == "" {
-			t.Errorf("%s is refused without a reason", e.Path)
+			t.Errorf("%s: got a refusal without a reason", e.Path)
 		}
 		if (e.Need == wechat.NeedSecret) != (e.Twin != "") {
-			t.Errorf("%s: a call that needs a secret has a twin, and no other", e.Path)
+			t.Errorf("%s: got need %d and twin %q, want a twin for NeedSecret only", e.Path, e.Need, e.Twin)
 		}
 		for _, later := range wechat.Endpoints[i+1:] {
 			if p, isPrefix := strings.CutSuffix(e.Path, "*"); isPrefix && strings.HasPrefix(later.Path, p) {
-				t.Errorf("%s is never reached behind %s", later.Path, e.Path)
+				t.Errorf("%s: it is never found, because %s precedes it", later.Path, e.Path)
 			}
 		}
 	}
@@ -41,7 +42,7 @@ func TestTableFindsOwnRowsFirst(t *testing.T) {
 	f := func(path string, want wechat.Need) {
 		t.Helper()
 		if got := table.Find(path, "").Need; got != want {
-			t.Errorf("%s: %d, want %d", path, got, want)
+			t.Errorf("Find(%s): got need %d, want %d", path, got, want)
 		}
 	}
 	f("/cgi-bin/component/api_query_auth", wechat.NeedComponent)
@@ -56,6 +57,6 @@ func TestTableFindsOwnRowsFirst(t *testing.T) {
 	f("", wechat.NeedAccount)
 	var zero wechat.Table
 	if got := zero.Find("/cgi-bin/token", "").Need; got != wechat.NeedAccount {
-		t.Errorf("the zero table: %d", got)
+		t.Errorf("Find in the zero table: got need %d, want %d", got, wechat.NeedAccount)
 	}
 }

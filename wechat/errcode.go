@@ -6,19 +6,19 @@ import (
 	"slices"
 )
 
-// Codes that decide something here. All others go to the caller as they are.
+// The errcodes that wxproxy acts on (全局返回码). All others are only passed on.
 const (
-	CodeBusy                  = -1
+	CodeBusy                  = -1    // try again later
 	CodeInvalidCredential     = 40001 // expired, superseded, of the wrong kind, or a wrong app secret
-	CodeInvalidAppID          = 40013
-	CodeInvalidToken          = 40014
+	CodeInvalidAppID          = 40013 // or not of the kind that the endpoint is for
+	CodeInvalidToken          = 40014 // not a token
 	CodeInvalidRefreshToken   = 40030
-	CodeInvalidTicket         = 40091
-	CodeInvalidSecret         = 40125
+	CodeInvalidTicket         = 40091 // of the component, in ComponentToken
+	CodeInvalidSecret         = 40125 // the app secret is wrong, or was reset
 	CodeTokenExpired          = 42001
 	CodeRefreshTokenExpired   = 42002
 	CodeComponentTokenExpired = 42006
-	CodePasswordChanged       = 42007 // the account's owner changed the password: both tokens are dead
+	CodePasswordChanged       = 42007 // both tokens are invalid
 	CodeQuota                 = 45009 // reach max api daily quota limit
 	CodeNotAuthorized         = 61003 // component is not authorized by this account
 	CodeTicketExpired         = 61005
@@ -28,8 +28,9 @@ const (
 	CodeRefreshTokenInvalid   = 61023
 )
 
-// KnownCodes are the codes of WeChat's table of return codes (全局返回码) that concern
-// tokens, authorization, limits and the form of requests: those worth a number of their own in statistics.
+// KnownCodes are the codes of WeChat's table of return codes (全局返回码) that
+// concern tokens, authorization, limits and the form of requests. Statistics
+// count each of them; all others are business codes.
 var KnownCodes = []int{
 	-1, 40001, 40002, 40013, 40014, 40029, 40030, 40033, 40066, 40090, 40091, 40094, 40125, 40163, 40164, 40221, 40222, 40234,
 	41001, 41004, 41008, 41018, 41019, 41020, 41021, 42001, 42002, 42003, 42004, 42005, 42006, 42007, 42008, 42009,
@@ -39,9 +40,11 @@ var KnownCodes = []int{
 	76001, 76002, 76003, 76022, 89501, 89503, 89506, 89507, 9402202,
 }
 
-// TokenRefused reports whether code says that the token was not accepted, so that another one
-// and one more try may help. WeChat decides it before it does anything, so repeating the
-// call is safe, whatever it was.
+// TokenRefused reports whether WeChat rejected the token, so that one more try
+// with another token can help. component says that it was a component's token.
+//
+// WeChat checks the token before it executes anything. Repeating the request is
+// therefore safe, whatever it does.
 func TokenRefused(code int, component bool) bool {
 	switch code {
 	case CodeInvalidCredential, CodeInvalidToken, CodeTokenExpired:
@@ -52,27 +55,33 @@ func TokenRefused(code int, component bool) bool {
 	return false
 }
 
-// AuthorizationInDoubt reports whether code, as the answer to a renewal, speaks of the authorization rather
-// than of the moment: the refresh token is of no use, the password was changed, or the account has withdrawn.
+// AuthorizationInDoubt reports whether code, as the response to a renewal, says
+// that the authorization may have ended: the refresh token is invalid, the
+// password was changed, or the account has revoked its authorization.
 func AuthorizationInDoubt(code int) bool {
 	return code == CodeNotAuthorized || code == CodePasswordChanged || RefreshTokenRefused(code)
 }
 
-// RefreshTokenRefused reports whether code says that the refresh token is of no use.
+// RefreshTokenRefused reports whether WeChat rejected the refresh token.
 func RefreshTokenRefused(code int) bool {
-	return slices.Contains([]int{CodeInvalidRefreshToken, CodeRefreshTokenExpired, CodeRefreshTokenInvalid}, code)
+	return slices.Contains([]int{CodeInvalidRefreshToken, CodeRefreshTokenExpired,
+		CodeRefreshTokenInvalid}, code)
 }
 
 var errcodeName = []byte(`errcode`)
 
-// FindErrCode returns the top-level "errcode" of a JSON object, 0 where there is none. It is
-// made for answers that encoding/json refuses or that are cut off: it forgives raw control
-// characters, takes the number as a string too, reads no further than the
-// field, and allocates nothing. An errcode in a nested object or inside a string
-// is data, not the result of the call.
+// FindErrCode returns the top-level "errcode" of a JSON object, 0 if it has
+// none. An errcode in a nested object or inside a string is data, not the
+// result of the call.
+//
+// It works on responses that encoding/json rejects and on the beginning of
+// longer ones: it accepts raw control characters and a number in a string, and
+// it stops at the field. It does not allocate, because every response passes
+// it.
 func FindErrCode(b []byte) int {
 	i := skipSpace(b, bom(b))
-	// Nearly all answers that are long are decided here: pictures, and lists without the word.
+	// This decides nearly all long responses: pictures, and lists without the
+	// word.
 	if i >= len(b) || b[i] != '{' || !bytes.Contains(b, errcodeName) {
 		return 0
 	}
@@ -105,7 +114,8 @@ func FindErrCode(b []byte) int {
 	return 0
 }
 
-// stringEnd returns the index of the quote that ends the string whose opening quote is at i.
+// stringEnd returns the index of the quote that closes the string whose opening
+// quote is at i, and -1 if there is none.
 func stringEnd(b []byte, i int) int {
 	for j := i + 1; ; {
 		n := bytes.IndexByte(b[j:], '"')
@@ -124,7 +134,7 @@ func stringEnd(b []byte, i int) int {
 	}
 }
 
-// number reads an integer, quoted or not; anything else is 0.
+// number returns the integer at i, quoted or not, and 0 for anything else.
 func number(b []byte, i int) int {
 	quoted := i < len(b) && b[i] == '"'
 	if quoted {
@@ -141,7 +151,8 @@ func number(b []byte, i int) int {
 		}
 		n = n*10 + int(b[i]-'0')
 	}
-	// 40001.5, 4e4 and "40001abc" are no codes; a body cut off behind the number is.
+	// 40001.5, 4e4 and "40001abc" are not codes. A body that ends after the
+	// number is one: the rest was cut off.
 	if i == start || i < len(b) && bytes.IndexByte([]byte(".eE"), b[i]) >= 0 {
 		return 0
 	}
@@ -156,6 +167,7 @@ func number(b []byte, i int) int {
 	return n
 }
 
+// bom returns the length of a byte order mark at the beginning of b.
 func bom(b []byte) int {
 	if bytes.HasPrefix(b, []byte("\xef\xbb\xbf")) {
 		return 3
@@ -163,6 +175,8 @@ func bom(b []byte) int {
 	return 0
 }
 
+// skipSpace returns the index of the first byte from i on that is not JSON
+// white space.
 func skipSpace(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n') {
 		i++

@@ -14,7 +14,7 @@ func TestFindErrCode(t *testing.T) {
 	f := func(body string, want int) {
 		t.Helper()
 		if got := wechat.FindErrCode([]byte(body)); got != want {
-			t.Errorf("%.80q: %d, want %d", body, got, want)
+			t.Errorf("FindErrCode(%.80q): got %d, want %d", body, got, want)
 		}
 	}
 	f(`{"errcode":40001,"errmsg":"invalid credential, access_token is invalid or not latest rid: 669e174a-303bcbd1-71c3ffbf"}`, 40001)
@@ -28,7 +28,7 @@ func TestFindErrCode(t *testing.T) {
 	f(`{"errcode":42001`, 42001)
 	f(`{"list":[{"errcode":42001}],"x":{"errcode":40001}}`, 0)
 	f(`{"list":[{"errcode":42001}],"errcode":45009}`, 45009)
-	// the successful record of a call that failed
+	// a successful response that describes a failed call
 	f(`{"errcode":0,"request":{"response_body":"{\"errcode\":40001,\"errmsg\":\"x\"}"}}`, 0)
 	f(`{"request":{"response_body":"{\"errcode\":40001}"}}`, 0)
 	f(`{"text":"errcode","errcode_x":40001,"xerrcode":40001}`, 0)
@@ -50,14 +50,15 @@ func TestFindErrCode(t *testing.T) {
 	f(`{"data":"`+strings.Repeat("x", 1<<20)+`","errcode":40001}`, 40001)
 }
 
-func TestFindErrCodeAllocatesNothing(t *testing.T) {
+func TestFindErrCodeDoesNotAllocate(t *testing.T) {
 	body := []byte(`{"errcode":40001,"errmsg":"invalid credential"}`)
 	if n := testing.AllocsPerRun(100, func() { wechat.FindErrCode(body) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("FindErrCode: got %v allocations, want 0", n)
 	}
 }
 
-// Of what encoding/json accepts, it finds the same.
+// FindErrCode agrees with encoding/json on everything that encoding/json
+// accepts.
 func FuzzFindErrCode(f *testing.F) {
 	for _, s := range []string{
 		`{"errcode":40001,"errmsg":"x"}`, `{"a":{"errcode":1},"errcode":"42001"}`, `{"a":"\"errcode\":1","b":["errcode",{"errcode":2}]}`,
@@ -69,13 +70,13 @@ func FuzzFindErrCode(f *testing.F) {
 		got := wechat.FindErrCode(body)
 		want, comparable := reference(body)
 		if comparable && got != want {
-			t.Fatalf("%q: %d, encoding/json says %d", body, got, want)
+			t.Fatalf("FindErrCode(%q): got %d, want %d as encoding/json", body, got, want)
 		}
 	})
 }
 
-// reference reads the first top-level errcode with encoding/json; comparable is false for what is not
-// strict JSON, and for keys spelled with escapes.
+// reference returns the first top-level errcode, found by encoding/json.
+// comparable is false for what is not strict JSON, and for keys with escapes.
 func reference(body []byte) (code int, comparable bool) {
 	if !json.Valid(body) || bytes.Contains(body, []byte(`\u`)) {
 		return 0, false
@@ -102,8 +103,10 @@ func reference(body []byte) (code int, comparable bool) {
 			s = unquoted
 		}
 		n, err := strconv.ParseInt(s, 10, 32)
-		// Quoted numbers with spaces or signs, and the edge of the range, are left open.
-		if err != nil && strings.ContainsAny(s, "0123456789") || n > 2_000_000_000 || n < -2_000_000_000 || strings.HasPrefix(s, "+") {
+		// The result for quoted numbers with spaces or signs, and for numbers
+		// at the edge of the range, does not matter.
+		if err != nil && strings.ContainsAny(s, "0123456789") || n > 2_000_000_000 ||
+			n < -2_000_000_000 || strings.HasPrefix(s, "+") {
 			return 0, false
 		}
 		return int(n), true

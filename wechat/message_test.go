@@ -13,20 +13,25 @@ import (
 )
 
 func TestParseMessage(t *testing.T) {
-	// The official vector's document.
+	// The document of WeChat's own example.
 	doc := "<xml><ToUserName><![CDATA[gh_97417a04a28d]]></ToUserName>\n<FromUserName><![CDATA[o9AgO5Kd5ggOC-bXrbNODIiE3bGY]]></FromUserName>\n<CreateTime>1715943329</CreateTime>\n" +
 		"<MsgType><![CDATA[event]]></MsgType>\n<Event><![CDATA[debug_demo]]></Event>\n<debug_str><![CDATA[hello world]]></debug_str>\n</xml>"
 	m, err := wechat.ParseMessage([]byte(doc))
-	if want := (wechat.Message{MsgType: "event", Event: "debug_demo", FromUserName: "o9AgO5Kd5ggOC-bXrbNODIiE3bGY", ToUserName: "gh_97417a04a28d"}); err != nil || m != want {
-		t.Errorf("%+v, %v", m, err)
+	if want := (wechat.Message{MsgType: "event", Event: "debug_demo",
+		FromUserName: "o9AgO5Kd5ggOC-bXrbNODIiE3bGY", ToUserName: "gh_97417a04a28d"}); err != nil || m != want {
+		t.Errorf("ParseMessage: got %+v, %v", m, err)
 	}
-	m, err = wechat.ParseMessage([]byte("<xml><MsgType>text</MsgType><Content> a&lt;b\x01 </Content><list><Content>c</Content></list></xml>"))
+	m, err = wechat.ParseMessage(
+		[]byte("<xml><MsgType>text</MsgType><Content> a&lt;b\x01 </Content><list><Content>c</Content></list></xml>"))
 	if err != nil || m.Content != "a<b" {
-		t.Errorf("%+v, %v", m, err)
+		t.Errorf("ParseMessage: got %+v, %v", m, err)
 	}
-	for _, bad := range []string{"", "a", "<xml>", "<XML/>", "<xml><InfoType>authorized</InfoType></xml>", "<xml><MsgType>a</MsgType><MsgType>b</MsgType></xml>", "<xml><Event><a/></Event></xml>", "<!DOCTYPE a><xml/>"} {
+	for _, bad := range []string{"", "a", "<xml>", "<XML/>",
+		"<xml><InfoType>authorized</InfoType></xml>",
+		"<xml><MsgType>a</MsgType><MsgType>b</MsgType></xml>", "<xml><Event><a/></Event></xml>",
+		"<!DOCTYPE a><xml/>"} {
 		if _, err := wechat.ParseMessage([]byte(bad)); !errors.Is(err, wechat.ErrMalformed) {
-			t.Errorf("%q: %v", bad, err)
+			t.Errorf("ParseMessage(%q): got error %v, want ErrMalformed", bad, err)
 		}
 	}
 }
@@ -48,21 +53,25 @@ func TestMaskCodes(t *testing.T) {
 	f("<xml><a>b</a></xml>", "<xml><a>b</a></xml>")
 	f("<xml><AuthorizationCode><![CDATA[a]]></AuthorizationCode><PreAuthCode>b</PreAuthCode><auth_code> c </auth_code></xml>", "<xml><AuthorizationCode>***</AuthorizationCode><PreAuthCode>***</PreAuthCode><auth_code>***</auth_code></xml>")
 	f("<xml><AUTH_CODE a='b'>c</AUTH_CODE><pre_auth_code>d</pre_auth_code><authorization_code>e</authorization_code></xml>", "<xml><AUTH_CODE a='b'>***</AUTH_CODE><pre_auth_code>***</pre_auth_code><authorization_code>***</authorization_code></xml>")
-	f("<xml><ComponentVerifyTicket>a</ComponentVerifyTicket>\n</xml>\n", "<xml><ComponentVerifyTicket>***</ComponentVerifyTicket>\n</xml>\n")
+	f("<xml><ComponentVerifyTicket>a</ComponentVerifyTicket>\n</xml>\n",
+		"<xml><ComponentVerifyTicket>***</ComponentVerifyTicket>\n</xml>\n")
 	f("<xml><auth_code/><auth_code></auth_code></xml>", "<xml><auth_code/><auth_code></auth_code></xml>")
 	f("<xml><auth_code>a<auth_code>b</auth_code>c</auth_code></xml>", "<xml><auth_code>***</auth_code></xml>")
-	f("<xml><list><n:auth_code>b</n:auth_code></list></xml>", "<xml><list><n:auth_code>***</n:auth_code></list></xml>")
-	f("<xml><AuthorizationCodeExpiredTime>1</AuthorizationCodeExpiredTime><code>c</code></xml>", "<xml><AuthorizationCodeExpiredTime>1</AuthorizationCodeExpiredTime><code>c</code></xml>")
+	f("<xml><list><n:auth_code>b</n:auth_code></list></xml>",
+		"<xml><list><n:auth_code>***</n:auth_code></list></xml>")
+	f("<xml><AuthorizationCodeExpiredTime>1</AuthorizationCodeExpiredTime><code>c</code></xml>",
+		"<xml><AuthorizationCodeExpiredTime>1</AuthorizationCodeExpiredTime><code>c</code></xml>")
 	f("<xml><msg>see queryauthcode@@@1!</msg></xml>", "<xml><msg>see ***!</msg></xml>")
 	f(`<?xml version="1.0" encoding="GBK"?><xml>`+"\x01\xff<auth_code>\x02\xfe</auth_code>\xff</xml>", `<?xml version="1.0" encoding="GBK"?><xml>`+" �<auth_code>***</auth_code>�</xml>")
-	for _, bad := range []string{"<xml><auth_code>a</xml>", "<xml><auth_code>a", "<xml>&nothing;</xml>", "<xml><auth_code>&nothing;</auth_code></xml>"} {
+	for _, bad := range []string{"<xml><auth_code>a</xml>", "<xml><auth_code>a",
+		"<xml>&nothing;</xml>", "<xml><auth_code>&nothing;</auth_code></xml>"} {
 		if _, err := wechat.ParseDocument([]byte(bad)); !errors.Is(err, wechat.ErrMalformed) {
 			t.Errorf("%q: got error %v, want ErrMalformed", bad, err)
 		}
 	}
 }
 
-// Whatever the document, the code does not come out.
+// No document makes the code appear in the result.
 func FuzzMaskCodes(f *testing.F) {
 	f.Add("<xml><auth_code>", "</auth_code></xml>")
 	f.Add("<xml><a><![CDATA[", "]]></a></xml>")
@@ -99,18 +108,20 @@ func TestAccountOfDocument(t *testing.T) {
 	}
 }
 
-// WeChat refuses escaped HTML in messages; and no error quotes the token.
+// WeChat rejects escaped HTML in messages. No error quotes the token.
 func TestSendText(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
-		if got, want := strings.TrimSpace(string(b)), `{"msgtype":"text","text":{"content":"<a>&"},"touser":"o1"}`; got != want || r.URL.Path != "/cgi-bin/message/custom/send" {
-			t.Errorf("%s %s", r.URL.Path, got)
+		if got, want := strings.TrimSpace(
+			string(b)), `{"msgtype":"text","text":{"content":"<a>&"},"touser":"o1"}`; got != want ||
+			r.URL.Path != "/cgi-bin/message/custom/send" {
+			t.Errorf("SendText: got path %s and body %s, want body %s", r.URL.Path, got, want)
 		}
 		_, _ = io.WriteString(w, `{"errcode":40001,"errmsg":"invalid `+r.URL.Query().Get("access_token")+`"}`)
 	}))
 	defer srv.Close()
 	err := wechat.NewClient(srv.URL, nil).SendText(context.Background(), wechat.NewSecret("TOKEN"), "o1", "<a>&")
 	if wechat.Code(err) != 40001 || strings.Contains(err.Error(), "TOKEN") {
-		t.Errorf("%v", err)
+		t.Errorf("SendText with a rejected token: got error %v, want 40001 without the token", err)
 	}
 }

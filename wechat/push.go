@@ -10,23 +10,31 @@ import (
 
 // maxOuterMarks is the maximum number of "<" and "=" in an outer document. Real
 // ones have two elements and no attributes, and an Encrypt that ends in at most
-// two "=". An outer document is read before its sender is verified, so the marks
-// are counted before it is parsed: a tag of many attributes would take twenty
-// times its size in memory.
+// two "=". An outer document is read before its sender is verified, so the
+// marks are counted before it is parsed: a tag of many attributes would take
+// twenty times its size in memory.
 const maxOuterMarks = 64
 
-// Envelope is the outer document of a push, of which all but Encrypt is unprotected.
+// Envelope is the outer document of a push. Only Encrypt is covered by the
+// signature; do not trust the other fields.
 type Envelope struct {
-	AppID      string // the component's, on the address for authorization events; else ""
-	ToUserName string // the account's original id (gh_…), on the address for messages; else ""
-	Encrypt    string // base64, as msg_signature covers it; never ""
+	// AppID is the component's, on the address for authorization events.
+	AppID string
+
+	// ToUserName is the account's original id (gh_…), on the address for
+	// messages.
+	ToUserName string
+
+	// Encrypt is base64, in the form that msg_signature covers. It is never "".
+	Encrypt string
 }
 
-// ParseEnvelope reads the body of a push (消息加解密,
-// doc/oplatform/Third-party_Platforms/2.0/api/Before_Develop/message_push). Its error is [ErrMalformed].
+// ParseEnvelope parses the body of a push (消息加解密,
+// doc/oplatform/Third-party_Platforms/2.0/api/Before_Develop/message_push). Its
+// error is [ErrMalformed].
 func ParseEnvelope(body []byte) (Envelope, error) {
 	if b := bytes.TrimSpace(body); len(b) > 0 && b[0] == '{' {
-		return Envelope{}, fmt.Errorf("%w: it is JSON, and those to third-party platforms are XML", ErrMalformed)
+		return Envelope{}, fmt.Errorf("%w: JSON instead of XML", ErrMalformed)
 	}
 	if bytes.Count(body, []byte("<"))+bytes.Count(body, []byte("=")) > maxOuterMarks {
 		return Envelope{}, fmt.Errorf("%w: too many elements", ErrMalformed)
@@ -40,35 +48,36 @@ func ParseEnvelope(body []byte) (Envelope, error) {
 		return Envelope{}, err
 	}
 	if f["Encrypt"] == "" {
-		return Envelope{}, fmt.Errorf("%w: it has no Encrypt", ErrMalformed)
+		return Envelope{}, fmt.Errorf("%w: no Encrypt", ErrMalformed)
 	}
 	return Envelope{AppID: f["AppId"], ToUserName: f["ToUserName"], Encrypt: f["Encrypt"]}, nil
 }
 
-// InfoFastRegister tells that a mini program was registered by the platform, or why it was not
-// (快速注册企业小程序). The lost "r" is WeChat's.
+// InfoFastRegister is the InfoType of the result of registering a mini program
+// through the platform (快速注册企业小程序). The missing "r" is WeChat's.
 const InfoFastRegister = "notify_third_fasteregister"
 
 // Event is a decrypted authorization event
-// (doc/oplatform/Third-party_Platforms/2.0/api/Before_Develop/component_verify_ticket and authorize_event).
-// A field that the push does not have is its zero value. The pre-auth code is not kept.
+// (doc/oplatform/Third-party_Platforms/2.0/api/Before_Develop/component_verify_ticket
+// and authorize_event). A field that the push does not have is its zero value.
+// The pre-auth code is not kept.
 type Event struct {
 	AppID      string    // the component's
-	CreateTime time.Time // whole seconds; zero where it is absent or 0
-	InfoType   string    // never ""; may be one that did not exist when this was written
+	CreateTime time.Time // whole seconds; zero if absent or 0
+	InfoType   string    // never ""; may be one that WeChat added later
 
-	Ticket Secret // component_verify_ticket
+	Ticket Secret // of component_verify_ticket
 
-	// authorized, updateauthorized; unauthorized has the appid only
+	// Of authorized and updateauthorized; unauthorized has the appid only.
 	AuthorizerAppID          string
 	AuthorizationCode        Secret
-	AuthorizationCodeExpires time.Time // zero where it is absent or cannot be read
+	AuthorizationCodeExpires time.Time // zero if absent or not a time
 
-	// InfoFastRegister; zero for all others
-	NewAppID string // `appid` in the document, where `AppId` is the component
-	Status   int    // 0: registered
-	AuthCode Secret // of the new mini program, to be exchanged like an AuthorizationCode
-	Msg      string // WeChat's words for Status
+	// Of InfoFastRegister; zero for all others.
+	NewAppID string // `appid` in the document; `AppId` is the component
+	Status   int    // 0 if registered
+	AuthCode Secret // of the new mini program, exchanged like AuthorizationCode
+	Msg      string // WeChat's explanation of Status
 }
 
 // ParseEvent parses a decrypted authorization event. It is short for
@@ -91,7 +100,7 @@ func (d *Document) Event() (Event, error) {
 		return Event{}, err
 	}
 	if f["InfoType"] == "" {
-		return Event{}, fmt.Errorf("%w: it has no InfoType", ErrMalformed)
+		return Event{}, fmt.Errorf("%w: no InfoType", ErrMalformed)
 	}
 	e := Event{
 		AppID:             f["AppId"],
@@ -101,31 +110,33 @@ func (d *Document) Event() (Event, error) {
 		AuthorizationCode: NewSecret(f["AuthorizationCode"]),
 	}
 	if e.CreateTime, err = unixTime(f["CreateTime"]); err != nil {
-		return Event{}, fmt.Errorf("%w: its CreateTime is no time", ErrMalformed)
+		return Event{}, fmt.Errorf("%w: invalid CreateTime", ErrMalformed)
 	}
-	// The code is worth having without its end, which is only a help for giving up.
+	// The code is useful without its expiry, which only says when to stop
+	// trying.
 	e.AuthorizationCodeExpires, _ = unixTime(f["AuthorizationCodeExpiredTime"])
-	// Other types use the small names with other meanings, and words for a status.
+	// Other types use the lower-case names with other meanings, and a status in
+	// words.
 	if e.InfoType == InfoFastRegister {
 		e.NewAppID, e.AuthCode, e.Msg = f["appid"], NewSecret(f["auth_code"]), f["msg"]
 		if s := f["status"]; s != "" {
 			if e.Status, err = strconv.Atoi(s); err != nil {
-				return Event{}, fmt.Errorf("%w: its status is no number", ErrMalformed)
+				return Event{}, fmt.Errorf("%w: status is not a number", ErrMalformed)
 			}
 		}
 	}
 	return e, nil
 }
 
-// unixTime reads seconds since 1970; "" and 0 are the zero time. Later than the year 9999 is an error:
-// neither JSON nor any store could keep it.
+// unixTime parses seconds since 1970. "" and 0 are the zero time. A time after
+// the year 9999 is an error, because JSON cannot represent it.
 func unixTime(s string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 0 || n > 253402300799 {
-		return time.Time{}, errors.New("no time")
+		return time.Time{}, errors.New("not a time")
 	}
 	if n == 0 {
 		return time.Time{}, nil

@@ -17,7 +17,7 @@ func TestParseEnvelope(t *testing.T) {
 		t.Helper()
 		got, err := wechat.ParseEnvelope([]byte(in))
 		if err != nil || got != want {
-			t.Errorf("%s\n got %+v, %v\nwant %+v", in, got, err, want)
+			t.Errorf("ParseEnvelope(%s)\n got %+v, %v\nwant %+v", in, got, err, want)
 		}
 	}
 	ticket := wechat.Envelope{AppID: "wx6001eeeefe06e0af", Encrypt: "D7yz+/UN=="}
@@ -54,20 +54,21 @@ func TestParseEvent(t *testing.T) {
 		t.Helper()
 		e, err := wechat.ParseEvent([]byte(in))
 		if err != nil {
-			t.Errorf("%s\n%v", in, err)
+			t.Errorf("ParseEvent(%s): got error %v", in, err)
 			return
 		}
-		got := event{e.AppID, e.InfoType, unix(e.CreateTime), e.Ticket.Reveal(), e.AuthorizerAppID, e.AuthorizationCode.Reveal(),
+		got := event{e.AppID, e.InfoType, unix(e.CreateTime), e.Ticket.Reveal(), e.AuthorizerAppID,
+			e.AuthorizationCode.Reveal(),
 			unix(e.AuthorizationCodeExpires), e.NewAppID, e.Status, e.AuthCode.Reveal(), e.Msg}
 		if got != want {
-			t.Errorf("%s\n got %+v\nwant %+v", in, got, want)
+			t.Errorf("ParseEvent(%s)\n got %+v\nwant %+v", in, got, want)
 		}
 		if !e.CreateTime.IsZero() && e.CreateTime.Nanosecond() != 0 {
-			t.Errorf("CreateTime %v", e.CreateTime)
+			t.Errorf("CreateTime: got %v, want whole seconds", e.CreateTime)
 		}
 	}
 
-	// The four of the documentation, as they were really pushed.
+	// The four types of the documentation, as WeChat really pushed them.
 	f(`<xml>
 <AppId><![CDATA[wx6001eeeefe06e0af]]></AppId>
 <CreateTime>1512627534</CreateTime>
@@ -84,9 +85,11 @@ func TestParseEvent(t *testing.T) {
 <PreAuthCode><![CDATA[preauthcode@@@cy2CSaTT]]></PreAuthCode>
 </xml>`
 	for _, infoType := range []string{"authorized", "updateauthorized"} {
-		for expires, want := range map[string]int64{"1512555785": 1512555785, "": 0, "0": 0, "-1": 0, "soon": 0, "99999999999999999999": 0, "999999999999999": 0} {
-			f(fmt.Sprintf(authorized, infoType, expires), event{appid: "wx6001eeeefe06e0af", infoType: infoType, created: 1512552185,
-				account: "wxf7d2ddffc117e8de", code: "queryauthcode@@@y-s2Y--e_", codeExpires: want})
+		for expires, want := range map[string]int64{"1512555785": 1512555785, "": 0, "0": 0,
+			"-1": 0, "soon": 0, "99999999999999999999": 0, "999999999999999": 0} {
+			f(fmt.Sprintf(authorized, infoType, expires),
+				event{appid: "wx6001eeeefe06e0af", infoType: infoType, created: 1512552185,
+					account: "wxf7d2ddffc117e8de", code: "queryauthcode@@@y-s2Y--e_", codeExpires: want})
 		}
 	}
 	f(`<xml>
@@ -95,7 +98,8 @@ func TestParseEvent(t *testing.T) {
 <InfoType><![CDATA[unauthorized]]></InfoType><AuthorizerAppid><![CDATA[wxf7d2ddffc117e8de]]></AuthorizerAppid>
 </xml>`, event{appid: "wx6001eeeefe06e0af", infoType: "unauthorized", created: 1512552130, account: "wxf7d2ddffc117e8de"})
 
-	// Fast registration: AppId and appid, elements in real order, and both shapes of info.
+	// Fast registration: AppId and appid, elements in their real order, and
+	// both forms of info.
 	for _, info := range []string{
 		`<info><name><![CDATA[公司]]></name><code>1</code><code_type>1</code_type><appid>wx0</appid><status>7</status></info>`,
 		`<info><wxuser>u</wxuser><idname>n</idname><component_phone/></info>`, ``,
@@ -103,28 +107,31 @@ func TestParseEvent(t *testing.T) {
 		f(`<xml><AppId><![CDATA[wx6001eeeefe06e0af]]></AppId><CreateTime>1535442403</CreateTime>
 <InfoType><![CDATA[notify_third_fasteregister]]></InfoType><status>0</status><msg>OK</msg>`+info+`
 <appid>wxf7d2ddffc117e8de</appid><auth_code>xxxxx</auth_code></xml>`,
-			event{appid: "wx6001eeeefe06e0af", infoType: "notify_third_fasteregister", created: 1535442403, newAppID: "wxf7d2ddffc117e8de", authCode: "xxxxx", msg: "OK"})
+			event{appid: "wx6001eeeefe06e0af", infoType: "notify_third_fasteregister",
+				created: 1535442403, newAppID: "wxf7d2ddffc117e8de", authCode: "xxxxx", msg: "OK"})
 	}
 	f(`<xml><InfoType>notify_third_fasteregister</InfoType><status>-1</status><msg>企业与法人姓名不一致</msg></xml>`,
 		event{infoType: "notify_third_fasteregister", status: -1, msg: "企业与法人姓名不一致"})
 
-	// Types of which nobody knows the fields: what is like another's is left alone.
+	// Types with undocumented fields: fields that look like those of another
+	// type are ignored.
 	f(`<xml><InfoType>notify_apply_icpfiling_result</InfoType><status>passed</status><appid>a</appid><msg>m</msg></xml>`,
 		event{infoType: "notify_apply_icpfiling_result"})
 
-	// No ticket is lost because of what stands beside it.
+	// Other elements do not make a ticket unreadable.
 	f("<xml><a>\x00\x01\x1f\x7f</a><b><![CDATA[\x08 \xff\xfe\xe5\xad \uFFFE]]></b><InfoType>component_verify_ticket</InfoType><ComponentVerifyTicket>ticket@@@a</ComponentVerifyTicket></xml>",
 		event{infoType: "component_verify_ticket", ticket: "ticket@@@a"})
 	f(`<xml><InfoType>component_verify_ticket</InfoType><ComponentVerifyTicket>a&amp;b&lt;&#99;</ComponentVerifyTicket><x y="z"/></xml>`,
 		event{infoType: "component_verify_ticket", ticket: "a&b<c"})
 	f(`<xml><CreateTime>0</CreateTime><InfoType>x</InfoType></xml>`, event{infoType: "x"})
 	f(`<xml><CreateTime/><InfoType>x</InfoType></xml>`, event{infoType: "x"})
-	f(`<xml><CreateTime>253402300799</CreateTime><InfoType>x</InfoType></xml>`, event{infoType: "x", created: 253402300799})
-	// Names are not matched in another case.
+	f(`<xml><CreateTime>253402300799</CreateTime><InfoType>x</InfoType></xml>`,
+		event{infoType: "x", created: 253402300799})
+	// Names are case-sensitive.
 	f(`<xml><InfoType>unauthorized</InfoType><AuthorizerAppId>wxf7d2ddffc117e8de</AuthorizerAppId><appID>a</appID></xml>`, event{infoType: "unauthorized"})
 }
 
-// bad are documents that neither parser takes, whatever they hold otherwise.
+// bad are documents that both parsers reject, whatever else they contain.
 func bad() map[string]string {
 	const rest = `<Encrypt>SECRET</Encrypt><InfoType>SECRET</InfoType></xml>`
 	return map[string]string{
@@ -158,15 +165,16 @@ func bad() map[string]string {
 	}
 }
 
-func TestBadDocumentsAreRefused(t *testing.T) {
+func TestBadDocumentsAreRejected(t *testing.T) {
 	for name, in := range bad() {
 		envelope, err := wechat.ParseEnvelope([]byte(in))
-		if !errors.Is(err, wechat.ErrMalformed) || envelope != (wechat.Envelope{}) || strings.Contains(err.Error(), "SECRET") {
-			t.Errorf("%s as an envelope: %+v, %v", name, envelope, err)
+		if !errors.Is(err, wechat.ErrMalformed) || envelope != (wechat.Envelope{}) ||
+			strings.Contains(err.Error(), "SECRET") {
+			t.Errorf("%s: ParseEnvelope got %+v, %v, want ErrMalformed that quotes nothing", name, envelope, err)
 		}
 		event, err := wechat.ParseEvent([]byte(in))
 		if !errors.Is(err, wechat.ErrMalformed) || event.InfoType != "" || strings.Contains(err.Error(), "SECRET") {
-			t.Errorf("%s as an event: %+v, %v", name, event, err)
+			t.Errorf("%s: ParseEvent got %+v, %v, want ErrMalformed that quotes nothing", name, event, err)
 		}
 	}
 	for _, in := range []string{
@@ -174,49 +182,54 @@ func TestBadDocumentsAreRefused(t *testing.T) {
 		`<xml ` + strings.Repeat(`a="b" `, 100) + `><Encrypt>SECRET</Encrypt></xml>`,
 	} {
 		if _, err := wechat.ParseEnvelope([]byte(in)); !errors.Is(err, wechat.ErrMalformed) || strings.Contains(err.Error(), "SECRET") {
-			t.Errorf("%s: %v", in, err)
+			t.Errorf("ParseEnvelope(%s): got %v, want ErrMalformed that quotes nothing", in, err)
 		}
 	}
 	for _, in := range []string{"SECRET", "-1", "1.5", "0x10", "1e9", "99999999999999999999", "253402300800"} {
-		if _, err := wechat.ParseEvent([]byte(`<xml><InfoType>authorized</InfoType><CreateTime>` + in + `</CreateTime></xml>`)); !errors.Is(err, wechat.ErrMalformed) || strings.Contains(err.Error(), "SECRET") {
-			t.Errorf("CreateTime %s: %v", in, err)
+		if _, err := wechat.ParseEvent([]byte(`<xml><InfoType>authorized</InfoType><CreateTime>` +
+			in + `</CreateTime></xml>`)); !errors.Is(err, wechat.ErrMalformed) ||
+			strings.Contains(err.Error(), "SECRET") {
+			t.Errorf("CreateTime %s: got %v, want ErrMalformed that quotes nothing", in, err)
 		}
 	}
 	for _, in := range []string{"SECRET", "1.5", "99999999999999999999"} {
-		if _, err := wechat.ParseEvent([]byte(`<xml><InfoType>notify_third_fasteregister</InfoType><status>` + in + `</status></xml>`)); !errors.Is(err, wechat.ErrMalformed) || strings.Contains(err.Error(), "SECRET") {
-			t.Errorf("status %s: %v", in, err)
+		if _, err := wechat.ParseEvent(
+			[]byte(`<xml><InfoType>notify_third_fasteregister</InfoType><status>` + in +
+				`</status></xml>`)); !errors.Is(err, wechat.ErrMalformed) || strings.Contains(err.Error(), "SECRET") {
+			t.Errorf("status %s: got %v, want ErrMalformed that quotes nothing", in, err)
 		}
 	}
 }
 
-func TestLimitsAreExact(t *testing.T) {
+func TestDocumentLimits(t *testing.T) {
 	deep := strings.Repeat("<a>", 15) + strings.Repeat("</a>", 15) // and the root: 16
 	wide := strings.Repeat("<a/>", 998)                            // and root and InfoType: 1,000
 	for _, in := range []string{deep, wide} {
 		if _, err := wechat.ParseEvent([]byte("<xml>" + in + "<InfoType>x</InfoType></xml>")); err != nil {
-			t.Errorf("%.20s…: %v", in, err)
+			t.Errorf("ParseEvent(%.20s…): got %v", in, err)
 		}
 	}
 	in := []byte("<xml><Encrypt>x</Encrypt><InfoType>x</InfoType></xml>")
 	in = append(in, bytes.Repeat([]byte(" "), wechat.PushLimit-len(in))...)
 	if _, err := wechat.ParseEnvelope(in); err != nil {
-		t.Errorf("1 MiB: %v", err)
+		t.Errorf("1 MiB: got error %v, want none", err)
 	}
 	if _, err := wechat.ParseEvent(in); err != nil {
-		t.Errorf("1 MiB: %v", err)
+		t.Errorf("1 MiB: got error %v, want none", err)
 	}
 }
 
-// Nobody has been verified when an envelope is read, so what anybody may send has to be cheap.
-func TestEnvelopeOfAttributesCostsLittle(t *testing.T) {
+// An envelope is parsed before its sender is verified, so hostile ones must be
+// cheap.
+func TestEnvelopeWithManyAttributesIsCheap(t *testing.T) {
 	in := []byte("<xml" + strings.Repeat(` a=""`, wechat.PushLimit/5-4) + "></xml>")
 	if n := testing.AllocsPerRun(10, func() { _, _ = wechat.ParseEnvelope(in) }); n > 10 {
-		t.Errorf("%.0f allocations", n)
+		t.Errorf("ParseEnvelope: got %.0f allocations, want 10 at most", n)
 	}
 }
 
-// FuzzParsePush: nothing panics; and what encoding/xml reads into a struct, which is how SDKs do
-// it, is what is found here.
+// FuzzParsePush checks that the parsers do not panic, and that they find what
+// encoding/xml reads into a struct, which is how SDKs read pushes.
 func FuzzParsePush(f *testing.F) {
 	for _, in := range bad() {
 		if len(in) < 1<<12 {
@@ -232,14 +245,14 @@ func FuzzParsePush(f *testing.F) {
 		before := bytes.Clone(in)
 		envelope, err := wechat.ParseEnvelope(in)
 		if err == nil && envelope.Encrypt == "" || err != nil && !errors.Is(err, wechat.ErrMalformed) {
-			t.Errorf("envelope %+v, %v", envelope, err)
+			t.Errorf("ParseEnvelope: got both %+v and error %v", envelope, err)
 		}
 		event, eventErr := wechat.ParseEvent(in)
 		if eventErr == nil && event.InfoType == "" || eventErr != nil && !errors.Is(eventErr, wechat.ErrMalformed) {
-			t.Errorf("event %+v, %v", event, eventErr)
+			t.Errorf("ParseEvent: got both %+v and error %v", event, eventErr)
 		}
 		if !bytes.Equal(in, before) {
-			t.Error("the body was changed")
+			t.Error("the parsers changed the body")
 		}
 
 		var std struct {
@@ -249,16 +262,19 @@ func FuzzParsePush(f *testing.F) {
 			Ticket   string `xml:"ComponentVerifyTicket"`
 			Account  string `xml:"AuthorizerAppid"`
 		}
-		// Prefixes are the one thing in which the two differ: Unmarshal passes over them.
+		// The only difference is in prefixes, which Unmarshal ignores.
 		if bytes.ContainsAny(in, ":") || xml.Unmarshal(in, &std) != nil {
 			return
 		}
-		if err == nil && (envelope.AppID != strings.TrimSpace(std.AppID) || envelope.Encrypt != strings.TrimSpace(std.Encrypt)) {
-			t.Errorf("envelope %+v, encoding/xml %+v", envelope, std)
+		if err == nil && (envelope.AppID != strings.TrimSpace(std.AppID) ||
+			envelope.Encrypt != strings.TrimSpace(std.Encrypt)) {
+			t.Errorf("envelope: got %+v, want %+v as encoding/xml", envelope, std)
 		}
-		if eventErr == nil && (event.AppID != strings.TrimSpace(std.AppID) || event.InfoType != strings.TrimSpace(std.InfoType) ||
-			event.Ticket.Reveal() != strings.TrimSpace(std.Ticket) || event.AuthorizerAppID != strings.TrimSpace(std.Account)) {
-			t.Errorf("event %+v, encoding/xml %+v", event, std)
+		if eventErr == nil &&
+			(event.AppID != strings.TrimSpace(std.AppID) || event.InfoType != strings.TrimSpace(std.InfoType) ||
+				event.Ticket.Reveal() != strings.TrimSpace(std.Ticket) ||
+				event.AuthorizerAppID != strings.TrimSpace(std.Account)) {
+			t.Errorf("event: got %+v, want %+v as encoding/xml", event, std)
 		}
 	})
 }

@@ -9,23 +9,25 @@ import (
 	"log/slog"
 )
 
-// redacted is what every printing of a non-empty Secret gives.
+// redacted is printed in the place of every Secret that is not empty.
 const redacted = "***"
 
-// Secret holds a value that must not be printed: an app secret, a ticket, a token.
-// Under fmt, slog, encoding/json and encoding.TextMarshaler it shows as "***" (the
-// empty one as ""), wherever it is nested: the value lies behind a pointer because
-// fmt prints the fields of unexported struct members without asking their methods.
-// Showing it is a deliberate act, [Secret.Reveal].
+// Secret holds a value that must not be printed: an app secret, a ticket, a
+// token. fmt, slog, encoding/json and encoding.TextMarshaler print it as "***",
+// and as "" if it is empty, however deep it is nested. To get the value, call
+// [Secret.Reveal].
 //
-// The zero value is the empty secret. Secrets cannot be compared with ==; that is
-// meant: use [Secret.Equal].
+// The value is behind a pointer, because fmt prints unexported struct fields
+// without calling their methods.
+//
+// The zero value is the empty secret. Secrets cannot be compared with ==, on
+// purpose: use [Secret.Equal]. A Secret is safe for concurrent use.
 type Secret struct {
-	_     [0]func() // == would compare pointers
+	_     [0]func() // forbids ==, which would compare pointers
 	value *string
 }
 
-// NewSecret wraps s. The empty string gives the zero Secret.
+// NewSecret returns s as a Secret, the zero Secret for "".
 func NewSecret(s string) Secret {
 	if s == "" {
 		return Secret{}
@@ -33,7 +35,7 @@ func NewSecret(s string) Secret {
 	return Secret{value: &s}
 }
 
-// Reveal returns the value itself.
+// Reveal returns the value. Its uses are the places to review for leaks.
 func (s Secret) Reveal() string {
 	if s.value == nil {
 		return ""
@@ -41,16 +43,19 @@ func (s Secret) Reveal() string {
 	return *s.value
 }
 
-// IsEmpty reports whether there is nothing to hide.
+// IsEmpty reports whether s is the empty secret.
 func (s Secret) IsEmpty() bool { return s.value == nil }
 
-// Equal compares in a time that depends on the lengths only.
+// Equal reports whether s and o hold the same value. It takes a time that
+// depends only on their lengths.
 func (s Secret) Equal(o Secret) bool {
 	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(o.Reveal())) == 1
 }
 
-// Fingerprint names the value without telling it: the first 8 hexadecimal digits of
-// its SHA-256, "" for the empty secret. It is for logs and for operators.
+// Fingerprint returns the first 8 hexadecimal digits of the SHA-256 of the
+// value, "" for the empty secret. Logs and operators use it to see whether two
+// places hold the same secret. It is too short to guess from, and collisions do
+// no harm.
 func (s Secret) Fingerprint() string {
 	if s.IsEmpty() {
 		return ""
@@ -59,21 +64,31 @@ func (s Secret) Fingerprint() string {
 	return hex.EncodeToString(sum[:4])
 }
 
-func (s Secret) shown() string {
+// masked returns what is printed instead of the value.
+func (s Secret) masked() string {
 	if s.IsEmpty() {
 		return ""
 	}
 	return redacted
 }
 
-func (s Secret) String() string   { return s.shown() }
-func (s Secret) GoString() string { return fmt.Sprintf("wechat.Secret(%q)", s.shown()) }
+// String implements [fmt.Stringer] without the value.
+func (s Secret) String() string { return s.masked() }
 
-// Format covers every verb, so that not even %x or %q shows the value.
-func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.shown()) }
+// GoString implements [fmt.GoStringer] without the value.
+func (s Secret) GoString() string { return fmt.Sprintf("wechat.Secret(%q)", s.masked()) }
 
-func (s Secret) LogValue() slog.Value         { return slog.StringValue(s.shown()) }
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.shown()), nil }
+// Format implements [fmt.Formatter] for every verb, so that %x and %q do not
+// print the value either.
+func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.masked()) }
 
-// UnmarshalText lets configuration decoders fill a Secret.
+// LogValue implements [slog.LogValuer] without the value.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.masked()) }
+
+// MarshalText implements [encoding.TextMarshaler] without the value, so that
+// encoding a Secret loses it.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.masked()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler], for decoders of
+// configuration.
 func (s *Secret) UnmarshalText(b []byte) error { *s = NewSecret(string(b)); return nil }
