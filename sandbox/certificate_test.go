@@ -10,12 +10,12 @@ import (
 	"wxproxy/sandbox"
 )
 
-func TestCertificate(t *testing.T) {
+func TestNewCertificate(t *testing.T) {
 	cert, ca, err := sandbox.NewCertificate("127.0.0.1", "api.example.test")
 	must(t, err)
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(ca) {
-		t.Fatal("no certificate in the PEM")
+		t.Fatalf("got %q, want a certificate in PEM", ca)
 	}
 	s, err := sandbox.New(sandbox.Config{})
 	must(t, err)
@@ -30,7 +30,7 @@ func TestCertificate(t *testing.T) {
 		must(t, err)
 		resp.Body.Close()
 		if resp.StatusCode != 200 || (resp.ProtoMajor == 2) != h2 {
-			t.Errorf("%s %s", resp.Proto, resp.Status)
+			t.Errorf("HTTP/2 %v: got %s %s, want status 200", h2, resp.Proto, resp.Status)
 		}
 		tr.CloseIdleConnections()
 	}
@@ -38,7 +38,7 @@ func TestCertificate(t *testing.T) {
 	must(t, err)
 	for name, good := range map[string]bool{"api.example.test": true, "127.0.0.1": true, "localhost": false} {
 		if _, err := leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: roots}); (err == nil) != good {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("verifying for %s: got %v, want success %v", name, err, good)
 		}
 	}
 	cert, _, err = sandbox.NewCertificate()
@@ -46,9 +46,9 @@ func TestCertificate(t *testing.T) {
 	leaf, err = x509.ParseCertificate(cert.Certificate[0])
 	must(t, err)
 	if leaf.VerifyHostname("localhost") != nil || leaf.VerifyHostname("::1") != nil {
-		t.Error("the default does not fit this machine")
+		t.Errorf("got names %v %v, want localhost and ::1 by default", leaf.DNSNames, leaf.IPAddresses)
 	}
 	if _, err := leaf.Verify(x509.VerifyOptions{DNSName: "localhost", Roots: roots}); err == nil {
-		t.Error("another authority vouches for it")
+		t.Error("certificate verifies under the CA of another certificate")
 	}
 }

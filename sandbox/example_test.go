@@ -95,8 +95,8 @@ func ExampleWeChat_PushTicket() {
 	// error: <nil>
 }
 
-// History tells what arrived, byte for byte. Violations tells what should not
-// have arrived.
+// History returns what arrived, byte for byte; Violations returns what should
+// not have arrived.
 func ExampleWeChat_History() {
 	wx, err := sandbox.New(sandbox.Config{})
 	if err != nil {

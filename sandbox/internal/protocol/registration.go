@@ -17,13 +17,15 @@ type registrationHandler struct {
 
 func (h *registrationHandler) endpoints() endpoints {
 	return endpoints{
-		"/cgi-bin/component/fastregisterweapp":        {post, componentToken, jsonBody, h.registerCompany},
-		"/wxa/component/fastregisterpersonalweapp":    {post, componentToken, jsonBody, h.registerPerson},
-		"/wxa/component/fastregisterbetaweapp":        {post, componentToken, jsonBody, h.registerBeta},
-		"/wxa/component/fastregisterenterpriseweapp":  {post, componentToken, jsonBody, h.registerPerson},
-		"/cgi-bin/component/modify_wxa_server_domain": {post, componentToken, jsonBody, h.domains("wxa_server_domain")},
-		"/cgi-bin/component/modify_wxa_jump_domain":   {post, componentToken, jsonBody, h.domains("wxa_jump_h5_domain")},
-		"/cgi-bin/component/get_domain_confirmfile":   {post, componentToken, jsonBody, h.confirmFile},
+		"/cgi-bin/component/fastregisterweapp":       {post, componentToken, jsonBody, h.registerCompany},
+		"/wxa/component/fastregisterpersonalweapp":   {post, componentToken, jsonBody, h.registerPerson},
+		"/wxa/component/fastregisterbetaweapp":       {post, componentToken, jsonBody, h.registerBeta},
+		"/wxa/component/fastregisterenterpriseweapp": {post, componentToken, jsonBody, h.registerPerson},
+		"/cgi-bin/component/modify_wxa_server_domain": {post, componentToken, jsonBody,
+			h.domains("wxa_server_domain")},
+		"/cgi-bin/component/modify_wxa_jump_domain": {post, componentToken, jsonBody,
+			h.domains("wxa_jump_h5_domain")},
+		"/cgi-bin/component/get_domain_confirmfile": {post, componentToken, jsonBody, h.confirmFile},
 	}
 }
 

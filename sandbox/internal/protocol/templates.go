@@ -29,7 +29,8 @@ func (h *templateHandler) drafts(*Request) Response {
 	list := []fields{}
 	for id := range draftCount {
 		list = append(list, fields{
-			"create_time": 1_488_965_944, "user_version": "1.0." + strconv.Itoa(id), "user_desc": "sandbox", "draft_id": id,
+			"create_time": 1_488_965_944, "user_version": "1.0." +
+				strconv.Itoa(id), "user_desc": "sandbox", "draft_id": id,
 		})
 	}
 	return okWith(fields{"draft_list": list})
