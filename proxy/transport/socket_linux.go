@@ -9,124 +9,142 @@ import (
 	"syscall"
 )
 
-// wire is a TCP connection whose reads and writes cost less than net's own. What a call costs is for the most part the
-// kernel's work for four system calls (request in, request out, answer in, answer out), and net adds to each:
+// linuxSocket implements deferringConn at less cost than package net. Most of the
+// CPU time of a request is the kernel's, for four system calls: receive and send
+// the request, receive and send the response. Package net adds to each of them:
 //
-//   - It uses read and write, which are made for files, too; recv and send take a shorter way.
-//   - It tells the scheduler of each system call, for it could block. On a socket that is told not to it cannot; but a
-//     send takes long on loopback, where it does the receiver's work as well, and then the scheduler gives the processor
-//     to another thread and takes it back again.
-//   - It reads first and waits when there is nothing. Who has just sent a request knows that there is nothing yet: a
-//     request that is held (hold) goes out as the wait for its answer begins, and nothing is read before there is something.
+//   - It uses read(2) and write(2), which also work on files. recv(2) and
+//     send(2) take a shorter path through the kernel.
+//   - It tells the scheduler about each system call, since any could block. With
+//     MSG_DONTWAIT these cannot. But a send on loopback does the receiver's work
+//     too and takes long enough for the scheduler to hand the CPU to another
+//     thread, and to take it back afterwards.
+//   - It tries to read first and waits for input if there is none. After sending
+//     a request there is never any input yet, so that first read is wasted. A
+//     linuxSocket sends the pending request as part of starting to wait, and
+//     reads when the kernel reports input.
 //
-// BenchmarkWire tells what that gives. The waiting itself, deadlines and closing are net's ([syscall.RawConn]).
-type socket struct {
+// BenchmarkSocket measures the difference. Waiting, deadlines and closing are
+// left to package net, by way of [syscall.RawConn].
+type linuxSocket struct {
 	*net.TCPConn
 	raw         syscall.RawConn
-	recv, send  func(fd uintptr) bool // made once for a connection
+	recv, send  func(fd uintptr) bool // tryRecv and trySend, bound once to save an allocation per call
 	in, out     transfer
-	deferWrite  bool   // what is written now waits for the next Read
-	pending     []byte // what was
-	flushOnRead bool
+	deferWrite  bool   // what is written waits for the next Read
+	pending     []byte // what waits
+	flushOnRead bool   // the next step of reading has to send pending
 }
 
-// transfer is what one Read or Write works on.
+// transfer is the state of one Read or Write, shared with tryRecv or trySend.
 type transfer struct {
 	b     []byte
 	n     int
 	errno syscall.Errno
 }
 
-func newSocket(c *net.TCPConn) *socket {
-	w := &socket{TCPConn: c}
-	w.raw, _ = c.SyscallConn() // fails for a nil connection only
-	w.recv, w.send = w.tryRecv, w.trySend
-	return w
+func newLinuxSocket(c *net.TCPConn) *linuxSocket {
+	s := &linuxSocket{TCPConn: c}
+	s.raw, _ = c.SyscallConn() // fails only if c is nil
+	s.recv, s.send = s.tryRecv, s.trySend
+	return s
 }
 
-// Read reads. What is held goes out before; if it cannot, that is the error.
-func (w *socket) Read(b []byte) (int, error) {
+func (s *linuxSocket) setDeferWrite(on bool) { s.deferWrite = on }
+
+// hasPending reports whether bytes that were written have not been sent.
+func (s *linuxSocket) hasPending() bool { return len(s.pending) > 0 }
+
+// Read sends what is pending and then reads. It returns the error of sending, if
+// there is one.
+func (s *linuxSocket) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	w.in = transfer{b: b}
-	w.deferWrite, w.flushOnRead = false, len(w.pending) > 0
-	err := w.raw.Read(w.recv)
-	if err == nil && len(w.pending) > 0 { // there was no room for it, or an error that comes again
-		pending := w.pending
-		w.pending = w.pending[:0]
-		if _, err = w.Write(pending); err == nil {
-			err = w.raw.Read(w.recv)
+	s.in = transfer{b: b}
+	s.deferWrite, s.flushOnRead = false, len(s.pending) > 0
+	err := s.raw.Read(s.recv)
+	if err == nil && len(s.pending) > 0 {
+		// The kernel's send buffer is full, or the connection is broken. Write
+		// waits for space, and meets the same error again.
+		pending := s.pending
+		s.pending = s.pending[:0]
+		if _, err = s.Write(pending); err == nil {
+			err = s.raw.Read(s.recv)
 		}
 	}
-	n, errno := w.in.n, w.in.errno
-	w.in.b = nil
+	n, errno := s.in.n, s.in.errno
+	s.in.b = nil // do not keep the caller's buffer alive
 	switch {
 	case err != nil:
 		return 0, err
 	case errno != 0:
-		return 0, w.failed("read", errno)
+		return 0, s.opError("read", errno)
 	case n == 0:
 		return 0, io.EOF
 	}
 	return n, nil
 }
 
-// hasPending reports whether what was held still is.
-func (w *socket) hasPending() bool { return len(w.pending) > 0 }
-
-// tryRecv is one step of reading: it says whether that is all, or whether to wait until there is something to read.
-func (w *socket) tryRecv(fd uintptr) bool {
-	if w.flushOnRead {
-		// The runtime has begun to listen for something to read before it came here. So an answer that is there before
-		// the wait begins ends it at once, and none is missed. What came before the request was sent is no answer:
-		// the connection may be at its end, and then says so again when the request reaches the other side.
-		w.flushOnRead = false
-		n, errno := sendNow(fd, w.pending)
-		w.pending = w.pending[:copy(w.pending, w.pending[n:])]
-		return errno != 0 || len(w.pending) > 0
+// tryRecv is one step of reading. It reports whether Read is done; if not, the
+// runtime waits for input and calls it again.
+func (s *linuxSocket) tryRecv(fd uintptr) bool {
+	if s.flushOnRead {
+		// The runtime reset the readiness of this connection before the call. A
+		// response that arrives between this send and the wait sets it again, so
+		// the wait ends at once and no response is missed. Input that was there
+		// before the call does not end the wait. It is not a response to this
+		// request; if it is the end of the connection, the kernel reports an
+		// error when the request reaches the other side.
+		s.flushOnRead = false
+		n, errno := sendNow(fd, s.pending)
+		s.pending = s.pending[:copy(s.pending, s.pending[n:])]
+		return errno != 0 || len(s.pending) > 0
 	}
-	w.in.n, w.in.errno = recvNow(fd, w.in.b)
-	return w.in.errno != syscall.EAGAIN
+	s.in.n, s.in.errno = recvNow(fd, s.in.b)
+	return s.in.errno != syscall.EAGAIN
 }
 
-// Write writes all of b, or holds it: then it is copied, and an error comes with the next Read.
-func (w *socket) Write(b []byte) (int, error) {
-	if w.deferWrite && len(w.pending)+len(b) <= maxPending {
-		w.pending = append(w.pending, b...)
+// Write sends all of b. If writes are deferred and b is short enough, it keeps a
+// copy of b instead, and the next Read returns the error of sending.
+func (s *linuxSocket) Write(b []byte) (int, error) {
+	if s.deferWrite && len(s.pending)+len(b) <= maxPending {
+		s.pending = append(s.pending, b...)
 		return len(b), nil
 	}
-	if pending := w.pending; len(pending) > 0 { // more than can be held
-		w.deferWrite, w.pending = false, nil
-		if _, err := w.Write(pending); err != nil {
+	if pending := s.pending; len(pending) > 0 {
+		// Together with b it is too much to hold back: send it first.
+		s.deferWrite, s.pending = false, nil
+		if _, err := s.Write(pending); err != nil {
 			return 0, err
 		}
 	}
 	if len(b) == 0 {
 		return 0, nil
 	}
-	w.out = transfer{b: b}
-	err := w.raw.Write(w.send)
-	n, errno := w.out.n, w.out.errno
-	w.out.b = nil
+	s.out = transfer{b: b}
+	err := s.raw.Write(s.send)
+	n, errno := s.out.n, s.out.errno
+	s.out.b = nil
 	if err == nil && errno != 0 {
-		err = w.failed("write", errno)
+		err = s.opError("write", errno)
 	}
 	return n, err
 }
 
-// trySend is one step of writing: it says whether that is all, or whether to wait until there is room for more.
-func (w *socket) trySend(fd uintptr) bool {
-	n, errno := sendNow(fd, w.out.b[w.out.n:])
-	w.out.n += n
-	if errno == syscall.EAGAIN || errno == 0 && w.out.n < len(w.out.b) {
+// trySend is one step of writing. It reports whether Write is done; if not, the
+// runtime waits for space in the send buffer and calls it again.
+func (s *linuxSocket) trySend(fd uintptr) bool {
+	n, errno := sendNow(fd, s.out.b[s.out.n:])
+	s.out.n += n
+	if errno == syscall.EAGAIN || errno == 0 && s.out.n < len(s.out.b) {
 		return false
 	}
-	w.out.errno = errno
+	s.out.errno = errno
 	return true
 }
 
-// failed makes the error that net would.
-func (w *socket) failed(what string, errno syscall.Errno) error {
-	return &net.OpError{Op: what, Net: "tcp", Source: w.LocalAddr(), Addr: w.RemoteAddr(), Err: os.NewSyscallError(what, errno)}
+// opError returns the error that package net would return.
+func (s *linuxSocket) opError(op string, errno syscall.Errno) error {
+	return &net.OpError{Op: op, Net: "tcp", Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
 }

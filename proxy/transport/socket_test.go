@@ -3,303 +3,232 @@ package transport
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// wires gives the two ends of a TCP connection, ours as a wire.
-func wires(t testing.TB) (*socket, *net.TCPConn) {
+// testTimeout is how long a test waits for something that has to happen. It is
+// generous because the machine may be busy.
+const testTimeout = time.Minute
+
+// implementations holds every deferringConn that this system can compile. The
+// tests of sockets run over all of them.
+var implementations = map[string]func(*net.TCPConn) deferringConn{
+	"plain": func(c *net.TCPConn) deferringConn { return newPlainSocket(c) },
+}
+
+// eachSocket runs a test for each implementation. pair makes both ends of a
+// connection, the first of which is a socket.
+func eachSocket(t *testing.T, test func(t *testing.T, pair func() (deferringConn, *net.TCPConn))) {
+	for name, wrap := range implementations {
+		t.Run(name, func(t *testing.T) {
+			test(t, func() (deferringConn, *net.TCPConn) {
+				local, peer := tcpPair(t)
+				return wrap(local), peer
+			})
+		})
+	}
+}
+
+// tcpPair returns both ends of a TCP connection, which is closed at the end of
+// the test.
+func tcpPair(t testing.TB) (local, peer *net.TCPConn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	ours, err := net.Dial("tcp", ln.Addr().String())
+	l, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := ln.Accept()
+	p, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ours.Close(); theirs.Close() })
-	for _, c := range []net.Conn{ours, theirs} {
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+	t.Cleanup(func() { l.Close(); p.Close() })
+	for _, c := range []net.Conn{l, p} {
+		c.SetDeadline(time.Now().Add(testTimeout))
 	}
-	return newSocket(ours.(*net.TCPConn)), theirs.(*net.TCPConn)
+	return l.(*net.TCPConn), p.(*net.TCPConn)
 }
 
-func TestSocketHeldRequest(t *testing.T) {
-	w, peer := wires(t)
-	answer := make([]byte, 16)
-	for _, request := range []string{"one", strings.Repeat("two", 2000), "three"} {
-		w.deferWrite = true
-		if n, err := io.WriteString(w, request); n != len(request) || err != nil {
-			t.Fatal(n, err)
-		}
-		got := make(chan string)
-		go func() {
-			b := make([]byte, len(request))
-			io.ReadFull(peer, b)
-			io.WriteString(peer, "answer")
-			got <- string(b)
-		}()
-		n, err := w.Read(answer)
-		if string(answer[:n]) != "answer" || err != nil {
-			t.Fatalf("%q %v", answer[:n], err)
-		}
-		if sent := <-got; sent != request {
-			t.Fatalf("%.20q was sent as %.20q", request, sent)
-		}
-	}
-}
-
-// An answer that is there before the wait for it begins ends the wait: nothing is sent after it that could.
-func TestSocketAnswerAtOnce(t *testing.T) {
-	w, peer := wires(t)
-	go io.Copy(peer, peer)
-	answer := make([]byte, 16)
-	for range 20_000 {
-		w.deferWrite = true
-		w.Write([]byte("ping"))
-		if n, err := w.Read(answer); n != 4 || err != nil {
-			t.Fatal(n, err)
-		}
-	}
-}
-
-// stuffed is a wire on which there is no room for another byte until the other side reads: so many bytes are on their way.
-func stuffed(t *testing.T) (w *socket, peer *net.TCPConn, onTheWay int) {
-	w, peer = wires(t)
-	filler := bytes.Repeat([]byte("f"), 64<<10)
-	w.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
-	for {
-		n, err := w.Write(filler)
-		if onTheWay += n; err != nil {
-			if !errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Fatal(err)
+func TestSocketSendsDeferredWriteBeforeReading(t *testing.T) {
+	eachSocket(t, func(t *testing.T, pair func() (deferringConn, *net.TCPConn)) {
+		s, peer := pair()
+		response := make([]byte, 16)
+		for _, request := range []string{"one", strings.Repeat("two", 2000), "three"} {
+			s.setDeferWrite(true)
+			if n, err := io.WriteString(s, request); n != len(request) || err != nil {
+				t.Fatalf("Write of %d bytes: got %d, %v", len(request), n, err)
 			}
+			if !s.hasPending() {
+				t.Error("after a deferred write: got nothing pending")
+			}
+			received := make(chan string)
+			go func() {
+				b := make([]byte, len(request))
+				io.ReadFull(peer, b)
+				io.WriteString(peer, "response")
+				received <- string(b)
+			}()
+			n, err := s.Read(response)
+			if string(response[:n]) != "response" || err != nil {
+				t.Fatalf("Read: got %q, %v, want %q", response[:n], err, "response")
+			}
+			if got := <-received; got != request {
+				t.Fatalf("peer: got %.20q, want %.20q", got, request)
+			}
+			if s.hasPending() {
+				t.Error("after the read: got something pending")
+			}
+		}
+	})
+}
+
+// Before Read, nothing of a deferred write may reach the peer: the exchange relies
+// on it when it tries another connection.
+func TestSocketKeepsDeferredWriteUntilRead(t *testing.T) {
+	eachSocket(t, func(t *testing.T, pair func() (deferringConn, *net.TCPConn)) {
+		s, peer := pair()
+		s.setDeferWrite(true)
+		io.WriteString(s, "request")
+		s.Close()
+		if b, err := io.ReadAll(peer); len(b) != 0 || err != nil {
+			t.Errorf("peer: got %q, %v, want nothing", b, err)
+		}
+	})
+}
+
+// A response that arrives between sending and waiting must end the wait: nothing
+// else would arrive later.
+func TestSocketSeesResponseThatComesAtOnce(t *testing.T) {
+	eachSocket(t, func(t *testing.T, pair func() (deferringConn, *net.TCPConn)) {
+		s, peer := pair()
+		go io.Copy(peer, peer)
+		response := make([]byte, 16)
+		for i := range 20_000 {
+			s.setDeferWrite(true)
+			s.Write([]byte("ping"))
+			if n, err := s.Read(response); n != 4 || err != nil {
+				t.Fatalf("round %d: got %d bytes, %v, want 4", i, n, err)
+			}
+		}
+	})
+}
+
+// fillSendBuffer writes until the connection has no space for another byte. It
+// returns how many bytes the peer has to read before there is some.
+func fillSendBuffer(t *testing.T, s deferringConn) (written int) {
+	t.Helper()
+	filler := bytes.Repeat([]byte("f"), 64<<10)
+	s.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+	for {
+		n, err := s.Write(filler)
+		written += n
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			break
 		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	w.SetWriteDeadline(time.Now().Add(20 * time.Second))
-	return w, peer, onTheWay
+	s.SetWriteDeadline(time.Now().Add(testTimeout))
+	return written
 }
 
-// What is held and finds no room waits for it, and what is too much to hold goes out before it is asked for.
-func TestSocketNoRoom(t *testing.T) {
-	for _, sizes := range [][]int{{4}, {maxPending}, {maxPending, 1}, {2*maxPending + 1}, {3, 2*maxPending + 1}, {maxPending, 2 << 20, 5}} {
-		w, peer, onTheWay := stuffed(t)
-		var sent []byte
-		for i, n := range sizes {
-			sent = append(sent, bytes.Repeat([]byte{byte('a' + i)}, n)...)
-		}
-		go func() {
-			b := make([]byte, onTheWay+len(sent))
-			if _, err := io.ReadFull(peer, b); err == nil && bytes.Equal(b[onTheWay:], sent) {
-				io.WriteString(peer, "all there")
+func TestSocketWaitsForSpaceInSendBuffer(t *testing.T) {
+	eachSocket(t, func(t *testing.T, pair func() (deferringConn, *net.TCPConn)) {
+		for _, sizes := range [][]int{
+			{4}, {maxPending}, // deferred
+			{maxPending, 1}, {2*maxPending + 1}, {3, 2*maxPending + 1}, {maxPending, 2 << 20, 5}, // too much
+		} {
+			s, peer := pair()
+			filled := fillSendBuffer(t, s)
+			var sent []byte
+			for i, n := range sizes {
+				sent = append(sent, bytes.Repeat([]byte{byte('a' + i)}, n)...)
 			}
-			peer.Close()
-		}()
-		w.deferWrite = true
-		rest := sent
-		for _, n := range sizes {
-			if m, err := w.Write(rest[:n]); m != n || err != nil {
-				t.Fatal(m, err)
+			go func() {
+				b := make([]byte, filled+len(sent))
+				if _, err := io.ReadFull(peer, b); err == nil && bytes.Equal(b[filled:], sent) {
+					io.WriteString(peer, "complete")
+				}
+				peer.Close()
+			}()
+			s.setDeferWrite(true)
+			rest := sent
+			for _, n := range sizes {
+				if m, err := s.Write(rest[:n]); m != n || err != nil {
+					t.Fatalf("writes of %d, Write of %d bytes: got %d, %v", sizes, n, m, err)
+				}
+				rest = rest[n:]
 			}
-			rest = rest[n:]
+			response := make([]byte, 16)
+			if n, err := s.Read(response); string(response[:n]) != "complete" || err != nil {
+				t.Fatalf("writes of %d: got %q, %v, want %q", sizes, response[:n], err, "complete")
+			}
 		}
-		answer := make([]byte, 16)
-		if n, err := w.Read(answer); string(answer[:n]) != "all there" || err != nil {
-			t.Fatalf("%v: %q %v", sizes, answer[:n], err)
-		}
-	}
+	})
 }
 
 func TestSocketErrors(t *testing.T) {
-	b := make([]byte, 1)
-	for _, held := range []bool{false, true} {
-		prepare := func(w *socket) {
-			if w.deferWrite = held; held {
-				w.Write([]byte("request"))
-			}
-		}
-		w, peer := wires(t)
-		peer.CloseWrite()
-		if n, err := w.Read(b); n != 0 || err != io.EOF {
-			t.Errorf("at the end: %d %v", n, err)
-		}
-
-		w, peer = wires(t)
-		prepare(w)
-		peer.SetLinger(0)
-		peer.Close()
-		if _, err := w.Read(b); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
-			t.Errorf("held %t, reset: %v", held, err)
-		}
+	isReset := func(err error) bool { return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) }
+	isTimeout := func(err error) bool {
 		var timeout net.Error
-		w, _ = wires(t)
-		prepare(w)
-		w.SetDeadline(time.Now().Add(10 * time.Millisecond))
-		if _, err := w.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) || !errors.As(err, &timeout) || !timeout.Timeout() {
-			t.Errorf("held %t, too late: %v", held, err)
-		}
-		w, _ = wires(t)
-		prepare(w)
-		w.Close()
-		if _, err := w.Read(b); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("held %t, closed before: %v", held, err)
-		}
-		w, _ = wires(t)
-		prepare(w)
-		time.AfterFunc(10*time.Millisecond, func() { w.Close() })
-		if _, err := w.Read(b); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("held %t, closed meanwhile: %v", held, err)
-		}
+		return errors.Is(err, os.ErrDeadlineExceeded) && errors.As(err, &timeout) && timeout.Timeout()
 	}
-	w, peer := wires(t)
-	peer.Close()
-	var err error
-	for end := time.Now().Add(10 * time.Second); err == nil && time.Now().Before(end); {
-		_, err = w.Write(b)
+	isClosed := func(err error) bool { return errors.Is(err, net.ErrClosed) }
+	cases := map[string]struct {
+		fault func(deferringConn, *net.TCPConn)
+		want  func(error) bool
+	}{
+		"reset": {func(_ deferringConn, peer *net.TCPConn) { peer.SetLinger(0); peer.Close() }, isReset},
+		"deadline": {func(s deferringConn, _ *net.TCPConn) {
+			s.SetDeadline(time.Now().Add(10 * time.Millisecond))
+		}, isTimeout},
+		"closed before": {func(s deferringConn, _ *net.TCPConn) { s.Close() }, isClosed},
+		"closed during": {func(s deferringConn, _ *net.TCPConn) {
+			time.AfterFunc(10*time.Millisecond, func() { s.Close() })
+		}, isClosed},
 	}
-	if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("written to nobody: %v", err)
-	}
-}
-
-// BenchmarkSocket is a request and an answer, by net and by the wire, which holds the request or does not. Read it with
-// GOMAXPROCS=1, as a proxy with much to do has it: there is always a goroutine that can run meanwhile.
-func BenchmarkSocket(b *testing.B) {
-	request, answer := bytes.Repeat([]byte("q"), 400), bytes.Repeat([]byte("a"), 300)
-	for _, how := range []string{"net", "wire", "wire, held"} {
-		b.Run(how, func(b *testing.B) {
-			const pairs = 32
-			var all sync.WaitGroup
-			each := make(chan struct{}, pairs)
-			for range pairs {
-				w, peer := wires(b)
-				all.Go(func() { // WeChat
-					in := make([]byte, len(request))
-					for {
-						if _, err := io.ReadFull(peer, in); err != nil {
-							return
-						}
-						peer.Write(answer)
+	eachSocket(t, func(t *testing.T, pair func() (deferringConn, *net.TCPConn)) {
+		b := make([]byte, 1)
+		for _, deferred := range []bool{false, true} {
+			for name, c := range cases {
+				t.Run(fmt.Sprintf("%s, deferred write %t", name, deferred), func(t *testing.T) {
+					s, peer := pair()
+					if deferred {
+						s.setDeferWrite(true)
+						io.WriteString(s, "request")
 					}
-				})
-				all.Go(func() {
-					defer w.Close()
-					conn := net.Conn(w)
-					if how == "net" {
-						conn = w.TCPConn
-					}
-					in := make([]byte, len(answer))
-					for range each {
-						w.deferWrite = how == "wire, held"
-						conn.Write(request)
-						if _, err := io.ReadFull(conn, in); err != nil {
-							b.Error(err)
-							return
-						}
+					c.fault(s, peer)
+					if n, err := s.Read(b); n != 0 || !c.want(err) {
+						t.Errorf("Read: got %d, %v", n, err)
 					}
 				})
 			}
-			for b.Loop() {
-				each <- struct{}{}
-			}
-			close(each)
-			all.Wait()
-		})
-	}
-}
-
-// busy, in the environment, makes this process the callers of BenchmarkBusy, at that address.
-const busy = "WXPROXY_TEST_BUSY"
-
-func TestMain(m *testing.M) {
-	if addr := os.Getenv(busy); addr != "" {
-		hurry(addr)
-		return
-	}
-	os.Exit(m.Run())
-}
-
-const busyMessage = 300
-
-// hurry is 64 callers who have their next call ready as soon as they have their answer.
-func hurry(addr string) {
-	var all sync.WaitGroup
-	for range 64 {
-		all.Go(func() {
-			conn, err := net.Dial("tcp", addr)
-			if err != nil {
-				return
-			}
-			for b := make([]byte, busyMessage); ; {
-				conn.Write(b)
-				if _, err := io.ReadFull(conn, b); err != nil {
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
-}
-
-// BenchmarkBusy is a server of callers in a hurry, who are a process of their own. A connection that lets others in before it
-// reads again finds the next call there more often than not, one that reads at once never does. Read it with GOMAXPROCS=1.
-func BenchmarkBusy(b *testing.B) {
-	for _, how := range []string{"reads at once", "lets others in"} {
-		b.Run(how, func(b *testing.B) {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer ln.Close()
-			callers := exec.Command(os.Args[0])
-			callers.Env = append(os.Environ(), busy+"="+ln.Addr().String())
-			if err := callers.Start(); err != nil {
-				b.Fatal(err)
-			}
-			defer func() { callers.Process.Kill(); callers.Wait() }()
-			var open atomic.Int64
-			done := make(chan struct{}, 1024)
-			go func() {
-				for {
-					c, err := ln.Accept()
-					if err != nil {
-						return
-					}
-					conn := newCallerConn(c.(*net.TCPConn), &open, time.Minute)
-					go func() {
-						defer conn.Close()
-						for in := make([]byte, busyMessage); ; done <- struct{}{} {
-							conn.yield = how == "lets others in"
-							if _, err := io.ReadFull(conn, in); err != nil {
-								return
-							}
-							conn.Write(in)
-						}
-					}()
-				}
-			}()
-			for b.Loop() {
-				<-done
-			}
-			go func() {
-				for range done { // until the callers are gone
-				}
-			}()
-		})
-	}
+		}
+		s, peer := pair()
+		peer.CloseWrite()
+		if n, err := s.Read(b); n != 0 || err != io.EOF {
+			t.Errorf("Read at the end: got %d, %v, want 0, EOF", n, err)
+		}
+		s, peer = pair()
+		peer.Close()
+		var err error
+		for end := time.Now().Add(testTimeout); err == nil && time.Now().Before(end); {
+			_, err = s.Write(b)
+		}
+		if !isReset(err) {
+			t.Errorf("Write to a closed connection: got %v, want EPIPE or ECONNRESET", err)
+		}
+	})
 }

@@ -4,6 +4,7 @@ package transport
 
 import "net"
 
-// isStale reports whether a connection that should be silent has something to say: its end, or
-// bytes that nobody asked for.
+// isStale reports whether an idle connection must not be used for a request,
+// because it has input: unsolicited bytes, or the end of the connection. It can
+// change the read deadline.
 func isStale(c *net.TCPConn) bool { return isStaleByRead(c) }

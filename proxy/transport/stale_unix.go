@@ -8,8 +8,9 @@ import (
 	"syscall"
 )
 
-// isStale reports whether a connection that should be silent has something to say: its end, or
-// bytes that nobody asked for.
+// isStale reports whether an idle connection must not be used for a request,
+// because it has input: unsolicited bytes, or the end of the connection. It
+// takes nothing out of the socket and does not wait.
 func isStale(c *net.TCPConn) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -17,10 +18,10 @@ func isStale(c *net.TCPConn) bool {
 	}
 	stale := false
 	err = raw.Read(func(fd uintptr) bool {
-		var one [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		var b [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		stale = !errors.Is(err, syscall.EAGAIN)
-		return true
+		return true // never wait
 	})
 	return err != nil || stale
 }

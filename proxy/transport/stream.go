@@ -161,7 +161,7 @@ func (a *Stream) progress(n int) {
 }
 
 // extendDeadline puts WeChat's deadline off.
-func (a *Stream) extendDeadline() { a.conn.within(time.Now().Add(a.timeout), a.timeout) }
+func (a *Stream) extendDeadline() { a.conn.extendDeadline(time.Now().Add(a.timeout), a.timeout) }
 
 func (a *Stream) readRest(p []byte) (int, error) {
 	n, err := a.src.Read(p)

@@ -36,8 +36,6 @@ const (
 	InspectLimit = 64 << 10
 	// Requests up to this size are sent as one piece, and by the wire in one go with the wait for the answer.
 	MaxCoalesced = 8 << 10
-	// maxPending is what the wire holds back at most: a request, and what TLS adds to it.
-	maxPending = MaxCoalesced + 1<<10
 	// WeChat's headers, all together.
 	upstreamHeaderLimit = 16 << 10
 )
@@ -145,7 +143,7 @@ type upstreamConn struct {
 
 // within makes sure that reading and writing end at deadline, or at most an eighth of timeout or
 // a second later.
-func (c *upstreamConn) within(deadline time.Time, timeout time.Duration) error {
+func (c *upstreamConn) extendDeadline(deadline time.Time, timeout time.Duration) error {
 	slack := min(timeout/8, time.Second)
 	if over := c.deadline.Sub(deadline); over >= 0 && over <= slack {
 		return nil
@@ -156,6 +154,9 @@ func (c *upstreamConn) within(deadline time.Time, timeout time.Duration) error {
 
 // stale reports whether the connection is not fit for another request.
 func (c *upstreamConn) stale() bool {
+	if c.socket.TCPConn == nil {
+		return true
+	}
 	c.deadline = time.Time{} // isStale can change it
 	return isStale(c.socket.TCPConn)
 }
@@ -187,11 +188,11 @@ func (u *Upstream) Exchange(r *Request, resp *fasthttp.Response) error {
 		return fmt.Errorf("%w: %w", ErrUnreachable, dialError(err))
 	}
 	conn := cc.Conn().(*upstreamConn)
-	if err := conn.within(r.Deadline, r.Timeout); err != nil {
+	if err := conn.extendDeadline(r.Deadline, r.Timeout); err != nil {
 		u.pool.CloseConn(cc)
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	conn.socket.deferWrite = len(r.Body) == 0
+	conn.socket.setDeferWrite(len(r.Body) == 0)
 	_, err = conn.Write(r.Head)
 	if err == nil && len(r.Body) > 0 {
 		_, err = conn.Write(r.Body)
