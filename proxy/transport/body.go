@@ -8,67 +8,93 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// The body of a request is held whole, because WeChat wants its length beforehand and a retry needs it again. But it is
-// given room as it arrives: fasthttp by itself makes room for all that a header announces, and whoever
-// announced 32 MiB on each of a thousand connections, and sent nothing, would have all memory.
+// The body of a request is read whole before it is forwarded. WeChat requires a
+// Content-Length, which chunked bodies lack, and a second attempt after a
+// rejected token needs the body again.
 
 const (
-	// initialBodySize is what a body gets before any of it is there, and maxPooledBody the most that is kept for the next call.
+	// initialBodySize is the buffer for a body of which nothing has arrived, and
+	// maxPooledBody the largest buffer that is kept for another request, bytes.
+	// Smaller buffers do not count against the budget.
 	initialBodySize = 16 << 10
 	maxPooledBody   = 64 << 10
-	// prereadBody is what fasthttp has read of a body before it is asked for it.
+	// prereadBody is the number of bytes of a body that fasthttp has read before
+	// ReadBody is called. The rest is waited for.
 	prereadBody = 8 << 10
-	// bodyGrowthFactor is by how much more room there may be than bytes that arrived. Doubling would copy more.
+	// bodyGrowthFactor is the largest ratio of buffer to data that has arrived. A
+	// smaller one would copy more.
 	bodyGrowthFactor = 4
 )
 
-// ErrBodyBudget is the error of a body for which there is no memory now.
+// ErrBodyBudget is returned by [ReadBody] if the bodies of other requests take all
+// memory that there is for bodies.
 var ErrBodyBudget = errors.New("no memory for the request body")
 
-// ReadBody reads the body of a request into buf, which it extends, and of which large ones are counted to memory. It returns
-// [fasthttp.ErrBodyTooLarge] as soon as it can be told that the body is larger than limit, and ErrBodyBudget where there is no memory
-// for it.
+// ReadBody appends the body of the request to buf and returns the result. memory
+// counts what is more than a pooled buffer; the caller releases it when the body
+// is no longer used. A request without a body returns buf as it is.
+//
+// It returns [fasthttp.ErrBodyTooLarge] for a body longer than limit, as soon as
+// the headers or the data show it, ErrBodyBudget, [io.ErrUnexpectedEOF] for a
+// body that is cut short, or the error of the connection. The first result can be
+// recycled after an error, too.
+//
+// The buffer grows with the data that has arrived, not with Content-Length.
+// Otherwise a thousand clients that announce 32 MiB and send nothing would take
+// all memory.
 func ReadBody(ctx *fasthttp.RequestCtx, buf []byte, limit int, memory *Reservation) ([]byte, error) {
 	if !ctx.Request.IsBodyStream() {
-		return buf, nil // there is none
+		return buf, nil
 	}
-	n := ctx.Request.Header.ContentLength() // -1: in chunks
+	n := ctx.Request.Header.ContentLength() // negative: chunked
 	if n < 0 || n > prereadBody {
 		ConnOf(ctx.Conn()).ExtendDeadline(time.Now())
 	}
 	stream := ctx.RequestBodyStream()
 	for {
-		size := max(n, len(buf))
-		if size > limit {
+		if max(n, len(buf)) > limit {
 			return buf, fasthttp.ErrBodyTooLarge
 		}
 		if len(buf) == cap(buf) {
-			room := max(initialBodySize, bodyGrowthFactor*len(buf))
+			size := max(initialBodySize, bodyGrowthFactor*len(buf))
 			if n >= 0 {
-				room = min(room, n+1) // one more, to see the end
+				size = min(size, n+1) // one more, to see the end
 			}
-			if room > maxPooledBody && !memory.Resize(room) {
+			if size > maxPooledBody && !memory.Resize(size) {
 				return buf, ErrBodyBudget
 			}
-			buf = append(make([]byte, 0, room), buf...)
+			buf = append(make([]byte, 0, size), buf...)
 		}
 		m, err := stream.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+m]
 		switch {
-		case err == io.EOF && (n >= 0 && len(buf) != n || n < 0 && (m > 0 || sawEOF(ctx.Conn()))):
-			// fasthttp says io.EOF of a chunked body that breaks off behind a chunk, too; and of one that is whole only
-			// after its last chunk, for which it reads no further than that.
+		case err == io.EOF && isCutShort(ctx, n, len(buf), m):
 			return buf, io.ErrUnexpectedEOF
 		case err == io.EOF && len(buf) <= limit:
 			return buf, nil
 		case err != nil && err != io.EOF:
 			return buf, err
 		}
-		// At the end and over the limit: that is asked above, and the end comes again.
+		// Or io.EOF after too much data: the next round returns ErrBodyTooLarge.
 	}
 }
 
-// Recycle is what of a body's buffer serves the next request.
+// isCutShort reports whether io.EOF came too early: after size of n bytes (n < 0:
+// chunked), of which the last read returned last.
+//
+// For chunked bodies fasthttp returns io.EOF also if the connection ends between
+// two chunks. After a whole body it returns it without data, and has not read
+// from the connection past the last chunk. So a connection whose end was seen has
+// not delivered the last chunk.
+func isCutShort(ctx *fasthttp.RequestCtx, n, size, last int) bool {
+	if n >= 0 {
+		return size != n
+	}
+	return last > 0 || sawEOF(ctx.Conn())
+}
+
+// Recycle returns buf emptied for the next request, or nil if it is too large to
+// be kept.
 func Recycle(buf []byte) []byte {
 	if cap(buf) > maxPooledBody {
 		return nil

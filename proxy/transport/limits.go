@@ -1,16 +1,27 @@
 package transport
 
 const (
-	// MaxInFlight bounds the calls that are with WeChat at the same time, however many files may be open.
+	// MaxInFlight bounds the requests that are in flight at WeChat, however many
+	// file descriptors there are.
 	MaxInFlight = 16384
-	// otherFiles are those that are neither a caller's connection nor one to WeChat: store, listeners, operators, pushes.
+	// otherFiles is the number of file descriptors for everything else: store,
+	// listeners, operators, pushes.
 	otherFiles = 256
+	// minInFlight and minConns keep wxproxy usable, if with errors, in a process
+	// with next to no file descriptors.
+	minInFlight = 16
+	minConns    = 64
 )
 
-// FileDescriptorLimits shares out what files this process may open: a quarter for calls in flight, the rest for callers, who keep
-// connections that rest.
-func FileDescriptorLimits() (inFlight, callerConns int) {
-	n := int(min(openFileLimit(), 1<<20))
-	inFlight = max(min(MaxInFlight, n/4), 16)
-	return inFlight, max(n-inFlight-otherFiles, 64)
+// FileDescriptorLimits divides the file descriptors that this process can open.
+// Every request in flight holds a connection to WeChat: they get a quarter. The
+// connections of callers get the rest, since most of those are idle.
+func FileDescriptorLimits() (inFlight, conns int) {
+	return divideFiles(openFileLimit())
+}
+
+func divideFiles(limit uint64) (inFlight, conns int) {
+	n := int(min(limit, 1<<20))
+	inFlight = max(min(MaxInFlight, n/4), minInFlight)
+	return inFlight, max(n-inFlight-otherFiles, minConns)
 }

@@ -5,47 +5,54 @@ import (
 	"sync"
 )
 
-// readAhead reads a stream before anybody asks for it, so that what is behind it, a connection to WeChat, is free as soon as
-// WeChat has sent everything, however slowly the caller takes it. What is read and not yet taken is bounded, for each stream
-// and for all together; at the bound the stream flows as the caller takes it.
-type readAhead struct {
-	read     func([]byte) (int, error) // the stream; the filling goroutine's
-	progress func()                    // called before each read, with mu held
-	memory   Reservation
-
-	mu      sync.Mutex
-	changed sync.Cond
-	chunks  [][]byte // what is read, the oldest first
-	taken   int      // of the first of them
-	err     error    // what comes behind the chunks
-	stopped bool
-}
-
 const (
-	readAheadChunk = 16 << 10 // as much as TLS gives at once
-	// maxReadAhead is what is read ahead of one stream, bytes: the largest media of WeChat's have 10 MiB; and ReadAheadLimit of all.
-	maxReadAhead   = 12 << 20
+	// readAheadChunk is the size of one buffer, bytes: what TLS decrypts at once.
+	readAheadChunk = 16 << 10
+	// maxReadAhead bounds what is buffered of one stream, bytes. WeChat's largest
+	// media files have 10 MiB.
+	maxReadAhead = 12 << 20
+	// ReadAheadLimit is a good limit for the budget that all streams share, bytes.
 	ReadAheadLimit = 128 << 20
 )
 
 var readAheadChunks = sync.Pool{New: func() any { b := make([]byte, readAheadChunk); return &b }}
 
-var errStopped = errors.New("nobody reads on")
+// errStopped is the error of a stream that nothing is read from any more.
+var errStopped = errors.New("read-ahead stopped")
 
-// newReadAhead begins to read, in a goroutine of its own, and calls over when nothing is read any more: with the error that the
-// stream ended with, or errStopped.
-func newReadAhead(read func([]byte) (int, error), all *Budget, progress func(), over func(error)) *readAhead {
-	a := &readAhead{read: read, memory: all.Reserve(), progress: progress}
+// readAhead reads a source into memory before the data is asked for. The source,
+// a connection to WeChat, is free as soon as WeChat has sent everything, however
+// slow the reader is. What is buffered is bounded for each stream, and for all of
+// them by a [Budget]. At the bound, the source is read as fast as the reader
+// reads.
+//
+// One goroutine fills, another one calls Read and stop.
+type readAhead struct {
+	read       func([]byte) (int, error) // the source; only the filling goroutine calls it
+	beforeRead func()                    // called before each read, with mu held
+	memory     Reservation               // guarded by mu
+
+	mu      sync.Mutex
+	changed sync.Cond // chunks, err or stopped; both goroutines wait for it
+	chunks  [][]byte  // oldest first
+	offset  int       // of what has been read from the first chunk
+	err     error     // of the source; it is returned after the chunks
+	stopped bool
+}
+
+// newReadAhead starts to read in a goroutine of its own. When that reads no more
+// it calls done, with the error of the source or errStopped.
+func newReadAhead(read func([]byte) (int, error), budget *Budget, beforeRead func(), done func(error)) *readAhead {
+	a := &readAhead{read: read, memory: budget.Reserve(), beforeRead: beforeRead}
 	a.changed.L = &a.mu
-	go func() { over(a.fill()) }()
+	go func() { done(a.fill()) }()
 	return a
 }
 
+// fill reads until the source ends or stop is called. It never holds mu while it
+// reads, so that the reader takes what is there.
 func (a *readAhead) fill() error {
-	for {
-		if !a.mayRead() {
-			return errStopped
-		}
+	for a.waitForSpace() {
 		b := readAheadChunks.Get().(*[]byte)
 		n, err := a.read(*b)
 		a.mu.Lock()
@@ -66,25 +73,34 @@ func (a *readAhead) fill() error {
 			return err
 		}
 	}
+	return errStopped
 }
 
-// mayRead waits until there is room for another chunk, which there always is when nothing is left to be taken.
-func (a *readAhead) mayRead() bool {
+// waitForSpace waits until another chunk is allowed. It reports false after stop.
+// An empty buffer may always have one chunk, even if the budget has no room:
+// every stream goes on.
+func (a *readAhead) waitForSpace() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for !a.stopped && len(a.chunks) > 0 && (len(a.chunks) >= maxReadAhead/readAheadChunk || !a.memory.Resize(a.size()+readAheadChunk)) {
+	for !a.stopped && len(a.chunks) > 0 &&
+		(len(a.chunks) >= maxReadAhead/readAheadChunk || !a.memory.Resize(a.size()+readAheadChunk)) {
+		// Only this stream's reader wakes this goroutine. Room that another stream
+		// gives back is noticed when the reader has taken a chunk.
 		a.changed.Wait()
 	}
 	if a.stopped {
 		return false
 	}
-	a.progress()
+	// Under mu, so that it cannot come after the interrupt of stop and undo that.
+	a.beforeRead()
 	return true
 }
 
-// size is the memory of the chunks.
+// size returns the memory of the chunks, bytes.
 func (a *readAhead) size() int { return len(a.chunks) * readAheadChunk }
 
+// Read implements [io.Reader]. It waits for data, and returns the error of the
+// source after all data, or errStopped.
 func (a *readAhead) Read(p []byte) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -98,30 +114,32 @@ func (a *readAhead) Read(p []byte) (int, error) {
 		return 0, a.err
 	}
 	first := a.chunks[0]
-	n := copy(p, first[a.taken:])
-	if a.taken += n; a.taken == len(first) {
-		a.drop()
+	n := copy(p, first[a.offset:])
+	if a.offset += n; a.offset == len(first) {
+		a.dropFirst()
 	}
 	return n, nil
 }
 
-// drop gives the first chunk back.
-func (a *readAhead) drop() {
+// dropFirst gives the memory of the first chunk back.
+func (a *readAhead) dropFirst() {
 	first := a.chunks[0][:readAheadChunk]
 	readAheadChunks.Put(&first)
-	a.chunks[0], a.chunks, a.taken = nil, a.chunks[1:], 0
-	if a.memory.size > 0 {
+	a.chunks[0], a.chunks, a.offset = nil, a.chunks[1:], 0
+	if a.memory.Size() > 0 {
 		a.memory.Resize(a.size())
 	}
 	a.changed.Broadcast()
 }
 
-// stop ends it; what is not taken is gone. interrupt ends a read that is under way; no other begins afterwards.
+// stop discards what is buffered. If a read of the source may be in progress, it
+// calls interrupt, which has to make it return. No other read begins afterwards.
+// stop can be called again.
 func (a *readAhead) stop(interrupt func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for len(a.chunks) > 0 {
-		a.drop()
+		a.dropFirst()
 	}
 	a.memory.Release()
 	if a.stopped = true; a.err == nil {

@@ -13,75 +13,92 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// Stream reads the body of one answer of WeChat's, and is the stream of what is too large to be held.
+const (
+	// progressBytes is the number of bytes that have to reach the client within
+	// the timeout. Then its deadline is extended.
+	progressBytes = 64 << 10
+	// slowAfter is how long a client can take for a response before the rest is
+	// read ahead.
+	slowAfter = 50 * time.Millisecond
+)
+
+// Stream is the body of a large response from WeChat. It is read while the
+// response is written to the client, by the same goroutine (the reader).
+//
+// A client that is slower than WeChat would occupy the connection to WeChat for
+// as long as it likes. So when the reader has not finished after slowAfter, a
+// goroutine of its own (see readAhead) reads the rest into memory, and the
+// connection is free as soon as WeChat has sent everything. A fast client is
+// better off without: what is read and written at once is still in the CPU's
+// cache, which halves the cost.
+//
+// Three goroutines meet here: the reader in Read and Close, the timer in
+// startReadAhead, and the one that reads ahead. mu decides which of them reads
+// src: the reader while ahead is nil, the goroutine of ahead from then on.
 type Stream struct {
+	// OnUpstreamDone is called once, when the connection to WeChat is no longer
+	// used. That can be long before the client has everything, and on another
+	// goroutine. Set it before the first Read. nil: ignored.
+	OnUpstreamDone func()
+	// OnDone is called once, by Close. nil: ignored.
+	OnDone func()
+
 	conn    *upstreamConn
-	client  net.Conn // to the caller
+	client  net.Conn // the response is written to it
 	br      *bufio.Reader
 	timeout time.Duration
-	room    *Budget // for what is read ahead
+	memory  *Budget // for what is read ahead
 
-	src    io.Reader // the rest of the body
-	prefix []byte    // what was read to look for an errcode, sent first
-	framed bool      // src tells by itself where the body ends, so the connection can serve again
-	moved  int       // bytes to the client since its deadline was put off
+	src       io.Reader // the body, from br
+	delimited bool      // src knows where the body ends, so the connection can be used again
+	prefix    []byte    // the inspected beginning, which was taken from src and is delivered first
+	delivered int       // bytes since the client's deadline was extended
+	slow      *time.Timer
 
-	slow  *time.Timer // until it is read ahead; nil: the reading of src has not begun
-	mu    sync.Mutex  // of what follows, and of src as long as it is not read ahead
-	ahead *readAhead  // reads src; nil: the client is not slow yet
-	over  bool        // src is not to be read any more
+	mu     sync.Mutex
+	ahead  *readAhead // nil: the client is not slow so far
+	noMore bool       // src must not be read any more
 
-	done func(reusable bool) // gives the connection back
-	once sync.Once           // for done
-
-	// OnUpstreamDone is called when the connection is free, which may be long before the caller has everything, by
-	// any goroutine. nil: nobody asks.
-	OnUpstreamDone func()
-	// OnDone is called when the stream is over. nil: nobody asks.
-	OnDone func()
+	done     func(wholeBody bool) // gives the connection back
+	doneOnce sync.Once
 }
-
-// progressBytes is how many bytes have to flow within the timeout; then the deadlines are put off.
-const progressBytes = 64 << 10
-
-// slowAfter is how long a client may take for a large answer before it is read ahead of him.
-const slowAfter = 50 * time.Millisecond
 
 var inspectBuffers = sync.Pool{New: func() any { b := make([]byte, 0, InspectLimit+1); return &b }}
 
-// read takes in a body of n bytes (-1: chunked, -2: until the connection ends), or as much of it as is held, and
-// makes it resp's. After an error the connection is still the caller's to close.
-func (a *Stream) read(resp *fasthttp.Response, n int) error {
+// read reads the beginning of the body and makes the stream the body of resp. A
+// body of unknown length that turns out to be short becomes a plain body. After
+// an error done has not been called.
+func (s *Stream) read(resp *fasthttp.Response) error {
+	// fasthttp has negative lengths for unknown ones: -1 for a chunked body, -2
+	// for one that ends with the connection.
+	n := resp.Header.ContentLength()
 	switch {
 	case n >= 0:
-		a.src, a.framed = &io.LimitedReader{R: a.br, N: int64(n)}, true
+		s.src, s.delimited = &io.LimitedReader{R: s.br, N: int64(n)}, true
 	case n == -1:
-		a.src, a.framed = &chunkedBody{r: httputil.NewChunkedReader(a.br), br: a.br}, true
+		s.src, s.delimited = &chunkedBody{r: httputil.NewChunkedReader(s.br), br: s.br}, true
 	default:
-		a.src = a.br
+		s.src = s.br
 	}
 	buf := inspectBuffers.Get().(*[]byte)
 	defer inspectBuffers.Put(buf)
-	b, err := readFull(a.src, (*buf)[:InspectLimit+1])
+	b, err := readFull(s.src, (*buf)[:InspectLimit+1])
 	switch {
 	case errors.Is(err, io.EOF) && n < 0:
-		a.release(a.framed)
+		s.releaseUpstream(s.delimited)
 		resp.Header.SetContentLength(len(b))
 		resp.SetBody(b)
 		return nil
 	case err != nil:
 		return err
 	}
-	a.prefix = bytes.Clone(b)
-	size := n
-	if n < 0 {
-		size = -1
-	}
-	resp.SetBodyStream(a, size)
+	s.prefix = bytes.Clone(b)
+	resp.SetBodyStream(s, max(n, -1))
 	return nil
 }
 
-// readFull reads until b is full, or to the end, which is io.EOF.
+// readFull reads until b is full. Its error is the reader's, unlike that of
+// io.ReadFull: io.EOF always means that the end was reached.
 func readFull(r io.Reader, b []byte) ([]byte, error) {
 	n := 0
 	for n < len(b) {
@@ -94,141 +111,127 @@ func readFull(r io.Reader, b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// BodyPrefix is the beginning of the body of resp, as far as it is at hand.
+// BodyPrefix returns the beginning of the body of a response of [Upstream.Exchange]:
+// the whole body, or more than InspectLimit bytes of a Stream that has not been
+// read.
 func BodyPrefix(resp *fasthttp.Response) []byte {
-	if !resp.IsBodyStream() {
-		if resp.SkipBody {
-			return nil
-		}
-		return resp.Body()
+	switch s, streamed := resp.BodyStream().(*Stream); {
+	case streamed:
+		return s.prefix
+	case resp.IsBodyStream(), resp.SkipBody:
+		return nil
 	}
-	if a, ok := resp.BodyStream().(*Stream); ok {
-		return a.prefix
-	}
-	return nil
+	return resp.Body()
 }
 
-// Read gives the prefix first, then what comes from WeChat. As long as bytes flow, the deadlines
-// of both connections move on; a transfer that stalls for the length of the timeout ends.
-func (a *Stream) Read(p []byte) (int, error) {
-	if len(a.prefix) > 0 {
-		n := copy(p, a.prefix)
-		a.prefix = a.prefix[n:]
-		a.progress(n)
+// Read implements [io.Reader]. While bytes flow, it extends the deadlines of both
+// connections. A transfer that stalls for the timeout fails.
+func (s *Stream) Read(p []byte) (int, error) {
+	if len(s.prefix) > 0 {
+		n := copy(p, s.prefix)
+		s.prefix = s.prefix[n:]
+		s.progress(n)
 		return n, nil
 	}
-	if a.slow == nil {
-		a.prefix = nil
-		a.slow = time.AfterFunc(slowAfter, a.readAhead)
+	if s.slow == nil {
+		s.prefix = nil
+		s.slow = time.AfterFunc(slowAfter, s.startReadAhead)
 	}
-	n, err := a.readOn(p)
-	a.progress(n)
+	n, err := s.readRest(p)
+	s.progress(n)
 	return n, err
 }
 
-func (a *Stream) readOn(p []byte) (int, error) {
-	a.mu.Lock()
-	if ahead := a.ahead; ahead != nil {
-		a.mu.Unlock()
+// readRest reads what follows the prefix.
+func (s *Stream) readRest(p []byte) (int, error) {
+	s.mu.Lock()
+	if ahead := s.ahead; ahead != nil {
+		s.mu.Unlock()
 		return ahead.Read(p)
 	}
-	defer a.mu.Unlock()
-	a.extendDeadline()
-	n, err := a.readRest(p)
+	// mu is held while WeChat is waited for, so that reading ahead does not begin
+	// in the middle of a read.
+	defer s.mu.Unlock()
+	s.extendUpstreamDeadline()
+	n, err := s.readSrc(p)
 	if err != nil {
-		a.over = true
-		a.release(err == io.EOF && a.framed)
+		s.noMore = true
+		s.releaseUpstream(err == io.EOF && s.delimited)
 	}
 	return n, err
 }
 
-// readAhead makes the rest come faster than the client takes it. Clients that keep up are better off without: what is read and
-// written at once is still in the processor's cache, and costs half as much.
-func (a *Stream) readAhead() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.over {
-		a.ahead = newReadAhead(a.readRest, a.room, a.extendDeadline, func(err error) { a.release(err == io.EOF && a.framed) })
+// startReadAhead is called by the timer. The reader may be in readSrc; then this
+// waits. Usually it is not: it waits for the client.
+func (s *Stream) startReadAhead() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.noMore { // the end was reached meanwhile, or the stream closed
+		return
+	}
+	s.ahead = newReadAhead(s.readSrc, s.memory, s.extendUpstreamDeadline, func(err error) {
+		s.releaseUpstream(err == io.EOF && s.delimited)
+	})
+}
+
+// progress extends the client's deadline when enough bytes were delivered since
+// the last time.
+func (s *Stream) progress(n int) {
+	if s.delivered += n; s.delivered >= progressBytes {
+		s.delivered = 0
+		s.client.SetWriteDeadline(time.Now().Add(s.timeout))
 	}
 }
 
-// progress puts the client's deadline off.
-func (a *Stream) progress(n int) {
-	if a.moved += n; a.moved >= progressBytes {
-		a.moved = 0
-		a.client.SetWriteDeadline(time.Now().Add(a.timeout))
-	}
+func (s *Stream) extendUpstreamDeadline() {
+	s.conn.extendDeadline(time.Now().Add(s.timeout), s.timeout)
 }
 
-// extendDeadline puts WeChat's deadline off.
-func (a *Stream) extendDeadline() { a.conn.extendDeadline(time.Now().Add(a.timeout), a.timeout) }
-
-func (a *Stream) readRest(p []byte) (int, error) {
-	n, err := a.src.Read(p)
+// readSrc reads from WeChat. A body that is cut short ends with
+// io.ErrUnexpectedEOF, so that the client does not take it for the whole.
+func (s *Stream) readSrc(p []byte) (int, error) {
+	n, err := s.src.Read(p)
 	if err == io.EOF {
-		if l, ok := a.src.(*io.LimitedReader); ok && l.N > 0 {
-			err = io.ErrUnexpectedEOF // cut short: the caller must not take it for whole
+		if l, ok := s.src.(*io.LimitedReader); ok && l.N > 0 {
+			err = io.ErrUnexpectedEOF
 		}
 	}
 	return n, err
 }
 
-// Close ends the stream; a connection with an unread rest is not used again.
-func (a *Stream) Close() error {
-	if a.slow != nil {
-		a.slow.Stop()
+// Close ends the stream, whether or not all of it was read. If WeChat has not
+// sent everything, the connection is closed.
+func (s *Stream) Close() error {
+	if s.slow != nil {
+		// Stop does not wait for startReadAhead if that has begun; noMore keeps
+		// it from doing anything then.
+		s.slow.Stop()
 	}
-	a.mu.Lock()
-	a.over = true
-	ahead := a.ahead
-	a.mu.Unlock()
+	s.mu.Lock()
+	s.noMore = true
+	ahead := s.ahead
+	s.mu.Unlock()
 	if ahead != nil {
-		ahead.stop(func() { a.conn.SetDeadline(time.Unix(1, 0)) })
+		// The goroutine of ahead gives the connection back.
+		ahead.stop(func() { s.conn.SetDeadline(time.Unix(1, 0)) })
 	} else {
-		l, limited := a.src.(*io.LimitedReader)
-		a.release(limited && l.N == 0)
+		l, limited := s.src.(*io.LimitedReader)
+		s.releaseUpstream(limited && l.N == 0)
 	}
-	if onDone := a.OnDone; onDone != nil {
-		a.OnDone = nil
+	if onDone := s.OnDone; onDone != nil {
+		s.OnDone = nil
 		onDone()
 	}
 	return nil
 }
 
-func (a *Stream) release(reusable bool) {
-	a.once.Do(func() {
-		a.done(reusable)
-		if a.OnUpstreamDone != nil {
-			a.OnUpstreamDone()
+// releaseUpstream gives the connection to WeChat back, the first time that it is
+// called.
+func (s *Stream) releaseUpstream(wholeBody bool) {
+	s.doneOnce.Do(func() {
+		s.done(wholeBody)
+		if s.OnUpstreamDone != nil {
+			s.OnUpstreamDone()
 		}
 	})
-}
-
-// chunkedBody is a chunked body with what stands behind the last chunk: httputil leaves trailers
-// and the empty line to its caller. Trailers are dropped.
-type chunkedBody struct {
-	r    io.Reader
-	br   *bufio.Reader
-	over bool
-}
-
-func (c *chunkedBody) Read(p []byte) (int, error) {
-	if c.over {
-		return 0, io.EOF
-	}
-	n, err := c.r.Read(p)
-	if err != io.EOF {
-		return n, err
-	}
-	c.over = true
-	for range 64 {
-		line, lineErr := c.br.ReadSlice('\n')
-		if lineErr != nil {
-			return n, io.ErrUnexpectedEOF
-		}
-		if len(bytes.TrimRight(line, "\r\n")) == 0 {
-			return n, io.EOF
-		}
-	}
-	return n, errors.New("too many trailers")
 }

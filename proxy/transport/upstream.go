@@ -1,78 +1,76 @@
 package transport
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
-	"net/http"
 	"net/url"
-	"os"
-	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
 )
 
-// What can happen to an exchange with WeChat.
-var (
-	ErrUnreachable = errors.New("no connection")        // nothing was sent
-	ErrBroken      = errors.New("the connection broke") // it may have been carried out
-	ErrTimeout     = errors.New("too late")             // likewise
-)
-
 const (
+	// dialTimeout bounds connecting to WeChat, the TLS handshake included.
 	dialTimeout = 5 * time.Second
-	// WeChat closes idle connections after about 20 s; one that is older than this is not used again.
+	// keepAlive is the period of TCP keep-alive probes.
+	keepAlive = 15 * time.Second
+	// upstreamIdle is the longest that an idle connection is kept. WeChat closes
+	// them after about 20 s.
 	upstreamIdle = 12 * time.Second
-	// A connection that rested for longer than this is looked at before it is used: WeChat may have
-	// closed it meanwhile, and a call sent into it would be lost.
+	// staleCheckAfter is how long a connection may have been idle to be used
+	// without a check. WeChat can have closed an older one, and a request sent on
+	// it would be lost.
 	staleCheckAfter = 100 * time.Millisecond
-	// Answers up to this size are held whole, so that their errcode can be read; larger
-	// ones are looked into as far as this, and streamed.
-	InspectLimit = 64 << 10
-	// Requests up to this size are sent as one piece, and by the wire in one go with the wait for the answer.
-	MaxCoalesced = 8 << 10
-	// WeChat's headers, all together.
+	// upstreamHeaderLimit bounds the headers of a response, bytes.
 	upstreamHeaderLimit = 16 << 10
 )
 
-// Upstream is the way to WeChat. fasthttp keeps the connections; the exchange itself is ours, for
-// four reasons: the bytes must go out as they came in, nothing may ever be sent twice
-// behind our back, an answer's size decides whether it is held or streamed, and a stream's
-// deadline must move on while it flows.
+// Upstream is WeChat's server. It makes exchanges and keeps the connections for
+// them. All its methods are safe for concurrent use.
+//
+// fasthttp pools the connections, but does not make the exchange, for four
+// reasons. The bytes of a request have to be sent as they are. Nothing may ever
+// be sent twice, and fasthttp repeats GET, HEAD and PUT. The size of a response
+// decides whether it is buffered or streamed. The deadline of a stream has to
+// move while it makes progress.
 type Upstream struct {
-	pool  *fasthttp.HostClient
-	host  string  // for the Host header
-	ahead *Budget // what is read ahead of slow callers
+	pool      *fasthttp.HostClient
+	host      string
+	readAhead *Budget
 }
 
-// UpstreamConfig is what an [Upstream] needs. URL is required.
+// UpstreamConfig configures an [Upstream]. URL is required.
 type UpstreamConfig struct {
-	URL       string         // http or https, and the host
-	Roots     *x509.CertPool // that vouch for it; nil: the system's
-	ReadAhead *Budget        // for what is read ahead of slow callers
-	// Dial makes the connections; nil: by TCP, and by TLS for https.
+	// URL is the base URL, http or https. Its path is ignored.
+	URL string
+	// Roots holds the CAs of URL. nil: those of the system.
+	Roots *x509.CertPool
+	// ReadAhead bounds what is buffered for slow clients, of all upstreams that
+	// share it. nil: every client gets one chunk.
+	ReadAhead *Budget
+	// Dial replaces connecting, and TLS with it. Connections of this kind are not
+	// reused after they were idle, because they cannot be inspected. nil: TCP,
+	// with TLS for https.
 	Dial func(addr string, timeout time.Duration) (net.Conn, error)
 }
 
-// NewUpstream returns an upstream that has no connections yet.
+// NewUpstream returns an Upstream. It does not connect.
 func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 	u, err := url.Parse(c.URL)
 	if err != nil || u.Host == "" {
-		return nil, errors.New("the upstream address is no URL")
+		return nil, errors.New("upstream address is not a URL") // without quoting it
 	}
 	secure := u.Scheme == "https"
 	addr := u.Host
 	if u.Port() == "" {
 		addr = net.JoinHostPort(u.Hostname(), map[bool]string{true: "443", false: "80"}[secure])
 	}
-	d := dialer{}
+	dial := dialer{}
 	if secure {
-		d.tls = &tls.Config{
+		dial.tls = &tls.Config{
 			RootCAs:            c.Roots,
 			ServerName:         u.Hostname(),
 			MinVersion:         tls.VersionTLS12,
@@ -80,44 +78,53 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 			NextProtos:         []string{"http/1.1"},
 		}
 	}
-	dial := d.dial
-	if c.Dial != nil {
-		dial = func(addr string, timeout time.Duration) (net.Conn, error) {
-			conn, err := c.Dial(addr, timeout)
-			if err != nil {
-				return nil, err
-			}
-			return &upstreamConn{Conn: conn, socket: new(socket)}, nil
-		}
+	dial.replacement = c.Dial
+	if c.ReadAhead == nil {
+		c.ReadAhead = new(Budget)
 	}
 	return &Upstream{
-		host:  u.Host,
-		ahead: c.ReadAhead,
+		host:      u.Host,
+		readAhead: c.ReadAhead,
 		pool: &fasthttp.HostClient{
 			Addr:                addr,
-			DialTimeout:         dial,            // with TLS of its own, so fasthttp's is off
-			MaxConns:            2 * MaxInFlight, // shares has the limit
+			DialTimeout:         dial.dial,       // makes TLS connections too, so IsTLS stays false
+			MaxConns:            2 * MaxInFlight, // never reached: admission limits the requests
 			MaxIdleConnDuration: upstreamIdle,
 			ReadBufferSize:      upstreamHeaderLimit,
-			ConnPoolStrategy:    fasthttp.LIFO, // few busy connections rather than many that rest
+			ConnPoolStrategy:    fasthttp.LIFO, // a few busy connections rather than many idle ones
 		},
 	}, nil
 }
 
-// Host is what the Host header has to be.
+// Host returns the value for the Host header of requests.
 func (u *Upstream) Host() string { return u.host }
 
-// dialer makes connections.
-type dialer struct{ tls *tls.Config }
+// Close closes the idle connections. Exchanges in flight go on, and later ones
+// work.
+func (u *Upstream) Close() { u.pool.CloseIdleConnections() }
 
+// dialer makes connections to WeChat.
+type dialer struct {
+	tls         *tls.Config // nil: no TLS
+	replacement func(addr string, timeout time.Duration) (net.Conn, error)
+}
+
+// dial returns an upstreamConn.
 func (d dialer) dial(addr string, timeout time.Duration) (net.Conn, error) {
 	if timeout <= 0 || timeout > dialTimeout {
 		timeout = dialTimeout
 	}
+	if d.replacement != nil {
+		conn, err := d.replacement(addr, timeout)
+		if err != nil {
+			return nil, err
+		}
+		return &upstreamConn{Conn: conn, socket: new(socket)}, nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	nd := net.Dialer{KeepAlive: 15 * time.Second}
-	conn, err := nd.DialContext(ctx, "tcp", addr)
+	tcp := net.Dialer{KeepAlive: keepAlive}
+	conn, err := tcp.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
@@ -133,16 +140,16 @@ func (d dialer) dial(addr string, timeout time.Duration) (net.Conn, error) {
 	return &upstreamConn{Conn: c, socket: s}, nil
 }
 
-// upstreamConn remembers its deadline. Setting one costs more than a look at the clock, so it is set a
-// little late, and left alone while it is late enough.
+// upstreamConn is a connection to WeChat. It is used by one goroutine at a time.
 type upstreamConn struct {
-	net.Conn
-	socket   *socket // below it
-	deadline time.Time
+	net.Conn           // the socket, or TLS on it
+	socket   *socket   // never nil
+	deadline time.Time // of Conn, as far as it is known; zero: not known
 }
 
-// within makes sure that reading and writing end at deadline, or at most an eighth of timeout or
-// a second later.
+// extendDeadline makes reads and writes fail after deadline, or up to an eighth of
+// timeout or a second later. Setting a deadline costs more than a comparison, so
+// one that is within these bounds is left as it is.
 func (c *upstreamConn) extendDeadline(deadline time.Time, timeout time.Duration) error {
 	slack := min(timeout/8, time.Second)
 	if over := c.deadline.Sub(deadline); over >= 0 && over <= slack {
@@ -152,162 +159,12 @@ func (c *upstreamConn) extendDeadline(deadline time.Time, timeout time.Duration)
 	return c.SetDeadline(c.deadline)
 }
 
-// stale reports whether the connection is not fit for another request.
-func (c *upstreamConn) stale() bool {
+// isStale reports whether the connection must not be used any more. A connection
+// of another kind than TCP cannot be inspected, so it must not.
+func (c *upstreamConn) isStale() bool {
 	if c.socket.TCPConn == nil {
 		return true
 	}
 	c.deadline = time.Time{} // isStale can change it
 	return isStale(c.socket.TCPConn)
-}
-
-// Close closes the connections that are not in use.
-func (u *Upstream) Close() { u.pool.CloseIdleConnections() }
-
-// Request is one request to WeChat.
-type Request struct {
-	Head []byte // request line and headers, ready with the empty line, and the body if it is short, see MaxCoalesced
-	Body []byte // the body, where it is not in Head
-
-	IsHead   bool          // its method is HEAD: the response has no body
-	Client   net.Conn      // the caller's connection, whose deadline is extended while a large response flows
-	Timeout  time.Duration // of a response that flows: how long it may stall
-	Now      time.Time     // what time it is
-	Deadline time.Time     // of everything until Exchange returns
-}
-
-// Exchange sends a request, and reads the response into resp: the whole of it, or for a large one the header, with the rest as a
-// [Stream].
-func (u *Upstream) Exchange(r *Request, resp *fasthttp.Response) error {
-	cc, err := u.pool.AcquireConn(r.Deadline.Sub(r.Now), false)
-	for err == nil && r.Now.Sub(cc.LastUseTime()) > staleCheckAfter && cc.LastUseTime().After(cc.CreatedTime()) && cc.Conn().(*upstreamConn).stale() {
-		u.pool.CloseConn(cc)
-		cc, err = u.pool.AcquireConn(time.Until(r.Deadline), false)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnreachable, dialError(err))
-	}
-	conn := cc.Conn().(*upstreamConn)
-	if err := conn.extendDeadline(r.Deadline, r.Timeout); err != nil {
-		u.pool.CloseConn(cc)
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
-	}
-	conn.socket.setDeferWrite(len(r.Body) == 0)
-	_, err = conn.Write(r.Head)
-	if err == nil && len(r.Body) > 0 {
-		_, err = conn.Write(r.Body)
-	}
-	if err != nil {
-		u.pool.CloseConn(cc)
-		return transferError(err)
-	}
-	br := u.pool.AcquireReader(conn)
-	err = readHeader(br, resp)
-	if err == nil && conn.socket.hasPending() {
-		// A response that nobody has asked for was there before the request went out, and it has not gone out.
-		u.pool.ReleaseReader(br)
-		u.pool.CloseConn(cc)
-		r.Now = time.Now()
-		return u.Exchange(r, resp)
-	}
-	if err == nil {
-		closing := resp.Header.ConnectionClose()
-		n := resp.Header.ContentLength()
-		skip := r.IsHead || bodiless(resp.StatusCode())
-		switch {
-		case skip:
-			resp.SkipBody = true
-			// A server that sends a body all the same would have it taken for the next caller's answer.
-			closing = true
-		case n >= 0 && n <= InspectLimit: // nearly all answers
-			err = resp.ReadBody(br, InspectLimit)
-		default:
-			cc, closing := cc, closing // or all calls would pay for the closure
-			a := &Stream{conn: conn, client: r.Client, br: br, timeout: r.Timeout, room: u.ahead}
-			a.done = func(reusable bool) {
-				silent := br.Buffered() == 0
-				u.pool.ReleaseReader(br)
-				if reusable && !closing && silent {
-					u.pool.ReleaseConn(cc)
-				} else {
-					u.pool.CloseConn(cc)
-				}
-			}
-			// The response is taken in as far as it is looked into; the rest flows when resp is written.
-			if err := a.read(resp, n); err != nil {
-				a.done(false)
-				return transferError(err)
-			}
-			return nil
-		}
-		// What comes behind an answer would be taken for the next caller's.
-		if err == nil && !closing && br.Buffered() == 0 {
-			u.pool.ReleaseReader(br)
-			u.pool.ReleaseConn(cc)
-			return nil
-		}
-	}
-	u.pool.ReleaseReader(br)
-	u.pool.CloseConn(cc)
-	if err != nil {
-		return transferError(err)
-	}
-	return nil
-}
-
-func bodiless(status int) bool {
-	return status == http.StatusNoContent || status == http.StatusNotModified || status < 200
-}
-
-// maxInterim bounds the 1xx answers before the real one.
-const maxInterim = 8
-
-func readHeader(br *bufio.Reader, resp *fasthttp.Response) error {
-	for range maxInterim {
-		if err := resp.Header.Read(br); err != nil {
-			return err
-		}
-		if s := resp.Header.StatusCode(); s >= 200 || s == http.StatusSwitchingProtocols {
-			return nil
-		}
-	}
-	return errors.New("too many interim answers")
-}
-
-func transferError(err error) error {
-	var t interface{ Timeout() bool }
-	if errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &t) && t.Timeout() {
-		return ErrTimeout
-	}
-	return fmt.Errorf("%w: %w", ErrBroken, sanitizeError(err))
-}
-
-// dialError says what kept us from connecting, without more than an operator needs.
-func dialError(err error) error {
-	switch {
-	case errors.Is(err, fasthttp.ErrNoFreeConns):
-		return errors.New("all connections are in use")
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, fasthttp.ErrDialTimeout), errors.Is(err, fasthttp.ErrTimeout):
-		return errors.New("connecting took too long")
-	}
-	var op *net.OpError
-	if errors.As(err, &op) && op.Err != nil {
-		return op.Err
-	}
-	return err
-}
-
-// plain keeps what a fault of the transport is called, and drops fasthttp's quotations of what it read.
-func sanitizeError(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Err != nil {
-		return op.Err
-	}
-	switch {
-	case errors.Is(err, syscall.ECONNRESET):
-		return syscall.ECONNRESET
-	case err.Error() == "EOF", errors.Is(err, fasthttp.ErrConnectionClosed):
-		return errors.New("closed without an answer")
-	}
-	return errors.New("the answer is not HTTP, or incomplete")
 }

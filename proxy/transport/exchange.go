@@ -1,0 +1,180 @@
+package transport
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+const (
+	// MaxCoalesced is the size up to which a request should be passed in one
+	// piece, bytes: its body in Head. It is then sent with one system call, and
+	// as part of starting to wait for the response.
+	MaxCoalesced = 8 << 10
+	// InspectLimit is the number of bytes of a response that are buffered. Up to
+	// this size the whole body is, so that its errcode can be read. A larger one
+	// is a [Stream], of which [BodyPrefix] returns this much.
+	InspectLimit = 64 << 10
+	// maxInterim bounds the 1xx responses before the final one.
+	maxInterim = 8
+)
+
+// Request is one request to WeChat. All fields but Body are required.
+type Request struct {
+	Head   []byte // request line, headers and empty line; see MaxCoalesced
+	Body   []byte // what follows Head
+	IsHead bool   // the method is HEAD, so the response has no body
+
+	// Client is the connection that a large response is written to. Its write
+	// deadline is extended while that makes progress.
+	Client net.Conn
+	// Timeout is how long a large response may make no progress, on either
+	// connection.
+	Timeout time.Duration
+	// Now is the current time. Reading the clock once less per request can be
+	// measured.
+	Now time.Time
+	// Deadline is when Exchange has to return. The body of a large response can
+	// take longer.
+	Deadline time.Time
+}
+
+// Exchange sends a request and reads the response into resp. The body of a large
+// response is a [Stream]. The error is ErrUnreachable if nothing was sent, and
+// ErrBroken or ErrTimeout if WeChat may have executed the request. Nothing is
+// ever sent twice.
+//
+// r and its buffers can be used again when Exchange returns.
+func (u *Upstream) Exchange(r *Request, resp *fasthttp.Response) error {
+	// fasthttp does not export the type of cc. So it cannot be passed to a
+	// function, and what needs it is in this one.
+	for now := r.Now; ; now = time.Now() {
+		cc, err := u.pool.AcquireConn(r.Deadline.Sub(now), false)
+		// A new connection is not checked: it would look stale, because nothing
+		// has read the session tickets of TLS 1.3 yet.
+		for err == nil && now.Sub(cc.LastUseTime()) > staleCheckAfter && cc.LastUseTime().After(cc.CreatedTime()) &&
+			cc.Conn().(*upstreamConn).isStale() {
+			u.pool.CloseConn(cc)
+			cc, err = u.pool.AcquireConn(time.Until(r.Deadline), false)
+		}
+		if err != nil {
+			return dialError(err)
+		}
+		conn := cc.Conn().(*upstreamConn)
+		if err := conn.extendDeadline(r.Deadline, r.Timeout); err != nil {
+			u.pool.CloseConn(cc)
+			return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
+		if err := conn.send(r); err != nil {
+			u.pool.CloseConn(cc)
+			return transferError(err)
+		}
+		br := u.pool.AcquireReader(conn)
+		err = readHeader(br, resp)
+		reusable := false
+		switch {
+		case err != nil:
+		case conn.socket.hasPending():
+			// A response was read, and yet the request has not been sent: TLS had
+			// decrypted more than the previous response. It is unsolicited. Since
+			// nothing was sent, another connection can be tried.
+			u.pool.ReleaseReader(br)
+			u.pool.CloseConn(cc)
+			continue
+		case isStreamed(r, resp):
+			// Copies for the closure. If it captured cc itself, every request
+			// would pay an allocation for cc.
+			cc, reusable := cc, !resp.Header.ConnectionClose()
+			return u.stream(r, resp, conn, br, func(wholeBody bool) {
+				// Bytes after a response would be taken for the next one.
+				reusable := reusable && wholeBody && br.Buffered() == 0
+				u.pool.ReleaseReader(br)
+				if reusable {
+					u.pool.ReleaseConn(cc)
+				} else {
+					u.pool.CloseConn(cc)
+				}
+			})
+		default:
+			reusable, err = readShortBody(r, br, resp)
+		}
+		u.pool.ReleaseReader(br)
+		if reusable {
+			u.pool.ReleaseConn(cc)
+			return nil
+		}
+		u.pool.CloseConn(cc)
+		if err != nil {
+			return transferError(err)
+		}
+		return nil
+	}
+}
+
+// send writes the request. Without Body, writing is left to the first read of the
+// response, see deferringConn.
+func (c *upstreamConn) send(r *Request) error {
+	c.socket.setDeferWrite(len(r.Body) == 0)
+	if _, err := c.Write(r.Head); err != nil || len(r.Body) == 0 {
+		return err
+	}
+	_, err := c.Write(r.Body)
+	return err
+}
+
+// readHeader reads the header of the final response.
+func readHeader(br *bufio.Reader, resp *fasthttp.Response) error {
+	for range maxInterim {
+		if err := resp.Header.Read(br); err != nil {
+			return err
+		}
+		if s := resp.Header.StatusCode(); s >= 200 || s == http.StatusSwitchingProtocols {
+			return nil
+		}
+	}
+	return errInterim
+}
+
+// hasNoBody reports whether HTTP allows the response no body.
+func hasNoBody(r *Request, resp *fasthttp.Response) bool {
+	status := resp.StatusCode()
+	return r.IsHead || status == http.StatusNoContent || status == http.StatusNotModified || status < 200
+}
+
+// isStreamed reports whether the body is not known to be short. Nearly all are.
+func isStreamed(r *Request, resp *fasthttp.Response) bool {
+	n := resp.Header.ContentLength() // negative: see Stream.read
+	return !hasNoBody(r, resp) && (n < 0 || n > InspectLimit)
+}
+
+// readShortBody reads a body of known length, or none, and reports whether the
+// connection can be used again.
+func readShortBody(r *Request, br *bufio.Reader, resp *fasthttp.Response) (reusable bool, err error) {
+	if hasNoBody(r, resp) {
+		// A server that sends a body nevertheless, at any time later, would have
+		// it taken for the next response.
+		resp.SkipBody = true
+		return false, nil
+	}
+	reusable = !resp.Header.ConnectionClose()
+	if err := resp.ReadBody(br, InspectLimit); err != nil {
+		return false, err
+	}
+	// Bytes after a response would be taken for the next one.
+	return reusable && br.Buffered() == 0, nil
+}
+
+// stream reads the beginning of a long body. The rest is read while resp is
+// written. done gets the connection back, here after an error.
+func (u *Upstream) stream(r *Request, resp *fasthttp.Response, conn *upstreamConn, br *bufio.Reader, done func(wholeBody bool)) error {
+	s := &Stream{conn: conn, client: r.Client, br: br, timeout: r.Timeout, memory: u.readAhead, done: done}
+	if err := s.read(resp); err != nil {
+		done(false)
+		return transferError(err)
+	}
+	return nil
+}
