@@ -53,8 +53,8 @@ func (s *settings) decideAccountToken(h *requestHead, d *decision) *apiError {
 	switch {
 	case err != nil:
 		return err
-	case !h.form.complete() && (appid == nil || bytes.Equal(appid, s.component)):
-		return nil // the body has to name the account
+	case s.formDecides(h, "appid", appid):
+		return nil
 	case !wechat.IsAppID(appid) || bytes.Equal(appid, s.component):
 		return errInvalidAppID
 	}
@@ -85,6 +85,10 @@ func (s *settings) decideAuthorizerToken(h *requestHead, presented *queryTokens,
 	if err := s.authenticateComponent(h, presented, d); err != nil {
 		return err
 	}
+	// Errors of the head come first, so that they do not depend on the body.
+	if _, err := explicitAccount(h); err != nil {
+		return err
+	}
 	component, authorizer := h.form.get("component_appid"), h.form.get("authorizer_appid")
 	switch {
 	case s.component == nil:
@@ -96,11 +100,8 @@ func (s *settings) decideAuthorizerToken(h *requestHead, presented *queryTokens,
 		return errAuthorizerAppID
 	}
 	appid, err := s.formAccount(h, "authorizer_appid")
-	switch {
-	case err != nil:
+	if err != nil || s.formDecides(h, "authorizer_appid", appid) {
 		return err
-	case !h.form.complete() && (appid == nil || bytes.Equal(appid, s.component)):
-		return nil
 	}
 	d.account = appid
 	return d.caller.authorizeAccount(appid)
@@ -163,6 +164,12 @@ func (s *settings) formAccount(h *requestHead, field string) ([]byte, *apiError)
 		return nil, accountConflict("the prefix or header", "the request")
 	}
 	return []byte(named), nil
+}
+
+// formDecides reports whether the body, which is unknown, has to name the account:
+// appid, which formAccount has returned, is none that can have a stand-in.
+func (s *settings) formDecides(h *requestHead, field string, appid []byte) bool {
+	return !h.form.complete() && h.form.get(field) == "" && (appid == nil || bytes.Equal(appid, s.component))
 }
 
 // issue answers a request for a stand-in.
