@@ -225,18 +225,30 @@ func TestOneOfAll(t *testing.T) {
 		}
 		all.Wait()
 	}
-	for range 3 {
-		stale := mustToken(t, brokers[0], accountA).Value
-		before := s.count("api_authorizer_token")
+	current := mustToken(t, brokers[0], accountA).Value
+	// A broker's cache may lag behind the store until its watcher reports the
+	// change, so each round begins when brokers[0] has the newest token.
+	waitForCurrent := func() {
+		eventually(t, func() bool { return mustToken(t, brokers[0], accountA).Value.Equal(current) })
+	}
+	for round := range 3 {
+		waitForCurrent()
+		stale, before := current, s.count("api_authorizer_token")
+		var mu sync.Mutex
 		everywhere(200, func(b *tokens.Broker) {
-			if tok, err := b.Renew(t.Context(), accountA, stale); err != nil || tok.Value.Equal(stale) {
-				t.Error(err)
+			tok, err := b.Renew(t.Context(), accountA, stale)
+			if err != nil || tok.Value.Equal(stale) {
+				t.Errorf("round %d: Renew: got token %s, error %v, want another token than %s", round, tok.Value.Fingerprint(), err, stale.Fingerprint())
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			current = tok.Value
 		})
 		if n := s.count("api_authorizer_token") - before; n != 1 {
-			t.Errorf("%d renewals", n)
+			t.Errorf("round %d: got %d renewals for 600 rejections, want 1", round, n)
 		}
 	}
+	waitForCurrent()
 	// Ahead of its end: used everywhere, due everywhere at the same time.
 	before := s.count("api_authorizer_token")
 	old := mustToken(t, brokers[0], accountA).Value
