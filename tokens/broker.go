@@ -2,86 +2,56 @@ package tokens
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 
 	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
-// Observer counts renewals; see the metrics of the same names.
+// Observer counts renewals for the metrics.
 type Observer interface {
-	// Refreshed: credential is a Kind in words, result one of ok, refused, unreachable, store.
+	// Refreshed is called after each renewal. credential is a Kind as text.
+	// result is ok, refused, unreachable, or store if the token could not be
+	// saved.
 	Refreshed(credential, result string, took time.Duration)
 }
 
-// Secrets are what the operator gives the broker to ask WeChat with. They may change while it runs.
+// Secrets identify wxproxy to WeChat. They can change while the Broker runs; see
+// [Broker.Reconfigure].
 type Secrets struct {
-	Component       string // appid; "" where only own accounts are served
+	Component       string // appid; "" if only own accounts are served
 	ComponentSecret wechat.Secret
-	Apps            map[string]wechat.Secret // own accounts: appid → app secret
+	Apps            map[string]wechat.Secret // app secrets of own accounts, by appid
 }
 
-// Config of a Broker. Store and Client are needed; every other zero value is legal.
+// Config configures a Broker. Store and Client are required. All other fields
+// have defaults.
 type Config struct {
 	Store   store.Store
 	Client  *wechat.Client
 	Secrets Secrets
 
-	RenewBefore         time.Duration    // 0: 10 minutes
-	CacheSize           int64            // accounts in memory; 0: 100,000
-	MaintenanceInterval time.Duration    // how often it is looked what is due, such as the nightly comparison; 0: a minute
-	Now                 func() time.Time // nil: time.Now
-	Observer            Observer         // nil: nobody counts
-	Log                 *slog.Logger     // nil: nothing is logged
+	RenewBefore         time.Duration    // how long before its expiry a token is due; default: 10m
+	CacheSize           int64            // number of accounts; default: 100,000
+	MaintenanceInterval time.Duration    // of checks for what is due, such as the daily Sync; default: 1m
+	Now                 func() time.Time // default: time.Now
+	Observer            Observer         // nil disables it
+	Log                 *slog.Logger     // nil disables it
 }
 
-// Broker gives out tokens. It is safe for concurrent use; Close it before its Store.
-type Broker struct {
-	store       store.Store
-	client      atomic.Pointer[wechat.Client]
-	secrets     atomic.Pointer[Secrets]
-	renewBefore time.Duration
-	now         func() time.Time
-	observer    Observer
-	log         *slog.Logger
-
-	cache          *cache
-	flights        singleflight.Group
-	earlyRefresher *earlyRefresher
-	exchanger      *exchanger
-	stateCounts    stateCounts
-	listIndex      listIndex
-
-	keys        signingKeys
-	profiler    *profiler
-	revalidator *revalidator
-	maintenance *maintenance
-
-	life   context.Context // ends when waiting for renewals is over
-	cancel context.CancelFunc
-	gate   sync.RWMutex // held for reading while a piece of work is begun; closed is behind it
-	closed bool
-	work   sync.WaitGroup
-}
-
-// renewTimeout bounds one renewal, waiting for locks included.
-const renewTimeout = 20 * time.Second
-
-// New builds a broker and takes up the authorization codes that an earlier one left unexchanged.
-// It asks WeChat for no token: those in the store serve until they are due or refused.
-func New(c Config) (*Broker, error) {
+// withDefaults returns c with its zero values replaced.
+func (c Config) withDefaults() Config {
 	if c.RenewBefore <= 0 {
 		c.RenewBefore = 10 * time.Minute
 	}
 	if c.CacheSize <= 0 {
 		c.CacheSize = 100_000
+	}
+	if c.MaintenanceInterval <= 0 {
+		c.MaintenanceInterval = time.Minute
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -89,73 +59,85 @@ func New(c Config) (*Broker, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	k, err := newCache(c.CacheSize, c.Now)
+	return c
+}
+
+// Broker returns the tokens of accounts and keeps them valid. It is safe for
+// concurrent use. Close it before its Store.
+type Broker struct {
+	store   store.Store
+	client  atomic.Pointer[wechat.Client]
+	secrets atomic.Pointer[Secrets]
+	now     func() time.Time
+	log     *slog.Logger
+
+	tasks     *taskGroup
+	cache     *cache
+	accounts  *accounts
+	component *componentAPI
+	tickets   *tickets
+	renewer   *renewer
+
+	earlyRenewer *earlyRenewer
+	exchanger    *exchanger
+	revalidator  *revalidator
+	syncer       *syncer
+	profiler     *profiler
+	maintenance  *maintenance
+	signingKeys  *signingKeys
+	lister       *lister
+	stateCounter *stateCounter
+}
+
+// New returns a running Broker. It schedules the authorization codes that an
+// earlier process left in the store. It fetches no tokens: the stored ones serve
+// until they are due or rejected.
+//
+// It returns an error if the store cannot be read.
+func New(c Config) (*Broker, error) {
+	c = c.withDefaults()
+	cache, err := newCache(c.CacheSize, c.Now)
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{store: c.Store, renewBefore: c.RenewBefore, now: c.Now, observer: c.Observer, log: c.Log, cache: k}
+	b := &Broker{store: c.Store, now: c.Now, log: c.Log, cache: cache, tasks: newTaskGroup()}
 	b.client.Store(c.Client)
 	b.secrets.Store(&c.Secrets)
-	b.life, b.cancel = context.WithCancel(context.Background())
-	b.earlyRefresher = newEarlyRefresher(b, int(c.CacheSize))
-	b.exchanger = newExchanger(b)
-	b.profiler, b.revalidator, b.maintenance = newProfiler(b), newRevalidator(), newMaintenance(b, c.MaintenanceInterval)
-	if err := b.exchanger.recover(b.life); err != nil {
+	b.connect(c)
+	if err := b.exchanger.schedulePending(b.tasks.ctx); err != nil {
 		b.Close(context.Background())
 		return nil, err
 	}
-	b.maintenance.start()
-	if w, ok := b.store.(store.Watcher); ok {
-		b.work.Go(func() { b.watchStore(w) })
+	go b.profiler.run()
+	go b.maintenance.run()
+	if w, ok := c.Store.(store.Watcher); ok {
+		b.watch(w)
 	}
 	return b, nil
 }
 
-// Reconfigure changes the secrets and the way to WeChat. Tokens at hand stay good.
+// Reconfigure replaces the secrets and the client. Cached and stored tokens stay
+// valid.
 func (b *Broker) Reconfigure(s Secrets, c *wechat.Client) {
 	b.secrets.Store(&s)
 	b.client.Store(c)
 }
 
-// Close refuses new work, waits for renewals under way until ctx ends, then ends them.
+// Close rejects new work and waits for renewals in flight. When ctx ends it
+// cancels them and returns the error of ctx. Later calls do nothing.
 func (b *Broker) Close(ctx context.Context) error {
-	b.gate.Lock()
-	already := b.closed
-	b.closed = true
-	b.gate.Unlock()
-	if already {
+	if !b.tasks.close() {
 		return nil
 	}
-	b.earlyRefresher.stop()
+	b.earlyRenewer.stop()
 	b.exchanger.stop()
-	b.maintenance.stop()
-	done := make(chan struct{})
-	go func() { b.work.Wait(); close(done) }()
-	var err error
-	select {
-	case <-done:
-		b.cancel()
-	case <-ctx.Done():
-		err = ctx.Err()
-		b.cancel()
-		<-done // every piece of work ends with its context
-	}
+	err := b.tasks.wait(ctx)
 	b.cache.close()
 	return err
 }
 
-// begin counts a piece of work in; end must follow where it returns true.
-func (b *Broker) begin() bool {
-	b.gate.RLock()
-	defer b.gate.RUnlock()
-	if b.closed {
-		return false
-	}
-	b.work.Add(1)
-	return true
-}
-
-// Kind says of which kind appid is. An appid that nobody configured is an authorizer's.
+// Kind returns the kind of an account. Every appid that is not configured counts
+// as an authorizer's.
 func (b *Broker) Kind(appid string) Kind {
 	s := b.secrets.Load()
 	if appid == s.Component && appid != "" {
@@ -167,17 +149,17 @@ func (b *Broker) Kind(appid string) Kind {
 	return Authorizer
 }
 
-// Component is the component's appid, "" where there is none.
+// Component returns the component's appid, or "" if none is configured.
 func (b *Broker) Component() string { return b.secrets.Load().Component }
 
-// Cached gives the token of appid if it is in memory and good. It neither waits nor
-// allocates, and keeps nothing of appid.
+// Cached returns the token of appid if it is cached and valid. It does not
+// block, does not allocate, and does not keep appid, which may alias a buffer.
 func (b *Broker) Cached(appid string) (Token, bool) {
 	e, ok := b.cache.get(appid)
 	if !ok {
 		return Token{}, false
 	}
-	if !e.used.Load() { // reading first keeps the cache line shared
+	if !e.used.Load() { // loading first keeps the CPU's cache line shared
 		e.used.Store(true)
 	}
 	t := e.token
@@ -185,12 +167,13 @@ func (b *Broker) Cached(appid string) (Token, bool) {
 	return t, true
 }
 
-// Token gives a token of appid that is good by our clock: from memory, from the store, or new
-// from WeChat. While the stored one is good nobody waits for WeChat. ctx bounds the
-// waiting, not the renewal, which others may be waiting for.
+// Token returns a token of appid that is valid by wxproxy's clock: from the
+// cache, from the store, or a new one from WeChat. While the stored one is valid
+// it does not wait for WeChat. ctx bounds the wait, not the renewal, which other
+// callers may be waiting for.
 //
-// The errors are ErrUnknownAccount, ErrRevoked, ErrUnavailable with its reasons, ErrClosed, a
-// fault of the store, and that of ctx.
+// Errors are ErrUnknownAccount, ErrRevoked, ErrUnavailable with its reason,
+// ErrClosed, and the one of ctx.
 func (b *Broker) Token(ctx context.Context, appid string) (Token, error) {
 	if t, ok := b.Cached(appid); ok {
 		return t, nil
@@ -199,18 +182,20 @@ func (b *Broker) Token(ctx context.Context, appid string) (Token, error) {
 	if t, ok := b.cachedStale(appid); ok {
 		return t, nil
 	}
-	return b.joinFlight(ctx, appid, wechat.Secret{}, reasonMissing)
+	return b.renewer.token(ctx, appid, wechat.Secret{}, reasonMissing)
 }
 
-// cachedStale gives a token that is due and still good. The store is looked at meanwhile, and nobody waits for it: it may be away.
+// cachedStale returns a cached token that is due and still valid. The store is
+// read in the background: it may be unavailable, and no caller should wait for
+// it while there is a valid token.
 func (b *Broker) cachedStale(appid string) (Token, bool) {
 	e, ok := b.cache.getStale(appid)
 	if !ok {
 		return Token{}, false
 	}
-	now := b.now()
-	if until := e.recheckAt.Load(); now.UnixNano() >= until && e.recheckAt.CompareAndSwap(until, now.Add(dueRecheckInterval).UnixNano()) {
-		go b.joinFlight(context.Background(), appid, wechat.Secret{}, reasonMissing)
+	now, at := b.now(), e.recheckAt.Load()
+	if now.UnixNano() >= at && e.recheckAt.CompareAndSwap(at, now.Add(dueRecheckInterval).UnixNano()) {
+		go b.renewer.token(context.Background(), appid, wechat.Secret{}, reasonMissing)
 	}
 	e.used.Store(true)
 	t := e.token
@@ -218,130 +203,14 @@ func (b *Broker) cachedStale(appid string) (Token, bool) {
 	return t, true
 }
 
-// Renew gives a token of appid that is another one than stale, which WeChat has just refused. Of many
-// that come with the same stale token one renews; those that come later find that the stored
-// token is no longer the one they were refused with, and take that.
+// Renew returns a token of appid that differs from stale, which WeChat has just
+// rejected. Of many callers with the same stale token, one renews. Those that
+// come later find another token in the store, and get that one.
 //
-// Errors as for Token, and ErrThrottled.
+// Errors are those of Token, and ErrThrottled.
 func (b *Broker) Renew(ctx context.Context, appid string, stale wechat.Secret) (Token, error) {
 	if t, ok := b.Cached(appid); ok && !t.Value.Equal(stale) {
 		return t, nil
 	}
-	return b.joinFlight(ctx, strings.Clone(appid), stale, reasonRejected)
-}
-
-// reason is why a token is wanted.
-type reason uint8
-
-const (
-	reasonMissing  reason = iota // none at hand
-	reasonRejected               // WeChat did not accept the stale one
-	reasonDue                    // the one at hand is due
-)
-
-// joinFlight joins all who want the same thing at the same time.
-//
-// The key holds the stale token, not the appid alone. Else this could happen:
-//
-//	caller 1: cold look-up of A, reads token T0 from the store ...
-//	caller 2: was refused with T0, joins the flight of caller 1
-//	caller 1: ... and returns T0
-//	caller 2: is handed the token that it was refused with
-func (b *Broker) joinFlight(ctx context.Context, appid string, stale wechat.Secret, why reason) (Token, error) {
-	key := appid + "\x00" + stale.Reveal()
-	if why == reasonDue {
-		key = appid + "\x01"
-	}
-	if err := ctx.Err(); err != nil {
-		return Token{}, err
-	}
-	// Counted is the flight, not those who wait for it: it outlives waiters that leave.
-	ch := b.flights.DoChan(key, func() (any, error) {
-		if !b.begin() {
-			return Token{}, ErrClosed
-		}
-		defer b.work.Done()
-		ctx, cancel := context.WithTimeout(b.life, renewTimeout)
-		defer cancel()
-		t, err := b.loadOrRefresh(ctx, appid, stale, why)
-		return t, err
-	})
-	select {
-	case r := <-ch:
-		if r.Err != nil {
-			return Token{}, r.Err
-		}
-		return r.Val.(Token), nil
-	case <-ctx.Done():
-		return Token{}, ctx.Err()
-	}
-}
-
-// loadOrRefresh looks into the store, and renews only if what lies there will not do.
-func (b *Broker) loadOrRefresh(ctx context.Context, appid string, stale wechat.Secret, why reason) (Token, error) {
-	kind := b.Kind(appid)
-	epoch := b.cache.epoch(appid)
-	raw, err := b.store.Load(ctx, accountKey(appid))
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return Token{}, storeFault(err)
-	}
-	acc, err := decodeAccount(raw)
-	if err != nil {
-		return Token{}, storeFault(err)
-	}
-	if acc == nil && kind == Authorizer {
-		// The code may have come a moment ago, and its exchange be under way or have failed.
-		found, err := b.exchanger.exchangeNow(ctx, appid)
-		if err == nil && !found {
-			found = b.discover(ctx, appid)
-		}
-		if err != nil || !found {
-			return Token{}, errors.Join(err, ErrUnknownAccount)
-		}
-		return b.loadOrRefresh(ctx, appid, stale, why)
-	}
-	now := b.now()
-	if acc.usable(now) && acc.Access != stale.Reveal() && why != reasonDue {
-		return b.cacheAccount(appid, kind, acc, epoch, true), nil
-	}
-	if acc != nil && acc.IsRevoked {
-		b.cache.remove(appid)
-		return Token{}, ErrRevoked
-	}
-	// While an account backs off, its callers are told at once.
-	if acc != nil && !acc.usable(now) && now.Before(fromMillis(acc.RetryAt)) {
-		return Token{}, &unavailableError{reason: acc.Failure, retryAt: fromMillis(acc.RetryAt)}
-	}
-	return b.refresh(ctx, appid, kind, stale, why)
-}
-
-// cacheAccount puts a good record into memory and sees to its renewal ahead of its end. used: a caller
-// asked for it, rather than the clock or a push.
-func (b *Broker) cacheAccount(appid string, kind Kind, acc *account, epoch uint64, used bool) Token {
-	now := b.now()
-	due := acc.refreshAt(appid, b.renewBefore)
-	e := newEntry(acc, kind, due)
-	fresh := due
-	if !now.Before(due) {
-		// Due and still good: it serves on, for moments at a time, while it is renewed.
-		fresh = now.Add(dueRecheckInterval)
-	}
-	e.recheckAt.Store(fresh.UnixNano())
-	e.used.Store(used)
-	drops := b.cache.generation.Load()
-	if !b.earlyRefresher.schedule(appid, e, max(due.Sub(now), 0, fromMillis(acc.RetryAt).Sub(now))) {
-		e.generation = drops
-	}
-	b.cache.put(appid, e, e.sendableUntil.Sub(now), epoch)
-	return e.token
-}
-
-// dueRecheckInterval is how long a token that is due is served from memory before the store is looked at again.
-const dueRecheckInterval = 2 * time.Second
-
-func storeFault(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return &unavailableError{reason: "the store does not answer: " + err.Error(), cause: err}
+	return b.renewer.token(ctx, strings.Clone(appid), stale, reasonRejected)
 }

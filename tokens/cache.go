@@ -11,127 +11,156 @@ import (
 	"wxproxy/wechat"
 )
 
-// Token is an access token that is good by our clock.
+// Token is an access token that is valid by wxproxy's clock.
 type Token struct {
-	// Escaped is the token as it stands in a query. It is a secret like Value.
+	// Escaped is the token as it appears in a query. It is a secret like Value.
 	Escaped string
 	Value   wechat.Secret
 	Kind    Kind
-	// Hit: it was in memory; otherwise it had to be read or fetched first.
+	// Hit is set if the token was cached. Otherwise it was read from the store,
+	// or fetched from WeChat.
 	Hit bool
 }
 
-// entry is what the cache holds of an account.
+// entry is what the cache holds for one account.
 type entry struct {
-	token         Token
-	sendableUntil time.Time    // never sent afterwards
-	refreshAt     time.Time    // to be renewed from then on
-	used          atomic.Bool  // since it was put in; an unused account is not renewed ahead
-	recheckAt     atomic.Int64 // Unix nanoseconds: from then on the store is looked at while it serves
-	generation    uint64       // of the cache when it was put in, where nobody lists it; 0: it is listed
+	token       Token
+	usableUntil time.Time    // from then on the token is not sent
+	used        atomic.Bool  // a caller got the token; unused tokens are not renewed early
+	recheckAt   atomic.Int64 // Unix nanoseconds; from then on the store is read in the background
+
+	// generation is the cache's when the entry was made, if the early renewal
+	// does not know the account. Such entries cannot be enumerated, so they are
+	// invalidated all at once. 0 means that the account is scheduled.
+	generation uint64
 }
 
-// cache puts ristretto in front of the store. It only makes things faster: a new key is
-// invisible until ristretto's buffers drain, and a set may be dropped under load, so a miss
-// says nothing and the store is asked.
+func newEntry(acc *account, kind Kind) *entry {
+	return &entry{
+		token:       Token{Escaped: url.QueryEscape(acc.Access), Value: wechat.NewSecret(acc.Access), Kind: kind},
+		usableUntil: acc.usableUntil(),
+	}
+}
+
+// cache holds the tokens of accounts in front of the store. It is safe for
+// concurrent use.
+//
+// It only makes things faster. ristretto may drop a set under load, and a new
+// key stays invisible until its buffers drain. So a miss means nothing, and the
+// store is asked.
 type cache struct {
-	c          *ristretto.Cache[string, *entry]
-	now        func() time.Time
-	seed       maphash.Seed
-	epochs     [1024]atomic.Uint64 // by hash of the appid: changed by each write to the store
-	generation atomic.Uint64       // entries that nobody lists are good while this is as it was when they were put in
-	evicted    atomic.Uint64
-	dropped    atomic.Uint64
+	entries *ristretto.Cache[string, *entry]
+	now     func() time.Time
+	seed    maphash.Seed
+
+	// epochs are counters by hash of the appid. Each write to a record bumps its
+	// counter; see put. 1,024 of them make it unlikely that two accounts that
+	// change together share one, which would only cost a cache miss.
+	epochs     [1024]atomic.Uint64
+	generation atomic.Uint64 // entries with another one are invalid; see entry.generation
+
+	evicted atomic.Uint64 // entries that made room for others
+	dropped atomic.Uint64 // entries that ristretto did not take
 }
 
+// newCache returns a cache for size accounts.
 func newCache(size int64, now func() time.Time) (*cache, error) {
-	k := &cache{now: now, seed: maphash.MakeSeed()}
-	k.generation.Store(1)
+	c := &cache{now: now, seed: maphash.MakeSeed()}
+	c.generation.Store(1)
 	var err error
-	k.c, err = ristretto.NewCache(&ristretto.Config[string, *entry]{
-		NumCounters:        10 * size,
+	c.entries, err = ristretto.NewCache(&ristretto.Config[string, *entry]{
+		NumCounters:        10 * size, // what ristretto recommends
 		MaxCost:            size,
-		BufferItems:        64,
+		BufferItems:        64, // what ristretto recommends
 		IgnoreInternalCost: true,
 		OnEvict: func(i *ristretto.Item[*entry]) {
-			// Entries whose time is up leave by the same door; they were not pushed out.
+			// ristretto reports expired entries here, too. Those are not evictions.
 			if i.Expiration.IsZero() || time.Now().Before(i.Expiration) {
-				k.evicted.Add(1)
+				c.evicted.Add(1)
 			}
 		},
 	})
-	return k, err
+	return c, err
 }
 
-// get gives the entry of appid if it may be sent without more ado. It does not keep appid.
-func (k *cache) get(appid string) (*entry, bool) {
-	e, ok := k.c.Get(appid)
+// get returns the entry of appid if its token may be sent and the store need not
+// be read. It does not keep appid, which may alias a buffer.
+func (c *cache) get(appid string) (*entry, bool) {
+	e, ok := c.entries.Get(appid)
 	if !ok {
 		return nil, false
 	}
-	if now := k.now(); !now.Before(e.sendableUntil) || now.UnixNano() >= e.recheckAt.Load() || !k.valid(e) {
+	if now := c.now(); !now.Before(e.usableUntil) || now.UnixNano() >= e.recheckAt.Load() || !c.current(e) {
 		return nil, false
 	}
 	return e, true
 }
 
-// getStale gives the entry of appid if it may be sent, though the store may know something newer.
-func (k *cache) getStale(appid string) (*entry, bool) {
-	e, ok := k.c.Get(appid)
-	if !ok || !k.now().Before(e.sendableUntil) || !k.valid(e) {
+// getStale returns the entry of appid if its token may be sent, although the
+// store may hold a newer one.
+func (c *cache) getStale(appid string) (*entry, bool) {
+	e, ok := c.entries.Get(appid)
+	if !ok || !c.now().Before(e.usableUntil) || !c.current(e) {
 		return nil, false
 	}
 	return e, true
 }
 
-func (k *cache) valid(e *entry) bool { return e.generation == 0 || e.generation == k.generation.Load() }
-
-// dropUnscheduled drops the entries that nobody lists. First the epochs: an entry that is on its way in either has the old
-// number, or is refused.
-func (k *cache) dropUnscheduled() {
-	for i := range k.epochs {
-		k.epochs[i].Add(1)
-	}
-	k.generation.Add(1)
+func (c *cache) current(e *entry) bool {
+	return e.generation == 0 || e.generation == c.generation.Load()
 }
 
-// epoch and put keep a reader from putting in what it read before somebody wrote:
+// dropUnscheduled invalidates the entries of accounts that the early renewal
+// does not know. The epochs are bumped first:
 //
-//	reader: e := epoch(a); load the record
-//	writer:                                  save a new record; touch(a); put the new entry
-//	reader: put the old entry, e is outdated → removed at once
-func (k *cache) epoch(appid string) uint64 { return k.slot(appid).Load() }
-
-func (k *cache) bumpEpoch(appid string) uint64 { return k.slot(appid).Add(1) }
-
-func (k *cache) slot(appid string) *atomic.Uint64 {
-	return &k.epochs[maphash.String(k.seed, appid)%uint64(len(k.epochs))]
+//	reader: epoch; read the old record; note the old generation
+//	here:   bump all epochs; bump the generation
+//	reader: put: the epoch differs, and the entry is not cached
+//
+// A reader that starts in between has the old generation, so its entry is
+// invalid at once.
+func (c *cache) dropUnscheduled() {
+	for i := range c.epochs {
+		c.epochs[i].Add(1)
+	}
+	c.generation.Add(1)
 }
 
-// put keeps e for at most ttl.
-func (k *cache) put(appid string, e *entry, ttl time.Duration, epoch uint64) {
-	if ttl <= 0 || k.epoch(appid) != epoch {
+// epoch returns the counter that put compares. Read it before the record.
+func (c *cache) epoch(appid string) uint64 { return c.counter(appid).Load() }
+
+// bumpEpoch invalidates what readers are about to put, and returns the epoch for
+// the entry of the record that was just saved.
+func (c *cache) bumpEpoch(appid string) uint64 { return c.counter(appid).Add(1) }
+
+func (c *cache) counter(appid string) *atomic.Uint64 {
+	return &c.epochs[maphash.String(c.seed, appid)%uint64(len(c.epochs))]
+}
+
+// put caches e for ttl at most. It does nothing if the epoch of appid changed,
+// because then e may be older than what is stored:
+//
+//	reader: read the epoch; load the old record
+//	writer: save a new record; bump the epoch; put the new entry
+//	reader: put the old entry (must not stay)
+//
+// The epoch is compared before and after: the writer may come in between.
+func (c *cache) put(appid string, e *entry, ttl time.Duration, epoch uint64) {
+	if ttl <= 0 || c.epoch(appid) != epoch {
 		return
 	}
-	if !k.c.SetWithTTL(appid, e, 1, ttl) {
-		k.dropped.Add(1)
+	if !c.entries.SetWithTTL(appid, e, 1, ttl) {
+		c.dropped.Add(1)
 	}
-	if k.epoch(appid) != epoch {
-		k.c.Del(appid)
+	if c.epoch(appid) != epoch {
+		c.entries.Del(appid)
 	}
 }
 
-func (k *cache) remove(appid string) {
-	k.bumpEpoch(appid)
-	k.c.Del(appid)
+// remove evicts appid, and what readers are about to put.
+func (c *cache) remove(appid string) {
+	c.bumpEpoch(appid)
+	c.entries.Del(appid)
 }
 
-func (k *cache) close() { k.c.Close() }
-
-func newEntry(a *account, kind Kind, due time.Time) *entry {
-	return &entry{
-		token:         Token{Escaped: url.QueryEscape(a.Access), Value: wechat.NewSecret(a.Access), Kind: kind},
-		sendableUntil: a.sendableUntil(),
-		refreshAt:     due,
-	}
-}
+func (c *cache) close() { c.entries.Close() }

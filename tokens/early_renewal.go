@@ -2,149 +2,165 @@ package tokens
 
 import (
 	"container/heap"
-	"context"
 	"errors"
 	"maps"
 	"slices"
 	"sync"
 	"time"
-
-	"wxproxy/wechat"
 )
 
-// earlyRefresher renews tokens before they end, of accounts that were used since the last renewal. An
-// account that nobody calls for costs one renewal more, and then nothing.
-type earlyRefresher struct {
-	b     *Broker
-	limit int
+// earlyRenewer renews tokens before they expire, if they were used since their
+// last renewal. An account that no caller uses any more costs one more renewal,
+// and then nothing. It is safe for concurrent use.
+type earlyRenewer struct {
+	// renew renews the token of appid if it is due.
+	renew func(appid string) error
+	now   func() time.Time
+	limit int // accounts that are scheduled at most
 
-	mu        sync.Mutex
-	queue     refreshQueue
-	scheduled map[string]*scheduledRefresh
-	timer     *time.Timer
-	stopped   bool
-
-	slots chan struct{} // renewals at the same time
+	mu       sync.Mutex
+	queue    renewalQueue
+	byAppID  map[string]*scheduledRenewal // what is in queue
+	timer    *time.Timer                  // fires at the time of the first in queue
+	stopped  bool
+	inFlight chan struct{} // a slot for each renewal
 }
 
-// scheduledRefresh is an entry to be looked at when it is due.
-type scheduledRefresh struct {
+// scheduledRenewal is an entry that becomes due at some time.
+type scheduledRenewal struct {
 	appid string
 	entry *entry
 	at    time.Time
-	index int
+	index int // in the queue
 }
 
-// maxEarlyRefreshes bounds the renewals ahead that run at the same time: 16 at 100 ms each are 160 a second,
-// enough for a million accounts in use.
-const maxEarlyRefreshes = 16
+// maxEarlyRenewals bounds the early renewals in flight. 16 that take 100 ms each
+// are 160 a second, enough for a million accounts in use.
+const maxEarlyRenewals = 16
 
-func newEarlyRefresher(b *Broker, limit int) *earlyRefresher {
-	a := &earlyRefresher{b: b, limit: limit, scheduled: make(map[string]*scheduledRefresh), slots: make(chan struct{}, maxEarlyRefreshes)}
-	a.timer = time.AfterFunc(time.Hour, a.tick)
-	return a
+func newEarlyRenewer(limit int, now func() time.Time, renew func(appid string) error) *earlyRenewer {
+	r := &earlyRenewer{
+		renew: renew, now: now, limit: limit,
+		byAppID:  make(map[string]*scheduledRenewal),
+		inFlight: make(chan struct{}, maxEarlyRenewals),
+	}
+	r.timer = time.AfterFunc(time.Hour, r.tick) // schedule sets the first real time
+	return r
 }
 
-// schedule looks at e again after wait. A later schedule of the same account takes the earlier one's place. false: there is no room.
-func (a *earlyRefresher) schedule(appid string, e *entry, wait time.Duration) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.stopped {
+// schedule renews the token of e after wait, if it was used by then. It replaces
+// what was scheduled for the account before. It returns false if the limit is
+// reached: then the token is renewed when the next caller finds it due.
+func (r *earlyRenewer) schedule(appid string, e *entry, wait time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
 		return false
 	}
-	at := a.b.now().Add(wait)
-	if w := a.scheduled[appid]; w != nil {
-		w.entry, w.at = e, at
-		heap.Fix(&a.queue, w.index)
+	at := r.now().Add(wait)
+	if s := r.byAppID[appid]; s != nil {
+		s.entry, s.at = e, at
+		heap.Fix(&r.queue, s.index)
 	} else {
-		if len(a.queue) >= a.limit {
-			return false // renewed when the next call finds it due
+		if len(r.queue) >= r.limit {
+			return false
 		}
-		w = &scheduledRefresh{appid: appid, entry: e, at: at}
-		a.scheduled[appid] = w
-		heap.Push(&a.queue, w)
+		s = &scheduledRenewal{appid: appid, entry: e, at: at}
+		r.byAppID[appid] = s
+		heap.Push(&r.queue, s)
 	}
-	a.arm()
+	r.setTimer()
 	return true
 }
 
-// appids lists who is watched: all that are in memory and not due, but those for which there was no room.
-func (a *earlyRefresher) appids() []string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Collect(maps.Keys(a.scheduled))
+// appids returns the accounts that are scheduled: all that are cached and not
+// due, except those for which there was no room.
+func (r *earlyRenewer) appids() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.byAppID))
 }
 
-func (a *earlyRefresher) arm() {
-	if len(a.queue) > 0 {
-		a.timer.Reset(max(a.queue[0].at.Sub(a.b.now()), 0))
+// setTimer requires r.mu.
+func (r *earlyRenewer) setTimer() {
+	if len(r.queue) > 0 {
+		r.timer.Reset(max(r.queue[0].at.Sub(r.now()), 0))
 	}
 }
 
-// tick renews what is due, as far as there are free slots.
-func (a *earlyRefresher) tick() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := a.b.now()
-	for !a.stopped && len(a.queue) > 0 && !a.queue[0].at.After(now) {
-		w := a.queue[0]
-		if !w.entry.used.Load() {
-			heap.Pop(&a.queue)
-			delete(a.scheduled, w.appid)
+// tick starts the renewals that are due, as far as there are free slots. The
+// timer calls it, and each renewal that ends.
+func (r *earlyRenewer) tick() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	for !r.stopped && len(r.queue) > 0 && !r.queue[0].at.After(now) {
+		s := r.queue[0]
+		if !s.entry.used.Load() {
+			r.pop()
 			continue
 		}
 		select {
-		case a.slots <- struct{}{}:
+		case r.inFlight <- struct{}{}:
 		default:
-			return // a renewal that ends calls again
+			return // the next renewal that ends calls tick
 		}
-		heap.Pop(&a.queue)
-		delete(a.scheduled, w.appid)
-		go a.renew(w.appid, w.entry)
+		r.pop()
+		go r.run(s.appid, s.entry)
 	}
-	a.arm()
+	r.setTimer()
 }
 
-func (a *earlyRefresher) renew(appid string, e *entry) {
+// pop removes the first in the queue. It requires r.mu.
+func (r *earlyRenewer) pop() {
+	s := heap.Pop(&r.queue).(*scheduledRenewal)
+	delete(r.byAppID, s.appid)
+}
+
+func (r *earlyRenewer) run(appid string, e *entry) {
 	defer func() {
-		<-a.slots
-		a.tick()
+		<-r.inFlight
+		r.tick()
 	}()
-	_, err := a.b.joinFlight(context.WithoutCancel(a.b.life), appid, wechat.Secret{}, reasonDue)
+	err := r.renew(appid)
 	if err == nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrRevoked) || errors.Is(err, ErrUnknownAccount) {
-		return
+		return // a success has scheduled the next renewal
 	}
-	// While the old token is good there is time for more tries.
-	if now := a.b.now(); now.Before(e.sendableUntil) {
-		a.schedule(appid, e, RetryAfter(err, now))
+	// While the old token is valid there is time for more attempts.
+	if now := r.now(); now.Before(e.usableUntil) {
+		r.schedule(appid, e, RetryAfter(err, now))
 	}
 }
 
-func (a *earlyRefresher) stop() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.stopped = true
-	a.timer.Stop()
+// stop starts no more renewals. Those in flight go on.
+func (r *earlyRenewer) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopped = true
+	r.timer.Stop()
 }
 
-// refreshQueue is a heap by time.
-type refreshQueue []*scheduledRefresh
+// renewalQueue is a heap ordered by time; see [container/heap].
+type renewalQueue []*scheduledRenewal
 
-func (q refreshQueue) Len() int           { return len(q) }
-func (q refreshQueue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
-func (q refreshQueue) Swap(i, j int) {
+func (q renewalQueue) Len() int           { return len(q) }
+func (q renewalQueue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
+
+func (q renewalQueue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].index, q[j].index = i, j
 }
-func (q *refreshQueue) Push(x any) {
-	w := x.(*scheduledRefresh)
-	w.index = len(*q)
-	*q = append(*q, w)
+
+func (q *renewalQueue) Push(x any) {
+	s := x.(*scheduledRenewal)
+	s.index = len(*q)
+	*q = append(*q, s)
 }
-func (q *refreshQueue) Pop() any {
+
+func (q *renewalQueue) Pop() any {
 	old := *q
-	w := old[len(old)-1]
-	old[len(old)-1] = nil
+	s := old[len(old)-1]
+	old[len(old)-1] = nil // for the garbage collector
 	*q = old[:len(old)-1]
-	return w
+	return s
 }

@@ -1,41 +1,57 @@
 package tokens
 
 import (
+	"context"
 	"errors"
 	"time"
 )
 
-// What the broker says instead of giving a token.
+// Errors of the Broker. Others are those of the store, of the [wechat.Client],
+// and of the caller's context.
 var (
-	// ErrUnknownAccount: nobody authorized the component under that appid, as far as we know.
-	ErrUnknownAccount = errors.New("this account is not known here")
-	// ErrRevoked: the account has withdrawn its authorization.
-	ErrRevoked = errors.New("the account has withdrawn its authorization")
-	// ErrNoTicket: WeChat has not pushed a component_verify_ticket, or not for 12 hours.
-	ErrNoTicket = errors.New("no component_verify_ticket that is younger than 12 hours")
-	// ErrThrottled: the account's tokens are refused again and again although they are new;
-	// another renewal has to wait.
-	ErrThrottled = errors.New("its new tokens are refused again and again, renewals are limited to one a minute")
-	// ErrUnavailable: no token can be had at the moment. Errors that wrap it say why.
-	ErrUnavailable = errors.New("no token can be had now")
-	// ErrStale: what was told is older than what is known, and changed nothing.
-	ErrStale = errors.New("older than what is known, ignored")
-	// ErrClosed: the broker is shutting down.
+	// ErrUnknownAccount: no account with that appid is known to have authorized
+	// the component.
+	ErrUnknownAccount = errors.New("unknown account")
+	// ErrRevoked: the account revoked its authorization.
+	ErrRevoked = errors.New("authorization revoked by the account")
+	// ErrNoTicket: WeChat has pushed no component_verify_ticket for 12 hours.
+	ErrNoTicket = errors.New("no component_verify_ticket received within 12 hours")
+	// ErrThrottled: WeChat rejects the account's tokens although they are new, so
+	// renewals are limited; see renewalThrottle.
+	ErrThrottled = errors.New("new tokens are rejected repeatedly, renewals are limited to one a minute")
+	// ErrUnavailable: no token is available now. Errors that wrap it say why, and
+	// [RetryAfter] when to try again.
+	ErrUnavailable = errors.New("no token available")
+	// ErrStale: the event is older than what is known, and changed nothing.
+	ErrStale = errors.New("event is older than the recorded state")
+	// ErrClosed: the Broker is closed.
 	ErrClosed = errors.New("wxproxy is stopping")
 )
 
-// unavailableError is ErrUnavailable with its reason and the time from which another try makes sense.
+// unavailableError is an ErrUnavailable with its reason.
 type unavailableError struct {
 	reason  string
-	retryAt time.Time
-	cause   error
+	retryAt time.Time // no renewal is tried before; zero if unknown
+	cause   error     // may be nil
 }
 
 func (e *unavailableError) Error() string   { return e.reason }
 func (e *unavailableError) Unwrap() []error { return []error{ErrUnavailable, e.cause} }
 
-// RetryAfter says how long to wait after err before the same question may have another
-// answer, at least a second.
+// storeUnavailable begins the texts of errors of the store.
+const storeUnavailable = "store unavailable: "
+
+// storeError makes an error of the store an ErrUnavailable, except that of the
+// caller's context.
+func storeError(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &unavailableError{reason: storeUnavailable + err.Error(), cause: err}
+}
+
+// RetryAfter returns how long to wait after err before another attempt makes
+// sense, at least a second.
 func RetryAfter(err error, now time.Time) time.Duration {
 	var u *unavailableError
 	if errors.As(err, &u) {

@@ -3,7 +3,7 @@ package tokens
 import (
 	"context"
 	"errors"
-	"strings"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -11,124 +11,28 @@ import (
 	"wxproxy/wechat"
 )
 
-// codeLife is how long a code is tried where WeChat does not say when it ends. A real push said an hour.
-const codeLife = time.Hour
+// exchanger exchanges authorization codes for tokens. A code arrives twice, with
+// the merchant's browser and as a push, in any order, and WeChat accepts it once.
+// It is safe for concurrent use.
+type exchanger struct {
+	store     store.Store
+	accounts  *accounts
+	component *componentAPI
+	tasks     *taskGroup
+	now       func() time.Time
+	log       *slog.Logger
 
-// exchange turns the stored code of appid into tokens. It holds the account's lock all the way, so
-// that no renewal can save an older refresh token over the new one, and no code is spent twice. done: nothing is left
-// to do, whatever became of the code.
-func (b *Broker) exchange(ctx context.Context, appid string) (done bool, err error) {
-	c, err := b.loadCode(ctx, appid)
-	if err != nil || c == nil {
-		return err == nil, err
-	}
-	secret := wechat.NewSecret(c.Code)
-	// Where the merchant's browser has brought the same code, the account is there already.
-	if _, err := b.exchangeOnce(ctx, secret, func(ctx context.Context) (Authorization, error) { return b.exchangeFor(ctx, appid, c) }); err != nil {
-		return false, err
-	}
-	if err := b.exchangedAlready(ctx, appid, secret, c.Created); err != nil {
-		return false, err
-	}
-	return true, b.forgetCode(ctx, appid, c.Code)
+	// onAuthorized is called after the tokens of a new authorization were saved.
+	onAuthorized func(appid string, acc *account)
+
+	mu       sync.Mutex
+	attempts map[string]*exchangeAttempt // scheduled or running, by appid; nil after stop
 }
 
-// exchangeFor makes the exchange. It gives no account where the code is of no use any more.
-func (b *Broker) exchangeFor(ctx context.Context, appid string, c *pendingCode) (done Authorization, err error) {
-	var (
-		out    *account
-		secret = wechat.NewSecret(c.Code)
-	)
-	err = b.store.Update(ctx, accountKey(appid), func(ctx context.Context, raw []byte) ([]byte, error) {
-		// Whoever held the lock before us may have found the code to be of no use.
-		if left, err := b.loadCode(ctx, appid); err != nil || left == nil || left.Code != c.Code {
-			return store.Keep, err
-		}
-		acc, err := decodeAccount(raw)
-		if err != nil {
-			return nil, err
-		}
-		if acc == nil {
-			acc = newAccount(Authorizer)
-		}
-		if acc.CodeFingerprint == secret.Fingerprint() && !acc.IsRevoked {
-			done.AppID = appid // before a crash
-			return store.Keep, nil
-		}
-		if c.Created < max(acc.AuthorizedAt, acc.RevokedAt) {
-			return store.Keep, nil // overtaken
-		}
-		grant, err := b.queryAuth(ctx, secret)
-		if err == nil && grant.AppID != appid {
-			err = errForeignCode
-		}
-		if err != nil && (codeUnusable(err) || !b.now().Before(fromMillis(c.Expires))) {
-			b.log.Warn("an authorization code is of no use", "account", appid, "error", err)
-			// Somebody else has spent it, or it came too late. The refresh token is WeChat's to tell.
-			if acc.Refresh != "" && !acc.IsRevoked {
-				return store.Keep, b.forgetCode(ctx, appid, c.Code)
-			}
-			if grant, err = b.recover(ctx, appid); err != nil || grant.Refresh.IsEmpty() {
-				b.log.Error("the account has to authorize again", "account", appid, "error", err)
-				return store.Keep, b.forgetCode(ctx, appid, c.Code)
-			}
-		}
-		if err != nil {
-			return nil, err
-		}
-		acc.applyAuthorization(grant, c.Created, b.now())
-		acc.CodeFingerprint = secret.Fingerprint()
-		out, done = acc, Authorization{AppID: appid, FuncInfo: grant.FuncInfo}
-		return encode(acc), nil
-	})
-	if err == nil && out != nil {
-		b.cacheAuthorization(appid, out)
-	}
-	return done, err
-}
+// errForeignCode: WeChat exchanged the code for another account's tokens.
+var errForeignCode = errors.New("authorization code belongs to another account")
 
-// recover gives the refresh token that WeChat holds for an account whose code is lost; none where
-// it has not authorized.
-func (b *Broker) recover(ctx context.Context, appid string) (wechat.Grant, error) {
-	held, _, err := b.queryAuthorizer(ctx, appid)
-	return wechat.Grant{AppID: appid, Refresh: held.Refresh}, err
-}
-
-func (b *Broker) loadCode(ctx context.Context, appid string) (*pendingCode, error) {
-	raw, err := b.store.Load(ctx, codeKey(appid))
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, storeFault(err)
-	}
-	return decodePendingCode(raw)
-}
-
-// forgetCode removes the code unless a newer one has taken its place.
-func (b *Broker) forgetCode(ctx context.Context, appid, spent string) error {
-	return b.store.Update(ctx, codeKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
-		c, err := decodePendingCode(raw)
-		if err != nil || c == nil || c.Code != spent {
-			return store.Keep, err
-		}
-		return nil, nil
-	})
-}
-
-var errForeignCode = errors.New("the code is another account's")
-
-func (b *Broker) queryAuth(ctx context.Context, c wechat.Secret) (wechat.Grant, error) {
-	var grant wechat.Grant
-	err := b.withComponentToken(ctx, func(component string, token wechat.Secret) error {
-		var err error
-		grant, err = b.client.Load().QueryAuth(ctx, component, token, c)
-		return err
-	})
-	return grant, err
-}
-
-// codeUnusable: trying the code again cannot help.
+// codeUnusable reports whether trying the code again cannot help.
 func codeUnusable(err error) bool {
 	switch wechat.Code(err) {
 	case wechat.CodeCodeInvalid, wechat.CodeCodeExpired, 40029, 40163, wechat.CodeNotAuthorized:
@@ -137,94 +41,157 @@ func codeUnusable(err error) bool {
 	return errors.Is(err, errForeignCode)
 }
 
-// exchanger works off the codes that lie in the store, each account on its own, with growing
-// pauses where WeChat cannot be reached.
-type exchanger struct {
-	b      *Broker
-	mu     sync.Mutex
-	timers map[string]*exchangeAttempt // by appid; nil after stop
-}
-
-// exchangeAttempt is the next try, or the one under way.
-type exchangeAttempt struct{ timer *time.Timer }
-
-func newExchanger(b *Broker) *exchanger {
-	return &exchanger{b: b, timers: make(map[string]*exchangeAttempt)}
-}
-
-// recover schedules what another process left behind, and nobody here is at yet. More than one may be: under the lock of the
-// code one of them exchanges it.
-func (x *exchanger) recover(ctx context.Context) error {
-	var appids []string
-	err := x.b.store.List(ctx, codePrefix, "", func(key string, _ []byte) bool {
-		appids = append(appids, strings.TrimPrefix(key, codePrefix))
-		return true
+// exchangeOnce calls exchange unless the code was exchanged before, and returns
+// its account. A concurrent call with the same code waits: it holds the code's
+// lock while exchange runs. That lock is taken before an account's.
+//
+// It records the code only if exchange returns an account without an error.
+func (x *exchanger) exchangeOnce(
+	ctx context.Context, code wechat.Secret, exchange func(ctx context.Context) (Authorization, error),
+) (done Authorization, err error) {
+	err = updateRecord(ctx, x.store, exchangedCodeKey(code), func(ctx context.Context, before *exchangedCode) (*exchangedCode, error) {
+		if before != nil {
+			done = Authorization{AppID: before.AppID, FuncInfo: before.FuncInfo}
+			return nil, nil
+		}
+		var err error
+		if done, err = exchange(ctx); err != nil || done.AppID == "" {
+			return nil, err
+		}
+		return &exchangedCode{
+			recordFormat: currentFormat, AppID: done.AppID, FuncInfo: done.FuncInfo, At: millis(x.now()),
+		}, nil
 	})
-	for _, a := range appids {
-		x.mu.Lock()
-		_, scheduled := x.timers[a]
-		x.mu.Unlock()
-		if !scheduled {
-			x.schedule(a, 0, 0)
+	return done, err
+}
+
+// fromBrowser exchanges a code that a merchant's browser presented. Which
+// account it belongs to only WeChat's response says.
+//
+// The account is locked after the exchange, so a push may be quicker:
+//
+//	browser: exchange code 1; WeChat issues token T1
+//	push:    lock; exchange code 2; save T2, which invalidates T1; unlock
+//	browser: lock; save T1 (must not happen)
+func (x *exchanger) fromBrowser(ctx context.Context, code wechat.Secret) (Authorization, error) {
+	return x.exchangeOnce(ctx, code, func(ctx context.Context) (Authorization, error) {
+		began := x.now()
+		grant, err := x.component.queryAuth(ctx, code)
+		if err != nil {
+			return Authorization{}, err
 		}
-	}
-	return err
+		var saved *account
+		err = x.accounts.update(ctx, grant.AppID, func(_ context.Context, acc *account) (*account, error) {
+			if acc == nil {
+				acc = newAccount(Authorizer)
+			}
+			if !acc.IsRevoked && acc.IssuedAt > millis(began) {
+				return nil, nil // a push was quicker
+			}
+			// A browser does not say when the authorization was, and wxproxy's clock
+			// may differ from WeChat's. So it counts as no older than what is known.
+			acc.applyAuthorization(grant, acc.RevokedAt, x.now())
+			acc.CodeFingerprint = code.Fingerprint()
+			saved = acc
+			return acc, nil
+		})
+		if err == nil && saved != nil {
+			x.onAuthorized(grant.AppID, saved)
+		}
+		return Authorization{AppID: grant.AppID, FuncInfo: grant.FuncInfo}, err
+	})
 }
 
-func (x *exchanger) schedule(appid string, attempt int, wait time.Duration) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.timers == nil {
-		return
+// exchangePending exchanges the pending code of appid. done is set if nothing is
+// left to do, even if the code turned out to be unusable.
+func (x *exchanger) exchangePending(ctx context.Context, appid string) (done bool, err error) {
+	p, err := loadRecord[pendingCode](ctx, x.store, pendingCodeKey(appid))
+	if err != nil || p == nil {
+		return err == nil, err
 	}
-	if t := x.timers[appid]; t != nil {
-		t.timer.Stop()
-	}
-	t := new(exchangeAttempt)
-	t.timer = time.AfterFunc(wait, func() { x.run(appid, attempt, t) })
-	x.timers[appid] = t
-}
-
-func (x *exchanger) run(appid string, attempt int, t *exchangeAttempt) {
-	if !x.b.begin() {
-		return
-	}
-	defer x.b.work.Done()
-	ctx, cancel := context.WithTimeout(x.b.life, renewTimeout)
-	defer cancel()
-	done, err := x.b.exchange(ctx, appid)
+	code := wechat.NewSecret(p.Code)
+	// If the merchant's browser presented the same code, there is no exchange.
+	_, err = x.exchangeOnce(ctx, code, func(ctx context.Context) (Authorization, error) {
+		return x.exchangeLocked(ctx, appid, p)
+	})
 	if err != nil {
-		x.b.log.Warn("authorization code not exchanged yet", "account", appid, "error", err)
-	}
-	x.mu.Lock()
-	mine := x.timers[appid] == t // no newer code was brought meanwhile
-	if mine && done {
-		delete(x.timers, appid)
-	}
-	x.mu.Unlock()
-	if mine && !done {
-		x.schedule(appid, attempt+1, backoff(attempt+1))
-	}
-}
-
-// exchangeNow is for a call that comes before the exchange has been made. found: the account is known now.
-func (x *exchanger) exchangeNow(ctx context.Context, appid string) (found bool, err error) {
-	if _, err := x.b.exchange(ctx, appid); err != nil {
-		if !errors.Is(err, ErrUnavailable) {
-			err = &unavailableError{reason: "the account's authorization code could not be exchanged yet: " + err.Error(), cause: err}
-		}
 		return false, err
 	}
-	// Whoever made the exchange, the account says what came of it.
-	acc, err := x.b.loadAccount(ctx, appid)
-	return acc != nil, err
+	if err := x.accounts.setAuthorizedAt(ctx, appid, code, p.Created); err != nil {
+		return false, err
+	}
+	return true, x.deletePending(ctx, appid, p)
 }
 
-func (x *exchanger) stop() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, t := range x.timers {
-		t.timer.Stop()
+// exchangeLocked exchanges p while it holds the account's lock from beginning to
+// end. So no code is exchanged twice, and this cannot happen:
+//
+//	renewal:  load refresh token R1; ask WeChat for a token
+//	exchange: exchange the code; save the new refresh token R2
+//	renewal:  save R1 (must not happen)
+//
+// It returns no account if the code is unusable.
+func (x *exchanger) exchangeLocked(ctx context.Context, appid string, p *pendingCode) (done Authorization, err error) {
+	code := wechat.NewSecret(p.Code)
+	var saved *account
+	err = x.accounts.update(ctx, appid, func(ctx context.Context, acc *account) (*account, error) {
+		// Another process may have exchanged or given up the code meanwhile.
+		left, err := loadRecord[pendingCode](ctx, x.store, pendingCodeKey(appid))
+		if err != nil || left == nil || left.Code != p.Code {
+			return nil, err
+		}
+		if acc == nil {
+			acc = newAccount(Authorizer)
+		}
+		if acc.CodeFingerprint == code.Fingerprint() && !acc.IsRevoked {
+			done.AppID = appid // exchanged before a crash
+			return nil, nil
+		}
+		if p.Created < max(acc.AuthorizedAt, acc.RevokedAt) {
+			return nil, nil // a newer authorization or revocation is known
+		}
+		grant, err := x.query(ctx, appid, acc, p)
+		if err != nil || grant == nil {
+			return nil, err
+		}
+		acc.applyAuthorization(*grant, p.Created, x.now())
+		acc.CodeFingerprint = code.Fingerprint()
+		saved, done = acc, Authorization{AppID: appid, FuncInfo: grant.FuncInfo}
+		return acc, nil
+	})
+	if err == nil && saved != nil {
+		x.onAuthorized(appid, saved)
 	}
-	x.timers = nil
+	return done, err
+}
+
+// query exchanges p at WeChat. If the code was exchanged elsewhere or has
+// expired, it deletes p, and returns the refresh token that WeChat lists if the
+// account needs one. It returns nil if nothing came of it. acc is not changed.
+func (x *exchanger) query(ctx context.Context, appid string, acc *account, p *pendingCode) (*wechat.Grant, error) {
+	grant, err := x.component.queryAuth(ctx, wechat.NewSecret(p.Code))
+	if err == nil && grant.AppID != appid {
+		err = errForeignCode
+	}
+	if err == nil {
+		return &grant, nil
+	}
+	if !codeUnusable(err) && x.now().Before(fromMillis(p.Expires)) {
+		return nil, err
+	}
+	x.log.Warn("authorization code unusable", "account", appid, "error", err)
+	if acc.Refresh != "" && !acc.IsRevoked {
+		return nil, x.deletePending(ctx, appid, p)
+	}
+	listed, _, err := x.component.queryAuthorizer(ctx, appid)
+	if err != nil || listed.Refresh.IsEmpty() {
+		x.log.Error("authorization lost, the account has to authorize again", "account", appid, "error", err)
+		return nil, x.deletePending(ctx, appid, p)
+	}
+	return &wechat.Grant{AppID: appid, Refresh: listed.Refresh}, nil
+}
+
+// deletePending deletes p unless a newer code replaced it.
+func (x *exchanger) deletePending(ctx context.Context, appid string, p *pendingCode) error {
+	return deleteRecord(ctx, x.store, pendingCodeKey(appid), func(stored *pendingCode) bool { return stored.Code == p.Code })
 }

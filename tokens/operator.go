@@ -2,85 +2,81 @@ package tokens
 
 import (
 	"context"
-	"strings"
-	"sync"
 	"time"
 
-	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
-// Account is what an operator may see of an account: no secret.
+// Account is what an operator may see of an account. It holds no secret.
 type Account struct {
 	AppID string
 	Kind  Kind
 	State State
-	Name  string // nickname; "" where it is not known
-	Type  string // "mini program", "service account", …; "" where it is not known
+	Name  string // nickname; "" if unknown
+	Type  string // "mini program", "service account", …; "" if unknown
 
-	Token, RefreshToken string    // fingerprints; "" where there is none
-	Issued, Expires     time.Time // of the token; zero where there is none
+	Token, RefreshToken string    // fingerprints; "" if there is none
+	Issued, Expires     time.Time // of the token; zero if there is none
 
-	Authorized, Revoked time.Time // newest authorization and withdrawal, by WeChat's clock; zero: not known
+	Authorized, Revoked time.Time // newest of each, by WeChat's clock; zero if unknown
 
-	Failures int       // renewals that failed since the last good one
-	Failure  string    // the last one, in words
-	RetryAt  time.Time // when the next is tried; zero: when it is asked for
+	Failures int       // failed renewals since the last success
+	Failure  string    // why the last one failed
+	RetryAt  time.Time // no renewal before then; zero means at the next call
 }
 
-func (b *Broker) account(appid string, a *account) Account {
+// newAccountView returns what an operator may see of acc.
+func newAccountView(appid string, kind Kind, acc *account) Account {
 	out := Account{
-		AppID: appid, Kind: b.Kind(appid), State: a.state(), Name: a.Name, Type: a.Type,
-		Issued: fromMillis(a.IssuedAt), Expires: fromMillis(a.ExpiresAt), Authorized: fromSeconds(a.AuthorizedAt), Revoked: fromSeconds(a.RevokedAt),
-		Failures: a.FailureCount, Failure: a.Failure, RetryAt: fromMillis(a.RetryAt),
+		AppID: appid, Kind: kind, State: acc.state(), Name: acc.Name, Type: acc.Type,
+		Issued: fromMillis(acc.IssuedAt), Expires: fromMillis(acc.ExpiresAt),
+		Authorized: fromSeconds(acc.AuthorizedAt), Revoked: fromSeconds(acc.RevokedAt),
+		Failures: acc.FailureCount, Failure: acc.Failure, RetryAt: fromMillis(acc.RetryAt),
 	}
-	switch out.Kind {
+	switch kind {
 	case Component:
 		out.Type = "component"
 	case App:
 		out.Type = "own account"
 	}
-	if a.Access != "" {
-		out.Token = wechat.NewSecret(a.Access).Fingerprint()
+	if acc.Access != "" {
+		out.Token = wechat.NewSecret(acc.Access).Fingerprint()
 	}
-	if a.Refresh != "" {
-		out.RefreshToken = wechat.NewSecret(a.Refresh).Fingerprint()
+	if acc.Refresh != "" {
+		out.RefreshToken = wechat.NewSecret(acc.Refresh).Fingerprint()
 	}
 	return out
 }
 
-func fromSeconds(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.Unix(n, 0)
-}
-
-// Account shows one account, and reads its name if that is not known or older than a day. ErrUnknownAccount: there is none,
-// or one of our own that was never asked for.
+// Account returns one account. It reads the account's name from WeChat if that
+// is unknown or older than a day. It returns ErrUnknownAccount if there is none.
+// The component and own accounts exist once they are configured.
 func (b *Broker) Account(ctx context.Context, appid string) (Account, error) {
-	acc, err := b.loadAccount(ctx, appid)
+	acc, err := b.accounts.load(ctx, appid)
 	if err != nil {
 		return Account{}, err
 	}
+	kind := b.Kind(appid)
 	if acc == nil {
-		if b.Kind(appid) == Authorizer {
+		if kind == Authorizer {
 			return Account{}, ErrUnknownAccount
 		}
-		acc = newAccount(b.Kind(appid))
+		acc = newAccount(kind)
 	}
-	if named, err := b.profile(ctx, appid); err == nil && named != nil {
-		acc = named
+	if profiled, err := b.profiler.profile(ctx, appid); err == nil && profiled != nil {
+		acc = profiled
 	}
-	return b.account(appid, acc), nil
+	return newAccountView(appid, kind, acc), nil
 }
 
-// Known says whether a call for appid would have an account: nil, ErrUnknownAccount, ErrRevoked, or a fault of the store. WeChat is not asked.
+// Known reports whether a call for appid would have an account, without asking
+// WeChat. It returns nil if so. Otherwise it returns ErrUnknownAccount,
+// ErrRevoked, or an error of the store.
 func (b *Broker) Known(ctx context.Context, appid string) error {
 	if _, ok := b.cache.get(appid); ok || b.Kind(appid) != Authorizer {
 		return nil
 	}
-	acc, err := b.loadAccount(ctx, appid)
+	acc, err := b.accounts.load(ctx, appid)
 	switch {
 	case err != nil:
 		return err
@@ -92,98 +88,33 @@ func (b *Broker) Known(ctx context.Context, appid string) error {
 	return nil
 }
 
-// List shows the accounts from offset on, limit at most, in order of their appids, and says how many there are. q
-// selects those whose appid or name contains it, in any case. Who pages through very many is told a number that may be
-// some seconds old, and an account that came or went meanwhile can be missed or seen twice.
-func (b *Broker) List(ctx context.Context, offset, limit int, q string) (list []Account, total int, err error) {
-	q = strings.ToLower(q)
-	began := b.now()
-	from, after, total, known := b.listIndex.position(q, offset, began)
-	n := from
-	found := indexedList{q: q}
-	err = b.store.List(ctx, accountPrefix, after, func(key string, raw []byte) bool {
-		appid := strings.Clone(strings.TrimPrefix(key, accountPrefix))
-		shown := n >= offset && len(list) < limit
-		if known && n >= offset && !shown {
-			return false
-		}
-		if q != "" || shown {
-			acc, err := decodeAccount(raw)
-			if err != nil || q != "" && !strings.Contains(strings.ToLower(appid), q) && !strings.Contains(strings.ToLower(acc.Name), q) {
-				return true
-			}
-			if shown {
-				list = append(list, b.account(appid, acc))
-			}
-		}
-		if n++; !known && n%indexEvery == 0 {
-			found.keys = append(found.keys, accountPrefix+appid)
-		}
-		return true
-	})
-	if !known {
-		if total = n; err == nil {
-			now := b.now()
-			found.total, found.until = total, now.Add(max(indexLife, 5*now.Sub(began)))
-			b.listIndex.mu.Lock()
-			b.listIndex.last = found
-			b.listIndex.mu.Unlock()
-		}
-	}
-	return list, total, err
+// List returns up to limit accounts from offset on, ordered by appid, and how
+// many there are in total. query selects the accounts whose appid or name
+// contains it, in any case; "" selects all.
+//
+// With more than 10,000 accounts the total may be some seconds old, and paging
+// may miss or repeat accounts that are added or removed meanwhile.
+func (b *Broker) List(ctx context.Context, offset, limit int, query string) (list []Account, total int, err error) {
+	return b.lister.list(ctx, offset, limit, query)
 }
 
-// listIndex remembers of the last list that was gone through from beginning to end where its pages begin: without it each
-// page of a million accounts would cost as much as all of them.
-type listIndex struct {
-	mu   sync.Mutex
-	last indexedList
-}
-
-type indexedList struct {
-	q     string
-	keys  []string // of every indexEvery-th account that q selects
-	total int
-	until time.Time // until when it is good; zero: it is not
-}
-
-const (
-	indexEvery = 1000
-	indexLife  = 5 * time.Second
-	// A list of fewer is gone through each time, and is exact.
-	indexThreshold = 10_000
-)
-
-// position gives the nearest place in front of offset: how many accounts lie position it, and the key of the last of them.
-func (x *listIndex) position(q string, offset int, now time.Time) (from int, after string, total int, known bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	l := &x.last
-	if q != l.q || !now.Before(l.until) || l.total < indexThreshold {
-		return 0, "", 0, false
-	}
-	if i := min(offset/indexEvery, len(l.keys)); i > 0 {
-		from, after = i*indexEvery, l.keys[i-1]
-	}
-	return from, after, l.total, true
-}
-
-// Refresh gets appid a new token now, whether it is due or not, and does not wait until a failed renewal
-// may be tried again. An account that is thought to have withdrawn is looked for at WeChat. Errors as for Renew.
+// Refresh gets a new token of appid now, whether it is due or not, and although
+// renewals may be paused after a failure. It asks WeChat whether a revoked
+// account authorizes the component again. Errors are those of [Broker.Renew].
 func (b *Broker) Refresh(ctx context.Context, appid string) (Account, error) {
-	acc, err := b.loadAccount(ctx, appid)
+	acc, err := b.accounts.load(ctx, appid)
 	if err != nil {
 		return Account{}, err
 	}
 	if acc != nil && acc.IsRevoked {
-		held, authorized, err := b.queryAuthorizer(ctx, appid)
+		listed, authorized, err := b.component.queryAuthorizer(ctx, appid)
 		if err != nil {
 			return Account{}, err
 		}
 		if !authorized {
 			return Account{}, ErrRevoked
 		}
-		if err := b.revive(ctx, held); err != nil {
+		if err := b.accounts.reinstate(ctx, listed); err != nil {
 			return Account{}, err
 		}
 	}
@@ -192,54 +123,24 @@ func (b *Broker) Refresh(ctx context.Context, appid string) (Account, error) {
 		if acc.Access != "" {
 			stale, why = wechat.NewSecret(acc.Access), reasonRejected
 		}
-		if err := b.retryNow(ctx, appid); err != nil {
+		if err := b.accounts.clearRetryPause(ctx, appid); err != nil {
 			return Account{}, err
 		}
 	}
-	if _, err := b.joinFlight(ctx, strings.Clone(appid), stale, why); err != nil {
+	if _, err := b.renewer.token(ctx, appid, stale, why); err != nil {
 		return Account{}, err
 	}
 	return b.Account(ctx, appid)
 }
 
-// revive takes back an account that WeChat lists, although we had been told that it withdrew.
-func (b *Broker) revive(ctx context.Context, held wechat.Authorizer) error {
-	return b.store.Update(ctx, accountKey(held.AppID), func(_ context.Context, raw []byte) ([]byte, error) {
-		acc, err := decodeAccount(raw)
-		if err != nil || acc == nil || !acc.IsRevoked {
-			return store.Keep, err
-		}
-		acc.applyAuthorization(wechat.Grant{Refresh: held.Refresh}, acc.RevokedAt, b.now())
-		return encode(acc), nil
-	})
-}
-
-// retryNow ends the pause after a failed renewal.
-func (b *Broker) retryNow(ctx context.Context, appid string) error {
-	return b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
-		acc, err := decodeAccount(raw)
-		if err != nil || acc == nil || acc.RetryAt == 0 {
-			return store.Keep, err
-		}
-		acc.RetryAt = 0
-		return encode(acc), nil
-	})
-}
-
-// Forget removes all that is kept of appid, a code that waits to be exchanged included. An account that WeChat lists
-// comes back with the next [Broker.Sync], or when it is called for. ErrUnknownAccount: there was none.
+// Forget deletes the records of appid, including a code that waits to be
+// exchanged. An account that WeChat lists returns with the next [Broker.Sync] or
+// call. It returns ErrUnknownAccount if there were no records.
 func (b *Broker) Forget(ctx context.Context, appid string) error {
-	found := false
-	for _, key := range []string{codeKey(appid), accountKey(appid)} {
-		err := b.store.Update(ctx, key, func(_ context.Context, raw []byte) ([]byte, error) {
-			found = found || raw != nil
-			return nil, nil
-		})
-		if err != nil {
-			return storeFault(err)
-		}
+	found, err := b.accounts.forget(ctx, appid)
+	if err != nil {
+		return err
 	}
-	b.cache.remove(appid)
 	if !found {
 		return ErrUnknownAccount
 	}
@@ -247,27 +148,9 @@ func (b *Broker) Forget(ctx context.Context, appid string) error {
 	return nil
 }
 
-// Import keeps a refresh token that another program had for appid. One that is at hand already stays: added is
-// false. Nothing is asked of WeChat; whether the token is good shows with the account's first call.
-func (b *Broker) Import(ctx context.Context, appid string, refresh wechat.Secret) (added bool, err error) {
-	err = b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
-		acc, err := decodeAccount(raw)
-		if err != nil {
-			return nil, err
-		}
-		if acc == nil {
-			acc = newAccount(Authorizer)
-		}
-		if acc.IsRevoked || acc.Refresh != "" {
-			return store.Keep, nil
-		}
-		added = true
-		acc.Refresh = refresh.Reveal()
-		acc.clearFailures()
-		return encode(acc), nil
-	})
-	if err == nil && added {
-		b.cache.remove(appid)
-	}
-	return added, err
+// Import stores a refresh token of appid that another program had. If the
+// account has one already, that one stays, and imported is false. WeChat is not
+// asked: the account's first call shows whether the token is valid.
+func (b *Broker) Import(ctx context.Context, appid string, refresh wechat.Secret) (imported bool, err error) {
+	return b.accounts.importRefreshToken(ctx, appid, refresh)
 }

@@ -2,29 +2,31 @@ package tokens
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"time"
-
-	"wxproxy/tokens/store"
-	"wxproxy/wechat"
 )
 
-// profileLife is how long an account's name serves before it is read again.
-const profileLife = 24 * time.Hour
+// profileLifetime is how long an account's name serves before it is read again.
+const profileLifetime = 24 * time.Hour
 
-// profiler reads the names and kinds of accounts, one after the other. An account is read when it
-// has authorized and when its token is renewed; one that nobody uses costs nothing.
+// profiler reads the names and types of accounts for the operator, one account
+// at a time. It reads an account after its authorization and after a renewal, so
+// accounts that are not used cost nothing. It is safe for concurrent use.
 type profiler struct {
-	b     *Broker
-	queue chan string
+	accounts  *accounts
+	component *componentAPI
+	tasks     *taskGroup
+	now       func() time.Time
+	log       *slog.Logger
+	queue     chan string // appids
 }
 
-func newProfiler(b *Broker) *profiler {
-	p := &profiler{b: b, queue: make(chan string, 1000)}
-	go p.run()
-	return p
-}
+// profileQueueSize is how many accounts may wait to be read.
+const profileQueueSize = 1000
 
-// enqueue has appid read soon, unless very many are waiting: the next renewal asks again.
+// enqueue reads appid soon. It drops appid if too many wait: the next renewal
+// enqueues it again.
 func (p *profiler) enqueue(appid string) {
 	select {
 	case p.queue <- appid:
@@ -32,54 +34,51 @@ func (p *profiler) enqueue(appid string) {
 	}
 }
 
+// run reads the accounts in the queue until the Broker is closed.
 func (p *profiler) run() {
 	for {
 		select {
 		case appid := <-p.queue:
-			p.read(appid)
-		case <-p.b.life.Done():
+			err := p.tasks.run(p.tasks.background, taskTimeout, func(ctx context.Context) error {
+				_, err := p.profile(ctx, appid)
+				if ctx.Err() != nil {
+					return nil
+				}
+				return err
+			})
+			if err != nil && !errors.Is(err, ErrClosed) {
+				p.log.Debug("reading an account's profile failed", "account", appid, "error", err)
+			}
+		case <-p.tasks.background.Done():
 			return
 		}
 	}
 }
 
-func (p *profiler) read(appid string) {
-	b := p.b
-	if !b.begin() {
-		return
-	}
-	defer b.work.Done()
-	ctx, cancel := context.WithTimeout(b.maintenance.ctx, renewTimeout)
-	defer cancel()
-	if _, err := b.profile(ctx, appid); err != nil && ctx.Err() == nil {
-		b.log.Debug("an account's name could not be read", "account", appid, "error", err)
-	}
+// stale reports whether the profile of acc is to be read again.
+func (p *profiler) stale(acc *account) bool {
+	return acc.Kind == Authorizer.String() && p.now().Sub(fromMillis(acc.ProfiledAt)) >= profileLifetime
 }
 
-// profile gives the record of appid with a name that is not older than a day, or as it is where WeChat
-// does not answer; nil for an unknown account.
-func (b *Broker) profile(ctx context.Context, appid string) (*account, error) {
-	acc, err := b.loadAccount(ctx, appid)
-	if err != nil || acc == nil || acc.IsRevoked || acc.Kind != Authorizer.String() || b.now().Sub(fromMillis(acc.ProfiledAt)) < profileLife {
+// profile returns the record of appid with a profile that is no older than a
+// day. If WeChat does not respond it returns the record as it is, and the error.
+// The record of an unknown account is nil.
+func (p *profiler) profile(ctx context.Context, appid string) (*account, error) {
+	acc, err := p.accounts.load(ctx, appid)
+	if err != nil || acc == nil || acc.IsRevoked || !p.stale(acc) {
 		return acc, err
 	}
-	var a wechat.Authorizer
-	err = b.withComponentToken(ctx, func(component string, token wechat.Secret) error {
-		var err error
-		a, err = b.client.Load().Authorizer(ctx, component, token, appid)
-		return err
-	})
+	profile, err := p.component.profile(ctx, appid)
 	if err != nil {
 		return acc, err
 	}
-	err = b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
-		current, err := decodeAccount(raw)
-		if err != nil || current == nil || current.IsRevoked {
-			return store.Keep, err
+	err = p.accounts.update(ctx, appid, func(_ context.Context, current *account) (*account, error) {
+		if current == nil || current.IsRevoked {
+			return nil, nil
 		}
-		current.Name, current.Type, current.ProfiledAt = a.Name, a.Type, millis(b.now())
+		current.Name, current.Type, current.ProfiledAt = profile.Name, profile.Type, millis(p.now())
 		acc = current
-		return encode(current), nil
+		return current, nil
 	})
 	return acc, err
 }

@@ -3,263 +3,243 @@ package tokens
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
-	"slices"
+	"log/slog"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
-// refresh replaces the token of appid under the store's lock, unless somebody else did so while we
-// waited for it: what is loaded there is looked at again.
-func (b *Broker) refresh(ctx context.Context, appid string, kind Kind, stale wechat.Secret, why reason) (Token, error) {
+// renewer returns tokens from the store, and renews them. It is safe for
+// concurrent use: in one process callers share a flight, and processes share the
+// account's lock in the store.
+type renewer struct {
+	accounts    *accounts
+	cache       *cache
+	tasks       *taskGroup
+	renewBefore time.Duration
+	now         func() time.Time
+	log         *slog.Logger
+	observer    Observer // may be nil
+
+	kind     func(appid string) Kind
+	fetch    func(ctx context.Context, appid string, kind Kind, refresh, stale wechat.Secret) (fetched, error)
+	discover func(ctx context.Context, appid string) (found bool, err error) // looks for an unknown authorizer
+	schedule func(appid string, e *entry, wait time.Duration) bool           // the early renewal
+	onFetch  func(appid string, acc *account)                                // after a new token was saved
+
+	flights singleflight.Group
+}
+
+// token returns a token of appid that differs from stale. ctx bounds the wait,
+// not the renewal, which other callers may be waiting for.
+//
+// Callers that want the same thing share one flight. Its key holds the stale
+// token and not only the appid. Otherwise this could happen:
+//
+//	caller 1: A is not cached; start a flight; read token T0 from the store
+//	caller 2: T0 was rejected; join the flight of caller 1
+//	caller 1: return T0
+//	caller 2: get T0, the token that was rejected
+//
+// Early renewals have a flight of their own, because they are for a token that
+// is still valid: a caller that only needs any token must not wait for WeChat.
+func (r *renewer) token(ctx context.Context, appid string, stale wechat.Secret, why reason) (Token, error) {
+	key := appid + "\x00" + stale.Reveal()
+	if why == reasonDue {
+		key = appid + "\x01"
+	}
+	if err := ctx.Err(); err != nil {
+		return Token{}, err
+	}
+	ch := r.flights.DoChan(key, func() (any, error) {
+		var t Token
+		// The flight is a task of its own, not its callers': it goes on when they
+		// give up, and Close waits for it.
+		err := r.tasks.run(r.tasks.ctx, taskTimeout, func(ctx context.Context) (err error) {
+			t, err = r.loadOrRenew(ctx, renewal{appid, r.kind(appid), stale, why})
+			return err
+		})
+		return t, err
+	})
+	select {
+	case res := <-ch:
+		if res.Err != nil {
+			return Token{}, res.Err
+		}
+		return res.Val.(Token), nil
+	case <-ctx.Done():
+		return Token{}, ctx.Err()
+	}
+}
+
+// loadOrRenew returns the stored token, and renews it only if it does not serve.
+// It takes no lock while the stored token serves.
+func (r *renewer) loadOrRenew(ctx context.Context, want renewal) (Token, error) {
+	epoch := r.cache.epoch(want.appid) // before the load; see cache.put
+	acc, err := r.accounts.load(ctx, want.appid)
+	if errors.Is(err, store.ErrCorrupt) {
+		err = storeError(err)
+	}
+	if err != nil {
+		return Token{}, err
+	}
+	if acc == nil && want.kind == Authorizer {
+		// Its authorization may have been pushed a moment ago, or its push lost.
+		found, err := r.discover(ctx, want.appid)
+		if err != nil || !found {
+			return Token{}, errors.Join(err, ErrUnknownAccount)
+		}
+		return r.loadOrRenew(ctx, want)
+	}
+	now := r.now()
+	if acc.usable(now) && acc.Access != want.stale.Reveal() && want.why != reasonDue {
+		return r.cacheAccount(want.appid, want.kind, acc, epoch, true), nil
+	}
+	if acc != nil && acc.IsRevoked {
+		r.cache.remove(want.appid)
+		return Token{}, ErrRevoked
+	}
+	// While renewals of the account pause, callers get the error at once.
+	if acc != nil && !acc.usable(now) && now.Before(fromMillis(acc.RetryAt)) {
+		return Token{}, &unavailableError{reason: acc.Failure, retryAt: fromMillis(acc.RetryAt)}
+	}
+	return r.renew(ctx, want)
+}
+
+// renew replaces the stored token under the account's lock: decide, fetch,
+// settle, save. The new token is given to callers only after it was saved:
+//
+//	wxproxy: fetch; WeChat replaces the refresh token; the save fails
+//	wxproxy: give the access token to callers (must not happen)
+//	wxproxy: crash; the store holds a refresh token that is no longer valid
+//
+// So a full disk shows at once, not when the account is lost.
+func (r *renewer) renew(ctx context.Context, want renewal) (Token, error) {
 	var (
-		out    *account // what is good now
-		fresh  bool     // it was fetched here
-		result error    // why there is nothing new, although the record was saved
-		epoch  uint64
+		d     decision
+		s     settlement
+		saved *account // the record with a token that serves
 	)
-	err := b.store.Update(ctx, accountKey(appid), func(ctx context.Context, raw []byte) ([]byte, error) {
-		epoch = b.cache.epoch(appid)
-		acc, err := decodeAccount(raw)
-		if err != nil {
-			return nil, err
+	err := r.accounts.update(ctx, want.appid, func(ctx context.Context, acc *account) (*account, error) {
+		d = decide(want, acc, r.now(), r.renewBefore)
+		switch d.action {
+		case deny:
+			return nil, d.err
+		case useStored:
+			saved = acc
+			return nil, nil
 		}
-		now := b.now()
-		switch {
-		case acc == nil && kind == Authorizer:
-			return nil, ErrUnknownAccount
-		case acc == nil:
-			acc = newAccount(kind)
-		case acc.IsRevoked:
-			return nil, ErrRevoked
-		case why == reasonDue && acc.usable(now) && now.Before(acc.refreshAt(appid, b.renewBefore)),
-			why != reasonDue && acc.usable(now) && acc.Access != stale.Reveal():
-			out = acc // somebody was quicker
-			return store.Keep, nil
+		if acc == nil {
+			acc = newAccount(want.kind)
 		}
-		if wait := fromMillis(acc.RetryAt); now.Before(wait) {
-			result = &unavailableError{reason: acc.Failure, retryAt: wait}
-			return store.Keep, nil
+		s = r.fetchAndSettle(ctx, want, d, acc)
+		if s.err == nil {
+			saved = acc
 		}
-		// The token was refused although it is good by our clock. A real expiry never waits here.
-		suspect := why == reasonRejected && acc.usable(now) && acc.Access == stale.Reveal()
-		if suspect && !acc.Throttle.allows(now) {
-			return nil, ErrThrottled
+		if !s.save {
+			return nil, nil
 		}
-		if result = b.fetch(ctx, appid, kind, acc, stale); result != nil {
-			if errors.Is(result, errKeepRecord) {
-				return store.Keep, nil
-			}
-			return encode(acc), nil
-		}
-		if suspect {
-			acc.Throttle.record(now)
-		}
-		out, fresh = acc, true
-		return encode(acc), nil
+		return acc, nil
 	})
 	switch {
-	case errors.Is(err, ErrRevoked):
-		b.cache.remove(appid)
-		return Token{}, err
-	case errors.Is(err, ErrUnknownAccount), errors.Is(err, ErrThrottled):
-		return Token{}, err
+	case d.err != nil:
+		err = d.err
 	case err != nil:
-		if errors.Is(err, store.ErrLost) {
-			// While we slept somebody else took the lock, and may have renewed.
-			epoch := b.cache.epoch(appid)
-			if acc, loadErr := b.loadAccount(ctx, appid); loadErr == nil && acc.usable(b.now()) && acc.Access != stale.Reveal() {
-				return b.cacheAccount(appid, kind, acc, epoch, why != reasonDue), nil
-			}
-		}
-		if out != nil { // fetched, and lost because it could not be saved: it is not used
-			b.count(kind, "store", 0)
-		}
-		b.log.Error("the store failed during a renewal", "account", appid, "error", err)
-		return Token{}, storeFault(err)
-	case result != nil:
-		if errors.Is(result, ErrRevoked) {
-			b.cache.remove(appid)
-		}
-		return Token{}, result
+		return r.recoverFromStoreError(ctx, want, saved != nil, err)
+	default:
+		err = s.err
 	}
-	if out.Access == stale.Reveal() {
-		// WeChat gave the very token that it refused. Sending it again would help nobody.
+	if err != nil {
+		if errors.Is(err, ErrRevoked) {
+			r.cache.remove(want.appid)
+		}
+		return Token{}, err
+	}
+	if saved.Access == want.stale.Reveal() {
+		// WeChat returned the token that it rejected. It would reject it again.
 		return Token{}, ErrThrottled
 	}
-	epoch = b.cache.bumpEpoch(appid)
-	// Whoever has fetched it reads the name, too: one of all replicas.
-	if fresh && kind == Authorizer && b.now().Sub(fromMillis(out.ProfiledAt)) >= profileLife {
-		b.profiler.enqueue(appid)
+	epoch := r.cache.bumpEpoch(want.appid)
+	if d.action == fetchNew {
+		r.onFetch(want.appid, saved)
 	}
-	return b.cacheAccount(appid, kind, out, epoch, why != reasonDue), nil
+	return r.cacheAccount(want.appid, want.kind, saved, epoch, want.why != reasonDue), nil
 }
 
-// errKeepRecord marks failures that are somebody else's and leave the record as it was.
-var errKeepRecord = errors.New("")
-
-// fetch asks WeChat for a new token and notes in acc what came of it. The caller holds the
-// account's lock.
-func (b *Broker) fetch(ctx context.Context, appid string, kind Kind, acc *account, stale wechat.Secret) error {
-	began := b.now()
-	grant, err := b.ask(ctx, appid, kind, acc, stale)
-	now := b.now()
+// fetchAndSettle asks WeChat for a new token and records the result in acc. The
+// caller holds the account's lock.
+func (r *renewer) fetchAndSettle(ctx context.Context, want renewal, d decision, acc *account) settlement {
+	began := r.now()
+	f, err := r.fetch(ctx, want.appid, want.kind, wechat.NewSecret(acc.Refresh), want.stale)
+	if err != nil && !errors.Is(err, ErrUnavailable) && ctx.Err() != nil && r.tasks.stopping() {
+		err = ErrClosed
+	}
+	now := r.now()
+	s := settle(acc, want, d, f, err, now)
+	if s.result != "" {
+		r.count(want.kind, s.result, now.Sub(began))
+	}
 	switch {
-	case err == nil:
-		acc.setTokens(grant, now)
-		b.count(kind, "ok", now.Sub(began))
-		b.log.Info("token renewed", "account", appid, "kind", kind.String(), "token", grant.Access.Fingerprint(), "life", grant.Life)
-		return nil
-	case errors.Is(err, ErrUnavailable):
-		// The component's own trouble, noted there.
-		return fmt.Errorf("%w%w", errKeepRecord, err)
-	case ctx.Err() != nil && b.life.Err() != nil:
-		return fmt.Errorf("%w%w", errKeepRecord, ErrClosed) // we are stopping: nobody's failure
-	case errors.Is(err, ErrRevoked):
-		acc.markRevoked(0)
-		b.count(kind, "refused", now.Sub(began))
-		b.log.Warn("WeChat says that the account has withdrawn its authorization", "account", appid)
-		return ErrRevoked
+	case s.err == nil:
+		r.log.Info("token renewed", "account", want.appid, "kind", want.kind.String(),
+			"token", f.grant.Access.Fingerprint(), "life", f.grant.Life)
+	case errors.Is(s.err, ErrRevoked):
+		r.log.Warn(msgConfirmedRevoked, "account", want.appid)
+	case s.save:
+		r.log.Warn("token renewal failed", "account", want.appid, "kind", want.kind.String(),
+			"reason", acc.Failure, "failures", acc.FailureCount, "retry_at", fromMillis(acc.RetryAt))
 	}
-	word := "unreachable"
-	if wechat.Code(err) != 0 || errors.Is(err, ErrNoTicket) || errors.Is(err, errNoRefreshToken) {
-		word = "refused"
-	}
-	acc.FailureCount++
-	acc.ErrCode = wechat.Code(err)
-	wait := backoff(acc.FailureCount)
-	if acc.ErrCode == wechat.CodeQuota {
-		wait = quotaPause
-	}
-	acc.Failure = explain(kind, err)
-	acc.RetryAt = millis(now.Add(wait))
-	acc.NoTicket = errors.Is(err, ErrNoTicket) || slices.Contains(ticketCodes, wechat.Code(err))
-	b.count(kind, word, now.Sub(began))
-	b.log.Warn("no new token", "account", appid, "kind", kind.String(), "reason", acc.Failure, "failures", acc.FailureCount, "retry_in", wait.Round(time.Millisecond))
-	return &unavailableError{reason: acc.Failure, retryAt: fromMillis(acc.RetryAt), cause: err}
+	return s
 }
 
-// quotaPause is kept when the day's quota of a token endpoint is used up: every further try would
-// be one too many.
-const quotaPause = 30 * time.Minute
-
-// ticketCodes say that the ticket is missing, too old, or wrong.
-var ticketCodes = []int{wechat.CodeInvalidTicket, 41020, wechat.CodeTicketExpired, wechat.CodeTicketInvalid}
-
-// errNoRefreshToken: WeChat gave no refresh token at authorization, and gives none now.
-var errNoRefreshToken = errors.New("WeChat holds no refresh token for this account: it has no API permission (权限集) that needs one, or its authorization code was never exchanged; its owner has to authorize again, or update the authorization")
-
-// ask is the call itself, by the kind of account.
-func (b *Broker) ask(ctx context.Context, appid string, kind Kind, acc *account, stale wechat.Secret) (wechat.Grant, error) {
-	s, client := b.secrets.Load(), b.client.Load()
-	switch kind {
-	case Component:
-		return b.askComponent(ctx, appid, s.ComponentSecret)
-	case App:
-		g, err := client.StableToken(ctx, appid, s.Apps[appid], false)
-		if err == nil && !stale.IsEmpty() && g.Access.Equal(stale) {
-			// Refused although WeChat still thinks it current.
-			g, err = client.StableToken(ctx, appid, s.Apps[appid], true)
+// recoverFromStoreError handles an update that failed. If the lock was lost
+// while this process was suspended, another one may have renewed the token,
+// which then serves. Otherwise nothing does: see renew.
+func (r *renewer) recoverFromStoreError(ctx context.Context, want renewal, wasFetched bool, err error) (Token, error) {
+	if errors.Is(err, store.ErrLost) {
+		epoch := r.cache.epoch(want.appid)
+		acc, loadErr := r.accounts.load(ctx, want.appid)
+		if loadErr == nil && acc.usable(r.now()) && acc.Access != want.stale.Reveal() {
+			return r.cacheAccount(want.appid, want.kind, acc, epoch, want.why != reasonDue), nil
 		}
-		return g, err
 	}
-	var grant wechat.Grant
-	err := b.withComponentToken(ctx, func(component string, token wechat.Secret) error {
-		refresh := wechat.NewSecret(acc.Refresh)
-		var err error = errNoRefreshToken
-		if !refresh.IsEmpty() {
-			grant, err = client.AuthorizerToken(ctx, component, token, appid, refresh)
-		}
-		if err == nil || !refresh.IsEmpty() && !wechat.AuthorizationInDoubt(wechat.Code(err)) {
-			return err
-		}
-		// Ours is gone or refused. WeChat tells the one it holds: after a re-authorization that we
-		// were not told of, or a crash between its rotation and our saving it, they differ.
-		held, authorized, lookErr := findAuthorizer(ctx, client, component, token, appid)
-		switch {
-		case lookErr != nil:
-			return lookErr
-		case !authorized:
-			return ErrRevoked
-		case held.Refresh.IsEmpty() || held.Refresh.Equal(refresh):
-			return err
-		}
-		b.log.Info("refresh token recovered from WeChat", "account", appid)
-		acc.Refresh = held.Refresh.Reveal() // kept even if the renewal fails now
-		grant, err = client.AuthorizerToken(ctx, component, token, appid, held.Refresh)
-		return err
-	})
-	return grant, err
+	if wasFetched {
+		r.count(want.kind, "store", 0)
+	}
+	r.log.Error("store failed during a token renewal", "account", want.appid, "error", err)
+	return Token{}, storeError(err)
 }
 
-// withComponentToken calls with the component's token, and once more with a new one if that is refused. Locks
-// are always taken in this order: account, then component.
-func (b *Broker) withComponentToken(ctx context.Context, call func(component string, token wechat.Secret) error) error {
-	component := b.Component()
-	if component == "" {
-		return ErrUnknownAccount
+func (r *renewer) count(kind Kind, result string, took time.Duration) {
+	if r.observer != nil {
+		r.observer.Refreshed(kind.String(), result, took)
 	}
-	t, err := b.Token(ctx, component)
-	if err != nil {
-		return componentTrouble(err)
-	}
-	err = call(component, t.Value)
-	if !wechat.TokenRefused(wechat.Code(err), true) {
-		return err
-	}
-	again, renewErr := b.Renew(ctx, component, t.Value)
-	if renewErr != nil {
-		return componentTrouble(renewErr)
-	}
-	return call(component, again.Value)
 }
 
-func componentTrouble(err error) error {
-	if errors.Is(err, ErrUnavailable) {
-		return err
-	}
-	return &unavailableError{reason: "the component's token cannot be had: " + err.Error(), cause: err}
-}
+// dueRecheckInterval is how long a cached token that is due serves before the
+// store is read again: another process may have renewed it.
+const dueRecheckInterval = 2 * time.Second
 
-// backoff is the pause after the nth failure in a row: a second at first, a minute at most, with a
-// quarter of chance so that accounts that failed together do not come back together.
-func backoff(n int) time.Duration {
-	d := time.Second << min(n-1, 6)
-	d = min(d, time.Minute)
-	return d - time.Duration(rand.Int64N(int64(d/4)))
-}
-
-// explain puts a failure into words that tell the operator what to do.
-func explain(kind Kind, err error) string {
-	whose := "the account's token could not be renewed: "
-	if kind == Component {
-		whose = "the component's token cannot be had: "
+// cacheAccount caches the usable token of acc and schedules its early renewal.
+// epoch is the cache's from before acc was read or after it was saved. used is
+// false if no caller asked for the token.
+func (r *renewer) cacheAccount(appid string, kind Kind, acc *account, epoch uint64, used bool) Token {
+	now := r.now()
+	renewAt := acc.renewAt(appid, r.renewBefore)
+	e := newEntry(acc, kind)
+	recheckAt := renewAt
+	if !now.Before(renewAt) {
+		recheckAt = now.Add(dueRecheckInterval)
 	}
-	hint := ""
-	switch wechat.Code(err) {
-	case wechat.CodeInvalidSecret, wechat.CodeInvalidCredential:
-		if kind != Authorizer {
-			hint = " (check the app secret)"
-		}
-	case wechat.CodeTicketExpired, wechat.CodeTicketInvalid, wechat.CodeInvalidTicket, 41020:
-		hint = " (WeChat pushes a new ticket every ten minutes: is the callback listener reached?)"
-	case 61004, 40164:
-		hint = " (register this machine's outgoing address in the component's IP list, and publish the change)"
-	case wechat.CodeRefreshTokenInvalid, wechat.CodeInvalidRefreshToken, wechat.CodeRefreshTokenExpired, wechat.CodePasswordChanged:
-		hint = " (the account has to authorize the component again)"
-	case wechat.CodeNotAuthorized:
-		hint = " (the account has withdrawn its authorization, or never gave it)"
-	case wechat.CodeQuota:
-		hint = " (the day's quota is used up: wxproxy tries again every half hour; /cgi-bin/component/clear_quota/v2 clears it, ten times a month)"
+	e.recheckAt.Store(recheckAt.UnixNano())
+	e.used.Store(used)
+	generation := r.cache.generation.Load()
+	if !r.schedule(appid, e, max(renewAt.Sub(now), 0, fromMillis(acc.RetryAt).Sub(now))) {
+		e.generation = generation
 	}
-	return whose + err.Error() + hint
-}
-
-func (b *Broker) count(kind Kind, result string, took time.Duration) {
-	if b.observer != nil {
-		b.observer.Refreshed(kind.String(), result, took)
-	}
+	r.cache.put(appid, e, e.usableUntil.Sub(now), epoch)
+	return e.token
 }

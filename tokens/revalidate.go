@@ -3,173 +3,145 @@ package tokens
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
-	"wxproxy/tokens/store"
+	"golang.org/x/time/rate"
+
 	"wxproxy/wechat"
 )
 
-// queryAuthorizer asks what WeChat holds for appid: whether it has authorized the component, and its refresh token.
-func (b *Broker) queryAuthorizer(ctx context.Context, appid string) (held wechat.Authorizer, authorized bool, err error) {
-	err = b.withComponentToken(ctx, func(component string, token wechat.Secret) error {
-		var err error
-		held, authorized, err = findAuthorizer(ctx, b.client.Load(), component, token, appid)
-		return err
-	})
-	return held, authorized, err
-}
-
-// findAuthorizer is held with a token at hand. One account is asked for by itself; where WeChat will not answer that, the
-// list of all accounts says it as well.
-func findAuthorizer(ctx context.Context, client *wechat.Client, component string, token wechat.Secret, appid string) (wechat.Authorizer, bool, error) {
-	a, err := client.Authorizer(ctx, component, token, appid)
-	switch code := wechat.Code(err); {
-	case err == nil:
-		return a, true, nil
-	case code == wechat.CodeNotAuthorized:
-		return a, false, nil
-	case wechat.TokenRefused(code, true):
-		return a, false, err
-	}
-	for offset := 0; ; offset += wechat.ListPage {
-		list, total, err := client.Authorizers(ctx, component, token, offset, wechat.ListPage)
-		if err != nil {
-			return a, false, err
-		}
-		for _, l := range list {
-			if l.AppID == appid {
-				return l, true, nil
-			}
-		}
-		if len(list) == 0 || offset+len(list) >= total {
-			return a, false, nil
-		}
-	}
-}
-
-// Revalidate is told that WeChat refused a call for appid with code, which may mean that its authorization has
-// ended: 61003, 42007. It asks WeChat, in the background and once in ten minutes at most, and has the account
-// revoked or its token renewed if that is so. It is free for all other codes.
-func (b *Broker) Revalidate(appid string, code int) {
-	if code != wechat.CodeNotAuthorized && code != wechat.CodePasswordChanged || b.Kind(appid) != Authorizer {
+// Revalidate is called when WeChat rejected a request for appid with errcode. For
+// 61003 and 42007, which may mean that the authorization ended, it asks WeChat
+// in the background whether it still stands, and marks the account revoked or
+// renews its token. It asks at most once in ten minutes for an account. It does
+// nothing for all other codes, and returns at once.
+func (b *Broker) Revalidate(appid string, errcode int) {
+	if errcode != wechat.CodeNotAuthorized && errcode != wechat.CodePasswordChanged || b.Kind(appid) != Authorizer {
 		return
 	}
-	if !b.revalidator.mayAsk(appid, b.now()) || !b.begin() {
-		return
-	}
-	go func() {
-		defer b.work.Done()
-		ctx, cancel := context.WithTimeout(b.life, renewTimeout)
-		defer cancel()
-		select {
-		case b.revalidator.slots <- struct{}{}:
-			defer func() { <-b.revalidator.slots }()
-		case <-ctx.Done(): // very many at once: the next refusal asks again, later
-			return
-		}
-		if err := b.resolve(ctx, appid, code); err != nil {
-			b.log.Warn("it could not be found out whether an account still authorizes", "account", appid, "errcode", code, "error", err)
-		}
-	}()
+	b.revalidator.start(appid, errcode)
 }
 
-// resolve finds out what a refusal means.
-func (b *Broker) resolve(ctx context.Context, appid string, code int) error {
-	acc, err := b.loadAccount(ctx, appid)
-	if err != nil || acc == nil || acc.IsRevoked {
-		return err
-	}
-	if code == wechat.CodePasswordChanged {
-		// Both tokens are dead, says WeChat; a renewal shows it.
-		_, err := b.joinFlight(ctx, appid, wechat.NewSecret(acc.Access), reasonRejected)
-		if errors.Is(err, ErrRevoked) || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrThrottled) {
-			err = nil // noted with the account, and logged
-		}
-		return err
-	}
-	_, authorized, err := b.queryAuthorizer(ctx, appid)
-	if err != nil || authorized {
-		return err
-	}
-	return b.revoke(ctx, appid, acc)
-}
-
-// revoke notes that WeChat does not know of appid's authorization any more, unless it changed since seen was read.
-func (b *Broker) revoke(ctx context.Context, appid string, seen *account) error {
-	err := b.store.Update(ctx, accountKey(appid), func(_ context.Context, raw []byte) ([]byte, error) {
-		acc, err := decodeAccount(raw)
-		if err != nil || acc == nil || acc.IsRevoked || acc.AuthorizedAt != seen.AuthorizedAt || acc.IssuedAt != seen.IssuedAt {
-			return store.Keep, err
-		}
-		acc.markRevoked(0)
-		b.log.Warn("WeChat says that the account has withdrawn its authorization", "account", appid)
-		return encode(acc), nil
-	})
-	b.cache.remove(appid)
-	return err
-}
-
-// discover asks WeChat for an account that nobody here has heard of: its push may have been lost. found: it is known now.
-// There are not many such questions: strange appids would use up the quota.
-func (b *Broker) discover(ctx context.Context, appid string) (found bool) {
-	if b.Component() == "" || !b.revalidator.mayDiscover(appid, b.now()) {
-		return false
-	}
-	held, authorized, err := b.queryAuthorizer(ctx, appid)
-	if err != nil || !authorized {
-		return false
-	}
-	b.log.Info("WeChat knows an account that was not known here", "account", appid)
-	_, err = b.adopt(ctx, held, time.Time{})
-	return err == nil
-}
-
-// revalidator remembers what WeChat was asked a short while ago.
+// revalidator asks WeChat about accounts whose records may be wrong: those that
+// WeChat rejects, and those that are called although they are unknown. It is
+// safe for concurrent use.
 type revalidator struct {
-	slots chan struct{} // questions at the same time
+	accounts  *accounts
+	component *componentAPI
+	tasks     *taskGroup
+	now       func() time.Time
+	log       *slog.Logger
+
+	// renew returns a token of appid that differs from stale.
+	renew func(ctx context.Context, appid string, stale wechat.Secret) error
+
+	inFlight chan struct{} // a slot for each check that runs
 
 	mu       sync.Mutex
-	asked    map[string]time.Time
-	unknown  map[string]time.Time
-	tokens   float64 // of questions for unknown accounts, see mayDiscover
-	refilled time.Time
+	rejected map[string]time.Time // last check after a rejection, by appid
+	unknown  map[string]time.Time // last question about an unknown account, by appid
+	limiter  *rate.Limiter        // of questions about unknown accounts
 }
 
 const (
 	// revalidatePause is the least time between two questions about one account.
 	revalidatePause = 10 * time.Minute
-	// maxRemembered bounds what is remembered; beyond it nothing is asked until some of it is old.
+	// maxRemembered bounds the accounts that are remembered. When that many were
+	// asked about within revalidatePause, no more questions are asked.
 	maxRemembered = 10_000
-	// discoverBurst questions for unknown accounts are free; then one is every discoverEvery, which is
-	// some 3,000 a day.
+	// maxRevalidations bounds the checks in flight.
+	maxRevalidations = 4
+	// discoverBurst questions about unknown accounts are allowed at once, then one
+	// every discoverEvery. That is some 3,000 a day, so that calls for made-up
+	// appids cannot exhaust the quota.
 	discoverBurst = 30
 	discoverEvery = 30 * time.Second
 )
 
 func newRevalidator() *revalidator {
-	return &revalidator{slots: make(chan struct{}, 4), asked: map[string]time.Time{}, unknown: map[string]time.Time{}, tokens: discoverBurst}
+	return &revalidator{
+		inFlight: make(chan struct{}, maxRevalidations),
+		rejected: map[string]time.Time{},
+		unknown:  map[string]time.Time{},
+		limiter:  rate.NewLimiter(rate.Every(discoverEvery), discoverBurst),
+	}
 }
 
-func (d *revalidator) mayAsk(appid string, now time.Time) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return remember(d.asked, appid, now)
+// start checks appid in the background, unless that was done a short while ago.
+func (v *revalidator) start(appid string, errcode int) {
+	v.mu.Lock()
+	due := remember(v.rejected, appid, v.now())
+	v.mu.Unlock()
+	if !due {
+		return
+	}
+	go func() {
+		err := v.tasks.run(v.tasks.ctx, taskTimeout, func(ctx context.Context) error {
+			select {
+			case v.inFlight <- struct{}{}:
+				defer func() { <-v.inFlight }()
+			case <-ctx.Done():
+				return nil // too many at once; a later rejection asks again
+			}
+			return v.check(ctx, appid, errcode)
+		})
+		if err != nil && !errors.Is(err, ErrClosed) {
+			v.log.Warn("revalidation failed", "account", appid, "errcode", errcode, "error", err)
+		}
+	}()
 }
 
-func (d *revalidator) mayDiscover(appid string, now time.Time) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.tokens = min(discoverBurst, d.tokens+max(0, now.Sub(d.refilled).Seconds())/discoverEvery.Seconds())
-	d.refilled = now
-	if d.tokens < 1 || !remember(d.unknown, appid, now) {
+// check finds out what a rejection with errcode means, and records it.
+func (v *revalidator) check(ctx context.Context, appid string, errcode int) error {
+	acc, err := v.accounts.load(ctx, appid)
+	if err != nil || acc == nil || acc.IsRevoked {
+		return err
+	}
+	if errcode == wechat.CodePasswordChanged {
+		// WeChat says that both tokens are invalid. A renewal shows whether it holds
+		// another refresh token. Its failures are recorded and logged.
+		err := v.renew(ctx, appid, wechat.NewSecret(acc.Access))
+		if errors.Is(err, ErrRevoked) || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrThrottled) {
+			err = nil
+		}
+		return err
+	}
+	_, authorized, err := v.component.queryAuthorizer(ctx, appid)
+	if err != nil || authorized {
+		return err
+	}
+	return v.accounts.confirmRevoked(ctx, appid, acc)
+}
+
+// discover asks WeChat about an account without a record, whose push may have
+// been lost. found is set if the account has a record now.
+func (v *revalidator) discover(ctx context.Context, appid string) (found bool) {
+	if v.component.appid() == "" || !v.mayDiscover(appid) {
 		return false
 	}
-	d.tokens--
-	return true
+	listed, authorized, err := v.component.queryAuthorizer(ctx, appid)
+	if err != nil || !authorized {
+		return false
+	}
+	v.log.Info("unknown account found at WeChat", "account", appid)
+	_, err = v.accounts.adopt(ctx, listed, time.Time{})
+	return err == nil
 }
 
-// remember says whether appid was not asked about for doubtPause, and that it is now.
+// mayDiscover reports whether WeChat may be asked about an unknown account, and
+// if so, counts the question.
+func (v *revalidator) mayDiscover(appid string) bool {
+	now := v.now()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	// Ask the limiter last: a question that is not asked must not use it up.
+	return v.limiter.TokensAt(now) >= 1 && remember(v.unknown, appid, now) && v.limiter.AllowN(now, 1)
+}
+
+// remember reports whether appid was not asked about for revalidatePause, and if
+// so, notes that it is now.
 func remember(asked map[string]time.Time, appid string, now time.Time) bool {
 	if last, ok := asked[appid]; ok && now.Sub(last) < revalidatePause {
 		return false

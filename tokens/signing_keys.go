@@ -4,55 +4,77 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"log/slog"
 	"maps"
 	"sync"
 
 	"wxproxy/tokens/store"
 )
 
-// Key gives [store.KeySize] random bytes that are made when they are first asked for, and kept in the store under
-// name: all replicas get the same, also after a restart. What is signed with it stays good as long as the store.
-func (b *Broker) Key(ctx context.Context, name string) (key []byte, err error) {
-	err = b.store.Update(ctx, secretKey(name), func(_ context.Context, raw []byte) ([]byte, error) {
-		r, err := decodeSecret(raw)
-		if err != nil {
-			return nil, err
-		}
+// Key returns [store.KeySize] random bytes that are kept in the store under
+// name. The first call for a name generates them. All replicas get the same
+// bytes, even after a restart, so what is signed with them stays valid as long
+// as the store exists.
+func (b *Broker) Key(ctx context.Context, name string) ([]byte, error) {
+	return b.signingKeys.get(ctx, name)
+}
+
+// signingKeys keeps the signing keys in the store, and remembers those that this
+// process uses. It is safe for concurrent use.
+type signingKeys struct {
+	store store.Store
+	log   *slog.Logger
+
+	mu    sync.Mutex
+	inUse map[string][]byte // by name
+}
+
+func (k *signingKeys) get(ctx context.Context, name string) (key []byte, err error) {
+	err = updateRecord(ctx, k.store, signingKeyKey(name), func(_ context.Context, r *signingKeyRecord) (*signingKeyRecord, error) {
 		if r != nil {
 			if len(r.Key) != store.KeySize {
-				return nil, fmt.Errorf("%w: the key %q is too short", store.ErrCorrupt, name)
+				return nil, fmt.Errorf("%w: signing key %q has %d bytes, want %d", store.ErrCorrupt, name, len(r.Key), store.KeySize)
 			}
 			key = r.Key
-			return store.Keep, nil
+			return nil, nil
 		}
 		key = make([]byte, store.KeySize)
 		rand.Read(key)
-		return encode(&secretRecord{Version: recordVersion, Key: key}), nil
+		return &signingKeyRecord{recordFormat: currentFormat, Key: key}, nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	b.keys.put(name, key)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.inUse == nil {
+		k.inUse = map[string][]byte{}
+	}
+	k.inUse[name] = key
 	return key, nil
 }
 
-// signingKeys are the keys that were asked for; see restoreKeys.
-type signingKeys struct {
-	mu     sync.Mutex
-	byName map[string][]byte
-}
-
-func (k *signingKeys) put(name string, key []byte) {
+// restore writes the keys in use to the store if they are missing there, because
+// it was emptied. What was signed with them stays valid, and a process that
+// starts now uses the same keys.
+func (k *signingKeys) restore(ctx context.Context) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.byName == nil {
-		k.byName = map[string][]byte{}
+	inUse := maps.Clone(k.inUse)
+	k.mu.Unlock()
+	for name, key := range inUse {
+		differs := false
+		err := updateRecord(ctx, k.store, signingKeyKey(name), func(_ context.Context, r *signingKeyRecord) (*signingKeyRecord, error) {
+			if r != nil {
+				differs = string(r.Key) != string(key)
+				return nil, nil
+			}
+			return &signingKeyRecord{recordFormat: currentFormat, Key: key}, nil
+		})
+		if differs {
+			k.log.Error("signing key differs from the store's, restart this process", "key", name)
+		}
+		if err != nil && ctx.Err() == nil {
+			k.log.Warn("restoring a signing key failed", "key", name, "error", err)
+		}
 	}
-	k.byName[name] = key
-}
-
-func (k *signingKeys) all() map[string][]byte {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return maps.Clone(k.byName)
 }

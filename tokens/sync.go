@@ -5,84 +5,106 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"log/slog"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
-// SyncResult says what a comparison with WeChat's list of authorizers has found.
+// SyncResult is what a comparison with WeChat's list of authorizers found.
 type SyncResult struct {
 	Listed    int // by WeChat
-	Added     int // were not known here
-	Recovered int // had another refresh token, or were thought to have withdrawn
-	Revoked   int // have withdrawn, and nobody told
+	Added     int // had no record
+	Recovered int // had another refresh token, or were marked as revoked
+	Revoked   int // revoked their authorization, and no push said so
 	Unchanged int
 	Took      time.Duration
 }
 
-// Sync makes the accounts here agree with WeChat's list of those that have authorized the component
-// (api_get_authorizer_list, 500 at a time): those that are missing here are added, other refresh tokens are taken
-// over, and those that WeChat does not know any more are revoked. It is how a lost store is made again from one ticket. Two that
-// ask at once share one comparison. It runs by itself once a day.
+// Sync makes the records agree with WeChat's list of the accounts that authorize
+// the component (api_get_authorizer_list, 500 at a time). It adds accounts
+// without a record, takes over refresh tokens that differ, and marks accounts as
+// revoked that WeChat no longer knows. So a lost store is rebuilt from one
+// ticket. Concurrent calls share one comparison, which also runs once a day.
 //
-// The errors are WeChat's, ErrUnavailable, a fault of the store, and that of ctx, which bounds the waiting,
-// not the work.
-func (b *Broker) Sync(ctx context.Context) (SyncResult, error) {
-	ch := b.flights.DoChan("\x00sync", func() (any, error) {
-		if !b.begin() {
-			return SyncResult{}, ErrClosed
-		}
-		defer b.work.Done()
-		ctx, cancel := context.WithTimeout(b.maintenance.ctx, syncTimeout)
-		defer cancel()
-		return b.sync(ctx)
+// Errors are those of the [wechat.Client], ErrUnavailable, those of the store,
+// and the one of ctx, which bounds the wait but not the work.
+func (b *Broker) Sync(ctx context.Context) (SyncResult, error) { return b.syncer.sync(ctx) }
+
+// syncer compares the accounts with WeChat's list. It is safe for concurrent use.
+type syncer struct {
+	store     store.Store
+	accounts  *accounts
+	component *componentAPI
+	tasks     *taskGroup
+	now       func() time.Time
+	log       *slog.Logger
+
+	kind func(appid string) Kind
+	// ready reports whether the component's token is available, so that the list
+	// can be read.
+	ready func(ctx context.Context) bool
+
+	flights singleflight.Group
+}
+
+const (
+	// syncTimeout is enough for a million accounts, which are 2,000 pages.
+	syncTimeout = 30 * time.Minute
+	// syncWriters is how many records are written concurrently. The file store
+	// commits them together.
+	syncWriters = 32
+	// maxConfirmations is how many accounts that are no longer listed are asked
+	// about, one by one, in one comparison. The rest waits for the next.
+	maxConfirmations = 1000
+	// syncInterval is how long a change that no push reported stays unnoticed.
+	syncInterval = 24 * time.Hour
+	// syncPause is the least time between two attempts.
+	syncPause = 10 * time.Minute
+)
+
+func (s *syncer) sync(ctx context.Context) (SyncResult, error) {
+	ch := s.flights.DoChan("", func() (any, error) {
+		var r SyncResult
+		err := s.tasks.run(s.tasks.background, syncTimeout, func(ctx context.Context) (err error) {
+			r, err = s.run(ctx)
+			return err
+		})
+		return r, err
 	})
 	select {
-	case r := <-ch:
-		return r.Val.(SyncResult), r.Err
+	case res := <-ch:
+		return res.Val.(SyncResult), res.Err
 	case <-ctx.Done():
 		return SyncResult{}, ctx.Err()
 	}
 }
 
-const (
-	// syncTimeout is for a million accounts: 2,000 pages.
-	syncTimeout = 30 * time.Minute
-	// syncWriters write at the same time, which a file store does together.
-	syncWriters = 32
-	// confirmLimit is how many accounts that are not listed any more are asked for, each by itself, in one
-	// comparison. What is left has to wait for the next.
-	confirmLimit = 1000
-)
-
-func (b *Broker) sync(ctx context.Context) (r SyncResult, err error) {
-	began := b.now()
-	if err := b.noteSync(ctx, func(s *syncRecord) bool { s.Begun = millis(began); return true }); err != nil {
+func (s *syncer) run(ctx context.Context) (r SyncResult, err error) {
+	began := s.now()
+	err = s.updateRecord(ctx, func(rec *syncRecord) bool { rec.Begun = millis(began); return true })
+	if err != nil {
 		return r, err
 	}
-	// A hash of each: a million names would take ten times the room, and that two are alike is not to be feared.
+	// The listed appids are kept as hashes, which take a tenth of the memory for a
+	// million accounts. A collision hides one account until the next comparison.
 	seed := maphash.MakeSeed()
 	listed := make(map[uint64]struct{})
-	isListed := func(appid string) bool { _, ok := listed[maphash.String(seed, appid)]; return ok }
 	for offset, total := 0, 1; offset < total; {
 		var page []wechat.Authorizer
-		err := b.withComponentToken(ctx, func(component string, token wechat.Secret) error {
-			var err error
-			page, total, err = b.client.Load().Authorizers(ctx, component, token, offset, wechat.ListPage)
-			return err
-		})
-		if err != nil {
-			return r, fmt.Errorf("WeChat's list of accounts could not be read: %w", err)
+		if page, total, err = s.component.listPage(ctx, offset); err != nil {
+			return r, fmt.Errorf("reading WeChat's list of accounts: %w", err)
 		}
 		if len(page) == 0 {
-			break // it has become shorter while it was read, or total is wrong
+			break // the list became shorter while it was read, or total is wrong
 		}
 		offset += len(page)
-		if err := b.adoptAll(ctx, page, began, &r); err != nil {
+		if err := s.adoptAll(ctx, page, began, &r); err != nil {
 			return r, err
 		}
 		for _, l := range page {
@@ -90,45 +112,48 @@ func (b *Broker) sync(ctx context.Context) (r SyncResult, err error) {
 		}
 	}
 	r.Listed = len(listed)
-	if r.Revoked, err = b.revokeMissing(ctx, isListed, began); err != nil {
+	isListed := func(appid string) bool { _, ok := listed[maphash.String(seed, appid)]; return ok }
+	if r.Revoked, err = s.revokeMissing(ctx, isListed, began); err != nil {
 		return r, err
 	}
-	r.Took = b.now().Sub(began)
-	err = b.noteSync(ctx, func(s *syncRecord) bool {
-		s.Done = millis(b.now())
-		return s.Begun >= millis(began) // otherwise the store was emptied meanwhile, and has to be filled again
+	r.Took = s.now().Sub(began)
+	err = s.updateRecord(ctx, func(rec *syncRecord) bool {
+		rec.Done = millis(s.now())
+		// If the record is gone, the store was emptied meanwhile, and has to be
+		// filled again: do not note that it is complete.
+		return rec.Begun >= millis(began)
 	})
 	if err != nil {
 		return r, err
 	}
-	b.log.Info("accounts compared with WeChat's list", "listed", r.Listed, "added", r.Added, "recovered", r.Recovered, "revoked", r.Revoked, "took", r.Took.Round(time.Millisecond))
+	s.log.Info("accounts compared with WeChat's list", "listed", r.Listed, "added", r.Added,
+		"recovered", r.Recovered, "revoked", r.Revoked, "took", r.Took.Round(time.Millisecond))
 	return r, nil
 }
 
-// noteSync changes the record of comparisons if change says so.
-func (b *Broker) noteSync(ctx context.Context, change func(*syncRecord) bool) error {
-	return b.store.Update(ctx, syncKey(b.Component()), func(_ context.Context, raw []byte) ([]byte, error) {
-		s, err := decodeSync(raw)
-		if err != nil {
-			return nil, err
+// updateRecord changes the record of comparisons, and saves it if change returns
+// true.
+func (s *syncer) updateRecord(ctx context.Context, change func(*syncRecord) bool) error {
+	key := syncKey(s.component.appid())
+	return updateRecord(ctx, s.store, key, func(_ context.Context, rec *syncRecord) (*syncRecord, error) {
+		if rec == nil {
+			rec = &syncRecord{recordFormat: currentFormat}
 		}
-		if s == nil {
-			s = &syncRecord{Version: recordVersion}
+		if !change(rec) {
+			return nil, nil
 		}
-		if !change(s) {
-			return store.Keep, nil
-		}
-		return encode(s), nil
+		return rec, nil
 	})
 }
 
-func (b *Broker) adoptAll(ctx context.Context, page []wechat.Authorizer, began time.Time, r *SyncResult) error {
+// adoptAll adopts a page of WeChat's list and counts the changes in r.
+func (s *syncer) adoptAll(ctx context.Context, page []wechat.Authorizer, began time.Time, r *SyncResult) error {
 	changes := make([]syncChange, len(page))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(syncWriters)
 	for i, l := range page {
 		g.Go(func() (err error) {
-			changes[i], err = b.adopt(ctx, l, began)
+			changes[i], err = s.accounts.adopt(ctx, l, began)
 			return err
 		})
 	}
@@ -148,98 +173,63 @@ func (b *Broker) adoptAll(ctx context.Context, page []wechat.Authorizer, began t
 	return nil
 }
 
-type syncChange uint8
-
-const (
-	unchanged syncChange = iota
-	added
-	recovered
-)
-
-// adopt takes in what WeChat says of one account. asked is when it was asked (zero: now): what came to be known later
-// is newer.
-func (b *Broker) adopt(ctx context.Context, l wechat.Authorizer, asked time.Time) (syncChange, error) {
-	created := int64(0)
-	if !l.Time.IsZero() {
-		created = seconds(l.Time)
-	}
-	// Most accounts are as they were. Those need no lock.
-	if acc, err := b.loadAccount(ctx, l.AppID); err != nil || acc.matchesListed(l, created, asked) {
-		return unchanged, err
-	}
-	did := unchanged
-	err := b.store.Update(ctx, accountKey(l.AppID), func(_ context.Context, raw []byte) ([]byte, error) {
-		acc, err := decodeAccount(raw)
-		if err != nil || acc.matchesListed(l, created, asked) {
-			return store.Keep, err
-		}
-		switch {
-		case acc == nil:
-			did, acc = added, newAccount(Authorizer)
-			acc.applyAuthorization(wechat.Grant{Refresh: l.Refresh}, created, b.now())
-		case acc.IsRevoked:
-			did = recovered
-			acc.applyAuthorization(wechat.Grant{Refresh: l.Refresh}, created, b.now())
-		default:
-			// The access token may live on. If it does not, its refusal will show it.
-			did = recovered
-			acc.Refresh, acc.AuthorizedAt = l.Refresh.Reveal(), max(acc.AuthorizedAt, created)
-			acc.clearFailures()
-		}
-		return encode(acc), nil
-	})
-	if err == nil && did != unchanged {
-		b.cache.remove(l.AppID)
-	}
-	return did, err
-}
-
-// matchesListed says that there is nothing to learn from what WeChat lists.
-func (a *account) matchesListed(l wechat.Authorizer, created int64, asked time.Time) bool {
-	switch {
-	case a == nil:
-		return false
-	case a.IsRevoked:
-		// A withdrawal that WeChat has told of, and that is younger than the authorization it lists.
-		return a.RevokedAt > 0 && created <= a.RevokedAt
-	case l.Refresh.IsEmpty(), a.Refresh == l.Refresh.Reveal():
-		return true
-	}
-	// Renewed since: the refresh token may have changed by that.
-	return !asked.IsZero() && a.IssuedAt >= millis(asked)
-}
-
-// revokeMissing finds the accounts that WeChat does not list. It may have forgotten one because others left while
-// the list was read, so each is asked for once more.
-func (b *Broker) revokeMissing(ctx context.Context, isListed func(appid string) bool, began time.Time) (revoked int, err error) {
-	type missing struct {
+// revokeMissing marks accounts as revoked that WeChat does not list, and returns
+// how many. It asks about each of them first: the list is read page by page, and
+// an account that leaves moves others to a page that was read already.
+func (s *syncer) revokeMissing(
+	ctx context.Context, isListed func(appid string) bool, began time.Time,
+) (revoked int, err error) {
+	type candidate struct {
 		appid string
 		acc   *account
 	}
-	var all []missing
-	err = b.store.List(ctx, accountPrefix, "", func(key string, raw []byte) bool {
+	var missing []candidate
+	err = s.store.List(ctx, accountPrefix, "", func(key string, raw []byte) bool {
 		appid := strings.TrimPrefix(key, accountPrefix)
-		if isListed(appid) || b.Kind(appid) != Authorizer {
+		if isListed(appid) || s.kind(appid) != Authorizer {
 			return true
 		}
-		acc, err := decodeAccount(raw)
+		acc, err := decodeRecord[account](raw)
 		if err == nil && !acc.IsRevoked && acc.Kind == Authorizer.String() && acc.IssuedAt < millis(began) {
-			all = append(all, missing{appid, acc})
+			missing = append(missing, candidate{appid, acc})
 		}
-		return len(all) < confirmLimit
+		return len(missing) < maxConfirmations
 	})
-	for _, m := range all {
-		_, authorized, heldErr := b.queryAuthorizer(ctx, m.appid)
-		if heldErr != nil {
-			return revoked, errors.Join(err, heldErr)
+	for _, m := range missing {
+		_, authorized, queryErr := s.component.queryAuthorizer(ctx, m.appid)
+		if queryErr != nil {
+			return revoked, errors.Join(err, queryErr)
 		}
 		if authorized {
 			continue
 		}
-		if err := b.revoke(ctx, m.appid, m.acc); err != nil {
+		if err := s.accounts.confirmRevoked(ctx, m.appid, m.acc); err != nil {
 			return revoked, err
 		}
 		revoked++
 	}
 	return revoked, err
+}
+
+// claim reports whether a comparison is due and this process has to run it. It
+// notes the attempt under the record's lock, so that of many replicas one does.
+func (s *syncer) claim(ctx context.Context) (claimed bool) {
+	if !s.ready(ctx) {
+		return false // the next ticket wakes the maintenance
+	}
+	now := s.now()
+	due := func(rec *syncRecord) bool {
+		return now.Sub(fromMillis(rec.Done)) >= syncInterval && now.Sub(fromMillis(rec.Begun)) >= syncPause
+	}
+	// Nearly always nothing is due, which takes no lock to find out.
+	rec, err := loadRecord[syncRecord](ctx, s.store, syncKey(s.component.appid()))
+	if err != nil || rec != nil && !due(rec) {
+		return false
+	}
+	err = s.updateRecord(ctx, func(rec *syncRecord) bool {
+		claimed = due(rec)
+		rec.Begun = millis(now)
+		return claimed
+	})
+	return claimed && err == nil
 }

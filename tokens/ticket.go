@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -10,132 +11,184 @@ import (
 	"wxproxy/wechat"
 )
 
-// PutTicket stores a component_verify_ticket durably. created is its CreateTime: the newest counts,
-// and an older one is ErrStale. The same ticket pushed again is a new sign of life.
-//
-// One that is dated far in the future does not keep later ones out: it counts as little newer than our clock.
+// PutTicket stores a component_verify_ticket durably. created is the push's
+// CreateTime. It returns ErrStale if a newer ticket is known. A ticket that is
+// pushed again is stored again, because its lifetime begins anew.
 func (b *Broker) PutTicket(ctx context.Context, t wechat.Secret, created time.Time) error {
-	component := b.Component()
-	if latest := b.now().Add(maxTicketSkew); created.After(latest) {
+	if err := b.tickets.put(ctx, t, created); err != nil {
+		return err
+	}
+	b.maintenance.wake() // the accounts may never have been listed for want of a ticket
+	return nil
+}
+
+// tickets keeps the component's ticket, and asks WeChat to push one if there is
+// none. It is safe for concurrent use.
+type tickets struct {
+	store    store.Store
+	accounts *accounts
+	secrets  func() *Secrets
+	client   func() *wechat.Client
+	now      func() time.Time
+	log      *slog.Logger
+}
+
+const (
+	// maxTicketSkew is how far WeChat's clock may be ahead of wxproxy's. It only
+	// bounds the damage of a wrong CreateTime; see put.
+	maxTicketSkew = 15 * time.Minute
+
+	// pushRequestPause is the least time between two requests for tickets. WeChat
+	// answers such a request with its next push, up to ten minutes later.
+	pushRequestPause = 10 * time.Minute
+
+	// ticketOverdueAfter is when wxproxy asks for tickets by itself. WeChat pushes
+	// one every ten minutes, so several have failed by then.
+	ticketOverdueAfter = time.Hour
+)
+
+func (ts *tickets) key() string { return ticketKey(ts.secrets().Component) }
+
+// load returns the stored ticket, or nil if there is none.
+func (ts *tickets) load(ctx context.Context) (*ticket, error) {
+	return loadRecord[ticket](ctx, ts.store, ts.key())
+}
+
+// current returns the stored ticket, or ErrNoTicket if it has expired or there
+// is none.
+func (ts *tickets) current(ctx context.Context) (wechat.Secret, error) {
+	t, err := ts.load(ctx)
+	if err != nil {
+		return wechat.Secret{}, err
+	}
+	if t == nil || t.Ticket == "" || ts.now().Sub(fromMillis(t.Received)) >= ticketLifetime {
+		return wechat.Secret{}, ErrNoTicket
+	}
+	return wechat.NewSecret(t.Ticket), nil
+}
+
+// put stores a ticket unless a newer one is stored. A CreateTime in the far
+// future counts as maxTicketSkew from now; otherwise one such ticket would keep
+// all later ones out.
+func (ts *tickets) put(ctx context.Context, t wechat.Secret, created time.Time) error {
+	if latest := ts.now().Add(maxTicketSkew); created.After(latest) {
 		created = latest
 	}
-	err := b.store.Update(ctx, ticketKey(component), func(_ context.Context, raw []byte) ([]byte, error) {
-		old, err := decodeTicket(raw)
-		if err != nil {
-			return nil, err
-		}
-		if old != nil && seconds(created) < old.Created {
+	err := updateRecord(ctx, ts.store, ts.key(), func(_ context.Context, stored *ticket) (*ticket, error) {
+		if stored != nil && unixSeconds(created) < stored.Created {
 			return nil, ErrStale
 		}
-		return encode(&ticket{Version: recordVersion, Ticket: t.Reveal(), Created: seconds(created), Received: millis(b.now())}), nil
+		// PushRequestedAt is dropped: the request was answered.
+		return &ticket{
+			recordFormat: currentFormat, Ticket: t.Reveal(), Created: unixSeconds(created), Received: millis(ts.now()),
+		}, nil
 	})
 	if err == nil {
-		b.clearTicketPause(ctx, component)
-		b.maintenance.wake() // the accounts may never have been listed for want of a ticket
+		ts.clearPause(ctx)
 	}
 	return err
 }
 
-// askComponent fetches the component's token with the newest ticket. Where WeChat does not like it, another
-// replica may have stored a newer one meanwhile; otherwise WeChat is asked to push again.
-func (b *Broker) askComponent(ctx context.Context, appid string, secret wechat.Secret) (wechat.Grant, error) {
-	t, err := b.currentTicket(ctx)
+// clearPause lets the component's token be fetched at once with a new ticket,
+// although the last renewal failed. It gives up after a second: whatever holds
+// the component's lock is fetching the token already, and WeChat is waiting for
+// the response to its push.
+func (ts *tickets) clearPause(ctx context.Context) {
+	component := ts.secrets().Component
+	if acc, err := ts.accounts.load(ctx, component); err != nil || acc == nil || acc.RetryAt == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_ = ts.accounts.update(ctx, component, func(_ context.Context, acc *account) (*account, error) {
+		if acc == nil || acc.ErrCode == wechat.CodeQuota {
+			return nil, nil // a ticket does not bring back the day's quota
+		}
+		acc.RetryAt = 0
+		if acc.NoTicket {
+			acc.clearFailures()
+		}
+		return acc, nil
+	})
+}
+
+// ticketCodes are the errcodes that mean that the ticket is missing, expired or
+// wrong.
+var ticketCodes = []int{wechat.CodeInvalidTicket, 41020, wechat.CodeTicketExpired, wechat.CodeTicketInvalid}
+
+// isTicketError reports whether a fetch of the component's token failed because
+// of the ticket.
+func isTicketError(err error) bool {
+	return errors.Is(err, ErrNoTicket) || slices.Contains(ticketCodes, wechat.Code(err))
+}
+
+// componentToken fetches the component's token with the current ticket
+// (api_component_token). If WeChat rejects the ticket, it tries again with a
+// newer one that another replica may have stored meanwhile. If there is none, it
+// asks WeChat to push one.
+func (ts *tickets) componentToken(ctx context.Context, appid string, secret wechat.Secret) (wechat.Grant, error) {
+	t, err := ts.current(ctx)
 	for err == nil {
 		var grant wechat.Grant
-		grant, err = b.client.Load().ComponentToken(ctx, appid, secret, t)
+		grant, err = ts.client().ComponentToken(ctx, appid, secret, t)
 		if err == nil || !slices.Contains(ticketCodes, wechat.Code(err)) {
 			return grant, err
 		}
-		newest, loadErr := b.currentTicket(ctx)
+		newest, loadErr := ts.current(ctx)
 		if loadErr != nil || newest.Equal(t) {
 			break
 		}
 		t, err = newest, nil
 	}
 	if errors.Is(err, ErrNoTicket) || wechat.Code(err) != 0 {
-		b.startPush(ctx)
+		ts.requestPush(ctx)
 	}
 	return wechat.Grant{}, err
 }
 
-// maxTicketSkew is by how much WeChat's clock may be ahead of ours, for all that we know.
-const maxTicketSkew = 15 * time.Minute
-
-// pushPause is the least time between two askings for tickets: the next push comes that late.
-const pushPause = 10 * time.Minute
-
-// startPush asks WeChat to push tickets again (api_start_push_ticket), once in ten minutes at most, for all
-// replicas together. The ticket comes later, by a push; so nobody hears of a failure but the log.
-func (b *Broker) startPush(ctx context.Context) {
-	s := b.secrets.Load()
-	mine := false
-	err := b.store.Update(ctx, ticketKey(s.Component), func(_ context.Context, raw []byte) ([]byte, error) {
-		t, err := decodeTicket(raw)
-		if err != nil {
-			return nil, err
+// requestOverdue asks WeChat to push tickets if none came for an hour. since is
+// when this process started: before that it could not receive any.
+func (ts *tickets) requestOverdue(ctx context.Context, since time.Time) {
+	t, err := ts.load(ctx)
+	if err != nil {
+		return
+	}
+	if t != nil {
+		if received := fromMillis(t.Received); received.After(since) {
+			since = received
 		}
+	}
+	if ts.now().Sub(since) >= ticketOverdueAfter {
+		ts.requestPush(ctx)
+	}
+}
+
+// requestPush asks WeChat to push tickets (api_start_push_ticket), at most once
+// in ten minutes for all replicas together. The ticket arrives later, as a push,
+// so a failure is only logged.
+func (ts *tickets) requestPush(ctx context.Context) {
+	claimed := false
+	err := updateRecord(ctx, ts.store, ts.key(), func(_ context.Context, t *ticket) (*ticket, error) {
 		if t == nil {
-			t = &ticket{Version: recordVersion}
+			t = &ticket{recordFormat: currentFormat}
 		}
-		if now := b.now(); now.Sub(fromMillis(t.PushRequestedAt)) < pushPause {
-			return store.Keep, nil
+		if ts.now().Sub(fromMillis(t.PushRequestedAt)) < pushRequestPause {
+			return nil, nil
 		}
-		mine, t.PushRequestedAt = true, millis(b.now())
-		return encode(t), nil
+		claimed, t.PushRequestedAt = true, millis(ts.now())
+		return t, nil
 	})
-	if err != nil || !mine {
+	if err != nil || !claimed {
 		return
 	}
-	switch running, err := b.client.Load().StartPushTicket(ctx, s.Component, s.ComponentSecret); {
+	s := ts.secrets()
+	switch running, err := ts.client().StartPushTicket(ctx, s.Component, s.ComponentSecret); {
 	case err != nil:
-		b.log.Warn("WeChat could not be asked to push tickets", "error", err)
+		ts.log.Warn("requesting ticket pushes failed", "error", err)
 	case running:
-		b.log.Warn("WeChat says that it pushes tickets every ten minutes: do they reach /component/events of the callback listener?")
+		ts.log.Warn("no tickets received although WeChat pushes them",
+			"hint", "check that WeChat reaches /component/events of the callback listener")
 	default:
-		b.log.Info("WeChat was asked to push tickets again")
+		ts.log.Info("ticket pushes requested")
 	}
-}
-
-// clearTicketPause lets what failed try again without waiting. Whoever holds the component's lock at the moment is
-// trying already, and WeChat waits for our answer: it is not worth a delay.
-func (b *Broker) clearTicketPause(ctx context.Context, component string) {
-	if acc, err := b.loadAccount(ctx, component); err != nil || acc == nil || acc.RetryAt == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	_ = b.store.Update(ctx, accountKey(component), func(_ context.Context, raw []byte) ([]byte, error) {
-		acc, err := decodeAccount(raw)
-		if err != nil || acc == nil || acc.ErrCode == wechat.CodeQuota {
-			return store.Keep, err
-		}
-		acc.RetryAt = 0
-		if acc.NoTicket {
-			acc.clearFailures()
-		}
-		return encode(acc), nil
-	})
-}
-
-// currentTicket gives the stored currentTicket while it is young enough to serve.
-func (b *Broker) currentTicket(ctx context.Context) (wechat.Secret, error) {
-	t, err := b.loadTicket(ctx)
-	if err != nil {
-		return wechat.Secret{}, err
-	}
-	if t == nil || t.Ticket == "" || b.now().Sub(fromMillis(t.Received)) >= ticketLife {
-		return wechat.Secret{}, ErrNoTicket
-	}
-	return wechat.NewSecret(t.Ticket), nil
-}
-
-func (b *Broker) loadTicket(ctx context.Context) (*ticket, error) {
-	raw, err := b.store.Load(ctx, ticketKey(b.Component()))
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, storeFault(err)
-	}
-	return decodeTicket(raw)
 }

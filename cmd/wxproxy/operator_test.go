@@ -260,7 +260,7 @@ func TestAccountsRefresh(t *testing.T) {
 	d.fail = tokens.ErrThrottled
 	d.want("accounts refresh "+plainAccount, ran{code: 1, errors: "wxproxy: " + tokens.ErrThrottled.Error() + " (find out who refuses them: a call of the wrong kind, or somebody else who renews)\n"})
 	d.fail = fmt.Errorf("%w: no ticket", tokens.ErrUnavailable)
-	d.want("accounts refresh "+plainAccount, ran{code: 1, errors: "wxproxy: no token can be had now: no ticket (try again after 1 s)\n"})
+	d.want("accounts refresh "+plainAccount, ran{code: 1, errors: "wxproxy: no token available: no ticket (try again after 1 s)\n"})
 }
 
 func TestAccountsForget(t *testing.T) {
@@ -494,7 +494,7 @@ func TestImportCommand(t *testing.T) {
 	d.fail = fmt.Errorf("%w: the store is away", tokens.ErrUnavailable)
 	d.want("accounts import -", ran{code: 1, out: "0 added, 0 kept as they were, 1 not imported\n",
 		errors: "wxproxy: standard input:2: not an appid: an appid is wx and 16 lower-case letters or digits\n" +
-			"wxproxy: standard input: stopped in the batch that starts at line 1 (imported entries stay, and the whole file can be imported again): no token can be had now: the store is away (try again after 1 s)\n"})
+			"wxproxy: standard input: stopped in the batch that starts at line 1 (imported entries stay, and the whole file can be imported again): no token available: the store is away (try again after 1 s)\n"})
 	d.want("accounts import /nonexistent/file", ran{code: 1, errors: "wxproxy: reading \"/nonexistent/file\": no such file or directory\n"})
 }
 

@@ -1,0 +1,215 @@
+package tokens
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"wxproxy/tokens/store"
+	"wxproxy/wechat"
+)
+
+// accounts reads and changes the records of accounts. A change that invalidates
+// a cached token evicts it. It is safe for concurrent use.
+type accounts struct {
+	store store.Store
+	cache *cache
+	now   func() time.Time
+	log   *slog.Logger
+}
+
+// load returns the record of appid, or nil if there is none.
+func (a *accounts) load(ctx context.Context, appid string) (*account, error) {
+	return loadRecord[account](ctx, a.store, accountKey(appid))
+}
+
+// update changes the record of appid under its lock; see updateRecord. It does
+// not touch the cache.
+func (a *accounts) update(
+	ctx context.Context, appid string, fn func(ctx context.Context, stored *account) (*account, error),
+) error {
+	return updateRecord(ctx, a.store, accountKey(appid), fn)
+}
+
+// syncChange is what adopt did.
+type syncChange uint8
+
+const (
+	unchanged syncChange = iota
+	added
+	recovered
+)
+
+// adopt takes over what WeChat's list says about one account. asked is when
+// WeChat was asked; the zero time means now. What wxproxy learned after that is
+// newer than the list and stays.
+func (a *accounts) adopt(ctx context.Context, l wechat.Authorizer, asked time.Time) (syncChange, error) {
+	created := int64(0)
+	if !l.Time.IsZero() {
+		created = unixSeconds(l.Time)
+	}
+	// Most accounts have not changed. Those need no lock.
+	if acc, err := a.load(ctx, l.AppID); err != nil || acc.matchesListed(l, created, asked) {
+		return unchanged, err
+	}
+	did := unchanged
+	err := a.update(ctx, l.AppID, func(_ context.Context, acc *account) (*account, error) {
+		switch {
+		case acc.matchesListed(l, created, asked):
+			return nil, nil
+		case acc == nil:
+			did, acc = added, newAccount(Authorizer)
+			acc.applyAuthorization(wechat.Grant{Refresh: l.Refresh}, created, a.now())
+		case acc.IsRevoked:
+			did = recovered
+			acc.applyAuthorization(wechat.Grant{Refresh: l.Refresh}, created, a.now())
+		default:
+			// The access token may still be valid. If it is not, WeChat rejects it
+			// and the next renewal uses the new refresh token.
+			did = recovered
+			acc.Refresh, acc.AuthorizedAt = l.Refresh.Reveal(), max(acc.AuthorizedAt, created)
+			acc.clearFailures()
+		}
+		return acc, nil
+	})
+	if err == nil && did != unchanged {
+		a.cache.remove(l.AppID)
+	}
+	return did, err
+}
+
+// matchesListed reports whether the record needs no change because of what
+// WeChat lists. A nil account never matches.
+func (a *account) matchesListed(l wechat.Authorizer, created int64, asked time.Time) bool {
+	switch {
+	case a == nil:
+		return false
+	case a.IsRevoked:
+		// WeChat pushed a revocation that is newer than the listed authorization.
+		return a.RevokedAt > 0 && created <= a.RevokedAt
+	case l.Refresh.IsEmpty(), a.Refresh == l.Refresh.Reveal():
+		return true
+	}
+	// A renewal since then may have changed the refresh token.
+	return !asked.IsZero() && a.IssuedAt >= millis(asked)
+}
+
+// markRevoked records a revocation that WeChat pushed. created is its
+// CreateTime. It returns ErrStale if a newer authorization is known.
+func (a *accounts) markRevoked(ctx context.Context, appid string, created time.Time) error {
+	err := a.update(ctx, appid, func(_ context.Context, acc *account) (*account, error) {
+		if acc == nil {
+			acc = newAccount(Authorizer)
+		}
+		if unixSeconds(created) < acc.AuthorizedAt {
+			return nil, ErrStale
+		}
+		acc.markRevoked(unixSeconds(created))
+		return acc, nil
+	})
+	if err == nil {
+		a.cache.remove(appid)
+		a.log.Info("authorization revoked", "account", appid)
+	}
+	return err
+}
+
+// confirmRevoked records that WeChat no longer knows the authorization of
+// appid. It does nothing if the account changed since seen was read: WeChat's
+// answer may be about an older authorization.
+//
+//	wxproxy:  read the record; ask WeChat: not authorized
+//	merchant: authorize again; its push is recorded
+//	wxproxy:  record the revocation (must not happen)
+func (a *accounts) confirmRevoked(ctx context.Context, appid string, seen *account) error {
+	err := a.update(ctx, appid, func(_ context.Context, acc *account) (*account, error) {
+		if acc == nil || acc.IsRevoked || acc.AuthorizedAt != seen.AuthorizedAt || acc.IssuedAt != seen.IssuedAt {
+			return nil, nil
+		}
+		acc.markRevoked(0)
+		a.log.Warn(msgConfirmedRevoked, "account", appid)
+		return acc, nil
+	})
+	a.cache.remove(appid)
+	return err
+}
+
+// msgConfirmedRevoked is logged where WeChat was asked; "authorization revoked"
+// where it pushed the revocation.
+const msgConfirmedRevoked = "authorization revoked, confirmed by WeChat"
+
+// reinstate makes a revoked account active again, because WeChat lists it.
+func (a *accounts) reinstate(ctx context.Context, l wechat.Authorizer) error {
+	return a.update(ctx, l.AppID, func(_ context.Context, acc *account) (*account, error) {
+		if acc == nil || !acc.IsRevoked {
+			return nil, nil
+		}
+		acc.applyAuthorization(wechat.Grant{Refresh: l.Refresh}, acc.RevokedAt, a.now())
+		return acc, nil
+	})
+}
+
+// setAuthorizedAt records the time of the authorization that code belongs to.
+// The browser that presented the code first did not say when it was. created is
+// in Unix seconds, by WeChat's clock.
+func (a *accounts) setAuthorizedAt(ctx context.Context, appid string, code wechat.Secret, created int64) error {
+	if acc, err := a.load(ctx, appid); err != nil || acc == nil || acc.AuthorizedAt >= created {
+		return err
+	}
+	return a.update(ctx, appid, func(_ context.Context, acc *account) (*account, error) {
+		if acc == nil || acc.CodeFingerprint != code.Fingerprint() || acc.AuthorizedAt >= created {
+			return nil, nil
+		}
+		acc.AuthorizedAt = created
+		return acc, nil
+	})
+}
+
+// clearRetryPause lets the next renewal start at once, although the last failed.
+func (a *accounts) clearRetryPause(ctx context.Context, appid string) error {
+	return a.update(ctx, appid, func(_ context.Context, acc *account) (*account, error) {
+		if acc == nil || acc.RetryAt == 0 {
+			return nil, nil
+		}
+		acc.RetryAt = 0
+		return acc, nil
+	})
+}
+
+// importRefreshToken stores a refresh token unless the account has one already
+// or has revoked its authorization.
+func (a *accounts) importRefreshToken(ctx context.Context, appid string, refresh wechat.Secret) (imported bool, err error) {
+	err = a.update(ctx, appid, func(_ context.Context, acc *account) (*account, error) {
+		if acc == nil {
+			acc = newAccount(Authorizer)
+		}
+		if acc.IsRevoked || acc.Refresh != "" {
+			return nil, nil
+		}
+		imported = true
+		acc.Refresh = refresh.Reveal()
+		acc.clearFailures()
+		return acc, nil
+	})
+	if err == nil && imported {
+		a.cache.remove(appid)
+	}
+	return imported, err
+}
+
+// forget deletes the records of appid, readable or not, and its pending code. It
+// reports whether there were any.
+func (a *accounts) forget(ctx context.Context, appid string) (found bool, err error) {
+	// The code first: exchanging it would create the account again.
+	for _, key := range []string{pendingCodeKey(appid), accountKey(appid)} {
+		err := a.store.Update(ctx, key, func(_ context.Context, raw []byte) ([]byte, error) {
+			found = found || raw != nil
+			return nil, nil
+		})
+		if err != nil {
+			return found, storeError(err)
+		}
+	}
+	a.cache.remove(appid)
+	return found, nil
+}

@@ -1,0 +1,147 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"wxproxy/wechat"
+)
+
+// tokenSource returns tokens; the Broker is one.
+type tokenSource interface {
+	Token(ctx context.Context, appid string) (Token, error)
+	Renew(ctx context.Context, appid string, stale wechat.Secret) (Token, error)
+}
+
+// componentAPI calls WeChat's endpoints that need the component's token. It
+// fetches that token first if necessary. It is safe for concurrent use.
+//
+// Errors wrap ErrUnavailable if the component has no token. All others are those
+// of the [wechat.Client].
+type componentAPI struct {
+	appid  func() string // the component's; "" if none is configured
+	client func() *wechat.Client
+	tokens tokenSource
+}
+
+// withToken calls fn with the component's token, and once more with a new one
+// if WeChat rejects it.
+//
+// Locks are always taken in this order: exchanged code, account, then the
+// account's pending code or the component. fn is often called while an
+// account's lock is held, and withToken may take the component's. The reverse
+// order would deadlock:
+//
+//	task 1: lock account A; its renewal needs the component's token
+//	task 2: lock component; (if it then wanted anything of account A:)
+//	task 1: wait for the component's lock, held by task 2
+//	task 2: wait for A's lock, held by task 1
+func (c *componentAPI) withToken(ctx context.Context, fn func(component string, token wechat.Secret) error) error {
+	component := c.appid()
+	if component == "" {
+		return ErrUnknownAccount
+	}
+	t, err := c.tokens.Token(ctx, component)
+	if err != nil {
+		return componentError(err)
+	}
+	err = fn(component, t.Value)
+	if !wechat.TokenRefused(wechat.Code(err), true) {
+		return err
+	}
+	renewed, renewErr := c.tokens.Renew(ctx, component, t.Value)
+	if renewErr != nil {
+		return componentError(renewErr)
+	}
+	return fn(component, renewed.Value)
+}
+
+// componentError makes err an ErrUnavailable: what fails for want of the
+// component's token is not the account's failure.
+func componentError(err error) error {
+	if errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return &unavailableError{reason: "component token unavailable: " + err.Error(), cause: err}
+}
+
+// queryAuth exchanges an authorization code for tokens (api_query_auth).
+func (c *componentAPI) queryAuth(ctx context.Context, code wechat.Secret) (grant wechat.Grant, err error) {
+	err = c.withToken(ctx, func(component string, token wechat.Secret) (err error) {
+		grant, err = c.client().QueryAuth(ctx, component, token, code)
+		return err
+	})
+	return grant, err
+}
+
+// preAuthCode creates a code for the authorization pages
+// (api_create_preauthcode), and returns how long it is valid.
+func (c *componentAPI) preAuthCode(ctx context.Context) (code wechat.Secret, lifetime time.Duration, err error) {
+	err = c.withToken(ctx, func(component string, token wechat.Secret) (err error) {
+		code, lifetime, err = c.client().PreAuthCode(ctx, component, token)
+		return err
+	})
+	return code, lifetime, err
+}
+
+// profile returns what WeChat says about one authorizer
+// (api_get_authorizer_info).
+func (c *componentAPI) profile(ctx context.Context, appid string) (a wechat.Authorizer, err error) {
+	err = c.withToken(ctx, func(component string, token wechat.Secret) (err error) {
+		a, err = c.client().Authorizer(ctx, component, token, appid)
+		return err
+	})
+	return a, err
+}
+
+// listPage returns up to [wechat.ListPage] authorizers from offset on, and how
+// many there are in total (api_get_authorizer_list).
+func (c *componentAPI) listPage(ctx context.Context, offset int) (page []wechat.Authorizer, total int, err error) {
+	err = c.withToken(ctx, func(component string, token wechat.Secret) (err error) {
+		page, total, err = c.client().Authorizers(ctx, component, token, offset, wechat.ListPage)
+		return err
+	})
+	return page, total, err
+}
+
+// queryAuthorizer asks WeChat whether appid authorizes the component, and for
+// its refresh token.
+func (c *componentAPI) queryAuthorizer(ctx context.Context, appid string) (a wechat.Authorizer, authorized bool, err error) {
+	err = c.withToken(ctx, func(component string, token wechat.Secret) (err error) {
+		a, authorized, err = findAuthorizer(ctx, c.client(), component, token, appid)
+		return err
+	})
+	return a, authorized, err
+}
+
+// findAuthorizer is queryAuthorizer with a given component token. It asks for
+// the one account first. If WeChat does not answer that question, it searches
+// the list of all accounts.
+func findAuthorizer(
+	ctx context.Context, client *wechat.Client, component string, token wechat.Secret, appid string,
+) (a wechat.Authorizer, authorized bool, err error) {
+	a, err = client.Authorizer(ctx, component, token, appid)
+	switch code := wechat.Code(err); {
+	case err == nil:
+		return a, true, nil
+	case code == wechat.CodeNotAuthorized:
+		return a, false, nil
+	case wechat.TokenRefused(code, true):
+		return a, false, err // withToken tries again
+	}
+	for offset := 0; ; offset += wechat.ListPage {
+		page, total, err := client.Authorizers(ctx, component, token, offset, wechat.ListPage)
+		if err != nil {
+			return a, false, err
+		}
+		for _, l := range page {
+			if l.AppID == appid {
+				return l, true, nil
+			}
+		}
+		if len(page) == 0 || offset+len(page) >= total {
+			return a, false, nil
+		}
+	}
+}

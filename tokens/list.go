@@ -1,0 +1,99 @@
+package tokens
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"wxproxy/tokens/store"
+)
+
+// lister pages through the accounts. It remembers of the last complete pass
+// where its pages begin. Otherwise each page of a million accounts would cost as
+// much as all of them. It is safe for concurrent use.
+type lister struct {
+	store store.Store
+	kind  func(appid string) Kind
+	now   func() time.Time
+
+	mu   sync.Mutex
+	last listIndex
+}
+
+// listIndex is what is remembered of a complete pass.
+type listIndex struct {
+	query string
+	keys  []string // of every indexStep-th account that query selects
+	total int
+	until time.Time // from then on it is not used; zero means now
+}
+
+const (
+	indexStep     = 1000
+	indexLifetime = 5 * time.Second
+	// indexThreshold is the number of accounts below which the index is not used.
+	// Shorter lists are read completely each time, so they are exact.
+	indexThreshold = 10_000
+)
+
+// list implements [Broker.List].
+func (l *lister) list(ctx context.Context, offset, limit int, query string) (list []Account, total int, err error) {
+	query = strings.ToLower(query)
+	began := l.now()
+	n, after, total, indexed := l.seek(query, offset, began)
+	index := listIndex{query: query}
+	err = l.store.List(ctx, accountPrefix, after, func(key string, raw []byte) bool {
+		appid := strings.Clone(strings.TrimPrefix(key, accountPrefix))
+		inPage := n >= offset && len(list) < limit
+		if indexed && n >= offset && !inPage {
+			return false // the total is known
+		}
+		if query != "" || inPage {
+			acc, err := decodeRecord[account](raw)
+			if err != nil || !selects(query, appid, acc) {
+				return true
+			}
+			if inPage {
+				list = append(list, newAccountView(appid, l.kind(appid), acc))
+			}
+		}
+		if n++; !indexed && n%indexStep == 0 {
+			index.keys = append(index.keys, accountPrefix+appid)
+		}
+		return true
+	})
+	if !indexed {
+		total = n
+		if err == nil {
+			now := l.now()
+			index.total, index.until = total, now.Add(max(indexLifetime, 5*now.Sub(began)))
+			l.mu.Lock()
+			l.last = index
+			l.mu.Unlock()
+		}
+	}
+	return list, total, err
+}
+
+// selects reports whether the appid or the name contains query, which is lower
+// case.
+func selects(query, appid string, acc *account) bool {
+	return query == "" || strings.Contains(strings.ToLower(appid), query) || strings.Contains(strings.ToLower(acc.Name), query)
+}
+
+// seek returns the indexed position nearest before offset: how many accounts are
+// before it, and the key of the last of them. ok is false if the index cannot be
+// used; then the list is read from its beginning.
+func (l *lister) seek(query string, offset int, now time.Time) (n int, after string, total int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	index := &l.last
+	if query != index.query || !now.Before(index.until) || index.total < indexThreshold {
+		return 0, "", 0, false
+	}
+	if i := min(offset/indexStep, len(index.keys)); i > 0 {
+		n, after = i*indexStep, index.keys[i-1]
+	}
+	return n, after, index.total, true
+}

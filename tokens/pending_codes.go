@@ -1,0 +1,160 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"wxproxy/wechat"
+)
+
+// defaultCodeLifetime is how long a code is tried if the push does not say when
+// it expires. A real push said an hour.
+const defaultCodeLifetime = time.Hour
+
+// exchangedCodeLifetime is how long wxproxy remembers that it exchanged a code.
+// It is longer than any code is valid.
+const exchangedCodeLifetime = 48 * time.Hour
+
+// exchangeAttempt is the next attempt to exchange an account's pending code, or
+// the one that is running.
+type exchangeAttempt struct{ timer *time.Timer }
+
+// accept stores a code that WeChat pushed, durably when it returns nil, and
+// schedules its exchange. See [Broker.Authorize].
+func (x *exchanger) accept(ctx context.Context, appid string, code wechat.Secret, expires, created time.Time) error {
+	acc, err := x.accounts.load(ctx, appid)
+	if err != nil {
+		return err
+	}
+	if acc != nil {
+		if acc.CodeFingerprint == code.Fingerprint() && !acc.IsRevoked {
+			return x.accounts.setAuthorizedAt(ctx, appid, code, unixSeconds(created))
+		}
+		if unixSeconds(created) < max(acc.AuthorizedAt, acc.RevokedAt) {
+			return ErrStale
+		}
+	}
+	now := x.now()
+	if !expires.After(now) {
+		expires = now.Add(defaultCodeLifetime)
+	}
+	err = updateRecord(ctx, x.store, pendingCodeKey(appid), func(_ context.Context, stored *pendingCode) (*pendingCode, error) {
+		if stored != nil && unixSeconds(created) < stored.Created {
+			return nil, ErrStale
+		}
+		return &pendingCode{
+			recordFormat: currentFormat, Code: code.Reveal(), Created: unixSeconds(created), Expires: millis(expires),
+		}, nil
+	})
+	if err == nil {
+		x.schedule(appid, 0, 0)
+	}
+	return err
+}
+
+// schedulePending schedules the codes that another process left behind, unless
+// they are scheduled here. Several processes may do so: the code's lock lets one
+// of them exchange it.
+func (x *exchanger) schedulePending(ctx context.Context) error {
+	var appids []string
+	err := x.store.List(ctx, pendingCodePrefix, "", func(key string, _ []byte) bool {
+		appids = append(appids, strings.TrimPrefix(key, pendingCodePrefix))
+		return true
+	})
+	for _, appid := range appids {
+		x.mu.Lock()
+		_, scheduled := x.attempts[appid]
+		x.mu.Unlock()
+		if !scheduled {
+			x.schedule(appid, 0, 0)
+		}
+	}
+	return err
+}
+
+// schedule runs an attempt after wait, instead of the one that is scheduled.
+// failures is how many attempts have failed in a row.
+func (x *exchanger) schedule(appid string, failures int, wait time.Duration) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.attempts == nil {
+		return
+	}
+	if a := x.attempts[appid]; a != nil {
+		a.timer.Stop()
+	}
+	a := new(exchangeAttempt)
+	a.timer = time.AfterFunc(wait, func() { x.attempt(appid, failures, a) })
+	x.attempts[appid] = a
+}
+
+// attempt exchanges the pending code of appid, and schedules the next attempt
+// if it failed.
+func (x *exchanger) attempt(appid string, failures int, a *exchangeAttempt) {
+	started, done := false, false
+	err := x.tasks.run(x.tasks.ctx, taskTimeout, func(ctx context.Context) (err error) {
+		started = true
+		done, err = x.exchangePending(ctx, appid)
+		return err
+	})
+	if !started {
+		return // the Broker is closing; the code stays in the store
+	}
+	if err != nil {
+		x.log.Warn("authorization code not exchanged yet", "account", appid, "error", err)
+	}
+	x.mu.Lock()
+	current := x.attempts[appid] == a // no newer code was accepted meanwhile
+	if current && done {
+		delete(x.attempts, appid)
+	}
+	x.mu.Unlock()
+	if current && !done {
+		x.schedule(appid, failures+1, backoff(failures+1))
+	}
+}
+
+// exchangeNow exchanges the pending code of appid for a caller that needs the
+// account's token before the scheduled attempt. found is set if the account is
+// known now, whichever process exchanged the code.
+func (x *exchanger) exchangeNow(ctx context.Context, appid string) (found bool, err error) {
+	if _, err := x.exchangePending(ctx, appid); err != nil {
+		if !errors.Is(err, ErrUnavailable) {
+			err = &unavailableError{reason: "authorization code not exchanged yet: " + err.Error(), cause: err}
+		}
+		return false, err
+	}
+	acc, err := x.accounts.load(ctx, appid)
+	return acc != nil, err
+}
+
+// stop starts no more attempts. Those that run go on.
+func (x *exchanger) stop() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, a := range x.attempts {
+		a.timer.Stop()
+	}
+	x.attempts = nil
+}
+
+// deleteOldExchanged deletes the records of exchanged codes that have expired.
+func (x *exchanger) deleteOldExchanged(ctx context.Context) error {
+	const batch = 100_000 // the next run deletes the rest
+	var old []string
+	err := x.store.List(ctx, exchangedCodePrefix, "", func(key string, raw []byte) bool {
+		c, err := decodeRecord[exchangedCode](raw)
+		if err == nil && x.now().Sub(fromMillis(c.At)) >= exchangedCodeLifetime {
+			old = append(old, strings.Clone(key))
+		}
+		return len(old) < batch
+	})
+	for _, key := range old {
+		if err := deleteRecord[exchangedCode](ctx, x.store, key, nil); err != nil {
+			return err
+		}
+	}
+	return err
+}

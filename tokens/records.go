@@ -1,0 +1,194 @@
+package tokens
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"wxproxy/tokens/store"
+	"wxproxy/wechat"
+)
+
+// Keys of the records in the store. They are readable there, because only
+// records are sealed: a key may hold an appid but never a secret.
+const (
+	accountPrefix       = "account/"
+	pendingCodePrefix   = "code/"
+	exchangedCodePrefix = "spent/"
+)
+
+func accountKey(appid string) string     { return accountPrefix + appid }
+func ticketKey(appid string) string      { return "ticket/" + appid }
+func pendingCodeKey(appid string) string { return pendingCodePrefix + appid }
+func syncKey(appid string) string        { return "sync/" + appid }
+func signingKeyKey(name string) string   { return "key/" + name }
+
+// exchangedCodeKey returns the key of the record of an exchanged code. It holds
+// a hash of the code, because keys are not sealed.
+func exchangedCodeKey(code wechat.Secret) string {
+	sum := sha256.Sum256([]byte(code.Reveal()))
+	return exchangedCodePrefix + hex.EncodeToString(sum[:])
+}
+
+// recordVersion is the format of the records. A record with another version was
+// written by a newer wxproxy; it is an error to read it, and it is never
+// overwritten.
+const recordVersion = 1
+
+// recordFormat is embedded in every record, and is its first JSON field. The
+// JSON names of all records are fixed: existing stores hold them.
+type recordFormat struct {
+	Version int `json:"v"`
+}
+
+var currentFormat = recordFormat{Version: recordVersion}
+
+func (f recordFormat) formatVersion() int { return f.Version }
+
+// record is a type that is kept in the store as JSON: it embeds recordFormat.
+type record interface{ formatVersion() int }
+
+// decodeRecord parses a record. It returns nil if there is none (raw is nil),
+// and store.ErrCorrupt if the record cannot be read.
+func decodeRecord[T record](raw []byte) (*T, error) {
+	if raw == nil {
+		return nil, nil
+	}
+	r := new(T)
+	if err := json.Unmarshal(raw, r); err != nil {
+		// The decoder's error is left out: it could quote a secret.
+		return nil, fmt.Errorf("%w: unreadable record", store.ErrCorrupt)
+	}
+	if v := (*r).formatVersion(); v != recordVersion {
+		return nil, fmt.Errorf("%w: record has format %d, this wxproxy reads format %d: a newer wxproxy wrote it",
+			store.ErrCorrupt, v, recordVersion)
+	}
+	return r, nil
+}
+
+func encodeRecord[T record](r *T) []byte {
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic("BUG: record cannot be encoded: " + err.Error())
+	}
+	return b
+}
+
+// loadRecord returns the record under key, or nil if there is none. The errors
+// are ErrUnavailable if the store does not respond, the context's, and
+// store.ErrCorrupt.
+func loadRecord[T record](ctx context.Context, s store.Store, key string) (*T, error) {
+	raw, err := s.Load(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, storeError(err)
+	}
+	return decodeRecord[T](raw)
+}
+
+// updateRecord changes the record under key while it holds the key's lock. fn
+// gets the stored record, nil if there is none, and may change it. It returns
+// the record to save, or nil to leave the stored one as it is. An error from fn
+// is returned, and nothing is saved.
+func updateRecord[T record](
+	ctx context.Context, s store.Store, key string, fn func(ctx context.Context, stored *T) (*T, error),
+) error {
+	return s.Update(ctx, key, func(ctx context.Context, raw []byte) ([]byte, error) {
+		stored, err := decodeRecord[T](raw)
+		if err != nil {
+			return nil, err
+		}
+		changed, err := fn(ctx, stored)
+		switch {
+		case err != nil:
+			return nil, err
+		case changed == nil:
+			return store.Keep, nil
+		}
+		return encodeRecord(changed), nil
+	})
+}
+
+// deleteRecord deletes the record under key if it exists and match, which may
+// be nil, accepts it.
+func deleteRecord[T record](ctx context.Context, s store.Store, key string, match func(*T) bool) error {
+	return s.Update(ctx, key, func(_ context.Context, raw []byte) ([]byte, error) {
+		stored, err := decodeRecord[T](raw)
+		if err != nil || stored == nil || match != nil && !match(stored) {
+			return store.Keep, err
+		}
+		return nil, nil
+	})
+}
+
+// ticket is the newest component_verify_ticket.
+type ticket struct {
+	recordFormat
+	Ticket          string `json:"ticket"`          // "" if only PushRequestedAt is known
+	Created         int64  `json:"created"`         // the push's CreateTime
+	Received        int64  `json:"received"`        // by wxproxy's clock, which may differ from WeChat's
+	PushRequestedAt int64  `json:"asked,omitempty"` // last api_start_push_ticket
+}
+
+// ticketLifetime is how long a ticket is valid after its push
+// (Third-party_Platforms/2.0/api/Before_Develop/component_verify_ticket).
+const ticketLifetime = 12 * time.Hour
+
+// pendingCode is an authorization code that a push brought and that has not
+// been exchanged yet.
+type pendingCode struct {
+	recordFormat
+	Code    string `json:"code"`
+	Created int64  `json:"created"` // the push's CreateTime
+	Expires int64  `json:"expires"` // Unix milliseconds, by wxproxy's clock
+}
+
+// exchangedCode says which account an authorization code was exchanged for. The
+// merchant's browser may present the code again.
+type exchangedCode struct {
+	recordFormat
+	AppID    string          `json:"appid"`
+	At       int64           `json:"at"`
+	FuncInfo json.RawMessage `json:"func_info,omitempty"`
+}
+
+// syncRecord says when the accounts were compared with WeChat's list.
+type syncRecord struct {
+	recordFormat
+	Begun int64 `json:"begun"`          // start of the newest attempt
+	Done  int64 `json:"done,omitempty"` // end of the newest attempt that succeeded
+}
+
+// signingKeyRecord is a signing key that all replicas share.
+type signingKeyRecord struct {
+	recordFormat
+	Key []byte `json:"key"`
+}
+
+// unixSeconds converts the CreateTime of a push. A push without one, whose time
+// is zero, counts as the oldest.
+func unixSeconds(t time.Time) int64 { return max(t.Unix(), 0) }
+
+// fromSeconds is the reverse of unixSeconds; 0 is the zero time.
+func fromSeconds(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(n, 0)
+}
+
+func millis(t time.Time) int64 { return t.UnixMilli() }
+
+// fromMillis is the reverse of millis; 0 is the zero time.
+func fromMillis(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(n)
+}

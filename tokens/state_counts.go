@@ -1,0 +1,74 @@
+package tokens
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"wxproxy/tokens/store"
+)
+
+// stateCounter counts the authorizers by state. It reads all records, so a count
+// serves for a while. It is safe for concurrent use.
+type stateCounter struct {
+	store store.Store
+	tasks *taskGroup
+	now   func() time.Time
+
+	mu      sync.Mutex
+	counts  map[State]int // nil if unknown
+	until   time.Time     // from then on they are counted again
+	running chan struct{} // closed when the count that runs is done; nil if none does
+}
+
+const (
+	countsLifetime = 2 * time.Second
+	// countsWait is how long get waits for a count before it returns the previous
+	// one. Counting a million accounts takes longer.
+	countsWait = time.Second
+	// countTimeout bounds one count.
+	countTimeout = 2 * time.Minute
+)
+
+// get returns the numbers of accounts; see [Broker.Accounts].
+func (c *stateCounter) get() (active, revoked, failing int, known bool) {
+	c.mu.Lock()
+	if (c.counts == nil || !c.now().Before(c.until)) && c.running == nil {
+		c.running = make(chan struct{})
+		go c.count()
+	}
+	running := c.running
+	c.mu.Unlock()
+	if running != nil {
+		select {
+		case <-running:
+		case <-time.After(countsWait):
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.counts[Active], c.counts[Revoked], c.counts[Failing], c.counts != nil
+}
+
+// count reads all records. A slow count serves twenty times as long as it took,
+// so that counting never takes more than a twentieth of the time.
+func (c *stateCounter) count() {
+	ctx, cancel := context.WithTimeout(c.tasks.ctx, countTimeout)
+	defer cancel()
+	began, counts := c.now(), map[State]int{}
+	err := c.store.List(ctx, accountPrefix, "", func(_ string, raw []byte) bool {
+		if acc, err := decodeRecord[account](raw); err == nil && acc.Kind == Authorizer.String() {
+			counts[acc.state()]++
+		}
+		return true
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts = nil
+	if err == nil {
+		now := c.now()
+		c.counts, c.until = counts, now.Add(max(countsLifetime, 20*now.Sub(began)))
+	}
+	close(c.running)
+	c.running = nil
+}

@@ -1,0 +1,131 @@
+package tokens
+
+import (
+	"context"
+	"time"
+
+	"wxproxy/tokens/store"
+	"wxproxy/wechat"
+)
+
+// connect makes the parts of the Broker and gives each the functions of the
+// others that it needs. Nothing runs yet, so the order does not matter for parts
+// that are only used through a function.
+func (b *Broker) connect(c Config) {
+	client, secrets := b.client.Load, b.secrets.Load
+	b.accounts = &accounts{store: b.store, cache: b.cache, now: b.now, log: b.log}
+	b.component = &componentAPI{appid: b.Component, client: client, tokens: b}
+	b.tickets = &tickets{
+		store: b.store, accounts: b.accounts, secrets: secrets, client: client, now: b.now, log: b.log,
+	}
+	b.connectRenewal(c)
+	b.connectExchange()
+	b.connectMaintenance(c.MaintenanceInterval)
+	b.signingKeys = &signingKeys{store: b.store, log: b.log}
+	b.lister = &lister{store: b.store, kind: b.Kind, now: b.now}
+	b.stateCounter = &stateCounter{store: b.store, tasks: b.tasks, now: b.now}
+}
+
+// connectRenewal makes the parts that get new tokens for known accounts.
+func (b *Broker) connectRenewal(c Config) {
+	b.profiler = &profiler{
+		accounts: b.accounts, component: b.component, tasks: b.tasks, now: b.now, log: b.log,
+		queue: make(chan string, profileQueueSize),
+	}
+	fetcher := &fetcher{
+		secrets: b.secrets.Load, client: b.client.Load, component: b.component, tickets: b.tickets, log: b.log,
+	}
+	b.renewer = &renewer{
+		accounts: b.accounts, cache: b.cache, tasks: b.tasks,
+		renewBefore: c.RenewBefore, now: b.now, log: b.log, observer: c.Observer,
+		kind:     b.Kind,
+		fetch:    fetcher.fetch,
+		discover: b.discover,
+		onFetch: func(appid string, acc *account) {
+			// The process that fetched the token reads the name: one of all replicas.
+			if b.profiler.stale(acc) {
+				b.profiler.enqueue(appid)
+			}
+		},
+	}
+	b.earlyRenewer = newEarlyRenewer(int(c.CacheSize), b.now, func(appid string) error {
+		_, err := b.renewer.token(context.Background(), appid, wechat.Secret{}, reasonDue)
+		return err
+	})
+	b.renewer.schedule = b.earlyRenewer.schedule
+}
+
+// connectExchange makes the parts that learn of accounts: from codes, and from
+// what WeChat lists.
+func (b *Broker) connectExchange() {
+	b.exchanger = &exchanger{
+		store: b.store, accounts: b.accounts, component: b.component, tasks: b.tasks, now: b.now, log: b.log,
+		onAuthorized: b.cacheAuthorization,
+		attempts:     map[string]*exchangeAttempt{},
+	}
+	b.revalidator = newRevalidator()
+	b.revalidator.accounts, b.revalidator.component, b.revalidator.tasks = b.accounts, b.component, b.tasks
+	b.revalidator.now, b.revalidator.log = b.now, b.log
+	b.revalidator.renew = func(ctx context.Context, appid string, stale wechat.Secret) error {
+		_, err := b.renewer.token(ctx, appid, stale, reasonRejected)
+		return err
+	}
+	b.syncer = &syncer{
+		store: b.store, accounts: b.accounts, component: b.component, tasks: b.tasks, now: b.now, log: b.log,
+		kind:  b.Kind,
+		ready: b.componentTokenAvailable,
+	}
+}
+
+func (b *Broker) connectMaintenance(interval time.Duration) {
+	started := b.now()
+	b.maintenance = &maintenance{
+		interval: interval, tasks: b.tasks, log: b.log,
+		enabled:          func() bool { return b.Component() != "" },
+		requestTickets:   func(ctx context.Context) { b.tickets.requestOverdue(ctx, started) },
+		schedulePending:  b.exchanger.schedulePending,
+		claimSync:        b.syncer.claim,
+		sync:             func(ctx context.Context) error { _, err := b.syncer.sync(ctx); return err },
+		deleteOldRecords: b.exchanger.deleteOldExchanged,
+		wakeUp:           make(chan struct{}, 1),
+	}
+}
+
+// watch follows a store that other processes write to, until Close.
+func (b *Broker) watch(s store.Watcher) {
+	w := &storeWatcher{
+		store: s, accounts: b.accounts, cache: b.cache, tasks: b.tasks,
+		appids:  b.earlyRenewer.appids,
+		emptied: func(ctx context.Context) (bool, error) { return storeEmptied(ctx, b.store, b.Component()) },
+		reconnect: func(ctx context.Context) {
+			b.signingKeys.restore(ctx)
+			b.maintenance.wake() // the store may be empty, and the accounts have to be listed again
+		},
+	}
+	b.tasks.wg.Go(w.run)
+}
+
+// discover looks for an authorizer without a record: its code may be waiting to
+// be exchanged, or its push may have been lost. found is set if it has a record
+// now.
+func (b *Broker) discover(ctx context.Context, appid string) (found bool, err error) {
+	found, err = b.exchanger.exchangeNow(ctx, appid)
+	if err == nil && !found {
+		found = b.revalidator.discover(ctx, appid)
+	}
+	return found, err
+}
+
+// componentTokenAvailable reports whether the component has a valid token, or a
+// ticket to fetch one. In a store that was emptied, the token may only be cached.
+func (b *Broker) componentTokenAvailable(ctx context.Context) bool {
+	acc, err := b.accounts.load(ctx, b.Component())
+	if err != nil {
+		return false
+	}
+	if _, cached := b.cache.getStale(b.Component()); cached || acc.usable(b.now()) {
+		return true
+	}
+	_, err = b.tickets.current(ctx)
+	return err == nil
+}
