@@ -58,7 +58,7 @@ func (c *caller) checkRate(now time.Time) *apiError {
 	if c == nil || c.rate == nil {
 		return nil
 	}
-	if wait := c.rate.take(now); wait > 0 {
+	if wait := takeRate(c.rate, now); wait > 0 {
 		return rateLimited(c, wait)
 	}
 	return nil

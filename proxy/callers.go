@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/time/rate"
+
 	"wxproxy/proxy/standin"
 )
 
@@ -29,7 +31,7 @@ type caller struct {
 	paths        map[string]bool // exact ones; nil is all paths
 	pathPrefixes []string
 	methods      map[string]bool // nil is all
-	rate         *bucket         // nil is unlimited
+	rate         *rate.Limiter   // nil is unlimited
 }
 
 // callerSet is the configured callers. The zero value disables authentication.
@@ -53,7 +55,7 @@ func newCallerSet(callers []Caller, old callerSet) (callerSet, error) {
 			return set, fmt.Errorf("there are two callers of the name %q", config.Name)
 		}
 		c := newCaller(config)
-		if before := old.byName[c.name]; before != nil && before.rate.same(c.rate) {
+		if before := old.byName[c.name]; before != nil && sameRate(before.rate, c.rate) {
 			c.rate = before.rate
 		}
 		set.byName[c.name] = c
@@ -74,7 +76,7 @@ func newCaller(config Caller) *caller {
 		appids:  allowList(config.AppIDs),
 		paths:   allowList(config.Paths),
 		methods: allowList(config.Methods),
-		rate:    newBucket(config.Rate, config.Burst),
+		rate:    newRateLimiter(config.Rate, config.Burst),
 	}
 	for _, path := range config.Paths {
 		if prefix, ok := strings.CutSuffix(path, "*"); ok {

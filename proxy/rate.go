@@ -1,49 +1,36 @@
 package proxy
 
 import (
-	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
-// bucket keeps a caller to its rate. It is a token bucket in the form of GCRA: instead of tokens it holds the
-// time at which it will be full again, one number, so that no lock is needed.
-type bucket struct {
-	interval time.Duration // between two calls at the rate
-	slack    time.Duration // by how much full may lie ahead: burst-1 intervals
-	full     atomic.Int64  // when the bucket is full again, nanoseconds since epoch
-}
-
-// epoch is where the buckets count from: with the monotonic clock, which nobody can set back.
-var epoch = time.Now()
-
-// newBucket allows rate calls a second, and burst at once (0: as many as rate). nil where rate is 0: no limit.
-func newBucket(rate, burst int) *bucket {
-	if rate <= 0 {
+// newRateLimiter allows perSecond requests per second, and burst at once. A burst
+// of 0 is perSecond, but at least 1. The result is nil if perSecond is 0: there is
+// no limit.
+func newRateLimiter(perSecond, burst int) *rate.Limiter {
+	if perSecond <= 0 {
 		return nil
 	}
 	if burst <= 0 {
-		burst = max(1, rate)
+		burst = perSecond
 	}
-	interval := max(time.Second/time.Duration(rate), 1)
-	return &bucket{interval: interval, slack: time.Duration(burst-1) * interval}
+	return rate.NewLimiter(rate.Limit(perSecond), burst)
 }
 
-// same reports whether both allow the same.
-func (b *bucket) same(o *bucket) bool {
-	return b != nil && o != nil && b.interval == o.interval && b.slack == o.slack
+// sameRate reports whether two limiters, which may be nil, allow the same.
+func sameRate(a, b *rate.Limiter) bool {
+	return a != nil && b != nil && a.Limit() == b.Limit() && a.Burst() == b.Burst()
 }
 
-// take takes one call out, or says after what time there will be one.
-func (b *bucket) take(now time.Time) time.Duration {
-	at := int64(now.Sub(epoch))
-	for {
-		full := b.full.Load()
-		next := max(full, at)
-		if ahead := time.Duration(next - at); ahead > b.slack {
-			return ahead - b.slack
-		}
-		if b.full.CompareAndSwap(full, next+int64(b.interval)) {
-			return 0
-		}
+// takeRate counts a request, or returns after how long there will be room for one.
+// It does not use Reserve, which allocates, also for requests that are allowed.
+func takeRate(l *rate.Limiter, now time.Time) (wait time.Duration) {
+	if l.AllowN(now, 1) {
+		return 0
 	}
+	missing := 1 - l.TokensAt(now)
+	// Never 0: another request can have been counted meanwhile.
+	return max(time.Duration(missing/float64(l.Limit())*float64(time.Second)), 1)
 }

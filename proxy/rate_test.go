@@ -5,40 +5,53 @@ import (
 	"time"
 )
 
-// The bucket by itself: with a clock that the test holds.
-func TestBucket(t *testing.T) {
-	at := func(d time.Duration) time.Time { return epoch.Add(d) }
-	b := newBucket(10, 3)
-	for i := range 3 {
-		if w := b.take(at(0)); w != 0 {
-			t.Errorf("call %d has to wait for %v", i, w)
+// TestRateLimiter uses a clock of its own.
+func TestRateLimiter(t *testing.T) {
+	start := time.Now()
+	at := func(d time.Duration) time.Time { return start.Add(d) }
+	l := newRateLimiter(10, 3)
+	check := func(since, want time.Duration) {
+		t.Helper()
+		got := takeRate(l, at(since))
+		if diff := got - want; (got == 0) != (want == 0) || diff.Abs() > time.Microsecond {
+			t.Errorf("a request after %v: got wait %v, want %v", since, got, want)
 		}
 	}
-	if w := b.take(at(0)); w != 100*time.Millisecond {
-		t.Errorf("a fourth may come after %v", w)
+	for range 3 {
+		check(0, 0) // the burst
 	}
-	if w := b.take(at(99 * time.Millisecond)); w != time.Millisecond {
-		t.Errorf("after 99 ms there are %v left", w)
+	check(0, 100*time.Millisecond)
+	check(99*time.Millisecond, time.Millisecond)
+	check(100*time.Millisecond+time.Microsecond, 0)
+	// A long pause fills it up to the burst, and not beyond.
+	for range 3 {
+		check(time.Hour, 0)
 	}
-	if w := b.take(at(100 * time.Millisecond)); w != 0 {
-		t.Errorf("after 100 ms there are %v left", w)
-	}
-	// A long rest fills it up to the burst, and not beyond.
-	for i := range 4 {
-		if w := b.take(at(time.Hour)); (w != 0) != (i == 3) {
-			t.Errorf("call %d after an hour has to wait for %v", i, w)
-		}
-	}
-	for _, c := range []struct{ rate, burst, at int }{{1, 0, 1}, {5, 0, 5}, {5, 1, 1}, {1_000_000, 2, 2}} {
-		b, n := newBucket(c.rate, c.burst), 0
-		for b.take(at(0)) == 0 {
+	check(time.Hour, 100*time.Millisecond)
+}
+
+func TestRateLimiterBurst(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct{ rate, burst, want int }{{1, 0, 1}, {5, 0, 5}, {5, 1, 1}, {1_000_000, 2, 2}} {
+		l, n := newRateLimiter(c.rate, c.burst), 0
+		for takeRate(l, now) == 0 {
 			n++
 		}
-		if n != c.at {
-			t.Errorf("rate %d, burst %d: %d at once", c.rate, c.burst, n)
+		if n != c.want {
+			t.Errorf("rate %d, burst %d: got %d requests at once, want %d", c.rate, c.burst, n, c.want)
 		}
 	}
-	if newBucket(0, 5) != nil {
-		t.Error("no rate is no limit")
+	if l := newRateLimiter(0, 5); l != nil {
+		t.Errorf("rate 0: got limiter %v, want none", l)
+	}
+}
+
+func TestRateLimiterAlloc(t *testing.T) {
+	l, now := newRateLimiter(1, 1), time.Now()
+	takeRate(l, now)
+	for name, later := range map[string]time.Duration{"allowed": time.Hour, "denied": 0} {
+		if n := testing.AllocsPerRun(100, func() { takeRate(l, now.Add(later)) }); n != 0 {
+			t.Errorf("%s: got %v allocations, want 0", name, n)
+		}
 	}
 }
