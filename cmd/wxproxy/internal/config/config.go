@@ -1,10 +1,10 @@
+// Package config reads the configuration file of wxproxy and checks it. All
+// faults are reported at once, and no report contains a secret.
 package config
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -12,9 +12,9 @@ import (
 	"wxproxy/wechat"
 )
 
-// Config is the configuration file, key by key: the toml tags are the keys. What reads it into this
-// form is parse; what says whether it makes sense is check. Config.example.toml
-// explains every key to the operator.
+// Config is the configuration file. The toml tags are its keys, and
+// config.example.toml explains each of them. [Load] returns a Config that was
+// checked. The zero value is not valid.
 type Config struct {
 	Component Component `toml:"component"`
 	Proxy     Proxy     `toml:"proxy"`
@@ -29,99 +29,107 @@ type Config struct {
 	Forwards  []Forward `toml:"forward"`
 }
 
-// Component is the third-party platform. All of it empty: only own accounts are served.
+// Component is the third-party platform. Its zero value means that there is
+// none and only own accounts are served.
 type Component struct {
 	AppID              string        `toml:"appid"`
 	AppSecret          wechat.Secret `toml:"appsecret"`
 	MessageToken       wechat.Secret `toml:"message_token"`
 	MessageKey         wechat.Secret `toml:"message_key"`          // EncodingAESKey
-	PreviousMessageKey wechat.Secret `toml:"previous_message_key"` // empty: there was none
+	PreviousMessageKey wechat.Secret `toml:"previous_message_key"` // empty: the key was never changed
 }
 
-// Proxy is the listener of the callers, and WeChat behind it.
+// Proxy is the listener for callers, and the connection to WeChat.
 type Proxy struct {
 	Listen         string   `toml:"listen"`
 	Upstream       string   `toml:"upstream"`
-	UpstreamCAFile string   `toml:"upstream_ca_file"` // "": the system's roots alone
-	DefaultAppID   string   `toml:"default_appid"`    // "": calls that name no account are refused
+	UpstreamCAFile string   `toml:"upstream_ca_file"` // "": only the system's certificates
+	DefaultAppID   string   `toml:"default_appid"`    // "": requests must name an account
 	Timeout        Duration `toml:"timeout"`
 	MaxRequestBody Size     `toml:"max_request_body"`
 	AllowAnonymous bool     `toml:"allow_anonymous"`
-	TLSCertFile    string   `toml:"tls_cert_file"` // "" here and below: plain HTTP
-	TLSKeyFile     string   `toml:"tls_key_file"`
-	ClientCAFile   string   `toml:"client_ca_file"` // "": nobody is asked for a certificate
+	TLSCertFile    string   `toml:"tls_cert_file"`  // "": plain HTTP
+	TLSKeyFile     string   `toml:"tls_key_file"`   // "": plain HTTP
+	ClientCAFile   string   `toml:"client_ca_file"` // "": no client certificates
 }
 
-// Callback is the listener that the internet reaches.
+// Callback is the listener for WeChat and for merchants, which the internet
+// can reach.
 type Callback struct {
 	Listen    string   `toml:"listen"`
-	PublicURL string   `toml:"public_url"` // "": unknown
-	ReturnTo  []string `toml:"return_to"`  // none: nobody is sent anywhere
+	PublicURL string   `toml:"public_url"` // "": the authorization pages are disabled
+	ReturnTo  []string `toml:"return_to"`  // empty: merchants are not redirected
 }
 
-// Admin is the listener of the operators.
+// Admin is the listener for operators and for Prometheus.
 type Admin struct {
 	Listen         string        `toml:"listen"`
-	Key            wechat.Secret `toml:"key"` // empty: nobody is asked for one
+	Key            wechat.Secret `toml:"key"` // empty: authentication is disabled
 	AllowAnonymous bool          `toml:"allow_anonymous"`
 }
 
-// Store says where grants and tickets are kept.
+// Store is where tickets and tokens are kept.
 type Store struct {
 	URL string        `toml:"url"`
-	Key wechat.Secret `toml:"key"` // base64 of 32 bytes; empty: made beside the file
+	Key wechat.Secret `toml:"key"` // base64 of 32 bytes; empty: a key file beside the store
 }
 
-// Tokens says how tokens are renewed and remembered.
+// Tokens controls the renewal and the cache of access tokens.
 type Tokens struct {
 	RenewBefore Duration `toml:"renew_before"`
-	CacheSize   int      `toml:"cache_size"` // accounts
+	CacheSize   int      `toml:"cache_size"` // in accounts
 }
 
-// Log says what is logged to stderr, and how.
+// Log controls what is logged to stderr.
 type Log struct {
-	Level  string `toml:"level"`
-	Format string `toml:"format"`
+	Level  string `toml:"level"`  // "debug", "info", "warn" or "error"
+	Format string `toml:"format"` // "text" or "json"
 }
 
-// Caller is one who may call, and what it may do, [[caller]]. With such blocks every call needs a key.
+// Caller is a client that is allowed to send requests, and its permissions. If
+// there is at least one, every request needs a key or a client certificate.
 type Caller struct {
 	Name      string   `toml:"name"`
-	KeySHA256 string   `toml:"key_sha256"` // in hexadecimal digits; "": it comes with a client certificate
-	AppIDs    []string `toml:"appids"`     // "*" in this list and the next ones: all
+	KeySHA256 string   `toml:"key_sha256"` // hexadecimal; "": a client certificate is needed
+	AppIDs    []string `toml:"appids"`     // "*" in this list and the next two allows everything
 	Paths     []string `toml:"paths"`
 	Methods   []string `toml:"methods"`
 	Rate      int      `toml:"rate"`  // requests a second; 0: no limit
-	Burst     int      `toml:"burst"` // 0: as many as rate
+	Burst     int      `toml:"burst"` // requests at once; 0: the same as Rate
 }
 
-// App is an own account: one whose app secret we hold, [[app]].
+// App is an own account, which is not authorized to the component: wxproxy has
+// its app secret.
 type App struct {
 	AppID     string        `toml:"appid"`
 	AppSecret wechat.Secret `toml:"appsecret"`
 }
 
-// Route is an operator's rule that comes before the table of paths, [[route]].
+// Route is a rule of the operator about which token a path needs. Routes come
+// before the table of package wechat, and the first match decides.
 type Route struct {
 	Path      string `toml:"path"`
-	Token     string `toml:"token"`
+	Token     string `toml:"token"` // "account", "component", "none" or "refuse"
 	Parameter string `toml:"parameter"`
 }
 
-// Forward is a service that gets messages and events, [[forward]]. The first block that fits decides.
+// Forward is a service that receives messages and events. The first match
+// decides.
 type Forward struct {
-	AppIDs []string `toml:"appids"` // "*" in this list and the next: all
-	Events []string `toml:"events"` // InfoTypes, MsgTypes or Events, without regard to case
+	AppIDs []string `toml:"appids"` // "*" in this list and the next one matches everything
+	Events []string `toml:"events"` // InfoTypes, MsgTypes or Events; case does not matter
 	URL    string   `toml:"url"`
 }
 
-// Default is the one place of defaults: what holds for every key that the file does not
-// have. It is no configuration to serve with, as nothing stands in for an appid.
+// Default returns the values of keys that the file does not contain. It is the
+// only place for defaults. It is not valid by itself: there is no account.
 func Default() Config {
 	return Config{
 		Proxy: Proxy{
-			Listen: "127.0.0.1:8080", Upstream: "https://api.weixin.qq.com",
-			Timeout: Duration(60 * time.Second), MaxRequestBody: 32 << 20,
+			Listen:         "127.0.0.1:8080",
+			Upstream:       "https://api.weixin.qq.com",
+			Timeout:        Duration(60 * time.Second),
+			MaxRequestBody: 32 << 20,
 		},
 		Callback: Callback{Listen: "127.0.0.1:8081"},
 		Admin:    Admin{Listen: "127.0.0.1:8082"},
@@ -131,43 +139,27 @@ func Default() Config {
 	}
 }
 
-// setDefaults is the same for the keys that a [[caller]] block does not have.
+// setDefaults sets the values of keys that a [[caller]] block does not contain.
 func (c *Caller) setDefaults() {
 	*c = Caller{AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"}}
 }
 
-// setDefaults is the same for the keys that a [[route]] block does not have.
+// setDefaults sets the values of keys that a [[route]] block does not contain.
 func (r *Route) setDefaults() {
 	*r = Route{Token: "account", Parameter: wechat.AccessToken}
 }
 
-// setDefaults is the same for the keys that a [[forward]] block does not have.
+// setDefaults sets the values of keys that a [[forward]] block does not contain.
 func (f *Forward) setDefaults() {
 	*f = Forward{AppIDs: []string{"*"}, Events: []string{"*"}}
 }
 
-const (
-	// fileLimit bounds every file that the configuration is made of, in bytes: itself, what
-	// ${file:…} names, and certificates. The TOML library takes time by the square of the number of tables:
-	// a file of 60,000, which nobody has, keeps it busy for seconds.
-	fileLimit = 1 << 20
-	// expansionLimit bounds what all ${…} of one configuration may put in, in bytes, so that one
-	// large file named a thousand times does not fill the memory.
-	expansionLimit = 16 << 20
-)
-
-// sources are the places outside of the file that a configuration draws on.
-type sources struct {
-	getenv func(string) (string, bool)
-	// readFile returns a file of fileLimit bytes at most. Its errors do not name the file.
-	readFile func(path string) ([]byte, error)
-}
-
-// Load reads and checks the file at path. The error holds everything that is wrong, one
-// sentence a line, each with the path of the file in front and none with a secret in it; the
-// configuration is then the zero one. Warnings are for the operator to read: they stop nothing.
+// Load reads and checks the file at path. An error has one line for each fault.
+// Each line starts with path, and none contains a secret. Warnings are about
+// values that are legal but probably not meant. Load is safe for concurrent use.
 func Load(path string, getenv func(string) (string, bool)) (Config, []Warning, error) {
-	// Not readFile, which takes regular files only: a configuration may come through a pipe.
+	// Not ReadFile, which rejects pipes: the configuration may come from one,
+	// as in --config <(…).
 	f, err := os.Open(path)
 	if err != nil {
 		return Config{}, nil, fmt.Errorf("%s: cannot be read: %w", path, withoutPath(err))
@@ -180,16 +172,16 @@ func Load(path string, getenv func(string) (string, bool)) (Config, []Warning, e
 	return parse(path, text, sources{getenv: getenv, readFile: ReadFile})
 }
 
-// parse is loadConfig for a text that was read already; name stands for the path.
+// parse is Load for a text that was read already. name stands for the path.
 func parse(name string, text []byte, from sources) (Config, []Warning, error) {
-	// Some editors begin a file with a byte order mark, which TOML does not know.
+	// Some editors write a byte order mark, which is not valid in TOML.
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 	tree, err := readTOML(text)
 	if err != nil {
 		return Config{}, nil, fmt.Errorf("%s:%w", name, err)
 	}
 	d := decode(tree, from)
-	faults, warnings := check(d, from.readFile)
+	faults, warnings := validate(d, from.readFile)
 	if len(faults) > 0 {
 		return Config{}, nil, &Error{name: name, faults: faults}
 	}
@@ -198,73 +190,34 @@ func parse(name string, text []byte, from sources) (Config, []Warning, error) {
 
 // fault is one thing that is wrong with a configuration.
 type fault struct {
-	Key     string // its path as in the file: "component.appid", "route[2].token" (the second block)
-	Problem string // what is wrong with its value, and what to do about it
+	// Key is the path of the key, such as "component.appid" or "route[2].token"
+	// for the second [[route]] block.
+	Key string
+	// Problem says what is wrong with the value, and what to write instead.
+	Problem string
 }
 
+// String returns the key and the problem.
 func (f fault) String() string { return f.Key + ": " + f.Problem }
 
-// Warning is something that works and that the operator should know of all the same.
+// Warning is about a value that is legal but probably not meant.
 type Warning fault
 
+// String returns the key and the problem.
 func (w Warning) String() string { return fault(w).String() }
 
-// Error is all that is wrong with one configuration. There is at least one fault.
+// Error contains everything that is wrong with a configuration: at least one
+// fault.
 type Error struct {
-	name   string
+	name   string // of the file
 	faults []fault
 }
 
-// Error gives one line for each fault.
+// Error returns one line for each fault.
 func (e *Error) Error() string {
 	lines := make([]string, len(e.faults))
 	for i, f := range e.faults {
 		lines[i] = e.name + ": " + f.String()
 	}
 	return strings.Join(lines, "\n")
-}
-
-var (
-	errFileTooLarge = fmt.Errorf("it has more than %v", Size(fileLimit))
-	errNoFile       = errors.New("it is not a regular file")
-)
-
-// ReadFile is the ReadFile of [sources]. It takes regular files (and links to them) only:
-// opening a pipe would wait for ever for somebody to write into it.
-func ReadFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, withoutPath(err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errNoFile
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, withoutPath(err)
-	}
-	defer f.Close()
-	return readLimited(f)
-}
-
-// readLimited reads all of r, or fails where that is more than fileLimit; it never holds much more.
-func readLimited(r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, fileLimit+1))
-	switch {
-	case err != nil:
-		return nil, withoutPath(err)
-	case len(b) > fileLimit:
-		return nil, errFileTooLarge
-	}
-	return b, nil
-}
-
-// withoutPath strips the file's name from an error of package os: whoever prints the error says it
-// in the spelling of the configuration, where it may be a variable.
-func withoutPath(err error) error {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }

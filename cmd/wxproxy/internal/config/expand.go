@@ -8,16 +8,17 @@ import (
 	"wxproxy/wechat"
 )
 
-// expander replaces ${NAME} by an environment variable and ${file:PATH} by a file's content,
-// trimmed. `$${` stands for a literal `${`. What was put in is not looked at again: a secret
-// may hold any character.
+// expander replaces ${NAME} by an environment variable and ${file:PATH} by the
+// content of a file, without the white space around it. `$${` stands for a
+// literal `${`. Values are not expanded again: a secret may contain any
+// characters.
 type expander struct {
 	sources
-	left int // bytes that may still be put in
+	left int // bytes that values may still have in total
 }
 
-// expand returns s with everything put in, or a sentence that says what cannot be, for each
-// such place. The sentences name variables and files, never what is in them.
+// expand returns s with all values inserted, or a list of problems. Problems
+// name variables and files, but never their values.
 func (x *expander) expand(s string) (string, []string) {
 	if !strings.Contains(s, "${") {
 		return s, nil
@@ -32,14 +33,13 @@ func (x *expander) expand(s string) (string, []string) {
 		out.WriteString(s[:dollar])
 		s = s[dollar:]
 		switch {
-		// Before the next case: the escape holds what it escapes.
-		case strings.HasPrefix(s, "$${"):
+		case strings.HasPrefix(s, "$${"): // first, because the escape contains "${"
 			out.WriteString("${")
 			s = s[len("$${"):]
 		case strings.HasPrefix(s, "${"):
 			inside, rest, closed := strings.Cut(s[len("${"):], "}")
 			if !closed {
-				return "", append(problems, "has a ${ without }; close it, or write $${ for the two characters themselves")
+				return "", append(problems, "has a ${ without }; close it, or write $${ for a literal ${")
 			}
 			s = rest
 			value, problem := x.lookUp(inside)
@@ -51,7 +51,7 @@ func (x *expander) expand(s string) (string, []string) {
 				continue
 			}
 			out.WriteString(value)
-		case s != "": // a dollar that means itself, as in most passwords
+		case s != "": // a plain dollar, which many passwords contain
 			out.WriteByte('$')
 			s = s[1:]
 		}
@@ -62,7 +62,7 @@ func (x *expander) expand(s string) (string, []string) {
 	return out.String(), nil
 }
 
-// lookUp finds what stands for the text between the braces.
+// lookUp returns the value for the text between the braces.
 func (x *expander) lookUp(inside string) (value, problem string) {
 	if path, isFile := strings.CutPrefix(inside, "file:"); isFile {
 		if path == "" {
@@ -70,46 +70,48 @@ func (x *expander) lookUp(inside string) (value, problem string) {
 		}
 		b, err := x.readFile(path)
 		if err != nil {
-			return "", fmt.Sprintf("the file %s cannot be read: %v; make it, and readable for wxproxy", quoted(path), err)
+			return "", fmt.Sprintf("the file %s cannot be read: %v; create it, or let wxproxy read it", quoted(path), err)
 		}
-		// Editors and echo end files with a line break, which belongs to no secret.
+		// Editors and echo end files with a line break, which is not part of
+		// the secret.
 		return strings.TrimSpace(string(b)), ""
 	}
 	if !isVariable(inside) {
-		return "", "has something else than a name between ${ and }; write ${NAME}, ${file:PATH}, or $${ for the two characters themselves"
+		return "", "has something other than a name between ${ and }; write ${NAME}, ${file:PATH}, or $${ for a literal ${"
 	}
-	// Set and empty is a value: whether a key may be empty is for the checks.
+	// An empty variable is a value: the checks decide whether a key may be empty.
 	value, set := x.getenv(inside)
 	if !set {
-		return "", fmt.Sprintf("the environment variable %s is not set; set it, or write $${ for a literal ${", wechat.Sanitize(inside, maxQuoted))
+		name := wechat.Sanitize(inside, maxQuoted)
+		return "", fmt.Sprintf("the environment variable %s is not set; set it, or write $${ for a literal ${", name)
 	}
 	return value, ""
 }
 
-// spend counts what is put in, and refuses what nobody would put into a configuration: all
-// of its values are single lines of text.
+// spend counts the size of value, and rejects values that are not a single line
+// of text, as all values of a configuration are.
 func (x *expander) spend(value string) (problem string) {
 	if x.left -= len(value); x.left < 0 {
-		return fmt.Sprintf("variables and files amount to more than %v in all; name smaller ones", Size(expansionLimit))
+		return fmt.Sprintf("variables and files have more than %v in total; use smaller ones", Size(expansionLimit))
 	}
-	if p := notText(value); p != "" {
-		return "what its ${…} stands for " + p
+	if p := textProblem(value); p != "" {
+		return "the value of its ${…} " + p
 	}
 	return ""
 }
 
-// notText says what keeps s from being one line of text, "" where nothing does.
-func notText(s string) string {
+// textProblem returns why s is not a single line of text, or "" if it is.
+func textProblem(s string) string {
 	if !utf8.ValidString(s) {
 		return "is not UTF-8; write plain text"
 	}
 	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return "holds a line break or another control character; write one line of plain text"
+		return "contains a line break or another control character; write one line of plain text"
 	}
 	return ""
 }
 
-// isVariable tells names of environment variables from everything else, as POSIX writes them.
+// isVariable reports whether s is a name of an environment variable in POSIX.
 func isVariable(s string) bool {
 	for i := range len(s) {
 		switch ch := s[i]; {

@@ -22,9 +22,9 @@ func TestExpand(t *testing.T) {
 	f := func(in, want string, problems ...string) {
 		t.Helper()
 		x := &expander{sources: from, left: expansionLimit}
-		got, said := x.expand(in)
-		if got != want || !slices.Equal(said, problems) {
-			t.Errorf("%q gives %q, %q", in, got, said)
+		got, gotProblems := x.expand(in)
+		if got != want || !slices.Equal(gotProblems, problems) {
+			t.Errorf("expand(%q): got %q, %q, want %q, %q", in, got, gotProblems, want, problems)
 		}
 	}
 	f("", "")
@@ -36,14 +36,14 @@ func TestExpand(t *testing.T) {
 	f("$", "$")
 	f("$${A}", "${A}")
 	f("$${A}${A}$${", "${A}1${")
-	f("$$${A}", "$${A}") // the escape is the last dollar before the brace and the one in front of it
+	f("$$${A}", "$${A}") // the escape is the last two dollars before the brace
 	f("${A}$", "1$")
-	f("${AGAIN}", "${A}$${A}") // what was put in is not looked at again
+	f("${AGAIN}", "${A}$${A}") // values are not expanded again
 	f("${file:/run/secret}", "s3cr3t ${A}")
 	f("${file:wide}", "x")
 
-	const form = "has something else than a name between ${ and }; write ${NAME}, ${file:PATH}, or $${ for the two characters themselves"
-	const open = "has a ${ without }; close it, or write $${ for the two characters themselves"
+	const form = "has something other than a name between ${ and }; write ${NAME}, ${file:PATH}, or $${ for a literal ${"
+	const open = "has a ${ without }; close it, or write $${ for a literal ${"
 	f("${}", "", form)
 	f("${1A}", "", form)
 	f("${A B}", "", form)
@@ -56,6 +56,6 @@ func TestExpand(t *testing.T) {
 	f("${file:}", "", "has ${file:} without a path; write ${file:PATH}")
 	f("${B}", "", "the environment variable B is not set; set it, or write $${ for a literal ${")
 	f("${B}${A}${file:gone}", "", "the environment variable B is not set; set it, or write $${ for a literal ${",
-		`the file "gone" cannot be read: no such file or directory; make it, and readable for wxproxy`)
-	f("${file:${A}}", "", `the file "${A" cannot be read: no such file or directory; make it, and readable for wxproxy`)
+		`the file "gone" cannot be read: no such file or directory; create it, or let wxproxy read it`)
+	f("${file:${A}}", "", `the file "${A" cannot be read: no such file or directory; create it, or let wxproxy read it`)
 }

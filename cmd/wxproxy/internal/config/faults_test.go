@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// marker is in every secret of the test data: it must not be in any sentence.
+// marker is part of every secret in the test data. No fault may contain it.
 const marker = "sEcReT"
 
-// lookUp makes an environment of a map.
+// lookUp returns an environment with these variables.
 func lookUp(vars map[string]string) func(string) (string, bool) {
 	return func(name string) (string, bool) { v, set := vars[name]; return v, set }
 }
 
-// testEnv has what the files in testdata/config refer to.
+// testEnv returns the variables that the files in testdata refer to.
 func testEnv(tb testing.TB) map[string]string {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -52,9 +52,9 @@ func testEnv(tb testing.TB) map[string]string {
 	return map[string]string{"DIR": dir, "APPSECRET": marker + "9876543210", "EMPTY": "", "LINES": marker + "\n" + marker, "BINARY": marker + "\xff"}
 }
 
-// TestConfigSentences reads every file of testdata/config and compares all that is said of it with the
-// comments at its end: "# want: …" is a fault, "# warn: …" a warning.
-func TestConfigSentences(t *testing.T) {
+// TestFaultsAndWarnings loads every file in testdata and compares the result
+// with the comments at its end: "# want: …" is a fault, "# warn: …" a warning.
+func TestFaultsAndWarnings(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.toml")
 	if err != nil || len(files) < 100 {
 		t.Fatalf("%d files, %v", len(files), err)
@@ -76,11 +76,11 @@ func TestConfigSentences(t *testing.T) {
 			if err != nil {
 				for line := range strings.SplitSeq(err.Error(), "\n") {
 					if strings.Contains(line, marker) {
-						t.Errorf("shows a secret: %s", line)
+						t.Errorf("fault with a secret: %s", line)
 					}
 					sentence, ok := strings.CutPrefix(line, file+":")
 					if !ok {
-						t.Errorf("does not name the file: %s", line)
+						t.Errorf("fault without the file: %s", line)
 					}
 					got = append(got, "# want: "+strings.TrimSpace(sentence))
 				}
@@ -92,10 +92,10 @@ func TestConfigSentences(t *testing.T) {
 				t.Errorf("got\n%s\n\nwant\n%s", g, w)
 			}
 			if strings.HasPrefix(filepath.Base(file), "ok-") && len(got) > 0 {
-				t.Error("is called legal and is not")
+				t.Errorf("got %d faults and warnings, want none for a file named ok-*", len(got))
 			}
 			if !strings.HasPrefix(filepath.Base(file), "ok-") && len(want) == 0 {
-				t.Error("says nothing of what is wrong with it")
+				t.Error("the file contains no # want: or # warn: line")
 			}
 		})
 	}

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// parseText parses with an environment of its own and without a file system.
+// parseText parses with a fixed environment and without a file system.
 func parseText(text string) (Config, []Warning, error) {
 	return parse("f", []byte(text), sources{
 		getenv:   lookUp(map[string]string{"SECRET": marker, "EMPTY": "", "NUL": "\x00", "BINARY": "\xff"}),
@@ -18,13 +18,12 @@ func parseText(text string) (Config, []Warning, error) {
 	})
 }
 
-func TestConfigHostile(t *testing.T) {
+func TestHostileConfig(t *testing.T) {
 	f := func(name, text, want string) {
 		t.Helper()
 		_, _, err := parseText(text)
 		if err == nil || !strings.Contains(err.Error(), want) {
-			shown := fmt.Sprint(err)
-			t.Errorf("%s: %.300s", name, shown)
+			t.Errorf("%s: got %.300s, want %q in it", name, fmt.Sprint(err), want)
 		}
 	}
 	const n = 100_000
@@ -41,22 +40,22 @@ func TestConfigHostile(t *testing.T) {
 	f("many dollars", "log.level = \""+strings.Repeat("$", n)+"\"", "log.level: is")
 	f("many of the same unset variable", "log.level = \""+strings.Repeat("${UNSET}", n/10)+"\"", "UNSET is not set")
 	f("a terminal's command", "\"\\u001b]0;x\\u0007\" = 1", `"?]0;x?": there is no such key`)
-	f("a variable with NUL", `admin.key = "${NUL}"`, "admin.key: what its ${…} stands for holds a line break")
+	f("a variable with NUL", `admin.key = "${NUL}"`, "admin.key: the value of its ${…} contains a line break")
 	f("a file with NUL in its name", "admin.key = \"${file:a\\u0000b}\"", "admin.key: ")
 }
 
-// One file of a configuration named again and again must not fill the memory.
-func TestConfigExpandsWithinBounds(t *testing.T) {
+// A large file that is named many times must not fill the memory.
+func TestExpansionIsLimited(t *testing.T) {
 	large := []byte(strings.Repeat("x", fileLimit))
 	text := "callback.return_to = [" + strings.Repeat(`"${file:x}",`, 100) + "]"
 	_, _, err := parse("f", []byte(text), sources{readFile: func(string) ([]byte, error) { return large, nil }})
-	if err == nil || !strings.Contains(err.Error(), "callback.return_to[17]: variables and files amount to more than 16MiB in all") ||
+	if err == nil || !strings.Contains(err.Error(), "callback.return_to[17]: variables and files have more than 16MiB in total") ||
 		strings.Contains(err.Error(), "callback.return_to[16]: variables") {
-		t.Errorf("%.500s", fmt.Sprint(err))
+		t.Errorf("parse: got %.500s, want a fault from the 17th value on", fmt.Sprint(err))
 	}
 }
 
-func TestReadFileBounds(t *testing.T) {
+func TestReadFileLimit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	f := func(n int, want error) {
 		t.Helper()
@@ -64,19 +63,20 @@ func TestReadFileBounds(t *testing.T) {
 			t.Fatal(err)
 		}
 		if b, err := ReadFile(path); !errors.Is(err, want) || err == nil && len(b) != n {
-			t.Errorf("%d bytes: %d, %v", n, len(b), err)
+			t.Errorf("ReadFile of %d bytes: got %d bytes, %v, want %v", n, len(b), err, want)
 		}
 	}
 	f(0, nil)
 	f(fileLimit, nil)
 	f(fileLimit+1, errFileTooLarge)
 	if _, err := ReadFile(os.DevNull); !errors.Is(err, errNoFile) {
-		t.Errorf("a device: %v", err)
+		t.Errorf("ReadFile(%q): got %v, want %v", os.DevNull, err, errNoFile)
 	}
 }
 
-// FuzzConfig: nothing panics; what is said names the file, is printable text, one fault a line, and
-// shows nothing of what variables and files hold; what is accepted passes the checks again.
+// FuzzConfig checks that parse never panics. Errors start each line with the
+// file, are printable text, and contain no value of a variable or file. A
+// configuration that is accepted passes the validation again.
 func FuzzConfig(f *testing.F) {
 	files, _ := filepath.Glob("testdata/*.toml")
 	for _, file := range append(files, filepath.Join("..", "..", "..", "..", "config.example.toml")) {
@@ -89,28 +89,28 @@ func FuzzConfig(f *testing.F) {
 	f.Add(`log = {level = "${SECRET}", format = "$${SECRET}"}`)
 	f.Add("a.b.c = [[1], {}]\r\n[log]\nlevel = '''\n'''")
 	f.Fuzz(func(t *testing.T, text string) {
-		// Longer ones are the TOML library's affair: it takes time by the square of their tables.
+		// The TOML library needs time by the square of the number of tables.
 		if len(text) > 1<<12 || strings.Contains(text, marker) {
 			return
 		}
 		cfg, warnings, err := parseText(text)
 		for _, w := range warnings {
 			if strings.Contains(w.String(), marker) {
-				t.Errorf("warns %s", w)
+				t.Errorf("warning with a secret: %s", w)
 			}
 		}
 		if err == nil {
-			if faults, _ := check(&decoded{cfg: cfg}, func(string) ([]byte, error) { return nil, errNoFile }); len(faults) > 0 && cfg.Proxy.UpstreamCAFile+cfg.Proxy.TLSCertFile == "" {
-				t.Errorf("accepted with %v", faults)
+			if faults, _ := validate(&decoded{cfg: cfg}, func(string) ([]byte, error) { return nil, errNoFile }); len(faults) > 0 && cfg.Proxy.UpstreamCAFile+cfg.Proxy.TLSCertFile == "" {
+				t.Errorf("accepted, but a second validation has the faults %v", faults)
 			}
 			return
 		}
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			switch {
 			case !strings.HasPrefix(line, "f:"), strings.Contains(line, marker), !utf8.ValidString(line):
-				t.Errorf("says %q", line)
+				t.Errorf("error line %q: want the file first, valid UTF-8 and no secret", line)
 			case strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r == 0x7f }):
-				t.Errorf("says control characters: %q", line)
+				t.Errorf("error line with control characters: %q", line)
 			}
 		}
 	})

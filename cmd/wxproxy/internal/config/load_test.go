@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Every key gets where it belongs, through every kind of value.
-func TestLoadConfigValues(t *testing.T) {
+// Every kind of value ends up in the right field.
+func TestLoadValues(t *testing.T) {
 	vars := testEnv(t)
 	cfg, warnings, err := Load("testdata/ok-all.toml", lookUp(vars))
 	if err != nil || len(warnings) > 0 {
@@ -25,50 +25,50 @@ func TestLoadConfigValues(t *testing.T) {
 		Listen: "[::1]:18080", Upstream: "https://sh.api.weixin.qq.com:8443/", UpstreamCAFile: cert, DefaultAppID: "wx1111111111111111",
 		Timeout: Duration(10 * time.Minute), MaxRequestBody: 1024, TLSCertFile: cert, TLSKeyFile: filepath.Join(vars["DIR"], "key.pem"),
 	}); cfg.Proxy != want {
-		t.Errorf("proxy %+v", cfg.Proxy)
+		t.Errorf("proxy: got %+v, want %+v", cfg.Proxy, want)
 	}
 	if want := []string{"https://shop.example.com/", "http://localhost:3000/done"}; !slices.Equal(cfg.Callback.ReturnTo, want) || cfg.Callback.PublicURL != "https://wx.example.com" {
-		t.Errorf("callback %+v", cfg.Callback)
+		t.Errorf("callback: got %+v, want return_to %v", cfg.Callback, want)
 	}
 	if cfg.Admin.Key.Reveal() != vars["APPSECRET"] {
-		t.Errorf("admin key %q", cfg.Admin.Key.Reveal())
+		t.Errorf("admin key: got %q, want %q", cfg.Admin.Key.Reveal(), vars["APPSECRET"])
 	}
 	if key, err := cfg.Store.SealingKey(); err != nil || len(key) != 32 || cfg.Store.URL != "memory:" {
-		t.Errorf("store %+v, key of %d bytes, %v", cfg.Store, len(key), err)
+		t.Errorf("store: got %+v, a key of %d bytes, %v, want memory: and 32 bytes", cfg.Store, len(key), err)
 	}
 	if want := (Tokens{RenewBefore: Duration(119 * time.Minute), CacheSize: 100_000_000}); cfg.Tokens != want {
-		t.Errorf("tokens %+v", cfg.Tokens)
+		t.Errorf("tokens: got %+v, want %+v", cfg.Tokens, want)
 	}
 	if want := (Log{Level: "debug", Format: "json"}); cfg.Log != want {
-		t.Errorf("log %+v", cfg.Log)
+		t.Errorf("log: got %+v, want %+v", cfg.Log, want)
 	}
 	if want := []Route{
 		{"/cgi-bin/new/call", "account", "access_token"},
 		{"/cgi-bin/new/*", "refuse", "component_access_token"},
 		{"/*", "none", "access_token"},
 	}; !slices.Equal(cfg.Routes, want) {
-		t.Errorf("routes %+v", cfg.Routes)
+		t.Errorf("routes: got %+v, want %+v", cfg.Routes, want)
 	}
 	if len(cfg.Apps) != 1 || cfg.Apps[0].AppID != "wx0123456789abcdef" || cfg.Apps[0].AppSecret.Reveal() != marker+"0123456789" {
-		t.Errorf("apps %+v", cfg.Apps)
+		t.Errorf("apps: got %+v", cfg.Apps)
 	}
 	cfg, _, err = Load("testdata/ok-component.toml", lookUp(nil))
 	m := cfg.Component
 	if err != nil || m.AppID != "wx00000000000000aa" || m.AppSecret.Reveal() == "" || m.MessageToken.Reveal() == "" || len(m.MessageKey.Reveal()) != 43 || !m.PreviousMessageKey.Equal(m.MessageKey) {
-		t.Errorf("component %+v, %v", m, err)
+		t.Errorf("component: got %+v, %v", m, err)
 	}
 }
 
-// A configuration that is refused leaves nothing to be used by mistake.
-func TestLoadConfigRefused(t *testing.T) {
+// A caller that ignores the error gets nothing to work with.
+func TestRejectedConfigIsZero(t *testing.T) {
 	cfg, warnings, err := Load("testdata/all-at-once.toml", lookUp(nil))
 	var all *Error
 	if !errors.As(err, &all) || len(all.faults) < 10 || warnings != nil || !reflect.DeepEqual(cfg, Config{}) {
-		t.Errorf("%+v, %v, %v", cfg, warnings, err)
+		t.Errorf("Load(all-at-once.toml): got %+v, %v, %v, want zero values and at least 10 faults", cfg, warnings, err)
 	}
 }
 
-// A secret shows under no verb, wherever the configuration is printed.
+// No formatting verb shows a secret.
 func TestConfigPrintsNoSecret(t *testing.T) {
 	cfg, _, err := Load("testdata/ok-all.toml", lookUp(testEnv(t)))
 	if err != nil {
@@ -76,12 +76,12 @@ func TestConfigPrintsNoSecret(t *testing.T) {
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 		if out := fmt.Sprintf(verb, cfg); strings.Contains(out, marker) || strings.Contains(out, "c0VjUmVU") {
-			t.Errorf("%s: %s", verb, out)
+			t.Errorf("Sprintf(%q) of a configuration shows a secret: %s", verb, out)
 		}
 	}
 }
 
-func TestLoadConfigUnreadable(t *testing.T) {
+func TestLoadUnreadableFile(t *testing.T) {
 	dir := t.TempDir()
 	huge := filepath.Join(dir, "huge.toml")
 	f, err := os.Create(huge)
@@ -89,7 +89,7 @@ func TestLoadConfigUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := f.Truncate(100 << 20); err != nil { // a hole: no block of it is written
+	if err := f.Truncate(100 << 20); err != nil { // sparse: it needs no disk space
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
@@ -99,13 +99,13 @@ func TestLoadConfigUnreadable(t *testing.T) {
 		"a\x00b":                        "cannot be read: invalid argument",
 	} {
 		if _, _, err := Load(path, lookUp(nil)); err == nil || err.Error() != path+": "+want {
-			t.Errorf("%q: %v", path, err)
+			t.Errorf("Load(%q): got %v, want %s", path, err, want)
 		}
 	}
 }
 
-// A configuration may come through a pipe, as with --config <(…).
-func TestLoadConfigFromPipe(t *testing.T) {
+// As in --config <(…).
+func TestLoadFromPipe(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestLoadConfigFromPipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err != nil || len(cfg.Apps) != 1 {
-		t.Errorf("%+v, %v", cfg, err)
+		t.Errorf("Load from a pipe: got %+v, %v, want one app", cfg, err)
 	}
 }
 
@@ -129,7 +129,7 @@ func TestIsLoopback(t *testing.T) {
 	f := func(addr string, want bool) {
 		t.Helper()
 		if got := IsLoopback(addr); got != want {
-			t.Errorf("%q: %v", addr, got)
+			t.Errorf("IsLoopback(%q): got %v, want %v", addr, got, want)
 		}
 	}
 	f("127.0.0.1:8080", true)

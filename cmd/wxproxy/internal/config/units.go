@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration that the configuration writes as "10m". The zero value is no time at
-// all, which most keys refuse.
+// Duration is a time.Duration that the configuration writes as "10m". Most keys
+// reject zero.
 type Duration time.Duration
 
-// String gives the shortest spelling, as somebody would write it: "10m", not "10m0s".
+// String returns the shortest spelling, as people write it: "10m", not "10m0s".
 func (d Duration) String() string {
 	s := time.Duration(d).String()
 	if strings.HasSuffix(s, "m0s") {
@@ -24,35 +24,35 @@ func (d Duration) String() string {
 	return s
 }
 
-// What can be wrong with the spelling of a duration or a size. The sentences follow "KEY: " and
-// quote nothing, since the value may have come from an environment variable.
+// The problems of a duration or a size. They follow the key in a fault, and do
+// not quote the value, because it may come from an environment variable.
 var (
 	errDurationUnit = errors.New(`has no unit; write a number with ms, s, m or h, such as "90s" or "10m"`)
-	errDuration     = errors.New(`is no duration; write a number with ms, s, m or h, such as "90s" or "10m"`)
-	errSize         = errors.New(`is no size; write whole bytes, or a number with KiB, MiB or GiB, such as "32MiB"`)
-	errSizeTooLarge = errors.New(`is more than can be counted; write a size such as "32MiB"`)
+	errDuration     = errors.New(`is not a duration; write a number with ms, s, m or h, such as "90s" or "10m"`)
+	errSize         = errors.New(`is not a size; write whole bytes, or a number with KiB, MiB or GiB, such as "32MiB"`)
+	errSizeTooLarge = errors.New(`is too large; write a size such as "32MiB"`)
 )
 
-// parseDuration reads what time.ParseDuration does. A bare number is an error, because nobody could
-// tell its unit; only 0 needs none.
+// parseDuration parses s like time.ParseDuration. A number without a unit is an
+// error, because readers would disagree about the unit. Only 0 needs none.
 func parseDuration(s string) (Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err == nil {
 		return Duration(d), nil
 	}
-	// The error of the standard library quotes the value: ours says what to write instead.
 	if _, err := strconv.ParseFloat(s, 64); err == nil {
 		return 0, errDurationUnit
 	}
 	return 0, errDuration
 }
 
-// Size is a number of bytes, which the configuration writes as "32MiB", as "1048576" or as a plain
-// number.
+// Size is a number of bytes, which the configuration writes as "32MiB",
+// "1048576" or 1048576.
 type Size int64
 
-// The units of a size, the largest first, so that String finds the shortest spelling. KB, MB and GB are not
-// among them: some read them as 1000, others as 1024.
+// sizeUnits are the units of a Size, the largest first, so that String finds
+// the shortest spelling. KB, MB and GB are missing, because they mean powers of
+// 1000 to some and of 1024 to others.
 var sizeUnits = []struct {
 	name  string
 	bytes int64
@@ -63,7 +63,7 @@ var sizeUnits = []struct {
 	{"B", 1},
 }
 
-// String gives the spelling with the largest unit that needs no fraction.
+// String returns the spelling with the largest unit that needs no fraction.
 func (s Size) String() string {
 	for _, u := range sizeUnits {
 		if s != 0 && int64(s)%u.bytes == 0 {
@@ -73,10 +73,10 @@ func (s Size) String() string {
 	return "0B"
 }
 
-// parseSize reads digits and, after blanks if any, a unit. Neither signs nor fractions: bytes are
-// whole.
+// parseSize parses digits and, after optional spaces, a unit. Signs and
+// fractions are errors.
 func parseSize(s string) (Size, error) {
-	// Trimmed as a set, looked up as a word: "KiM" is cut off and is then no unit.
+	// Everything that can be part of a unit is cut off. "KiM" is then no unit.
 	digits := strings.TrimRight(s, "BGiKM")
 	unit := s[len(digits):]
 	digits = strings.TrimRight(digits, " ")
@@ -92,9 +92,8 @@ func parseSize(s string) (Size, error) {
 	if bytes == 0 || digits == "" || strings.Trim(digits, "0123456789") != "" {
 		return 0, errSize
 	}
-	// The product has to fit too.
 	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n > math.MaxInt64/bytes {
+	if err != nil || n > math.MaxInt64/bytes { // the product must fit, too
 		return 0, errSizeTooLarge
 	}
 	return Size(n * bytes), nil

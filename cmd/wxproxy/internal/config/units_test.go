@@ -7,11 +7,11 @@ import (
 )
 
 func TestDuration(t *testing.T) {
-	f := func(in string, want time.Duration, shown string) {
+	f := func(in string, want time.Duration, printed string) {
 		t.Helper()
 		got, err := parseDuration(in)
-		if err != nil || got != Duration(want) || got.String() != shown {
-			t.Errorf("%q: %d, %v, shown as %v", in, got, err, got)
+		if err != nil || got != Duration(want) || got.String() != printed {
+			t.Errorf("parsing %q: got %d, %v, printed as %v, want %d, printed as %s", in, got, err, got, want, printed)
 		}
 	}
 	f("10m", 10*time.Minute, "10m")
@@ -25,17 +25,17 @@ func TestDuration(t *testing.T) {
 	f("-1s", -time.Second, "-1s")
 	for in, want := range map[string]error{"60": errDurationUnit, "1.5": errDurationUnit, "": errDuration, "m": errDuration, "1d": errDuration, "1 m": errDuration, "9999999h": errDuration} {
 		if _, err := parseDuration(in); err != want {
-			t.Errorf("%q: %v", in, err)
+			t.Errorf("parsing %q: got %v, want %v", in, err, want)
 		}
 	}
 }
 
 func TestSize(t *testing.T) {
-	f := func(in string, want Size, shown string) {
+	f := func(in string, want Size, printed string) {
 		t.Helper()
 		got, err := parseSize(in)
-		if err != nil || got != want || got.String() != shown {
-			t.Errorf("%q: %d, %v, shown as %v", in, got, err, got)
+		if err != nil || got != want || got.String() != printed {
+			t.Errorf("parsing %q: got %d, %v, printed as %v, want %d, printed as %s", in, got, err, got, want, printed)
 		}
 	}
 	f("32MiB", 32<<20, "32MiB")
@@ -53,12 +53,12 @@ func TestSize(t *testing.T) {
 		"8589934592GiB": errSizeTooLarge, "9223372036854775808": errSizeTooLarge, "99999999999999999999999": errSizeTooLarge,
 	} {
 		if _, err := parseSize(in); err != want {
-			t.Errorf("%q: %v", in, err)
+			t.Errorf("parsing %q: got %v, want %v", in, err, want)
 		}
 	}
 }
 
-// FuzzUnits: what is read is shown in a spelling that is read as the same.
+// FuzzUnits checks that the printed form of a value parses to the same value.
 func FuzzUnits(f *testing.F) {
 	for _, s := range []string{"10m", "1h0m1s", "-3us", "32MiB", "1023B", "9223372036854775807", "0", "1.5h"} {
 		f.Add(s)
@@ -66,12 +66,12 @@ func FuzzUnits(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		if d, err := parseDuration(s); err == nil {
 			if again, err := parseDuration(d.String()); err != nil || again != d {
-				t.Errorf("%q is shown as %v, which is %v, %v", s, d, again, err)
+				t.Errorf("%q is printed as %v, which parses to %v, %v", s, d, again, err)
 			}
 		}
 		if n, err := parseSize(s); err == nil {
 			if again, err := parseSize(n.String()); err != nil || again != n || n < 0 {
-				t.Errorf("%q is shown as %v, which is %v, %v", s, n, again, err)
+				t.Errorf("%q is printed as %v, which parses to %v, %v", s, n, again, err)
 			}
 		}
 	})
