@@ -11,8 +11,9 @@ import (
 	"wxproxy/wechat"
 )
 
-// checkerAccounts are WeChat's accounts that test a platform before it is released
-// (全网发布, doc/oplatform/Third-party_Platforms/2.0/operation/thirdparty/releases_instructions):
+// checkerAccounts are WeChat's accounts that test a platform before it is
+// released (全网发布,
+// doc/oplatform/Third-party_Platforms/2.0/operation/thirdparty/releases_instructions):
 // five official accounts and five mini programs.
 var checkerAccounts = []string{
 	"wx570bc396a51b8ff8", "wx9252c5e0bb1836fc", "wx8e1097c5bc82cde9", "wx14550af28c71a144", "wxa35b9c23cfe664eb",
@@ -33,9 +34,10 @@ type releaseChecker struct {
 	log      *slog.Logger
 }
 
-// reply returns the reply to a message of the test; isCheck reports whether m is
-// one. The two texts mean the same whatever the rules say. Events of the test are
-// answered unless a rule names the account; a rule for all accounts does not.
+// reply returns the reply to a message of the test; isCheck reports whether m
+// is one. The two texts mean the same whatever the rules say. Events of the
+// test are answered unless a rule names the account; a rule for all accounts
+// does not.
 func (c *releaseChecker) reply(account string, p verifiedPush, m wechat.Message) (r messageReply, isCheck bool, err error) {
 	if !slices.Contains(checkerAccounts, account) {
 		return r, false, nil

@@ -83,7 +83,8 @@ func (s *sent) all() []string {
 	return slices.Clone(s.list)
 }
 
-// The three steps, though a rule has everything forwarded: wxproxy passes by itself.
+// The three steps, though a rule has everything forwarded: wxproxy passes by
+// itself.
 func TestReleaseChecker(t *testing.T) {
 	s := newService(t, nil)
 	var out sent
@@ -108,7 +109,8 @@ func TestReleaseChecker(t *testing.T) {
 	if n := len(s.got()); n != 0 {
 		t.Errorf("the service got %d", n)
 	}
-	// All else of these accounts goes by the rules, and a rule that names the account has its events.
+	// All else of these accounts goes by the rules, and a rule that names the
+	// account has its events.
 	v.is(to(text("TESTCOMPONENT_MSG_TYPE_TEXT?")), 200)
 	v.is(to(text("QUERY_AUTH_CODE:")), 200)
 	v.is(to(message("image")), 200)

@@ -13,26 +13,26 @@ import (
 // Tickets stores what the component needs for its own token.
 type Tickets interface {
 	// PutTicket stores a component_verify_ticket; it is durable when PutTicket
-	// returns nil. created is the push's CreateTime. The error is tokens.ErrStale if
-	// a newer ticket is known.
+	// returns nil. created is the push's CreateTime. The error is
+	// tokens.ErrStale if a newer ticket is known.
 	PutTicket(ctx context.Context, ticket wechat.Secret, created time.Time) error
 }
 
 // EventSink stores what accounts decide about their authorization.
 type EventSink interface {
-	// Authorize stores an authorization code; it is durable when Authorize returns
-	// nil. The code is exchanged later, in the background. expires is the end of the
-	// code's validity, zero if it is unknown. The error is tokens.ErrStale if a newer
-	// authorization or revocation is known.
+	// Authorize stores an authorization code; it is durable when Authorize
+	// returns nil. The code is exchanged later, in the background. expires is
+	// the end of the code's validity, zero if it is unknown. The error is
+	// tokens.ErrStale if a newer authorization or revocation is known.
 	Authorize(ctx context.Context, appid string, code wechat.Secret, expires, created time.Time) error
-	// MarkRevoked stores durably that the account revoked its authorization. The error
-	// is tokens.ErrStale if a newer authorization is known.
+	// MarkRevoked stores durably that the account revoked its authorization.
+	// The error is tokens.ErrStale if a newer authorization is known.
 	MarkRevoked(ctx context.Context, appid string, created time.Time) error
 }
 
-// Accounts stores authorization events. *tokens.Broker implements it. Its methods
-// are called concurrently. Their context ends at the deadline of the response,
-// but not when the connection is closed.
+// Accounts stores authorization events. *tokens.Broker implements it. Its
+// methods are called concurrently. Their context ends at the deadline of the
+// response, but not when the connection is closed.
 type Accounts interface {
 	Tickets
 	EventSink
@@ -41,33 +41,34 @@ type Accounts interface {
 // Config configures a Handler. The zero value answers /healthz, and 404 to all
 // other paths.
 type Config struct {
-	// ComponentAppID is the component's appid, which every event must name. Without
-	// it no push is accepted.
+	// ComponentAppID is the component's appid, which every event must name.
+	// Without it no push is accepted.
 	ComponentAppID string
-	// Crypts verify and decrypt pushes: first the one with the current key, then, if
-	// there is one, the one with the previous key. Without any no push is accepted.
+	// Crypts verify and decrypt pushes: first the one with the current key,
+	// then, if there is one, the one with the previous key. Without any no push
+	// is accepted.
 	Crypts []*wechat.Crypt
 	// Accounts stores authorization events; nil: no events are accepted.
 	Accounts Accounts
 
-	// Pages configures the pages on which merchants authorize. Its ComponentAppID
-	// and its Log are replaced by those of this Config.
+	// Pages configures the pages on which merchants authorize. Its
+	// ComponentAppID and its Log are replaced by those of this Config.
 	Pages pages.Config
 
-	// Forwards decide which service gets which messages and events: the first one
-	// that matches. What none matches is answered with success.
+	// Forwards decide which service gets which messages and events: the first
+	// one that matches. What none matches is answered with success.
 	Forwards []Forward
-	// ExchangeCode exchanges an authorization code that WeChat's release checker
-	// sends in a message, and SendText sends a text to a user of an account. If
-	// either is nil, such a message is treated like all others.
+	// ExchangeCode exchanges an authorization code that WeChat's release
+	// checker sends in a message, and SendText sends a text to a user of an
+	// account. If either is nil, such a message is treated like all others.
 	ExchangeCode func(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
 	SendText     func(ctx context.Context, appid, openid, text string) error
 
 	// Timeout limits the time for reading and storing an authorization event;
 	// default: 4s, because WeChat waits for 5 s.
 	Timeout time.Duration
-	// MessageTimeout limits the time for reading a message and getting the service's
-	// reply; default: 4.5s.
+	// MessageTimeout limits the time for reading a message and getting the
+	// service's reply; default: 4.5s.
 	MessageTimeout time.Duration
 
 	// Observe is called once for each push, and once more for an event that no
@@ -115,7 +116,8 @@ type settings struct {
 	sendText  func(ctx context.Context, appid, openid, text string) error
 }
 
-// acceptsPushes reports whether there is a component whose pushes can be verified.
+// acceptsPushes reports whether there is a component whose pushes can be
+// verified.
 func (s *settings) acceptsPushes() bool {
 	return s.component != "" && len(s.crypts) > 0
 }

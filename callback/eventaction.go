@@ -19,7 +19,8 @@ var (
 	errNoCode    = errors.New("no AuthorizationCode in the push")
 	errNoAccount = errors.New("no valid appid of an account in the push")
 
-	// errNoAction is returned by the action of an InfoType that changes nothing.
+	// errNoAction is returned by the action of an InfoType that changes
+	// nothing.
 	errNoAction = errors.New("no action for this type of push")
 )
 
@@ -29,9 +30,9 @@ type eventAction func(context.Context) error
 // action returns what must be done about an event, or which field of it is
 // missing. It does nothing itself.
 //
-// An event that lacks a field is rejected, not ignored. Either it is not WeChat's,
-// or WeChat has changed; then a repeated push costs nothing and makes the change
-// visible on both sides.
+// An event that lacks a field is rejected, not ignored. Either it is not
+// WeChat's, or WeChat has changed; then a repeated push costs nothing and makes
+// the change visible on both sides.
 func (h *eventHandler) action(e wechat.Event) (eventAction, error) {
 	switch e.InfoType {
 	case infoTicket:
@@ -73,8 +74,8 @@ func (h *eventHandler) action(e wechat.Event) (eventAction, error) {
 // registrationAction is the action of a mini program that the platform has
 // registered (快速注册企业小程序).
 func (h *eventHandler) registrationAction(e wechat.Event) (eventAction, error) {
-	// Every status except 0 is a failure, which only the platform's operators can
-	// fix.
+	// Every status except 0 is a failure, which only the platform's operators
+	// can fix.
 	if e.Status != 0 || e.AuthCode.IsEmpty() {
 		return func(context.Context) error {
 			h.log.Warn("fast registration failed", "status", e.Status,

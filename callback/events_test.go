@@ -51,7 +51,8 @@ func TestEventsReachTheAccounts(t *testing.T) {
 	}
 }
 
-// An unknown type is logged by its name, and nobody can write lines of his own that way.
+// An unknown type is logged by its name, and nobody can write lines of his own
+// that way.
 func TestUnknownTypeIsLoggedOnOneLine(t *testing.T) {
 	l := start(t, callback.Config{})
 	l.is(l.push(document(component, "brand\nlevel=ERROR msg=forged\x1b[2J"+strings.Repeat("x", 500))), http.StatusOK)
@@ -206,8 +207,8 @@ func TestReconfigure(t *testing.T) {
 	l.wants([]string{"other wrong_appid", "component_verify_ticket ok"}, ticketTold)
 }
 
-// Pushes and changes of the keys at the same time: for the race detector, and each push is
-// judged by one set of keys.
+// Pushes and changes of the keys at the same time: for the race detector, and
+// each push is judged by one set of keys.
 func TestReconfigureUnderLoad(t *testing.T) {
 	l := start(t, callback.Config{})
 	c := callback.Config{ComponentAppID: component, Crypts: []*wechat.Crypt{l.crypt}}
@@ -267,7 +268,8 @@ func TestStaleIsSuccess(t *testing.T) {
 	}
 }
 
-// WeChat is told success only after the store has it, and otherwise repeats the very same push.
+// WeChat is told success only after the store has it, and otherwise repeats the
+// very same push.
 func TestStoreFailsAndWeChatRepeats(t *testing.T) {
 	l := start(t, callback.Config{})
 	s := sealed(l.crypt, ticketDoc())

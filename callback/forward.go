@@ -10,20 +10,20 @@ import (
 type Forward struct {
 	// AppIDs are those of the accounts; "*" matches all.
 	AppIDs []string
-	// Events are MsgTypes such as "text", for MsgType "event" also Events such as
-	// "subscribe", and InfoTypes such as "authorized". Case does not matter; "*"
-	// matches all.
+	// Events are MsgTypes such as "text", for MsgType "event" also Events such
+	// as "subscribe", and InfoTypes such as "authorized". Case does not matter;
+	// "*" matches all.
 	Events []string
-	// URL is the service's address, http or https. It is never logged, because its
-	// query can hold a key.
+	// URL is the service's address, http or https. It is never logged, because
+	// its query can hold a key.
 	URL string
 }
 
 // matchAll matches every account or every event.
 const matchAll = "*"
 
-// matches reports whether the rule applies to a push of the account that has one
-// of the names. Empty names match nothing except "*".
+// matches reports whether the rule applies to a push of the account that has
+// one of the names. Empty names match nothing except "*".
 func (f Forward) matches(account string, names ...string) bool {
 	if !slices.Contains(f.AppIDs, matchAll) && !slices.Contains(f.AppIDs, account) {
 		return false
@@ -35,8 +35,8 @@ func (f Forward) matches(account string, names ...string) bool {
 	})
 }
 
-// firstMatch returns the number of the first rule that matches, counted from 1 as
-// in the configuration, or 0 if none does.
+// firstMatch returns the number of the first rule that matches, counted from 1
+// as in the configuration, or 0 if none does.
 func firstMatch(forwards []Forward, account string, names ...string) int {
 	return 1 + slices.IndexFunc(forwards, func(f Forward) bool { return f.matches(account, names...) })
 }

@@ -21,8 +21,8 @@ type eventForwarder struct {
 // matches. It returns at once.
 //
 // Tickets are never forwarded, whatever the rules say: a ticket and the app
-// secret give full control of the platform. Codes are masked, because each works
-// once, and wxproxy needs it.
+// secret give full control of the platform. Codes are masked, because each
+// works once, and wxproxy needs it.
 func (f *eventForwarder) forward(p verifiedPush, e wechat.Event) {
 	forwards := p.settings.forwards
 	if e.InfoType == infoTicket || len(forwards) == 0 {

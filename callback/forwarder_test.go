@@ -14,7 +14,8 @@ import (
 	"wxproxy/wechat"
 )
 
-// An event is handed on after it was stored and answered, without what is secret in it.
+// An event is handed on after it was stored and answered, without what is
+// secret in it.
 func TestEventsAreHandedOn(t *testing.T) {
 	for name, v := range map[string]struct{ doc, account, want string }{
 		"authorized": {authorizedDoc("authorized"), account,
@@ -53,7 +54,8 @@ func TestEventsAreHandedOn(t *testing.T) {
 	}
 }
 
-// Tickets go to nobody, not even where a rule names them; nor does what was refused, failed, is old, or no rule's.
+// Tickets go to nobody, not even where a rule names them; nor does what was
+// refused, failed, is old, or no rule's.
 func TestEventsThatAreNotHandedOn(t *testing.T) {
 	s := newService(t, nil)
 	named := callback.Forward{AppIDs: []string{"*", component}, Events: []string{"*", "component_verify_ticket"}, URL: s.URL}
@@ -99,7 +101,8 @@ func TestEventIsTriedAgain(t *testing.T) {
 	}
 }
 
-// At the end each event has one more try; what fails then is dropped, logged and counted. Nothing is taken afterwards.
+// At the end each event has one more try; what fails then is dropped, logged
+// and counted. Nothing is taken afterwards.
 func TestCloseEndsTheTries(t *testing.T) {
 	s := newService(t, says(503, ""))
 	l := start(t, callback.Config{Forwards: []callback.Forward{everything(s.URL)}})
@@ -119,7 +122,8 @@ func TestCloseEndsTheTries(t *testing.T) {
 	})
 }
 
-// A service that hangs does not keep wxproxy from stopping, nor WeChat from its success.
+// A service that hangs does not keep wxproxy from stopping, nor WeChat from its
+// success.
 func TestCloseWithHangingService(t *testing.T) {
 	release := make(chan struct{})
 	s := newService(t, func(_ http.ResponseWriter, r *http.Request) {

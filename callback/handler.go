@@ -1,9 +1,10 @@
-// Package callback serves the listener that WeChat and merchants' browsers reach
-// from the internet.
+// Package callback serves the listener that WeChat and merchants' browsers
+// reach from the internet.
 //
-// It verifies and decrypts WeChat's pushes. Authorization events are stored before
-// they are answered with success, messages of accounts are passed to services, and
-// the pages of package pages let merchants authorize the component.
+// It verifies and decrypts WeChat's pushes. Authorization events are stored
+// before they are answered with success, messages of accounts are passed to
+// services, and the pages of package pages let merchants authorize the
+// component.
 //
 // Unauthenticated requests learn nothing except that the listener exists. They
 // are never answered with success, stored or logged.
@@ -98,8 +99,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		func(w http.ResponseWriter) { fail(w, http.StatusInternalServerError) })
 }
 
-// route compares paths as they were sent, percent-encoding included. It does not
-// use http.ServeMux, which answers some paths with a redirect.
+// route compares paths as they were sent, percent-encoding included. It does
+// not use http.ServeMux, which answers some paths with a redirect.
 func (h *Handler) route(w *recovery.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")

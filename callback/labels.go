@@ -19,17 +19,17 @@ const (
 	// eventMessage labels everything that is sent to an account's own path,
 	// rejected pushes included.
 	eventMessage = "message"
-	// eventOther labels pushes that were rejected before they could be read, and
-	// InfoTypes that are not in Events: the text of a push must not become the
-	// label of a metric.
+	// eventOther labels pushes that were rejected before they could be read,
+	// and InfoTypes that are not in Events: the text of a push must not become
+	// the label of a metric.
 	eventOther = "other"
 )
 
 // Events lists the values of the event label: the InfoTypes of WeChat's
 // documentation (doc/oplatform/Third-party_Platforms/2.0/api/Before_Develop and
 // the pages about registration, filing and verification below
-// doc/oplatform/openApi), "message" for pushes of accounts, and "other". It must
-// not be changed.
+// doc/oplatform/openApi), "message" for pushes of accounts, and "other". It
+// must not be changed.
 var Events = []string{
 	infoTicket, infoAuthorized, infoUpdateAuthorized, infoUnauthorized, wechat.InfoFastRegister,
 	"notify_third_fastregisterbetaapp", "notify_third_fastverifybetaapp",
@@ -44,8 +44,8 @@ const (
 	resultOK = "ok"
 	// The push is older than what is known; answered with success.
 	resultStale = "stale"
-	// An InfoType that needs no action, or a message that no rule matches; answered
-	// with success.
+	// An InfoType that needs no action, or a message that no rule matches;
+	// answered with success.
 	resultIgnored = "ignored"
 	// The same push was handled before.
 	resultReplayed = "replayed"
@@ -60,10 +60,11 @@ const (
 	resultTooLarge   = "too_large"
 	// The event could not be stored; WeChat repeats it.
 	resultStore = "store"
-	// No service accepted the push. WeChat repeats a message; an event is dropped.
+	// No service accepted the push. WeChat repeats a message; an event is
+	// dropped.
 	resultUndelivered = "undelivered"
-	// A service accepted the push, but its reply cannot be passed on; answered with
-	// success.
+	// A service accepted the push, but its reply cannot be passed on; answered
+	// with success.
 	resultBadReply = "bad_reply"
 )
 

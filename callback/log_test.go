@@ -39,7 +39,8 @@ func TestPanicIsAnswered(t *testing.T) {
 	}
 }
 
-// Whatever handler is served: net/http logs what it panicked with, and that may be a piece of a request.
+// Whatever handler is served: net/http logs what it panicked with, and that may
+// be a piece of a request.
 func TestServerLogQuotesNothing(t *testing.T) {
 	l := &listener{t: t, accounts: &accounts{}}
 	log := slog.New(slog.NewTextHandler(lockedWriter{l}, nil))

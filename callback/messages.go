@@ -31,8 +31,8 @@ type messageReply struct {
 // handle gets the reply to a message.
 //
 // The account is in the path alone, which no signature covers. The replay guard
-// keeps a push that was observed on its way from being sent to another account's
-// path.
+// keeps a push that was observed on its way from being sent to another
+// account's path.
 func (h *messageHandler) handle(ctx context.Context, account string, p verifiedPush) outcome {
 	m, err := p.doc.Message()
 	if err != nil {
@@ -97,8 +97,8 @@ func (h *messageHandler) reply(ctx context.Context, account string, p verifiedPu
 	case err == nil:
 		return messageReply{xml: xml, result: resultOK, note: note}, nil
 	case isBadReply(err):
-		// The service has the message. A repeat would get the same reply, and would
-		// show the user an error message in between.
+		// The service has the message. A repeat would get the same reply, and
+		// would show the user an error message in between.
 		return messageReply{result: resultBadReply, note: note, err: err}, nil
 	}
 	return messageReply{note: note}, err

@@ -36,7 +36,8 @@ func TestMessageIsAnsweredByTheService(t *testing.T) {
 	if !strings.Contains(l.logged(), h.Get("X-Request-Id")) {
 		t.Error("the log does not name the delivery")
 	}
-	// An openid that cannot be one is not passed on; nor one that is there twice.
+	// An openid that cannot be one is not passed on; nor one that is there
+	// twice.
 	for _, more := range []string{"&openid=a%0d%0ab", "&openid=" + strings.Repeat("o", 65), "&openid=a&openid=b", "&openid=", ""} {
 		p := toAccount(l.crypt, text("again"+more))
 		if r := l.do(http.MethodPost, "/"+account+"/events?"+p.query()+more, strings.NewReader(string(p.body))); r.status != 200 {
@@ -191,7 +192,8 @@ func TestSlowService(t *testing.T) {
 	}
 }
 
-// The service is down; WeChat's repeat, the very same push, finds it back. After success it is a replay.
+// The service is down; WeChat's repeat, the very same push, finds it back.
+// After success it is a replay.
 func TestServiceDownAndBack(t *testing.T) {
 	s := newService(t, nil)
 	addr := s.URL
@@ -214,7 +216,8 @@ func TestServiceDownAndBack(t *testing.T) {
 	}
 }
 
-// patiently tries with longer and longer pauses: when a server sees that somebody has hung up, or waits, nobody outside can tell.
+// patiently tries with longer and longer pauses: when a server sees that
+// somebody has hung up, or waits, nobody outside can tell.
 func patiently(t *testing.T, try func(pause time.Duration) (problem string)) {
 	t.Helper()
 	problem := ""
@@ -238,8 +241,8 @@ func held(t *testing.T) (s *service, l *listener, release func()) {
 	return s, start(t, callback.Config{MessageTimeout: 20 * time.Second, Forwards: []callback.Forward{everything(s.URL)}}), release
 }
 
-// WeChat gives up on a push and repeats it: one that was signed anew, and the very same one. The service is asked once, and the user
-// gets its answer.
+// WeChat gives up on a push and repeats it: one that was signed anew, and the
+// very same one. The service is asked once, and the user gets its answer.
 func TestRepeatWhileTheFirstIsUnderWay(t *testing.T) {
 	for name, again := range map[string]func(*listener, signed) signed{
 		"signed anew":   func(l *listener, _ signed) signed { return toAccount(l.crypt, text("hello")) },
@@ -288,7 +291,8 @@ func TestAnswerThatReachedNobody(t *testing.T) {
 	})
 }
 
-// Equal messages one after the other are two messages: users write the same twice.
+// Equal messages one after the other are two messages: users write the same
+// twice.
 func TestEqualMessagesInTurn(t *testing.T) {
 	s := newService(t, nil)
 	l := start(t, callback.Config{Forwards: []callback.Forward{everything(s.URL)}})
@@ -317,7 +321,8 @@ func TestMessagesAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-// Everything that is refused on the other address is refused here, and reaches no service.
+// Everything that is refused on the other address is refused here, and reaches
+// no service.
 func TestMessageRefusals(t *testing.T) {
 	right := crypt(t, messageToken, currentKey, component)
 	change := func(f func(*signed)) signed {
@@ -369,7 +374,8 @@ func TestTooLongMessageIsNotWaitedFor(t *testing.T) {
 	l.wants([]string{"message too_large"})
 }
 
-// While the key is being changed pushes come with either; the reply is made with the current one.
+// While the key is being changed pushes come with either; the reply is made
+// with the current one.
 func TestReplyHasTheCurrentKey(t *testing.T) {
 	s := newService(t, says(200, "<xml><a>b</a></xml>"))
 	current, previous := crypt(t, messageToken, currentKey, component), crypt(t, messageToken, previousKey, component)

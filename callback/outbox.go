@@ -10,8 +10,8 @@ import (
 const (
 	maxJobs     = 1024
 	maxJobBytes = 16 << 20
-	// maxTries is the maximum number of concurrent tries. A job that waits for its
-	// next try counts only to maxJobs.
+	// maxTries is the maximum number of concurrent tries. A job that waits for
+	// its next try counts only to maxJobs.
 	maxTries = 16
 
 	jobTimeout = time.Minute      // of all tries together
@@ -33,8 +33,8 @@ type job struct {
 type permanentError struct{ error }
 
 // outbox runs jobs concurrently and in no order, and tries each again for a
-// minute. Jobs do not survive the process. An idle outbox has no goroutine. It is
-// safe for concurrent use.
+// minute. Jobs do not survive the process. An idle outbox has no goroutine. It
+// is safe for concurrent use.
 type outbox struct {
 	panicked func(cause any) // called when a job panics
 
@@ -126,8 +126,8 @@ func (o *outbox) try(ctx context.Context, j job) (err error) {
 }
 
 // close rejects new jobs and waits for the others, each of which has one more
-// try. When ctx ends, it cancels them and returns the error of ctx. A second call
-// returns nil at once.
+// try. When ctx ends, it cancels them and returns the error of ctx. A second
+// call returns nil at once.
 func (o *outbox) close(ctx context.Context) error {
 	o.mu.Lock()
 	already := o.closed

@@ -26,7 +26,8 @@ type pushKind struct {
 	handle  func(context.Context, verifiedPush) outcome
 }
 
-// outcome is how a push was handled: the response, and what is counted and logged.
+// outcome is how a push was handled: the response, and what is counted and
+// logged.
 type outcome struct {
 	status int
 	event  string // event label; default: that of the path
@@ -36,16 +37,16 @@ type outcome struct {
 	reply *reply // in place of success, if the status is 200
 	note  string // for the log: what replied to the message; "" if nothing did
 
-	// done, if set, is called once after the response. delivered reports whether the
-	// sender was still connected.
+	// done, if set, is called once after the response. delivered reports
+	// whether the sender was still connected.
 	done func(delivered bool)
 }
 
 // reply is the body of a response that is not "success".
 type reply struct{ body, contentType string }
 
-// rejection returns the outcome of a push that was rejected before its event was
-// known or verified.
+// rejection returns the outcome of a push that was rejected before its event
+// was known or verified.
 func rejection(status int, result string, err error) *outcome {
 	return &outcome{status: status, result: result, err: err}
 }
@@ -53,7 +54,8 @@ func rejection(status int, result string, err error) *outcome {
 // servePush reads a push, verifies it, handles it and responds, all within the
 // timeout of its kind.
 func (h *Handler) servePush(w *recovery.ResponseWriter, r *http.Request, kind pushKind) {
-	// If the handling panics, this outcome is reported. WeChat repeats the push.
+	// If the handling panics, this outcome is reported. WeChat repeats the
+	// push.
 	out := outcome{status: http.StatusInternalServerError, event: kind.event, result: resultStore, err: errInternal}
 	report := sync.OnceFunc(func() { h.report(r, out) })
 	defer report()
@@ -83,8 +85,8 @@ func (h *Handler) servePush(w *recovery.ResponseWriter, r *http.Request, kind pu
 	}
 	respond(w, out)
 	if out.done != nil {
-		// Count before flushing, so that a client that has the response also sees the
-		// metric.
+		// Count before flushing, so that a client that has the response also
+		// sees the metric.
 		report()
 		delivered = http.NewResponseController(w).Flush() == nil && connected
 	}
@@ -107,8 +109,8 @@ func respond(w http.ResponseWriter, out outcome) {
 	_, _ = w.Write([]byte(body)) // fails if the client has disconnected
 }
 
-// report counts and logs the outcome of a push. Of the request it logs only what
-// cannot hold a secret: with the signature in the query, a push could be
+// report counts and logs the outcome of a push. Of the request it logs only
+// what cannot hold a secret: with the signature in the query, a push could be
 // repeated.
 func (h *Handler) report(r *http.Request, out outcome) {
 	h.observe(out.event, out.result)

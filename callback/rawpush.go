@@ -47,8 +47,9 @@ func readPush(w *recovery.ResponseWriter, r *http.Request, deadline time.Time) (
 		return p, rejection(http.StatusRequestEntityTooLarge, resultTooLarge, errTooLarge)
 	}
 
-	// The server's own read timeout covers everything on the listener and is longer.
-	// Not every ResponseWriter has a deadline to set; then the server's applies.
+	// The server's own read timeout covers everything on the listener and is
+	// longer. Not every ResponseWriter has a deadline to set; then the server's
+	// applies.
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(deadline)
 	var tooLarge *http.MaxBytesError

@@ -22,13 +22,15 @@ func TestReplay(t *testing.T) {
 	l.is(l.send(moved), http.StatusConflict)
 	l.wants([]string{"authorized ok", "authorized replayed", "authorized replayed"}, told)
 
-	// The same event, pushed anew, is no replay: it has another random beginning.
+	// The same event, pushed anew, is no replay: it has another random
+	// beginning.
 	l.is(l.push(authorizedDoc("authorized")), http.StatusOK)
 	l.wants([]string{"authorized ok", "authorized replayed", "authorized replayed", "authorized ok"}, told, told)
 }
 
-// splicable makes a push, and the same with digits of the nonce moved to the timestamp, so that the
-// signature stays. Where Encrypt happens to be sorted between the two, that is not possible.
+// splicable makes a push, and the same with digits of the nonce moved to the
+// timestamp, so that the signature stays. Where Encrypt happens to be sorted
+// between the two, that is not possible.
 func splicable(t *testing.T, l *listener) (s, moved signed) {
 	t.Helper()
 	for range 1000 {
@@ -47,7 +49,8 @@ func splicable(t *testing.T, l *listener) (s, moved signed) {
 	return s, moved
 }
 
-// What was answered with success is remembered, whether it changed anything or not.
+// What was answered with success is remembered, whether it changed anything or
+// not.
 func TestReplayOfWhatChangedNothing(t *testing.T) {
 	l := start(t, callback.Config{})
 	s := sealed(l.crypt, document(component, "brand_new"))
@@ -107,7 +110,8 @@ func TestEqualPushesAtOnceWhenTheFirstFails(t *testing.T) {
 	}
 }
 
-// Different pushes do not wait for each other: both are with the accounts at once.
+// Different pushes do not wait for each other: both are with the accounts at
+// once.
 func TestDifferentPushesAtOnce(t *testing.T) {
 	l := start(t, callback.Config{})
 	var met sync.WaitGroup

@@ -12,28 +12,28 @@ const (
 	// replayLife is how long a push is remembered. WeChat's own repeats arrive
 	// within minutes.
 	replayLife = time.Hour
-	// maxReplays is the maximum number of pushes that are remembered, about 1 MiB.
-	// A component gets six tickets an hour and two pushes for each account that
-	// authorizes it. Only pushes that WeChat signed count, so a third party cannot
-	// displace any.
+	// maxReplays is the maximum number of pushes that are remembered, about 1
+	// MiB. A component gets six tickets an hour and two pushes for each account
+	// that authorizes it. Only pushes that WeChat signed count, so a third
+	// party cannot displace any.
 	maxReplays = 8192
 )
 
 var errReplay = errors.New("push was handled before")
 
-// replayGuard remembers the pushes that were handled successfully, so that a push
-// that was observed on its way cannot be handled again. It forgets those that
-// failed, because WeChat repeats them.
+// replayGuard remembers the pushes that were handled successfully, so that a
+// push that was observed on its way cannot be handled again. It forgets those
+// that failed, because WeChat repeats them.
 //
-// A push that it no longer remembers, also after a restart, does no harm when it
-// is repeated. Events are ordered by CreateTime wherever they are stored: an
+// A push that it no longer remembers, also after a restart, does no harm when
+// it is repeated. Events are ordered by CreateTime wherever they are stored: an
 // older ticket, authorization or revocation changes nothing, and a code can be
 // exchanged only once.
 //
-// A push is identified by its msg_signature alone. The signature covers timestamp,
-// nonce and Encrypt. Adding them to the key would make it weaker: they are joined
-// without separators, so digits can be moved from one to the other under the same
-// signature.
+// A push is identified by its msg_signature alone. The signature covers
+// timestamp, nonce and Encrypt. Adding them to the key would make it weaker:
+// they are joined without separators, so digits can be moved from one to the
+// other under the same signature.
 type replayGuard struct {
 	mu       sync.Mutex
 	handled  map[string]struct{}
@@ -66,9 +66,10 @@ func (g *replayGuard) dedupe(ctx context.Context, signature, event string) (end 
 }
 
 // begin begins the handling of a push with a verified signature. Of two equal
-// pushes at the same time, the second waits for the first and takes its place if
-// the first fails. fresh is false if the push was handled before. If fresh is
-// true, the caller must call end once. The error is that of ctx while waiting.
+// pushes at the same time, the second waits for the first and takes its place
+// if the first fails. fresh is false if the push was handled before. If fresh
+// is true, the caller must call end once. The error is that of ctx while
+// waiting.
 func (g *replayGuard) begin(ctx context.Context, signature string) (end func(success bool), fresh bool, err error) {
 	for {
 		g.mu.Lock()
@@ -116,6 +117,7 @@ func (g *replayGuard) expire() {
 	for _, h := range g.order[:n] {
 		delete(g.handled, h.signature)
 	}
-	// append copies the rest to new memory from time to time, which frees the front.
+	// append copies the rest to new memory from time to time, which frees the
+	// front.
 	g.order = g.order[n:]
 }

@@ -58,8 +58,8 @@ func TestReplayGuardIsBounded(t *testing.T) {
 	}
 }
 
-// The interleaving that this test is about: the first push ends between two looks
-// of its copy, which then finds it neither in flight nor handled.
+// The interleaving that this test is about: the first push ends between two
+// looks of its copy, which then finds it neither in flight nor handled.
 func TestCopyWaitsForTheFirst(t *testing.T) {
 	for _, success := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {

@@ -8,24 +8,25 @@ import (
 )
 
 const (
-	// replyLife is how long an undelivered reply is kept. WeChat repeats a message
-	// twice, after five seconds each.
+	// replyLife is how long an undelivered reply is kept. WeChat repeats a
+	// message twice, after five seconds each.
 	replyLife = 30 * time.Second
-	// maxReplies is the maximum number of replies that are kept, and maxReplySize
-	// the maximum size of one in bytes: together at most 64 MiB.
+	// maxReplies is the maximum number of replies that are kept, and
+	// maxReplySize the maximum size of one in bytes: together at most 64 MiB.
 	maxReplies   = 1024
 	maxReplySize = 64 << 10
 )
 
 // replyCache makes sure that each message is handled once, although WeChat
-// repeats it. A repeat that arrives while the first is being handled waits for the
-// same reply. A reply that was not delivered, because WeChat had disconnected, is
-// kept for the repeat. A reply that was delivered is forgotten, and so is a
-// failure: the repeat then tries again.
+// repeats it. A repeat that arrives while the first is being handled waits for
+// the same reply. A reply that was not delivered, because WeChat had
+// disconnected, is kept for the repeat. A reply that was delivered is
+// forgotten, and so is a failure: the repeat then tries again.
 //
-// Messages are compared by all that is in them, including MsgId, or FromUserName
-// and CreateTime, as WeChat advises. A repeat can be encrypted and signed anew, so
-// its bytes differ; byte-identical repeats are what [replayGuard] recognizes.
+// Messages are compared by all that is in them, including MsgId, or
+// FromUserName and CreateTime, as WeChat advises. A repeat can be encrypted and
+// signed anew, so its bytes differ; byte-identical repeats are what
+// [replayGuard] recognizes.
 //
 // The zero value is an empty cache. It is safe for concurrent use.
 type replyCache struct {
@@ -63,9 +64,9 @@ func replyKeyOf(account string, doc []byte) replyKey {
 	return replyKey(h.Sum(nil))
 }
 
-// do returns the reply to a message: from f, or from another call of do with the
-// same key. If it returns no error, the caller must call settle once, with whether
-// the reply was delivered. ctx limits only the wait for another call.
+// do returns the reply to a message: from f, or from another call of do with
+// the same key. If it returns no error, the caller must call settle once, with
+// whether the reply was delivered. ctx limits only the wait for another call.
 func (c *replyCache) do(ctx context.Context, key replyKey, f func() (messageReply, error)) (reply messageReply, settle func(delivered bool), err error) {
 	for {
 		c.mu.Lock()
@@ -81,8 +82,8 @@ func (c *replyCache) do(ctx context.Context, key replyKey, f func() (messageRepl
 			c.run(key, e, f)
 			return e.reply, func(delivered bool) { c.settle(key, e, delivered) }, e.err
 		}
-		// A reply that is being delivered to another request is not shared. It is soon
-		// either forgotten or kept.
+		// A reply that is being delivered to another request is not shared. It
+		// is soon either forgotten or kept.
 		wait, shared := e.done, !e.isDone || e.isKept
 		if !shared {
 			wait = e.settled

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// isNew gets the reply to a document and reports whether the cache had to ask for
-// it.
+// isNew gets the reply to a document and reports whether the cache had to ask
+// for it.
 func isNew(t *testing.T, c *replyCache, doc string, delivered bool) (asked bool) {
 	t.Helper()
 	_, settle, err := c.do(t.Context(), replyKeyOf("wx", []byte(doc)), func() (messageReply, error) {

@@ -10,9 +10,9 @@ import (
 	"wxproxy/wechat"
 )
 
-// NewServer returns a server for h with the limits of a listener that the internet
-// reaches. The caller serves with it and shuts it down. logger receives what
-// net/http logs about connections; nil disables it.
+// NewServer returns a server for h with the limits of a listener that the
+// internet reaches. The caller serves with it and shuts it down. logger
+// receives what net/http logs about connections; nil disables it.
 //
 // The limits are for clients that send slowly, or nothing. WeChat sends a push,
 // which has less than 4 KiB, in one piece and waits 5 s for the response.
@@ -20,8 +20,8 @@ func NewServer(h http.Handler, logger *slog.Logger) *http.Server {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	// HTTP/1.1 only: TLS is terminated in front of the listener, and WeChat uses
-	// nothing else.
+	// HTTP/1.1 only: TLS is terminated in front of the listener, and WeChat
+	// uses nothing else.
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Server{
@@ -38,8 +38,8 @@ func NewServer(h http.Handler, logger *slog.Logger) *http.Server {
 	}
 }
 
-// connectionLog logs the first line of what net/http writes. The other lines are
-// the stack of a panic, and its value can be a piece of a request.
+// connectionLog logs the first line of what net/http writes. The other lines
+// are the stack of a panic, and its value can be a piece of a request.
 type connectionLog struct{ log *slog.Logger }
 
 func (c connectionLog) Write(b []byte) (int, error) {

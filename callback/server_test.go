@@ -30,7 +30,8 @@ func (l *listener) dial() net.Conn {
 	return conn
 }
 
-// raw sends bytes and reads one answer; method is that of the request, as HEAD's has no body.
+// raw sends bytes and reads one answer; method is that of the request, as
+// HEAD's has no body.
 func (l *listener) raw(conn net.Conn, method, request string) reply {
 	l.t.Helper()
 	if _, err := io.WriteString(conn, request); err != nil {
@@ -121,7 +122,8 @@ func TestTooLongBodyIsNotWaitedFor(t *testing.T) {
 	l.is(l.raw(l.dial(), "POST", head("Content-Length: 1048577\r\nExpect: 100-continue\r\n")), http.StatusRequestEntityTooLarge)
 	l.wants([]string{"other too_large", "other too_large"})
 
-	// One that does not say so is refused when it is too long, and not read to its end.
+	// One that does not say so is refused when it is too long, and not read to
+	// its end.
 	conn := l.dial()
 	request := head("Transfer-Encoding: chunked\r\n") + "100001\r\n" + strings.Repeat(" ", 1<<20+1) + "\r\n"
 	l.is(l.raw(conn, "POST", request), http.StatusRequestEntityTooLarge)

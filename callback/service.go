@@ -66,11 +66,12 @@ type delivery struct {
 // newDeliveryID returns a random name for a delivery.
 func newDeliveryID() string { return strings.ToLower(rand.Text()) }
 
-// send posts a document to a service and returns its reply, nil if it wants none.
+// send posts a document to a service and returns its reply, nil if it wants
+// none.
 //
 // If [isBadReply] reports true for the error, the service accepted the push;
-// other errors mean that it must be sent again. Errors quote neither the address,
-// which can hold a key, nor the response.
+// other errors mean that it must be sent again. Errors quote neither the
+// address, which can hold a key, nor the response.
 func send(ctx context.Context, client *http.Client, d delivery) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, bytes.NewReader(d.doc))
 	if err != nil {
@@ -83,9 +84,9 @@ func send(ctx context.Context, client *http.Client, d delivery) ([]byte, error) 
 	if d.openid != "" {
 		req.Header.Set("X-WX-OPENID", d.openid)
 	}
-	// This header has no value and is not sent. It tells net/http that it can repeat
-	// the request if the service has closed an idle connection. Services see repeats
-	// anyway, because WeChat makes some.
+	// This header has no value and is not sent. It tells net/http that it can
+	// repeat the request if the service has closed an idle connection. Services
+	// see repeats anyway, because WeChat makes some.
 	req.Header["X-Idempotency-Key"] = nil
 	resp, err := client.Do(req)
 	if err != nil {
@@ -105,8 +106,8 @@ func send(ctx context.Context, client *http.Client, d delivery) ([]byte, error) 
 	return parseServiceReply(body)
 }
 
-// parseServiceReply returns the passive reply in the body of a service's response,
-// or nil if the body says that there is none.
+// parseServiceReply returns the passive reply in the body of a service's
+// response, or nil if the body says that there is none.
 func parseServiceReply(body []byte) ([]byte, error) {
 	const byteOrderMark = "\xef\xbb\xbf"
 	body = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), []byte(byteOrderMark)))
@@ -121,8 +122,8 @@ func parseServiceReply(body []byte) ([]byte, error) {
 	return body, nil
 }
 
-// sanitizeError returns an error of net/http without the address, which can hold
-// a key, and without what the service sent.
+// sanitizeError returns an error of net/http without the address, which can
+// hold a key, and without what the service sent.
 func sanitizeError(err error) error {
 	var u *url.Error
 	for errors.As(err, &u) {

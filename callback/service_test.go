@@ -28,7 +28,8 @@ type got struct {
 	header     http.Header
 }
 
-// service is what messages are forwarded to, on a TCP port of its own. What answer writes is its answer; nil: success.
+// service is what messages are forwarded to, on a TCP port of its own. What
+// answer writes is its answer; nil: success.
 type service struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -95,7 +96,8 @@ func text(content string) string {
 
 func event(name string) string { return message("event", "<Event><![CDATA["+name+"]]></Event>") }
 
-// toAccount makes a push as it comes to an account's address: the outer document has no AppId.
+// toAccount makes a push as it comes to an account's address: the outer
+// document has no AppId.
 func toAccount(c *wechat.Crypt, doc string) signed {
 	s := sealed(c, doc)
 	s.body = bytes.Replace(s.body, []byte("<AppId><![CDATA["+component+"]]></AppId>"), []byte("<ToUserName><![CDATA["+original+"]]></ToUserName>"), 1)
@@ -152,7 +154,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// hangUp sends a push and goes away without waiting for an answer, once came says that it has arrived.
+// hangUp sends a push and goes away without waiting for an answer, once came
+// says that it has arrived.
 func (l *listener) hangUp(account string, s signed, came func() bool) {
 	l.t.Helper()
 	ctx, cancel := context.WithCancel(l.t.Context())

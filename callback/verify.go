@@ -22,15 +22,15 @@ type verifiedPush struct {
 	doc       *wechat.Document
 }
 
-// verify decides whether a push is from WeChat and for this component. It changes
-// nothing.
+// verify decides whether a push is from WeChat and for this component. It
+// changes nothing.
 func (s *settings) verify(p rawPush) (verifiedPush, *outcome) {
 	envelope, err := wechat.ParseEnvelope(p.body)
 	if err != nil {
 		return verifiedPush{}, rejection(http.StatusBadRequest, resultBadMessage, err)
 	}
-	// Two components that push to one address are a known mistake, and this is its
-	// clearest sign.
+	// Two components that push to one address are a known mistake, and this is
+	// its clearest sign.
 	if envelope.AppID != "" && envelope.AppID != s.component {
 		return verifiedPush{}, rejection(http.StatusForbidden, resultWrongAppID, errOuterAppID)
 	}

@@ -42,7 +42,8 @@ func crypt(t testing.TB, token, key, appid string) *wechat.Crypt {
 	return c
 }
 
-// accounts records what it is told, in words. do, if set, decides what it answers.
+// accounts records what it is told, in words. do, if set, decides what it
+// answers.
 type accounts struct {
 	mu    sync.Mutex
 	calls []string
@@ -91,7 +92,8 @@ func (a *accounts) MarkRevoked(ctx context.Context, appid string, created time.T
 	return a.note(ctx, "withdraw %s %d", appid, unix(created))
 }
 
-// listener is a callback listener on a TCP port of its own, and all that it told anybody.
+// listener is a callback listener on a TCP port of its own, and all that it
+// told anybody.
 type listener struct {
 	t        *testing.T
 	handler  *callback.Handler
@@ -104,7 +106,8 @@ type listener struct {
 	log      bytes.Buffer
 }
 
-// start serves c, with what is missing in it filled in; change alters the server before it serves.
+// start serves c, with what is missing in it filled in; change alters the
+// server before it serves.
 func start(t *testing.T, c callback.Config, change ...func(*http.Server)) *listener {
 	t.Helper()
 	l := &listener{t: t, accounts: &accounts{}, crypt: crypt(t, messageToken, currentKey, component)}
@@ -173,7 +176,8 @@ func (l *listener) counted() []string {
 	return slices.Clone(l.observed)
 }
 
-// wants compares all that was counted so far, and all that the accounts were told.
+// wants compares all that was counted so far, and all that the accounts were
+// told.
 func (l *listener) wants(counted []string, told ...string) {
 	l.t.Helper()
 	if got := l.counted(); !slices.Equal(got, counted) {
@@ -250,7 +254,8 @@ func (l *listener) do(method, target string, body io.Reader) reply {
 	return reply{resp.StatusCode, string(b), resp.Header}
 }
 
-// is compares a whole answer; on success it is the seven bytes, otherwise what the status says.
+// is compares a whole answer; on success it is the seven bytes, otherwise what
+// the status says.
 func (l *listener) is(r reply, status int) {
 	l.t.Helper()
 	want := http.StatusText(status) + "\n"

@@ -15,84 +15,86 @@ import (
 )
 
 const (
-	// pageTimeout bounds what WeChat is asked for a page: the listener has to write it within 15 s.
+	// pageTimeout limits the calls to WeChat for one page. The listener must
+	// write the page within 15 s.
 	pageTimeout = 11 * time.Second
-	// patience is what merchants are told to have when WeChat does not answer.
-	patience = time.Minute
+	// retryDelay is how long merchants are asked to wait when WeChat cannot be
+	// reached.
+	retryDelay = time.Minute
+	// maxLogText is the maximum length, in characters, of an error text in the
+	// log.
+	maxLogText = 400
 )
 
-// WeChat looks at the Referer of whoever comes to its page: it has to be the platform's own host
-// (授权发起页域名). The host is all that it is told; the query of our page is the opener's business.
-const originOnly = "strict-origin"
-
-// noReferrer: the address of /authorized has a code in it.
-const noReferrer = "no-referrer"
-
-// serveAuthorize answers the page from which a merchant starts.
+// serveAuthorize serves the page from which a merchant goes to WeChat.
 func (h *Handler) serveAuthorize(w http.ResponseWriter, r *http.Request) {
-	words := wordsFor(r)
-	v := h.authorizeView(r, words)
-	h.show(w, r, words, originOnly, v)
+	ph := phrasesFor(r)
+	h.render(w, r, ph, referrerOrigin, h.authorizePage(r, ph))
 }
 
-func (h *Handler) authorizeView(r *http.Request, words *phrases) view {
-	k := h.settings.Load()
-	if k.publicURL == "" {
-		h.log.Warn("the authorization page cannot be shown: callback.public_url is not set")
-		return failed(http.StatusServiceUnavailable, words.notSetUp, words.noPublicURL)
+// authorizePage returns the page for a request. It fetches a pre-auth code if
+// the request comes from a person.
+func (h *Handler) authorizePage(r *http.Request, ph *phrases) page {
+	s := h.settings.Load()
+	if s.publicURL == "" {
+		h.log.Warn("authorization page not available, callback.public_url is not set")
+		return errorPage(http.StatusServiceUnavailable, ph.notSetUp, ph.noPublicURL)
 	}
-	p, problem := readAsked(r.URL.RawQuery, k.returnTo, words)
+	state, problem := parseAuthorizeQuery(r.URL.RawQuery, s.returnTo, ph)
 	if problem != "" {
-		v := failed(http.StatusBadRequest, words.badLink, problem)
-		v.Text = append(v.Text, words.badAdvice)
-		return v
+		p := errorPage(http.StatusBadRequest, ph.badLink, problem)
+		p.Text = append(p.Text, ph.badAdvice)
+		return p
 	}
-	// A code is fetched for people only: who looks whether the page is there, or what it is about, gets none.
+	// Codes are fetched for people only, not for programs that check whether
+	// the page exists or what it is about.
 	switch {
-	case prefetches(r):
-		return wait(http.StatusServiceUnavailable, time.Second, words.robot, words.robotText)
+	case isPrefetch(r):
+		return waitPage(http.StatusServiceUnavailable, time.Second, ph.robot, ph.robotText)
 	case r.Method == http.MethodHead || isRobot(r.UserAgent()):
-		return view{status: http.StatusOK, Title: words.robot, Text: []string{words.robotText}}
+		return page{status: http.StatusOK, Title: ph.robot, Text: []string{ph.robotText}}
 	}
 	if d := h.authorizeLimiter.spend(clientOf(r)); d > 0 {
-		return wait(http.StatusTooManyRequests, d, words.tooMany, with(words.tooManyText, inSeconds(d)))
+		return waitPage(http.StatusTooManyRequests, d, ph.tooMany, insert(ph.tooManyText, ceilSeconds(d)))
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
 	code, life, err := h.exchanger.PreAuthCode(ctx)
 	if err != nil {
-		if r.Context().Err() == nil {
-			h.log.Warn("no pre-auth code for the authorization page", "error", errorText(err, code))
+		if r.Context().Err() == nil { // the merchant is still waiting
+			h.log.Warn("fetching a pre-auth code failed", "error", errorText(err, code))
 		}
-		v := trouble(err, words, words.notReadyText, words.defectText)
-		v.Action = &action{words.tryAgain, p.page()}
-		return v
+		p := upstreamErrorPage(err, ph, ph.notReadyText, ph.defectText)
+		return p.withAction(&action{ph.tryAgain, state.authorizeURL()})
 	}
-	h.log.Info("authorization page opened", "type", p.kind, "account", p.account)
-	return view{
-		status: http.StatusOK, Title: words.Title, Text: []string{words.Lead}, Links: h.links(k, p, code),
-		Notes: []string{words.NoteAdmin, words.NoteChoice, with(words.NoteIn, max(1, int(life/time.Minute)))},
+	h.log.Info("authorization page opened", "type", state.kind, "account", state.account)
+	return page{
+		status: http.StatusOK, Title: ph.Title, Text: []string{ph.Lead}, Links: h.links(s, state, code),
+		Notes: []string{ph.NoteAdmin, ph.NoteChoice, insert(ph.NoteIn, max(1, int(life/time.Minute)))},
 	}
 }
 
-// links are the addresses of WeChat's pages (doc/oplatform/…/Before_Develop/Authorization_Process_Technical_Description).
-func (h *Handler) links(k *settings, p passage, code wechat.Secret) *links {
+// links returns the addresses of WeChat's pages
+// (doc/oplatform/…/Before_Develop/Authorization_Process_Technical_Description).
+func (h *Handler) links(s *settings, state authState, code wechat.Secret) *links {
 	pc, phone := "https://mp.weixin.qq.com", "https://open.weixin.qq.com"
-	if k.loginBase != "" {
-		pc, phone = k.loginBase, k.loginBase
+	if s.loginBase != "" {
+		pc, phone = s.loginBase, s.loginBase
 	}
-	back := k.publicURL + AuthorizedPath
-	if p != (passage{asked: asked{kind: defaultType}}) { // nothing to remember makes a smaller QR code
-		back += "?s=" + sealPassage(h.stateKey, k.component, p, h.now())
+	redirectURI := s.publicURL + AuthorizedPath
+	// Without a state worth returning, the link and its QR code are smaller.
+	if state != (authState{authRequest: authRequest{kind: defaultKind}}) {
+		redirectURI += "?s=" + sealState(h.stateKey, s.component, state, h.now())
 	}
-	query := "component_appid=" + k.component + "&pre_auth_code=" + url.QueryEscape(code.Reveal()) + "&redirect_uri=" + url.QueryEscape(back)
-	if p.account != "" {
-		query += "&biz_appid=" + p.account // one account is of one type
+	query := "component_appid=" + s.component + "&pre_auth_code=" + url.QueryEscape(code.Reveal()) +
+		"&redirect_uri=" + url.QueryEscape(redirectURI)
+	if state.account != "" {
+		query += "&biz_appid=" + state.account // WeChat accepts either this or auth_type
 	} else {
-		query += "&auth_type=" + p.kind
+		query += "&auth_type=" + state.kind
 	}
-	if p.categories != "" {
-		query += "&category_id_list=" + url.QueryEscape(p.categories)
+	if state.categories != "" {
+		query += "&category_id_list=" + url.QueryEscape(state.categories)
 	}
 	out := &links{
 		PC:    pc + "/cgi-bin/componentloginpage?" + query,
@@ -104,59 +106,70 @@ func (h *Handler) links(k *settings, p passage, code wechat.Secret) *links {
 	return out
 }
 
-// What may be in the query of /authorize.
+// Limits of the query of /authorize.
 const (
 	maxPageQuery = 6144 // bytes
 	maxState     = 512  // bytes, decoded
-	defaultType  = "3"  // official accounts and mini programs
+	defaultKind  = "3"  // official accounts and mini programs
 )
 
 var (
-	authTypes    = []string{"1", "2", "3", "4", "5", "6", "8"}
+	authKinds    = []string{"1", "2", "3", "4", "5", "6", "8"} // WeChat's values of auth_type
 	categoryList = regexp.MustCompile(`^[0-9]{1,6}([|,][0-9]{1,6}){0,99}$`)
 )
 
-// readAsked reads the query. Names that are not known are passed over, because apps add theirs to links that people
-// share (from, isappinstalled). problem is a sentence for the reader.
-func readAsked(raw string, returnTo []string, words *phrases) (p passage, problem string) {
+// parseAuthorizeQuery parses the query of /authorize. It ignores unknown
+// parameters, because apps add their own to shared links (from,
+// isappinstalled). problem is a sentence for the reader, "" if the query is
+// valid.
+func parseAuthorizeQuery(raw string, returnTo []string, ph *phrases) (s authState, problem string) {
 	if len(raw) > maxPageQuery {
-		return p, words.badQuery
+		return s, ph.badQuery
 	}
 	query, err := url.ParseQuery(raw)
 	if err != nil {
-		return p, words.badQuery
+		return s, ph.badQuery
 	}
-	for name, to := range map[string]*string{"type": &p.kind, "biz_appid": &p.account, "category_ids": &p.categories, "state": &p.state, "return_to": &p.returnTo} {
+	for name, to := range s.params() {
 		if len(query[name]) > 1 {
-			return p, words.badQuery
+			return s, ph.badQuery
 		}
 		*to = query.Get(name)
 	}
 	switch {
-	case p.kind != "" && !slices.Contains(authTypes, p.kind):
-		return p, words.badType
-	case p.account != "" && !wechat.IsAppID(p.account):
-		return p, words.badAccount
-	case p.categories != "" && !categoryList.MatchString(p.categories):
-		return p, words.badCategories
-	case len(p.state) > maxState:
-		return p, words.badState
-	case p.returnTo != "" && !returnAllowed(returnTo, p.returnTo):
-		return p, words.badReturn
+	case s.kind != "" && !slices.Contains(authKinds, s.kind):
+		return s, ph.badType
+	case s.account != "" && !wechat.IsAppID(s.account):
+		return s, ph.badAccount
+	case s.categories != "" && !categoryList.MatchString(s.categories):
+		return s, ph.badCategories
+	case len(s.state) > maxState:
+		return s, ph.badState
+	case s.returnTo != "" && !returnAllowed(returnTo, s.returnTo):
+		return s, ph.badReturn
 	}
-	if p.kind == "" {
-		p.kind = defaultType
+	if s.kind == "" {
+		s.kind = defaultKind
 	}
-	p.categories = strings.ReplaceAll(p.categories, ",", "|")
-	return p, ""
+	s.categories = strings.ReplaceAll(s.categories, ",", "|")
+	return s, ""
 }
 
-// page is the address of the page for what was asked, on this host.
-func (p passage) page() string {
+// params returns the fields by the names of their parameters.
+func (s *authState) params() map[string]*string {
+	return map[string]*string{
+		"type": &s.kind, "biz_appid": &s.account, "category_ids": &s.categories,
+		"state": &s.state, "return_to": &s.returnTo,
+	}
+}
+
+// authorizeURL returns the path and query of /authorize that lead to this
+// state.
+func (s authState) authorizeURL() string {
 	query := url.Values{}
-	for name, v := range map[string]string{"type": p.kind, "biz_appid": p.account, "category_ids": p.categories, "state": p.state, "return_to": p.returnTo} {
-		if v != "" && !(name == "type" && v == defaultType) {
-			query.Set(name, v)
+	for name, v := range s.params() {
+		if *v != "" && !(name == "type" && *v == defaultKind) {
+			query.Set(name, *v)
 		}
 	}
 	if len(query) == 0 {
@@ -165,51 +178,61 @@ func (p passage) page() string {
 	return AuthorizePath + "?" + query.Encode()
 }
 
-// prefetches: a browser that fetches ahead of a click that may never come. It asks again when it does.
-func prefetches(r *http.Request) bool {
+// isPrefetch reports whether a browser fetches the page before a click that may
+// never happen. It fetches the page again after the click.
+func isPrefetch(r *http.Request) bool {
 	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"} {
-		if v := strings.ToLower(r.Header.Get(name)); strings.Contains(v, "prefetch") || strings.Contains(v, "preview") || strings.Contains(v, "prerender") {
-			return true
+		v := strings.ToLower(r.Header.Get(name))
+		for _, purpose := range []string{"prefetch", "preview", "prerender"} {
+			if strings.Contains(v, purpose) {
+				return true
+			}
 		}
 	}
 	return false
 }
 
-// robots are words in the names of programs that look at links which people send each other.
-var robots = []string{"bot/", "bot;", "bot)", "bot-", "bot (", "+http", "spider", "crawler", "preview", "facebookexternalhit", "whatsapp/", "embedly"}
-
-func isRobot(agent string) bool {
-	agent = strings.ToLower(agent)
-	if strings.Contains(agent, "micromessenger") {
-		return false // WeChat's own browser, whatever the phone is called
-	}
-	return strings.HasSuffix(agent, "bot") || slices.ContainsFunc(robots, func(word string) bool { return strings.Contains(agent, word) })
+// robotMarks are parts of the User-Agent of programs that preview links.
+var robotMarks = []string{
+	"bot/", "bot;", "bot)", "bot-", "bot (", "+http", "spider", "crawler", "preview",
+	"facebookexternalhit", "whatsapp/", "embedly",
 }
 
-// trouble is the page for what keeps WeChat from answering. later is said where waiting helps, ours where it is a
-// defect of wxproxy's.
-func trouble(err error, words *phrases, later, ours string) view {
+// isRobot reports whether a User-Agent is that of a program that previews
+// links.
+func isRobot(userAgent string) bool {
+	userAgent = strings.ToLower(userAgent)
+	if strings.Contains(userAgent, "micromessenger") {
+		return false // WeChat's own browser, whatever the name of the phone contains
+	}
+	return strings.HasSuffix(userAgent, "bot") || slices.ContainsFunc(robotMarks, func(mark string) bool {
+		return strings.Contains(userAgent, mark)
+	})
+}
+
+// upstreamErrorPage returns the page for a failed call to WeChat. later is its
+// text if waiting helps, and internal its text if wxproxy is at fault.
+func upstreamErrorPage(err error, ph *phrases, later, internal string) page {
+	const codeTooOften, codeTooConcurrent = 45011, 9402202 // both pass within a minute
 	code := wechat.Code(err)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return wait(http.StatusGatewayTimeout, patience, words.notReady, later)
-	case code == wechat.CodeBusy, code == 45011, code == 9402202: // too many within a moment
-		return wait(http.StatusServiceUnavailable, patience, words.notReady, later)
+		return waitPage(http.StatusGatewayTimeout, retryDelay, ph.notReady, later)
+	case code == wechat.CodeBusy, code == codeTooOften, code == codeTooConcurrent:
+		return waitPage(http.StatusServiceUnavailable, retryDelay, ph.notReady, later)
 	case code != 0 && !errors.Is(err, tokens.ErrUnavailable):
-		return failed(http.StatusBadGateway, words.refused, with(words.refusedText, code))
+		return errorPage(http.StatusBadGateway, ph.refused, insert(ph.refusedText, code))
 	case errors.Is(err, wechat.ErrUnreachable):
-		return wait(http.StatusBadGateway, patience, words.notReady, later)
-	case errors.Is(err, tokens.ErrUnavailable), errors.Is(err, tokens.ErrNoTicket), errors.Is(err, tokens.ErrThrottled), errors.Is(err, tokens.ErrClosed), errors.Is(err, context.Canceled):
-		return wait(http.StatusServiceUnavailable, patience, words.notReady, later)
+		return waitPage(http.StatusBadGateway, retryDelay, ph.notReady, later)
+	case errors.Is(err, tokens.ErrUnavailable), errors.Is(err, tokens.ErrNoTicket),
+		errors.Is(err, tokens.ErrThrottled), errors.Is(err, tokens.ErrClosed), errors.Is(err, context.Canceled):
+		return waitPage(http.StatusServiceUnavailable, retryDelay, ph.notReady, later)
 	}
-	return failed(http.StatusInternalServerError, words.defect, ours)
+	return errorPage(http.StatusInternalServerError, ph.defect, internal)
 }
 
-// maxLogText is the maximum length, in characters, of an error text in the log.
-const maxLogText = 400
-
 // errorText returns the text of err for the log. Errors should not quote the
-// code, and if one does, the log still does not.
+// code; if one does, the log still does not.
 func errorText(err error, code wechat.Secret) string {
 	return wechat.Sanitize(code.Mask(err.Error()), maxLogText)
 }

@@ -11,106 +11,132 @@ import (
 	"wxproxy/wechat"
 )
 
-var errNoAuthCode = errors.New("no authorization code, or none that could be one")
+// errNoAuthCode means that the query of /authorized has no usable code.
+var errNoAuthCode = errors.New("no authorization code in the query")
 
-// overLimit says that a client has to wait before a code of theirs is exchanged.
-type overLimit time.Duration
+// rateLimitError means that a client must wait that long before another code is
+// exchanged for it.
+type rateLimitError time.Duration
 
-func (overLimit) Error() string { return "too many authorization codes from one address" }
+// Error implements error.
+func (rateLimitError) Error() string { return "too many authorization codes from one address" }
 
-// serveAuthorized takes a merchant who comes back from WeChat.
+// serveAuthorized serves a merchant who returns from WeChat.
 //
-// The code counts, whatever s says: it stands for a consent to this component, which nobody can make up, and losing
-// it would cost the merchant another round. But only with a good s is the merchant sent on.
+// The code is exchanged whatever the state in s is: it stands for a consent to
+// this component, which cannot be forged, and losing it would cost the merchant
+// another round. But only with a valid state is the merchant redirected.
 func (h *Handler) serveAuthorized(w http.ResponseWriter, r *http.Request) {
-	words := wordsFor(r)
+	ph := phrasesFor(r)
 	if r.Method == http.MethodHead {
-		h.show(w, r, words, noReferrer, view{status: http.StatusOK, Title: words.robot, Text: []string{words.robotText}})
+		p := page{status: http.StatusOK, Title: ph.robot, Text: []string{ph.robotText}}
+		h.render(w, r, ph, referrerNone, p)
 		return
 	}
-	k := h.settings.Load()
-	p, code := h.readReturned(k, r.URL.RawQuery)
+	s := h.settings.Load()
+	state, code := h.parseAuthorizedQuery(s, r.URL.RawQuery)
 	account, err := h.exchange(r, code)
 	if err != nil {
-		v := h.exchangeFailed(err, words)
-		if v.Action != nil {
-			v.Action.URL = p.page()
+		p := exchangeErrorPage(err, ph)
+		if p.Action != nil {
+			p.Action.URL = state.authorizeURL()
 		}
-		if r.Context().Err() == nil && v.status != http.StatusTooManyRequests && !errors.Is(err, errNoAuthCode) {
-			h.log.Warn("a merchant came back, and the code could not be exchanged", "status", v.status, "error", errorText(err, code))
+		// Requests over the limit or without a code would only fill the log.
+		if r.Context().Err() == nil && p.status != http.StatusTooManyRequests &&
+			!errors.Is(err, errNoAuthCode) {
+			h.log.Warn("exchanging an authorization code failed", "status", p.status, "error", errorText(err, code))
 		}
-		h.show(w, r, words, noReferrer, v)
+		h.render(w, r, ph, referrerNone, p)
 		return
 	}
-	h.log.Info("a merchant came back", "account", wechat.Sanitize(account.AppID, 64))
-	// Asked again, because the operator may have taken the address back meanwhile.
-	if p.returnTo != "" && returnAllowed(k.returnTo, p.returnTo) {
-		pageHeaders(w, noReferrer)
+	h.log.Info("account authorized by its merchant", "account", wechat.Sanitize(account.AppID, 64))
+	// Check the address again: the operator can have removed it in the
+	// meantime.
+	if state.returnTo != "" && returnAllowed(s.returnTo, state.returnTo) {
+		setPageHeaders(w.Header(), referrerNone)
 		w.Header().Del("Content-Type")
-		w.Header().Set("Location", withResult(p.returnTo, account.AppID, p.state))
+		w.Header().Set("Location", withResult(state.returnTo, account.AppID, state.state))
 		w.WriteHeader(http.StatusSeeOther)
 		return
 	}
-	h.show(w, r, words, noReferrer, view{status: http.StatusOK, Title: words.welcome, Text: []string{words.welcomeText}, Mark: "good", Account: &account})
+	h.render(w, r, ph, referrerNone, page{
+		status: http.StatusOK, Title: ph.welcome, Text: []string{ph.welcomeText},
+		Mark: "good", Account: &account,
+	})
 }
 
-// readReturned reads what WeChat, and before it we, have put into the query. What cannot be used is empty.
-func (h *Handler) readReturned(k *settings, raw string) (p passage, code wechat.Secret) {
+// parseAuthorizedQuery parses what WeChat, and before it wxproxy, put into the
+// query. What cannot be used is empty.
+func (h *Handler) parseAuthorizedQuery(s *settings, raw string) (state authState, code wechat.Secret) {
 	if len(raw) > maxPageQuery {
-		return p, code
+		return state, code
 	}
-	query, _ := url.ParseQuery(raw) // what it could read is enough
-	if s := query["s"]; len(s) == 1 {
-		p, _ = openPassage(h.stateKey, k.component, s[0], h.now())
+	query, _ := url.ParseQuery(raw) // what could be read is enough
+	if sealed := query["s"]; len(sealed) == 1 {
+		state, _ = openState(h.stateKey, s.component, sealed[0], h.now())
 	}
 	if c := query["auth_code"]; len(c) == 1 && wechat.IsAuthCode(c[0]) {
 		code = wechat.NewSecret(c[0])
 	}
-	return p, code
+	return state, code
 }
 
-// exchange has the code exchanged once, however often and from where it comes.
+// exchange exchanges a code once, however often it arrives.
 func (h *Handler) exchange(r *http.Request, code wechat.Secret) (tokens.Authorization, error) {
 	if code.IsEmpty() {
 		return tokens.Authorization{}, errNoAuthCode
 	}
-	// A merchant who closes the window has still consented: the connection's end does not end the work.
+	// A merchant who closes the window has still consented, so the end of the
+	// connection does not end the work.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), pageTimeout)
 	defer cancel()
-	return h.codes.do(ctx, code, func() error {
+	admit := func() error {
 		if d := h.authorizedLimiter.spend(clientOf(r)); d > 0 {
-			return overLimit(d)
+			return rateLimitError(d)
 		}
 		return nil
-	}, func() (tokens.Authorization, error) { return h.exchanger.Exchange(ctx, code) })
-}
-
-// exchangeFailed is the page for err, in the merchant's words. The Action has no address yet. There is none where the
-// code is still good: that page would have to have the code in it.
-func (h *Handler) exchangeFailed(err error, words *phrases) view {
-	again := &action{Text: words.again}
-	var over overLimit
-	switch code := wechat.Code(err); {
-	case errors.As(err, &over):
-		d := time.Duration(over)
-		return wait(http.StatusTooManyRequests, d, words.tooMany, with(words.tooManyText, inSeconds(d)))
-	case errors.Is(err, errNoAuthCode):
-		return failed(http.StatusBadRequest, words.noCode, words.noCodeText).and(again)
-	case code == wechat.CodeCodeInvalid, code == 40029, code == 40163:
-		return failed(http.StatusGone, words.used, words.usedText).and(again)
-	case code == wechat.CodeCodeExpired, code == 42003:
-		return failed(http.StatusGone, words.expired, words.expiredText).and(again)
-	case code == wechat.CodeNotAuthorized, errors.Is(err, tokens.ErrRevoked), errors.Is(err, tokens.ErrStale):
-		return failed(http.StatusConflict, words.withdrawn, words.withdrawnText).and(again)
-	case code == 61018, code == 61019, code == 61022: // confirmed already, or needs no confirmation
-		return failed(http.StatusConflict, words.bound, words.boundText)
-	case code == 48004, code == 50001, code == 50002, code == 50004:
-		return failed(http.StatusConflict, words.frozen, words.frozenText).and(again)
 	}
-	return trouble(err, words, words.notReadyCode, words.defectCode)
+	return h.codes.do(ctx, code, admit, func() (tokens.Authorization, error) {
+		return h.exchanger.Exchange(ctx, code)
+	})
 }
 
-func (v view) and(a *action) view {
-	v.Action = a
-	return v
+// WeChat's error codes that only the pages distinguish.
+const (
+	codeOAuthInvalid     = 40029
+	codeOAuthUsed        = 40163
+	codeOAuthExpired     = 42003
+	codeAlreadyConfirmed = 61018
+	codeNeedsNoConfirm   = 61019
+	codeCannotResubmit   = 61022
+	codeAPIForbidden     = 48004 // the account is banned
+	codeUserUnauthorized = 50001
+	codeUserLimited      = 50002
+	codeUserPunished     = 50004
+)
+
+// exchangeErrorPage returns the page for a code that could not be exchanged.
+// Its Action has no URL yet. There is no Action if the code is still valid:
+// reloading the page tries again, and a link to it would show the code.
+func exchangeErrorPage(err error, ph *phrases) page {
+	again := &action{Text: ph.again}
+	var limited rateLimitError
+	switch code := wechat.Code(err); {
+	case errors.As(err, &limited):
+		d := time.Duration(limited)
+		return waitPage(http.StatusTooManyRequests, d, ph.tooMany, insert(ph.tooManyText, ceilSeconds(d)))
+	case errors.Is(err, errNoAuthCode):
+		return errorPage(http.StatusBadRequest, ph.noCode, ph.noCodeText).withAction(again)
+	case code == wechat.CodeCodeInvalid, code == codeOAuthInvalid, code == codeOAuthUsed:
+		return errorPage(http.StatusGone, ph.used, ph.usedText).withAction(again)
+	case code == wechat.CodeCodeExpired, code == codeOAuthExpired:
+		return errorPage(http.StatusGone, ph.expired, ph.expiredText).withAction(again)
+	case code == wechat.CodeNotAuthorized, errors.Is(err, tokens.ErrRevoked), errors.Is(err, tokens.ErrStale):
+		return errorPage(http.StatusConflict, ph.revoked, ph.revokedText).withAction(again)
+	case code == codeAlreadyConfirmed, code == codeNeedsNoConfirm, code == codeCannotResubmit:
+		return errorPage(http.StatusConflict, ph.bound, ph.boundText)
+	case code == codeAPIForbidden, code == codeUserUnauthorized, code == codeUserLimited, code == codeUserPunished:
+		return errorPage(http.StatusConflict, ph.frozen, ph.frozenText).withAction(again)
+	}
+	return upstreamErrorPage(err, ph, ph.notReadyCode, ph.defectCode)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -16,129 +17,155 @@ import (
 	"wxproxy/wechat"
 )
 
-func TestMerchantComesBack(t *testing.T) {
-	v := visit(t, pages.Config{ReturnTo: []string{"https://shop.example.com/"}})
-	f := func(query, want string) {
-		t.Helper()
-		r := v.comeBack(v.open(query))
-		if r.status != http.StatusSeeOther || r.header.Get("Location") != want || r.body != "" {
-			t.Errorf("%s: %d %q, want %q", query, r.status, r.header.Get("Location"), want)
+func TestMerchantIsRedirected(t *testing.T) {
+	w := start(t, pages.Config{ReturnTo: []string{shop}})
+	const done, target = "&return_to=https%3A%2F%2Fshop.example.com%2Fdone", "https://shop.example.com/done"
+	long := strings.Repeat("a", 900)
+	for _, tc := range []struct{ query, location string }{
+		{"?type=1" + done, target + "?appid=" + account},
+		{
+			"?state=a%20b%26c%3D%22%E5%95%86%0A" + done,
+			target + "?appid=" + account + "&state=a+b%26c%3D%22%E5%95%86%0A",
+		},
+		{"?state=x" + done + "%3Fstep%3D2%26q%3Da%2520b", target + "?step=2&q=a%20b&appid=" + account + "&state=x"},
+		{"?state=x" + done + "%3F", target + "?appid=" + account + "&state=x"},
+		{"?state=x" + done + "%23%2Froute%3Fa", target + "?appid=" + account + "&state=x#/route?a"},
+		{"?return_to=https%3A%2F%2Fshop.example.com", "https://shop.example.com?appid=" + account},
+		{
+			"?state=" + rep("%FF", 512) + "&return_to=" + shop + long,
+			shop + long + "?appid=" + account + "&state=" + rep("%FF", 512),
+		},
+	} {
+		r := w.consent(w.open(tc.query))
+		if got := r.header.Get("Location"); r.status != http.StatusSeeOther || got != tc.location ||
+			r.body != "" {
+			t.Errorf("%s: got status %d and Location %q, want 303 and %q",
+				tc.query, r.status, got, tc.location)
 		}
-		if r.header.Get("Referrer-Policy") != "no-referrer" {
-			t.Errorf("the address, code and all, is told to the shop: %v", r.header)
+		// The address contains the code.
+		if got := r.header.Get("Referrer-Policy"); got != "no-referrer" {
+			t.Errorf("%s: got Referrer-Policy %q, want no-referrer", tc.query, got)
 		}
-		v.clock.forward(time.Hour)
+		w.clock.advance(time.Hour) // so that no limit is reached
 	}
-	const back = "&return_to=https%3A%2F%2Fshop.example.com%2Fdone"
-	f("?type=1"+back, "https://shop.example.com/done?appid="+account)
-	f("?state=a%20b%26c%3D%22%E5%95%86%0A"+back, "https://shop.example.com/done?appid="+account+"&state=a+b%26c%3D%22%E5%95%86%0A")
-	f("?state=x"+back+"%3Fstep%3D2%26q%3Da%2520b", "https://shop.example.com/done?step=2&q=a%20b&appid="+account+"&state=x")
-	f("?state=x"+back+"%3F", "https://shop.example.com/done?appid="+account+"&state=x")
-	f("?state=x"+back+"%23%2Froute%3Fa", "https://shop.example.com/done?appid="+account+"&state=x#/route?a")
-	f("?return_to=https%3A%2F%2Fshop.example.com", "https://shop.example.com?appid="+account)
-	f("?state="+strings.Repeat("%FF", 512)+"&return_to=https://shop.example.com/"+strings.Repeat("a", 900),
-		"https://shop.example.com/"+strings.Repeat("a", 900)+"?appid="+account+"&state="+strings.Repeat("%FF", 512))
+	if !strings.Contains(w.log.String(), "account="+account) {
+		t.Errorf("got log\n%s\nwant the account in it", w.log)
+	}
+}
 
-	// With nowhere to go, the merchant is told.
-	v.desk.name = "商店"
+func TestMerchantWithoutReturnToSeesSuccess(t *testing.T) {
+	w := start(t, pages.Config{ReturnTo: []string{shop}})
+	w.exchanger.name = "商店"
 	for _, query := range []string{"", "?state=x", "?type=2"} {
-		r := v.comeBack(v.open(query), "Accept-Language", "en")
-		if p := v.read(r); r.status != 200 || p.title != "Authorized" || !strings.Contains(p.text, account) {
-			t.Errorf("%q: %d %+v", query, r.status, p)
+		r := w.consent(w.open(query), "Accept-Language", "en")
+		p := w.parse(r)
+		if r.status != 200 || p.title != "Authorized" || !strings.Contains(p.text, account) ||
+			!strings.Contains(p.text, "商店") {
+			t.Errorf("%q: got status %d and page %+v, want the success page with the account",
+				query, r.status, p)
 		}
-		if r.header.Get("Referrer-Policy") != "no-referrer" {
-			t.Errorf("%v", r.header)
+		if got := r.header.Get("Referrer-Policy"); got != "no-referrer" {
+			t.Errorf("%q: got Referrer-Policy %q, want no-referrer", query, got)
 		}
-	}
-	if !strings.Contains(v.logged(), "account="+account) {
-		t.Error("not logged")
 	}
 }
 
-// Without a good s the code counts all the same: losing an authorization would be worse. But nobody is sent anywhere.
-func TestForgedPassage(t *testing.T) {
-	key := bytes.Repeat([]byte{7}, 32)
-	v := visit(t, pages.Config{ReturnTo: []string{"https://shop.example.com/"}, StateKey: key})
-	const query = "?state=abc&return_to=https%3A%2F%2Fshop.example.com%2Fdone"
-	back := v.open(query)
-	_, s, _ := strings.Cut(back, "s=")
-	stays := func(what, back string) {
-		t.Helper()
-		v.clock.forward(time.Minute)
-		if r := v.comeBack(back); r.status != 200 || r.header.Get("Location") != "" || v.read(r).title != "授权成功" {
-			t.Errorf("%s: %d %q", what, r.status, r.header.Get("Location"))
-		}
+// wantRedirect returns with a state that must lead to a redirect.
+func (w *world) wantRedirect(what, redirectURI string) {
+	w.t.Helper()
+	if r := w.consent(redirectURI); r.status != http.StatusSeeOther {
+		w.t.Errorf("%s: got status %d, want 303", what, r.status)
 	}
-	goes := func(what string, v *visited, back string) {
-		t.Helper()
-		if r := v.comeBack(back); r.status != 303 {
-			t.Errorf("%s: %d", what, r.status)
-		}
+}
+
+// wantSuccessPage returns with a state that must not lead to a redirect,
+// although the code is exchanged.
+func (w *world) wantSuccessPage(what, redirectURI string) {
+	w.t.Helper()
+	w.clock.advance(time.Minute)
+	r := w.consent(redirectURI)
+	if location := r.header.Get("Location"); r.status != 200 || location != "" || w.parse(r).title != "授权成功" {
+		w.t.Errorf("%s: got status %d and Location %q, want the success page", what, r.status, location)
 	}
-	goes("as it was made", v, back)
+}
+
+func TestForgedStateDoesNotRedirect(t *testing.T) {
+	w := start(t, pages.Config{ReturnTo: []string{shop}})
+	redirectURI := w.open("?state=abc&return_to=https%3A%2F%2Fshop.example.com%2Fdone")
+	_, s, _ := strings.Cut(redirectURI, "s=")
+	w.wantRedirect("unchanged", redirectURI)
 	for i := range len(s) {
-		c := byte('A')
-		if s[i] == c {
-			c = 'B'
+		other := byte('A')
+		if s[i] == other {
+			other = 'B'
 		}
-		stays(fmt.Sprint("character ", i), "/authorized?s="+s[:i]+string(c)+s[i+1:])
+		w.wantSuccessPage(fmt.Sprint("character ", i, " changed"), "/authorized?s="+s[:i]+string(other)+s[i+1:])
 	}
-	stays("cut", back[:len(back)-1])
-	stays("longer", back+"A")
-	stays("padded", back+"=")
-	stays("twice", back+"&s="+s)
-	stays("empty", "/authorized?s=")
-	stays("none", "/authorized")
-	stays("huge", "/authorized?s="+strings.Repeat("A", 5000))
-	stays("no base64", "/authorized?s=%00%ff")
-
-	// The key is the same in all replicas; a random one is nobody else's, and another component's page is another page.
-	goes("another replica", visit(t, pages.Config{ReturnTo: []string{"https://shop.example.com/"}, StateKey: key}), v.open(query))
-	stays("a random key", visit(t, pages.Config{ReturnTo: []string{"https://shop.example.com/"}}).open(query))
-	other := visit(t, pages.Config{ReturnTo: []string{"https://shop.example.com/"}, StateKey: key, ComponentAppID: "wx0000000000000001"})
-	stays("another component", other.open(query))
-
-	back = v.open(query)
-	v.clock.forward(4*time.Hour - 2*time.Second)
-	goes("just in time", v, back)
-	v.clock.forward(2 * time.Second)
-	stays("too late", back)
-
-	back = v.open(query)
-	v.handler.Reconfigure(pages.Config{ComponentAppID: component, PublicURL: publicURL, ReturnTo: []string{"https://shop.example.com/other"}})
-	stays("taken back by the operator", back)
+	w.wantSuccessPage("cut off", redirectURI[:len(redirectURI)-1])
+	w.wantSuccessPage("longer", redirectURI+"A")
+	w.wantSuccessPage("padded", redirectURI+"=")
+	w.wantSuccessPage("repeated", redirectURI+"&s="+s)
+	w.wantSuccessPage("empty", "/authorized?s=")
+	w.wantSuccessPage("missing", "/authorized")
+	w.wantSuccessPage("too long", "/authorized?s="+rep("A", 5000))
+	w.wantSuccessPage("not base64", "/authorized?s=%00%ff")
 }
 
-// A browser repeats itself: reloads, goes back, restores its windows. The code is exchanged once.
-func TestSecondOpening(t *testing.T) {
-	v := visit(t, pages.Config{ReturnTo: []string{"https://shop.example.com/"}})
-	back := v.open("?return_to=https%3A%2F%2Fshop.example.com%2F")
-	for range 30 { // more often than new codes may come
-		if r := v.comeBack(back); r.status != 303 {
-			t.Fatalf("%d", r.status)
-		}
-		if r := v.comeBack("/authorized"); r.status != 200 || v.read(r).title != "授权成功" {
-			t.Fatalf("%d", r.status)
-		}
-		if r := v.ask(http.MethodHead, "/authorized?auth_code="+codeInQuery); r.status != 200 || r.body != "" {
-			t.Fatalf("HEAD: %d", r.status)
-		}
-	}
-	if _, returned := v.desk.counts(); returned != 1 {
-		t.Errorf("exchanged %d times", returned)
-	}
-	if r := v.get("/authorized?auth_code=another"); r.status != 200 {
-		t.Errorf("another code: %d", r.status)
-	}
-	if _, returned := v.desk.counts(); returned != 2 {
-		t.Errorf("exchanged %d times", returned)
-	}
+func TestStateIsForOneKeyAndComponent(t *testing.T) {
+	c := pages.Config{ReturnTo: []string{shop}, StateKey: bytes.Repeat([]byte{7}, 32)}
+	w := start(t, c)
+	const query = "?return_to=https%3A%2F%2Fshop.example.com%2Fdone"
+	start(t, c).wantRedirect("another replica", w.open(query))
+	randomKey := start(t, pages.Config{ReturnTo: []string{shop}})
+	w.wantSuccessPage("state of a random key", randomKey.open(query))
+	c.ComponentAppID = "wx0000000000000001"
+	w.wantSuccessPage("state of another component", start(t, c).open(query))
 }
 
-func TestOpeningsAtOnce(t *testing.T) {
-	v := visit(t, pages.Config{})
+func TestStateExpiresAfterFourHours(t *testing.T) {
+	w := start(t, pages.Config{ReturnTo: []string{shop}})
+	redirectURI := w.open("?return_to=https%3A%2F%2Fshop.example.com%2Fdone")
+	w.clock.advance(4*time.Hour - time.Second)
+	w.wantRedirect("after 3:59:59", redirectURI)
+	w.clock.advance(time.Second)
+	w.wantSuccessPage("after 4:00:00", redirectURI)
+}
+
+func TestRemovedReturnToDoesNotRedirect(t *testing.T) {
+	w := start(t, pages.Config{ReturnTo: []string{shop}})
+	redirectURI := w.open("?return_to=https%3A%2F%2Fshop.example.com%2Fdone")
+	w.handler.Reconfigure(pages.Config{
+		ComponentAppID: component, PublicURL: publicURL, ReturnTo: []string{shop + "other"},
+	})
+	w.wantSuccessPage("address removed from return_to", redirectURI)
+}
+
+// A browser reloads, goes back and restores its windows. The code is exchanged
+// once.
+func TestReloadedPageExchangesOnce(t *testing.T) {
+	w := start(t, pages.Config{ReturnTo: []string{shop}})
+	redirectURI := w.open("?return_to=https%3A%2F%2Fshop.example.com%2F")
+	for range 30 { // more than the limit for new codes
+		w.wantRedirect("reloaded", redirectURI)
+		if r := w.consent("/authorized"); r.status != 200 {
+			t.Fatalf("reloaded without state: got status %d, want 200", r.status)
+		}
+		if r := w.request(http.MethodHead, "/authorized?auth_code="+codeInQuery); r.status != 200 ||
+			r.body != "" {
+			t.Fatalf("HEAD: got status %d and body %q, want 200 and no body", r.status, r.body)
+		}
+	}
+	w.wantCalls(1, 1)
+	if r := w.get("/authorized?auth_code=another"); r.status != 200 {
+		t.Errorf("another code: got status %d, want 200", r.status)
+	}
+	w.wantCalls(1, 2)
+}
+
+func TestConcurrentReturnsExchangeOnce(t *testing.T) {
+	w := start(t, pages.Config{})
 	arrived, release := make(chan struct{}), make(chan struct{})
-	v.desk.exchange = func(_ context.Context, n int, _ string) error {
+	w.exchanger.exchange = func(_ context.Context, n int, _ string) error {
 		if n == 1 {
 			close(arrived)
 			<-release
@@ -146,179 +173,203 @@ func TestOpeningsAtOnce(t *testing.T) {
 		}
 		return nil
 	}
-	var wg sync.WaitGroup
+	var requests sync.WaitGroup
 	var mu sync.Mutex
 	statuses := map[int]int{}
-	visit := func() {
-		wg.Go(func() {
-			r := v.comeBack("/authorized")
+	request := func() {
+		requests.Go(func() {
+			r := w.consent("/authorized")
 			mu.Lock()
 			defer mu.Unlock()
 			statuses[r.status]++
 		})
 	}
-	visit()
+	request()
 	<-arrived
 	for range 9 {
-		visit()
+		request()
 	}
 	close(release)
-	wg.Wait()
-	// Those that joined the first share its fate; those that came later try again. Then it is done.
+	requests.Wait()
+	// Those that waited for the first exchange fail with it. Those that came
+	// later share the second one, which succeeds.
 	if statuses[200]+statuses[503] != 10 || statuses[503] < 1 {
-		t.Errorf("%v", statuses)
+		t.Errorf("got responses by status %v, want 10 with 200 or 503, and at least one 503", statuses)
 	}
-	if r := v.comeBack("/authorized"); r.status != 200 {
-		t.Errorf("%d: the failure is remembered", r.status)
+	if r := w.consent("/authorized"); r.status != 200 {
+		t.Errorf("after the failure: got status %d, want 200", r.status)
 	}
-	if _, returned := v.desk.counts(); returned != 2 {
-		t.Errorf("exchanged %d times", returned)
-	}
+	w.wantCalls(0, 2)
 }
 
-func TestExchangeFails(t *testing.T) {
+func TestFailedExchange(t *testing.T) {
 	const (
-		reload = "Your authorization is not lost. Reload this page in a minute."
-		again  = "authorize again"
+		reload    = "Your authorization is not lost. Reload this page in a minute."
+		again     = "authorize again"
+		used      = "This authorization was already used"
+		revoked   = "The authorization was revoked"
+		connected = "This account is already connected"
+		frozen    = "This account is restricted"
+		notReady  = "WeChat cannot be reached right now"
+		query     = "?category_ids=1%7C2&return_to=https%3A%2F%2Fshop.example.com%2Fdone&state=a+b&type=2"
 	)
-	for name, c := range map[string]struct {
+	for name, tc := range map[string]struct {
 		err         error
 		status      int
 		title, text string
-		wayBack     bool
+		hasLink     bool // back to /authorize
 	}{
-		"used":        {&wechat.Error{Code: 61009, Msg: "code is invalid"}, 410, "This authorization was used already", again, true},
-		"been used":   {&wechat.Error{Code: 40163}, 410, "This authorization was used already", again, true},
-		"expired":     {fmt.Errorf("exchange: %w", &wechat.Error{Code: 61010}), 410, "This authorization has expired", again, true},
-		"withdrawn":   {tokens.ErrRevoked, 409, "The authorization was withdrawn", again, true},
-		"not ours":    {&wechat.Error{Code: 61003}, 409, "The authorization was withdrawn", again, true},
-		"overtaken":   {tokens.ErrStale, 409, "The authorization was withdrawn", again, true},
-		"bound":       {&wechat.Error{Code: 61018}, 409, "This account is connected already", "nothing left to do", false},
-		"frozen":      {&wechat.Error{Code: 50002, Msg: "user limited"}, 409, "This account is restricted", again, true},
-		"unreachable": {fmt.Errorf("%w: connection refused", wechat.ErrUnreachable), 502, "WeChat cannot be reached right now", reload, false},
-		"late":        {context.DeadlineExceeded, 504, "WeChat cannot be reached right now", reload, false},
-		"no ticket":   {tokens.ErrNoTicket, 503, "WeChat cannot be reached right now", reload, false},
-		"unavailable": {tokens.ErrUnavailable, 503, "WeChat cannot be reached right now", reload, false},
-		"stopping":    {tokens.ErrClosed, 503, "WeChat cannot be reached right now", reload, false},
-		"busy":        {&wechat.Error{Code: -1}, 503, "WeChat cannot be reached right now", reload, false},
-		"refused":     {&wechat.Error{Code: 61004, Msg: "access clientip is not registered"}, 502, "WeChat refused the request", "61004", false},
-		"defect":      {errors.New("it quotes " + theCode + " and " + codeInQuery), 500, "Something went wrong", "reload this page", false},
+		"code used":      {&wechat.Error{Code: 61009, Msg: "code is invalid"}, 410, used, again, true},
+		"code been used": {&wechat.Error{Code: 40163}, 410, used, again, true},
+		"code expired": {fmt.Errorf("exchange: %w",
+			&wechat.Error{Code: 61010}), 410, "This authorization has expired", again, true},
+		"revoked":        {tokens.ErrRevoked, 409, revoked, again, true},
+		"not authorized": {&wechat.Error{Code: 61003}, 409, revoked, again, true},
+		"stale":          {tokens.ErrStale, 409, revoked, again, true},
+		"confirmed":      {&wechat.Error{Code: 61018}, 409, connected, "nothing left to do", false},
+		"frozen":         {&wechat.Error{Code: 50002, Msg: "user limited"}, 409, frozen, again, true},
+		"unreachable": {fmt.Errorf("%w: connection refused",
+			wechat.ErrUnreachable), 502, notReady, reload, false},
+		"timeout":     {context.DeadlineExceeded, 504, notReady, reload, false},
+		"no ticket":   {tokens.ErrNoTicket, 503, notReady, reload, false},
+		"unavailable": {tokens.ErrUnavailable, 503, notReady, reload, false},
+		"stopping":    {tokens.ErrClosed, 503, notReady, reload, false},
+		"busy":        {&wechat.Error{Code: -1}, 503, notReady, reload, false},
+		"rejected": {
+			&wechat.Error{Code: 61004, Msg: "access clientip is not registered"},
+			502, "WeChat rejected the request", "61004", false,
+		},
+		"other error": {
+			errors.New("it quotes " + authCode + " and " + codeInQuery),
+			500, "Something went wrong", "reload this page", false,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := visit(t, pages.Config{ReturnTo: []string{"https://shop.example.com/"}})
-			v.desk.exchange = func(context.Context, int, string) error { return c.err }
-			const query = "?category_ids=1%7C2&return_to=https%3A%2F%2Fshop.example.com%2Fdone&state=a+b&type=2"
-			back := v.open(query)
-			r := v.comeBack(back, "Accept-Language", "en-GB")
-			p := v.read(r)
-			if r.status != c.status || p.title != c.title || !strings.Contains(p.text, c.text) || p.lang != "en" {
-				t.Errorf("%d %+v", r.status, p)
+			w := start(t, pages.Config{ReturnTo: []string{shop}})
+			w.exchanger.exchange = func(context.Context, int, string) error { return tc.err }
+			redirectURI := w.open(query)
+			r := w.consent(redirectURI, "Accept-Language", "en-GB")
+			p := w.parse(r)
+			if r.status != tc.status || p.lang != "en" || p.title != tc.title ||
+				!strings.Contains(p.text, tc.text) {
+				t.Errorf("got status %d and page %+v, want %d, title %q and text %q",
+					r.status, p, tc.status, tc.title, tc.text)
 			}
-			if zh := v.read(v.comeBack(back)); zh.lang != "zh-CN" || zh.title == p.title || strings.ContainsAny(zh.title+zh.text, "{}") || strings.ContainsAny(p.text, "{}") {
-				t.Errorf("%+v", zh)
+			zh := w.parse(w.consent(redirectURI))
+			if zh.lang != "zh-CN" || zh.title == p.title ||
+				strings.ContainsAny(zh.title+zh.text+p.text, "{}") {
+				t.Errorf("got Chinese page %+v, want texts of its own, without braces", zh)
 			}
-			if (r.header.Get("Retry-After") != "") != (c.text == reload) || r.header.Get("Referrer-Policy") != "no-referrer" {
-				t.Errorf("%v", r.header)
+			if got, want := r.header.Get("Retry-After") != "", tc.text == reload; got != want {
+				t.Errorf("got Retry-After %q, want it set: %v", r.header.Get("Retry-After"), want)
 			}
-			if got := p.links[""]; c.wayBack != (got != nil) {
-				t.Errorf("the way back: %v", got)
-			} else if c.wayBack && got.String() != "/authorize"+query {
-				t.Errorf("the way back: %s, want %s", got, query)
+			if got := p.links[""]; tc.hasLink && (got == nil || got.String() != "/authorize"+query) ||
+				!tc.hasLink && got != nil {
+				t.Errorf("got link %v to try again, want /authorize%s: %v", got, query, tc.hasLink)
 			}
-			if !strings.Contains(v.logged(), "could not be exchanged") {
-				t.Error("not logged")
+			if !strings.Contains(w.log.String(), "exchanging an authorization code failed") {
+				t.Errorf("got log\n%s\nwant the failure in it", w.log)
 			}
-			// The next one is a new try.
-			v.desk.exchange = nil
-			if r := v.comeBack(back); r.status != 303 {
-				t.Errorf("afterwards: %d", r.status)
-			}
+			// A failure is not remembered.
+			w.exchanger.exchange = nil
+			w.wantRedirect("after the failure", redirectURI)
 		})
 	}
 }
 
-func TestNoCodeComesBack(t *testing.T) {
-	v := visit(t, pages.Config{})
-	for _, query := range []string{"", "?", "?auth_code=", "?auth_code=a&auth_code=b", "?auth_code=a%20b", "?auth_code=%00", "?auth_code=%E5%95%86", "?auth_code=" + strings.Repeat("a", 513), "?" + strings.Repeat("a", 7000)} {
-		r := v.get("/authorized" + query)
-		if p := v.read(r); r.status != 400 || p.title != "没有收到授权" || p.links[""].String() != "/authorize" {
-			t.Errorf("%.30s: %d %+v", query, r.status, p)
+func TestReturnWithoutCode(t *testing.T) {
+	w := start(t, pages.Config{})
+	for _, query := range []string{
+		"", "?", "?auth_code=", "?auth_code=a&auth_code=b",
+		"?auth_code=a%20b", "?auth_code=%00", "?auth_code=%E5%95%86",
+		"?auth_code=" + rep("a", 513), "?" + rep("a", 7000),
+	} {
+		r := w.get("/authorized" + query)
+		if p := w.parse(r); r.status != 400 || p.title != "没有收到授权" || p.links[""].String() != "/authorize" {
+			t.Errorf("%.30s: got status %d and page %+v, want 400 and a link to /authorize",
+				query, r.status, p)
 		}
 	}
-	if _, returned := v.desk.counts(); returned != 0 {
-		t.Errorf("%d exchanges", returned)
-	}
+	w.wantCalls(0, 0)
 }
 
-// Made-up codes cost calls at WeChat, and are limited like the page itself; reloading is not.
+// Made-up codes cost calls to WeChat, so they are limited like /authorize.
+// Reloading the page costs none.
 func TestExchangesAreLimited(t *testing.T) {
-	v := visit(t, pages.Config{})
-	v.desk.exchange = func(_ context.Context, _ int, code string) error {
-		if code == theCode {
+	w := start(t, pages.Config{})
+	w.exchanger.exchange = func(_ context.Context, _ int, code string) error {
+		if code == authCode {
 			return nil
 		}
 		return &wechat.Error{Code: 61009}
 	}
-	if r := v.comeBack("/authorized"); r.status != 200 {
-		t.Fatal(r.status)
+	w.wantSuccessPage("first return", "/authorized")
+	var last response
+	for i := range 50 {
+		last = w.get(fmt.Sprintf("/authorized?auth_code=%d", i))
 	}
-	var last reply
-	for i := range 25 {
-		last = v.get(fmt.Sprintf("/authorized?auth_code=%d", i))
+	if last.status != 429 || last.header.Get("Retry-After") == "" {
+		t.Errorf("made-up code: got status %d and Retry-After %q, want 429 and a time",
+			last.status, last.header.Get("Retry-After"))
 	}
-	if _, returned := v.desk.counts(); last.status != 429 || last.header.Get("Retry-After") == "" || returned != 20 {
-		t.Errorf("%d, %d exchanges", last.status, returned)
+	w.wantCalls(0, 20)
+	if r := w.consent("/authorized"); r.status != 200 {
+		t.Errorf("reloaded: got status %d, want 200", r.status)
 	}
-	if r := v.comeBack("/authorized"); r.status != 200 {
-		t.Errorf("reloading: %d", r.status)
+	if r := w.get("/authorize"); r.status != 200 { // has a limit of its own
+		t.Errorf("/authorize: got status %d, want 200", r.status)
 	}
-	if r := v.get("/authorize"); r.status != 200 { // another purse
-		t.Errorf("the page: %d", r.status)
-	}
-	if r := v.get("/authorized?auth_code=x", "X-Forwarded-For", "203.0.113.9"); r.status != 410 {
-		t.Errorf("another client: %d", r.status)
+	if r := w.get("/authorized?auth_code=x", "X-Forwarded-For", "203.0.113.9"); r.status != 410 {
+		t.Errorf("another client: got status %d, want 410", r.status)
 	}
 }
 
-// A merchant who closes the window has consented all the same.
-func TestHungUpMerchantIsAuthorized(t *testing.T) {
-	v := visit(t, pages.Config{})
-	arrived, closed, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	v.desk.exchange = func(ctx context.Context, _ int, _ string) error {
+// A merchant who closes the window has consented.
+func TestExchangeOutlivesTheConnection(t *testing.T) {
+	w := start(t, pages.Config{})
+	requests := make(chan context.Context, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		requests <- r.Context()
+		w.handler.ServeHTTP(rw, r)
+	}))
+	defer srv.Close()
+	w.addr = srv.Listener.Addr().String()
+
+	arrived, result := make(chan struct{}), make(chan error, 1)
+	w.exchanger.exchange = func(ctx context.Context, _ int, _ string) error {
 		close(arrived)
-		<-closed
-		_, bounded := ctx.Deadline()
-		if err := ctx.Err(); err != nil || !bounded {
-			result <- fmt.Errorf("%v, bounded %v", err, bounded)
+		<-(<-requests).Done() // net/http has seen the end of the connection
+		var err error
+		if _, bounded := ctx.Deadline(); ctx.Err() != nil || !bounded {
+			err = fmt.Errorf("got context error %v, deadline %v, want none and a deadline",
+				ctx.Err(), bounded)
 		}
-		result <- nil
+		result <- err
 		return nil
 	}
-	conn := v.dial()
+	conn := w.dial()
 	fmt.Fprintf(conn, "GET /authorized?auth_code=%s HTTP/1.1\r\nHost: a\r\n\r\n", codeInQuery)
 	<-arrived
 	conn.Close()
-	close(closed)
 	if err := <-result; err != nil {
 		t.Error(err)
 	}
 }
 
-// A panic is not remembered as the code's result: the next request tries again.
 func TestPanickingExchangeIsRetried(t *testing.T) {
-	v := visit(t, pages.Config{})
-	v.desk.exchange = func(_ context.Context, n int, _ string) error {
+	w := start(t, pages.Config{})
+	w.exchanger.exchange = func(_ context.Context, n int, _ string) error {
 		if n == 1 {
-			panic(theCode)
+			panic(authCode)
 		}
 		return nil
 	}
 	const path = "/authorized?auth_code=" + codeInQuery
-	if resp, err := http.Get("http://" + v.addr + path); err == nil { // net/http closes the connection
+	if resp, err := http.Get("http://" + w.addr + path); err == nil { // net/http closes the connection
 		resp.Body.Close()
 		t.Errorf("got status %d, want a closed connection", resp.StatusCode)
 	}
-	if r := v.get(path); r.status != 200 {
+	if r := w.get(path); r.status != 200 {
 		t.Errorf("after the panic: got status %d, want 200", r.status)
 	}
 }

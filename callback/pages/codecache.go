@@ -10,32 +10,43 @@ import (
 	"wxproxy/wechat"
 )
 
-// maxExchanges is how many exchanged codes are remembered: some 300 bytes each.
-const maxExchanges = 10_000
+// maxCodes is the maximum number of exchanged codes that are remembered, about
+// 300 bytes each.
+const maxCodes = 10_000
 
-// codeCache remembers which account a code stood for, so that a merchant who reloads the page, or opens it twice, is
-// told the same again, and WeChat is not asked. Failures are forgotten: the next one tries again.
+var errInternal = errors.New("internal error")
+
+// codeCache remembers which account a code stood for. A merchant who reloads
+// the page, or opens it twice, sees the same result again without another call
+// to WeChat. Failures are forgotten, so that the next request tries again.
+//
+// The zero value is an empty cache. It is safe for concurrent use.
 type codeCache struct {
-	mu    sync.Mutex
-	m     map[[sha256.Size]byte]*exchange
-	order [][sha256.Size]byte // of those done, oldest first
+	mu      sync.Mutex
+	entries map[codeKey]*codeEntry
+	order   []codeKey // of exchanged codes, oldest first
 }
 
-type exchange struct {
-	done    chan struct{} // closed when the rest is written
+// codeKey identifies a code. The codes themselves are not kept in memory.
+type codeKey [sha256.Size]byte
+
+// codeEntry is a code that is being exchanged or was exchanged.
+type codeEntry struct {
+	done    chan struct{} // closed after the fields below were written
 	account tokens.Authorization
 	err     error
 }
 
-var errExchangePanicked = errors.New("a defect of wxproxy")
-
-// do has code exchanged by f, unless that has happened or is happening. begin, which may refuse, is asked before f is
-// called. ctx bounds the waiting for somebody else.
-func (x *codeCache) do(ctx context.Context, code wechat.Secret, begin func() error, f func() (tokens.Authorization, error)) (tokens.Authorization, error) {
-	key := sha256.Sum256([]byte(code.Reveal()))
-	x.mu.Lock()
-	if e := x.m[key]; e != nil {
-		x.mu.Unlock()
+// do returns the account that a code stands for: from exchange, or from another
+// call of do with the same code. Before it calls exchange, it calls admit,
+// whose error it returns. ctx limits only the wait for another call.
+func (c *codeCache) do(
+	ctx context.Context, code wechat.Secret, admit func() error, exchange func() (tokens.Authorization, error),
+) (tokens.Authorization, error) {
+	key := codeKey(sha256.Sum256([]byte(code.Reveal())))
+	c.mu.Lock()
+	if e := c.entries[key]; e != nil {
+		c.mu.Unlock()
 		select {
 		case <-e.done:
 			return e.account, e.err
@@ -43,28 +54,28 @@ func (x *codeCache) do(ctx context.Context, code wechat.Secret, begin func() err
 			return tokens.Authorization{}, ctx.Err()
 		}
 	}
-	if err := begin(); err != nil {
-		x.mu.Unlock()
+	if err := admit(); err != nil {
+		c.mu.Unlock()
 		return tokens.Authorization{}, err
 	}
-	e := &exchange{done: make(chan struct{}), err: errExchangePanicked}
-	if x.m == nil {
-		x.m = make(map[[sha256.Size]byte]*exchange)
+	e := &codeEntry{done: make(chan struct{}), err: errInternal} // stays so if exchange panics
+	if c.entries == nil {
+		c.entries = make(map[codeKey]*codeEntry)
 	}
-	x.m[key] = e
-	x.mu.Unlock()
+	c.entries[key] = e
+	c.mu.Unlock()
 
 	defer func() {
-		x.mu.Lock()
-		defer x.mu.Unlock()
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		if e.err != nil {
-			delete(x.m, key)
-		} else if x.order = append(x.order, key); len(x.order) > maxExchanges {
-			delete(x.m, x.order[0])
-			x.order = x.order[1:]
+			delete(c.entries, key)
+		} else if c.order = append(c.order, key); len(c.order) > maxCodes {
+			delete(c.entries, c.order[0])
+			c.order = c.order[1:]
 		}
 		close(e.done)
 	}()
-	e.account, e.err = f()
+	e.account, e.err = exchange()
 	return e.account, e.err
 }

@@ -17,10 +17,10 @@ var (
 	languageMatcher = language.NewMatcher(supportedLanguages)
 )
 
-// chooseLanguage returns "zh" or "en" for the value of an Accept-Language header
-// (RFC 9110, section 12.5.4). A header that is missing, or that accepts neither
-// language, means Chinese. One that cannot be parsed, or is too long, means
-// English.
+// chooseLanguage returns "zh" or "en" for the value of an Accept-Language
+// header (RFC 9110, section 12.5.4). A header that is missing, or that accepts
+// neither language, means Chinese. One that cannot be parsed, or is too long,
+// means English.
 func chooseLanguage(header string) string {
 	if len(header) > maxAcceptLanguage {
 		return "en"

@@ -11,9 +11,9 @@ import (
 )
 
 // Opening a page costs a call to WeChat, and WeChat counts calls for the whole
-// platform, by the day. So pages are limited for each client and for all clients
-// together: at the steady rate below, all together make less than 9,000 calls a
-// day.
+// platform, by the day. So pages are limited for each client and for all
+// clients together: at the steady rate below, all together make less than 9,000
+// calls a day.
 const (
 	clientBurst    = 20
 	clientInterval = 6 * time.Second // between two requests, after the burst
@@ -43,8 +43,8 @@ func newLimiter(now func() time.Time) *limiter {
 }
 
 // spend takes one request from the buckets of the client and of all clients. If
-// one of them is empty, it takes nothing and returns how long to wait; otherwise
-// it returns 0.
+// one of them is empty, it takes nothing and returns how long to wait;
+// otherwise it returns 0.
 func (l *limiter) spend(client netip.Addr) (wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,9 +98,13 @@ func untilToken(b *rate.Limiter, now time.Time) time.Duration {
 	return max(0, time.Duration(missing/float64(b.Limit())*float64(time.Second)))
 }
 
-// clientOf is whose request it is, as far as it can be known. X-Forwarded-For counts only if the peer is on this
-// machine or in a private network, as what ends TLS is, and of it only the entry that the peer has added: the last.
-// Everything before it anybody may have written.
+// clientOf returns the address of the client of a request, or the zero Addr if
+// it is unknown.
+//
+// X-Forwarded-For counts only if the peer is on this machine or in a private
+// network, as the proxy that terminates TLS is. Of the header only the last
+// entry counts, which that proxy has added. Earlier entries can be forged by
+// the client.
 func clientOf(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -119,8 +123,8 @@ func clientOf(r *http.Request) netip.Addr {
 	if withPort, err := netip.ParseAddrPort(last); err == nil {
 		return withPort.Addr()
 	}
-	if plain, err := netip.ParseAddr(strings.Trim(last, "[]")); err == nil {
-		return plain
+	if withoutPort, err := netip.ParseAddr(strings.Trim(last, "[]")); err == nil {
+		return withoutPort
 	}
 	return addr
 }

@@ -21,8 +21,11 @@ var (
 	pageStyle string
 
 	pageTemplate = template.Must(template.New("page").Parse(pageSource))
-	// Nothing but this one style sheet, and nothing from anywhere: no script, no picture, no form, no frame.
-	pagePolicy = "default-src 'none'; style-src 'sha256-" + styleHash() + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	// contentSecurityPolicy allows the one style sheet in the page and nothing
+	// else: no script, no image, no form, no frame, and nothing from another
+	// address.
+	contentSecurityPolicy = "default-src 'none'; style-src 'sha256-" + styleHash() + "'; " +
+		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 func styleHash() string {
@@ -30,92 +33,113 @@ func styleHash() string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// view is one page.
-type view struct {
+// Values of the Referrer-Policy header.
+const (
+	// referrerOrigin sends the host of /authorize to WeChat, which checks that
+	// the merchant comes from the platform's own host (授权发起页域名). The query,
+	// which belongs to the page that linked here, is not sent.
+	referrerOrigin = "strict-origin"
+	// referrerNone is for /authorized, whose address contains a code.
+	referrerNone = "no-referrer"
+)
+
+// page is what page.html shows.
+type page struct {
 	status     int
-	retryAfter time.Duration // 0: nothing is said
+	retryAfter time.Duration // 0: no Retry-After header
 
 	Title   string
 	Text    []string
-	Mark    string // "good", "bad" or "wait"; "": none
+	Mark    string // "good", "bad" or "wait"; "" for no mark
 	Links   *links
 	Account *tokens.Authorization
 	Action  *action
 	Notes   []string
 
-	// Filled in by show.
-	Words *phrases
-	Lang  string
-	Style template.CSS
+	// Set by render.
+	Phrases *phrases
+	Lang    string
+	Style   template.CSS
 }
 
-// links are the ways to WeChat.
+// links leads to WeChat's pages.
 type links struct {
 	PC, Phone string
-	QR        string // path of an SVG; "": the link is too long for one
-	Side      int    // of the code, in modules
+	QR        string // data of an SVG path; "" if the link is too long for a QR code
+	Side      int    // side length of the QR code in modules
 }
 
-// Pixels is how large the code is shown: modules are of whole pixels, or some would be wider than others.
+// Pixels returns the side length of the QR code on the screen. Each module has
+// a whole number of pixels, or some would be wider than others.
 func (l *links) Pixels() int {
-	const roomy = 100 // modules: up to version 19
-	if l.Side <= roomy {
+	const maxSideWith3Pixels = 100 // modules; up to version 19
+	if l.Side <= maxSideWith3Pixels {
 		return 3 * l.Side
 	}
 	return 2 * l.Side
 }
 
-// action is a button.
+// action is a button below the text.
 type action struct{ Text, URL string }
 
-func failed(status int, title, text string) view {
-	return view{status: status, Title: title, Text: []string{text}, Mark: "bad"}
+// errorPage returns a page for a failure that waiting does not fix.
+func errorPage(status int, title, text string) page {
+	return page{status: status, Title: title, Text: []string{text}, Mark: "bad"}
 }
 
-func wait(status int, after time.Duration, title, text string) view {
-	return view{status: status, retryAfter: after, Title: title, Text: []string{text}, Mark: "wait"}
+// waitPage returns a page that asks to try again after some time.
+func waitPage(status int, after time.Duration, title, text string) page {
+	return page{status: status, retryAfter: after, Title: title, Text: []string{text}, Mark: "wait"}
 }
 
-// show answers with a page. referrer is what the browser may say of where it comes from.
-func (h *Handler) show(w http.ResponseWriter, r *http.Request, words *phrases, referrer string, v view) {
-	v.Words, v.Lang, v.Style = words, words.Lang, template.CSS(pageStyle)
-	var page bytes.Buffer
-	if err := pageTemplate.Execute(&page, v); err != nil {
-		h.log.Error("BUG: a page cannot be made", "error", err)
+// withAction returns the page with a button.
+func (p page) withAction(a *action) page {
+	p.Action = a
+	return p
+}
+
+// render writes the page. referrerPolicy decides what the browser tells the
+// pages that this one links to.
+func (h *Handler) render(w http.ResponseWriter, r *http.Request, ph *phrases, referrerPolicy string, p page) {
+	p.Phrases, p.Lang, p.Style = ph, ph.Lang, template.CSS(pageStyle)
+	var body bytes.Buffer
+	if err := pageTemplate.Execute(&body, p); err != nil {
+		h.log.Error("BUG: page template failed", "error", err)
 		fail(w, http.StatusInternalServerError)
 		return
 	}
-	pageHeaders(w, referrer)
+	setPageHeaders(w.Header(), referrerPolicy)
 	header := w.Header()
 	header.Set("Content-Type", "text/html; charset=utf-8")
-	header.Set("Content-Language", words.Lang)
-	header.Set("Content-Length", strconv.Itoa(page.Len()))
-	if v.retryAfter > 0 {
-		header.Set("Retry-After", strconv.Itoa(inSeconds(v.retryAfter)))
+	header.Set("Content-Language", ph.Lang)
+	header.Set("Content-Length", strconv.Itoa(body.Len()))
+	if p.retryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(ceilSeconds(p.retryAfter)))
 	}
-	w.WriteHeader(v.status)
+	w.WriteHeader(p.status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(page.Bytes())
+		_, _ = w.Write(body.Bytes())
 	}
 }
 
-// pageHeaders are on all that browsers get, redirects too.
-func pageHeaders(w http.ResponseWriter, referrer string) {
-	header := w.Header()
-	header.Set("Content-Security-Policy", pagePolicy)
-	header.Set("Referrer-Policy", referrer)
+// setPageHeaders sets the headers of every response to a browser, redirects
+// included.
+func setPageHeaders(header http.Header, referrerPolicy string) {
+	header.Set("Content-Security-Policy", contentSecurityPolicy)
+	header.Set("Referrer-Policy", referrerPolicy)
 	header.Set("X-Frame-Options", "DENY")
 	header.Set("X-Robots-Tag", "noindex, nofollow")
 	header.Set("Cross-Origin-Opener-Policy", "same-origin")
 	header.Set("Vary", "Accept-Language")
 }
 
-func wordsFor(r *http.Request) *phrases {
-	return phrasesOf[chooseLanguage(strings.Join(r.Header.Values("Accept-Language"), ","))]
+// phrasesFor returns the phrases in the reader's language.
+func phrasesFor(r *http.Request) *phrases {
+	return phrasesByLanguage[chooseLanguage(strings.Join(r.Header.Values("Accept-Language"), ","))]
 }
 
-// inSeconds rounds up.
-func inSeconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+// ceilSeconds returns d in seconds, rounded up.
+func ceilSeconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
-// with puts a number into a phrase.
-func with(phrase string, n int) string { return strings.Replace(phrase, "{}", strconv.Itoa(n), 1) }
+// insert returns the phrase with n in place of "{}".
+func insert(phrase string, n int) string { return strings.Replace(phrase, "{}", strconv.Itoa(n), 1) }

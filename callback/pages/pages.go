@@ -28,15 +28,16 @@ const (
 )
 
 // CodeExchanger makes the calls to WeChat that the pages need. *tokens.Broker
-// implements it. Its methods are called concurrently. Their errors wrap those of
-// package tokens or WeChat's error response, and quote no code.
+// implements it. Its methods are called concurrently. Their errors wrap those
+// of package tokens or WeChat's error response, and quote no code.
 type CodeExchanger interface {
 	// PreAuthCode fetches a new pre_auth_code, which is valid for life.
 	PreAuthCode(ctx context.Context) (code wechat.Secret, life time.Duration, err error)
-	// Exchange returns the account that an authorization code stands for. When it
-	// returns nil, the account's tokens are stored durably. A code that was
+	// Exchange returns the account that an authorization code stands for. When
+	// it returns nil, the account's tokens are stored durably. A code that was
 	// exchanged before, or is being exchanged because a push brought it too, is
-	// not an error: Exchange returns its account without another call to WeChat.
+	// not an error: Exchange returns its account without another call to
+	// WeChat.
 	Exchange(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
 }
 
@@ -48,7 +49,8 @@ type Config struct {
 	// CodeExchanger calls WeChat; nil disables the pages.
 	CodeExchanger CodeExchanger
 	// PublicURL is the scheme and host at which the internet reaches the pages.
-	// While it is empty, /authorize explains to the operator that it is missing.
+	// While it is empty, /authorize explains to the operator that it is
+	// missing.
 	PublicURL string
 	// ReturnTo lists the URL prefixes to which merchants may be redirected
 	// afterwards. An empty list allows no redirect.
@@ -56,9 +58,9 @@ type Config struct {
 	// LoginBase is the scheme and host of a sandbox whose pages stand in for
 	// WeChat's; default: WeChat's own two hosts.
 	LoginBase string
-	// StateKey signs the state that returns with the merchant: 32 bytes, the same
-	// in all replicas. Default: a random key, so that merchants who are at WeChat
-	// during a restart see the success page instead of being redirected.
+	// StateKey signs the state that returns with the merchant: 32 bytes, the
+	// same in all replicas. Default: a random key, so that merchants who are at
+	// WeChat during a restart see the success page instead of being redirected.
 	StateKey []byte
 	// Now returns the current time; default: time.Now.
 	Now func() time.Time
@@ -121,8 +123,8 @@ func (h *Handler) Reconfigure(c Config) {
 	})
 }
 
-// ServeHTTP serves the two pages and answers 404 to everything else. It compares
-// paths as they were sent, percent-encoding included.
+// ServeHTTP serves the two pages and answers 404 to everything else. It
+// compares paths as they were sent, percent-encoding included.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("X-Content-Type-Options", "nosniff")

@@ -6,13 +6,17 @@ import (
 	"testing"
 )
 
-// Every phrase is there in both languages, in words of its own, and wants the same put in.
-func TestPhrases(t *testing.T) {
-	zh, en := reflect.ValueOf(*phrasesOf["zh"]), reflect.ValueOf(*phrasesOf["en"])
+// Every text exists in both languages, differs between them, and takes the same
+// numbers.
+func TestPhrasesAreComplete(t *testing.T) {
+	zh, en := reflect.ValueOf(*phrasesByLanguage["zh"]), reflect.ValueOf(*phrasesByLanguage["en"])
 	for i := range zh.NumField() {
 		name, a, b := zh.Type().Field(i).Name, zh.Field(i).String(), en.Field(i).String()
-		if a == "" || b == "" || a == b || strings.Count(a, "{}") != strings.Count(b, "{}") {
-			t.Errorf("%s: %q, %q", name, a, b)
+		if a == "" || b == "" || a == b {
+			t.Errorf("%s: got %q and %q, want two texts that differ", name, a, b)
+		}
+		if strings.Count(a, "{}") != strings.Count(b, "{}") {
+			t.Errorf("%s: got %q and %q, want the same number of {}", name, a, b)
 		}
 	}
 }

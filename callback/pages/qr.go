@@ -8,22 +8,22 @@ import (
 )
 
 const (
-	// qrQuietZone is the width of the empty border that scanners need, in modules
-	// (ISO/IEC 18004).
+	// qrQuietZone is the width of the empty border that scanners need, in
+	// modules (ISO/IEC 18004).
 	qrQuietZone = 4
 	// qrMaxMediumVersion is the largest version that is made with medium error
-	// correction. Above it the code gets the low level, because larger modules help
-	// a camera more than more correction does.
+	// correction. Above it the code gets the low level, because larger modules
+	// help a camera more than more correction does.
 	qrMaxMediumVersion = 15
 )
 
-// qrPath returns text as a QR code: the data of an SVG path in which one unit is
-// one module, and the side length of the whole code, quiet zone included. The
-// code is the smallest one that holds text. An error means that text is longer
-// than the 2,953 bytes that fit.
+// qrPath returns text as a QR code: the data of an SVG path in which one unit
+// is one module, and the side length of the whole code, quiet zone included.
+// The code is the smallest one that holds text. An error means that text is
+// longer than the 2,953 bytes that fit.
 //
-// The path is made here because the library writes whole SVG documents only. The
-// page needs its own <svg> element, with a class, a label and a size.
+// The path is made here because the library writes whole SVG documents only.
+// The page needs its own <svg> element, with a class, a label and a size.
 func qrPath(text string) (path string, side int, err error) {
 	code, err := encodeQR(text)
 	if err != nil {

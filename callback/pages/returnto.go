@@ -5,56 +5,51 @@ import (
 	"strings"
 )
 
-// maxReturnTo is the longest address to which a merchant is sent back, in bytes.
+// maxReturnTo is the maximum length, in bytes, of an address to which a
+// merchant is redirected.
 const maxReturnTo = 1024
 
-// returnAllowed reports whether a merchant may be sent to target. Compared is what the two mean, not how they begin:
-// scheme, host and port are the same, and the path begins with that of a prefix and ends there, or goes on behind a
-// slash. What browsers and servers are known to read in different ways is refused, whatever it begins with.
+// returnAllowed reports whether a merchant can be redirected to target. It
+// compares what the addresses mean, not their first characters: scheme, host
+// and port must equal those of a prefix, and the path must be that of the
+// prefix or below it. An address that browsers and servers are known to parse
+// differently is rejected, whatever it begins with.
 func returnAllowed(prefixes []string, target string) bool {
-	u, ok := readReturn(target)
+	u, ok := parseReturnURL(target)
 	if !ok {
 		return false
 	}
 	for _, p := range prefixes {
-		if prefix, ok := readReturn(p); ok && prefix.RawQuery == "" && prefix.Fragment == "" &&
-			u.Scheme == prefix.Scheme && origin(u) == origin(prefix) && pathWithin(u.EscapedPath(), prefix.EscapedPath()) {
+		prefix, ok := parseReturnURL(p)
+		if ok && prefix.RawQuery == "" && prefix.Fragment == "" && u.Scheme == prefix.Scheme &&
+			originOf(u) == originOf(prefix) && isPathWithin(u.EscapedPath(), prefix.EscapedPath()) {
 			return true
 		}
 	}
 	return false
 }
 
-// readReturn takes an address apart that everybody takes apart in the same way.
-func readReturn(s string) (*url.URL, bool) {
-	if s == "" || len(s) > maxReturnTo {
+// parseReturnURL parses an absolute http or https URL. ok is false for URLs
+// that browsers and servers are known to parse differently, and for those that
+// cannot take the parameters of [withResult].
+func parseReturnURL(s string) (u *url.URL, ok bool) {
+	if s == "" || len(s) > maxReturnTo || !hasURLCharactersOnly(s) {
 		return nil, false
 	}
-	for _, c := range []byte(s) {
-		// Browsers drop tabs and line breaks, take "\" for "/", and turn other letters into ASCII ones.
-		if c <= ' ' || c >= 0x7f || strings.IndexByte("\\\"<>^`{|}", c) >= 0 {
-			return nil, false
-		}
-	}
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Opaque != "" || u.User != nil || u.Hostname() == "" ||
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" ||
+		u.Opaque != "" || u.User != nil || u.Hostname() == "" ||
 		!strings.HasPrefix(s, u.Scheme+"://") || strings.HasSuffix(u.Host, ":") {
 		return nil, false
 	}
 	if u.Path == "" {
 		u.Path = "/"
 	}
-	// Both as written and as decoded: ..%2f is a way up for some servers.
-	for _, part := range strings.FieldsFunc(strings.ToLower(u.Path), func(r rune) bool { return r == '/' || r == '\\' }) {
-		if name, _, _ := strings.Cut(part, ";"); name == "." || name == ".." || strings.Contains(part, "%2e") {
-			return nil, false
-		}
-	}
-	escaped := strings.ToLower(u.EscapedPath())
-	if strings.Contains(escaped, "%2f") || strings.Contains(escaped, "%5c") || strings.ContainsFunc(u.Path, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }) {
+	if hasAmbiguousPath(u) {
 		return nil, false
 	}
-	// What wxproxy says of the account must not be drowned by what the opener says of it.
+	// What wxproxy says about the account must not be contradicted by the query
+	// that was already there.
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil || query.Has("appid") || query.Has("state") {
 		return nil, false
@@ -62,8 +57,38 @@ func readReturn(s string) (*url.URL, bool) {
 	return u, true
 }
 
-// origin is host and port, the scheme's own port written out.
-func origin(u *url.URL) string {
+// hasURLCharactersOnly reports whether s has only characters that are allowed
+// in a URL. Browsers drop tabs and line breaks, read "\" as "/", and map some
+// Unicode letters to ASCII.
+func hasURLCharactersOnly(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("\\\"<>^`{|}", c) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// hasAmbiguousPath reports whether a path can lead upward or elsewhere, in the
+// eyes of some server: dot segments, also encoded ones or those with a
+// parameter, encoded slashes, and control characters.
+func hasAmbiguousPath(u *url.URL) bool {
+	isSlash := func(r rune) bool { return r == '/' || r == '\\' }
+	for _, segment := range strings.FieldsFunc(strings.ToLower(u.Path), isSlash) {
+		name, _, _ := strings.Cut(segment, ";")
+		if name == "." || name == ".." || strings.Contains(segment, "%2e") {
+			return true
+		}
+	}
+	escaped := strings.ToLower(u.EscapedPath())
+	if strings.Contains(escaped, "%2f") || strings.Contains(escaped, "%5c") {
+		return true
+	}
+	return strings.ContainsFunc(u.Path, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' })
+}
+
+// originOf returns host and port, with the scheme's default port written out.
+func originOf(u *url.URL) string {
 	port := u.Port()
 	switch {
 	case port != "":
@@ -75,20 +100,21 @@ func origin(u *url.URL) string {
 	return strings.ToLower(u.Hostname()) + " " + port
 }
 
-func pathWithin(path, prefix string) bool {
+// isPathWithin reports whether path is prefix or below it.
+func isPathWithin(path, prefix string) bool {
 	if strings.HasSuffix(prefix, "/") {
 		return strings.HasPrefix(path, prefix)
 	}
 	return path == prefix || strings.HasPrefix(path, prefix+"/")
 }
 
-// withResult adds the account, and the opener's state if there is one, to the query of an address; all else stays as
-// it was written.
+// withResult returns target with the account, and the link's state if there is
+// one, added to its query. Everything else stays as it was written.
 func withResult(target, appid, state string) string {
 	target, fragment, hasFragment := strings.Cut(target, "#")
-	// A "?" in a query is a letter like others: only the first one begins it.
-	switch _, query, has := strings.Cut(target, "?"); {
-	case !has:
+	// Only the first "?" begins the query; a second one is part of it.
+	switch _, query, hasQuery := strings.Cut(target, "?"); {
+	case !hasQuery:
 		target += "?"
 	case query != "" && !strings.HasSuffix(query, "&"):
 		target += "&"

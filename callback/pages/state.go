@@ -9,75 +9,90 @@ import (
 	"time"
 )
 
-// passage is what has to come back with the merchant: WeChat hands on the redirect_uri with its query and nothing else
-// (doc/oplatform/…/Before_Develop/Authorization_Process_Technical_Description knows no state parameter). It
-// travels in that query, signed, so that nobody can send a merchant elsewhere than the page was opened for.
-type passage struct {
-	asked
-	state    string // the opener's, opaque
-	returnTo string // "": nowhere
-}
-
-// asked is what the merchant is asked to authorize.
-type asked struct {
-	kind       string // auth_type; "" where account is set
-	account    string // biz_appid: the one account that can be authorized; "": any
+// authRequest is what a link to /authorize asks the merchant to authorize.
+type authRequest struct {
+	kind       string // auth_type; "" if account is set
+	account    string // biz_appid, the one account that can be chosen; "": any
 	categories string // ids of permission sets, joined by "|"; "": all that the component has published
 }
 
-// passageLife is how long a merchant may take from the page to the consent. The pre-auth code is dead long before, but
-// WeChat's page, once open, can be finished later.
-const passageLife = 4 * time.Hour
-
-// passageMAC is the length of the signature, in bytes: 128 bits, so that the QR code stays readable.
-const passageMAC = 16
-
-// maxPassage is the longest that seal makes, in characters.
-const maxPassage = 4096
-
-var passageForm = base64.RawURLEncoding.Strict()
-
-// sealPassage makes the value of s: signature, end, fields, each of them with its length in front.
-func sealPassage(key []byte, component string, p passage, now time.Time) string {
-	text := make([]byte, passageMAC, passageMAC+64+len(p.state)+len(p.returnTo))
-	text = binary.BigEndian.AppendUint64(text, uint64(now.Add(passageLife).Unix()))
-	for _, f := range []string{p.kind, p.account, p.categories, p.state, p.returnTo} {
-		text = append(binary.AppendUvarint(text, uint64(len(f))), f...)
-	}
-	copy(text, passageSum(key, component, text[passageMAC:]))
-	return passageForm.EncodeToString(text)
+// authState is what must return with the merchant, like OAuth's state
+// parameter. WeChat has no such parameter. It passes on the redirect_uri with
+// its query and nothing else
+// (doc/oplatform/…/Before_Develop/Authorization_Process_Technical_Description),
+// so the state travels there, signed: otherwise anyone could send a merchant to
+// another address than the link was made for.
+type authState struct {
+	authRequest
+	state    string // that of the link, opaque
+	returnTo string // "": the merchant is not redirected
 }
 
-// openPassage reads what sealPassage has made, with the same key and for the same component, if its time is not over.
-func openPassage(key []byte, component, s string, now time.Time) (p passage, ok bool) {
-	// The decoder skips line breaks wherever they stand.
-	if len(s) > maxPassage || strings.ContainsAny(s, "\r\n") {
-		return p, false
+const (
+	// stateLife is how long a merchant can take from /authorize to the consent.
+	// The pre-auth code expires much earlier, but WeChat's page, once open, can
+	// be completed later.
+	stateLife = 4 * time.Hour
+	// stateMACSize is the length of the signature in bytes: 128 bits are
+	// enough, and they keep the QR code readable.
+	stateMACSize = 16
+	// maxSealedState is the maximum length of a sealed state in characters.
+	maxSealedState = 4096
+)
+
+// stateEncoding is strict, so that one state has one form.
+var stateEncoding = base64.RawURLEncoding.Strict()
+
+// sealState returns a signed form of s for a query: signature, time of expiry,
+// and each field with its length in front.
+func sealState(key []byte, component string, s authState, now time.Time) string {
+	text := make([]byte, stateMACSize, stateMACSize+64+len(s.state)+len(s.returnTo))
+	text = binary.BigEndian.AppendUint64(text, uint64(now.Add(stateLife).Unix()))
+	for _, f := range []string{s.kind, s.account, s.categories, s.state, s.returnTo} {
+		text = append(binary.AppendUvarint(text, uint64(len(f))), f...)
 	}
-	text, err := passageForm.DecodeString(s)
-	if err != nil || len(text) < passageMAC+8 || !hmac.Equal(text[:passageMAC], passageSum(key, component, text[passageMAC:])) {
-		return passage{}, false
+	copy(text, stateMAC(key, component, text[stateMACSize:]))
+	return stateEncoding.EncodeToString(text)
+}
+
+// openState returns what sealState sealed with the same key for the same
+// component. ok is false if the signature is wrong or the state has expired.
+func openState(key []byte, component, sealed string, now time.Time) (s authState, ok bool) {
+	// The decoder ignores line breaks wherever they are.
+	if len(sealed) > maxSealedState || strings.ContainsAny(sealed, "\r\n") {
+		return s, false
 	}
-	end, text := int64(binary.BigEndian.Uint64(text[passageMAC:])), text[passageMAC+8:]
-	if now.Unix() >= end {
-		return passage{}, false
+	text, err := stateEncoding.DecodeString(sealed)
+	if err != nil || len(text) < stateMACSize+8 {
+		return s, false
 	}
-	for _, f := range []*string{&p.kind, &p.account, &p.categories, &p.state, &p.returnTo} {
+	if !hmac.Equal(text[:stateMACSize], stateMAC(key, component, text[stateMACSize:])) {
+		return s, false
+	}
+	expires := int64(binary.BigEndian.Uint64(text[stateMACSize:]))
+	text = text[stateMACSize+8:]
+	if now.Unix() >= expires {
+		return s, false
+	}
+	for _, f := range []*string{&s.kind, &s.account, &s.categories, &s.state, &s.returnTo} {
 		n, used := binary.Uvarint(text)
 		if used <= 0 || n > uint64(len(text)-used) {
-			return passage{}, false // signed, and of another version
+			return authState{}, false // signed by another version of wxproxy
 		}
 		*f, text = string(text[used:used+int(n)]), text[used+int(n):]
 	}
 	if len(text) > 0 {
-		return passage{}, false
+		return authState{}, false
 	}
-	return p, true
+	return s, true
 }
 
-func passageSum(key []byte, component string, text []byte) []byte {
+// stateMAC returns the signature of a state. The component is part of it, so
+// that a state is of no use on the pages of another component with the same
+// key.
+func stateMAC(key []byte, component string, text []byte) []byte {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte("wxproxy authorization page 1\x00" + component + "\x00"))
 	mac.Write(text)
-	return mac.Sum(nil)[:passageMAC]
+	return mac.Sum(nil)[:stateMACSize]
 }

@@ -23,83 +23,72 @@ import (
 	"wxproxy/wechat"
 )
 
+var _ pages.CodeExchanger = (*tokens.Broker)(nil)
+
 const (
 	component   = "wx6001eeeefe06e0af"
 	account     = "wxf7d2ddffc117e8de"
-	theCode     = "queryauthcode@@@SECRET-y-s2Y"
-	publicURL   = "https://wx.example.com"
-	thePreAuth  = "preauthcode@@@SECRET-cy2CSaTT"
+	authCode    = "queryauthcode@@@SECRET-y-s2Y"
 	codeInQuery = "queryauthcode%40%40%40SECRET-y-s2Y"
+	preAuthCode = "preauthcode@@@SECRET-cy2CSaTT"
+	publicURL   = "https://wx.example.com"
+	shop        = "https://shop.example.com/"
 )
 
-// desk does for the pages what the broker does, in words.
-type desk struct {
+// fakeExchanger stands in for the broker and counts its calls.
+type fakeExchanger struct {
 	mu               sync.Mutex
 	opened, returned int
-	name             string
-	appid            string // "": account
-	preAuth          func() error
-	exchange         func(ctx context.Context, n int, code string) error // n: which one it is, from 1
+	name             string // of the account
+
+	// Called before a call succeeds, if set; an error is returned instead. n is
+	// the number of the exchange, from 1.
+	preAuth  func() error
+	exchange func(ctx context.Context, n int, code string) error
 }
 
-func (d *desk) PreAuthCode(context.Context) (wechat.Secret, time.Duration, error) {
-	d.mu.Lock()
-	d.opened++
-	do := d.preAuth
-	d.mu.Unlock()
+func (f *fakeExchanger) PreAuthCode(context.Context) (wechat.Secret, time.Duration, error) {
+	f.mu.Lock()
+	f.opened++
+	do := f.preAuth
+	f.mu.Unlock()
 	if do != nil {
 		if err := do(); err != nil {
 			return wechat.Secret{}, 0, err
 		}
 	}
-	return wechat.NewSecret(thePreAuth), 10 * time.Minute, nil
+	return wechat.NewSecret(preAuthCode), 10 * time.Minute, nil
 }
 
-func (d *desk) Exchange(ctx context.Context, code wechat.Secret) (tokens.Authorization, error) {
-	d.mu.Lock()
-	d.returned++
-	n, do, name, appid := d.returned, d.exchange, d.name, cmp.Or(d.appid, account)
-	d.mu.Unlock()
+func (f *fakeExchanger) Exchange(ctx context.Context, code wechat.Secret) (tokens.Authorization, error) {
+	f.mu.Lock()
+	f.returned++
+	n, do, name := f.returned, f.exchange, f.name
+	f.mu.Unlock()
 	if do != nil {
 		if err := do(ctx, n, code.Reveal()); err != nil {
 			return tokens.Authorization{}, err
 		}
 	}
-	return tokens.Authorization{AppID: appid, Name: name}, nil
+	return tokens.Authorization{AppID: account, Name: name}, nil
 }
 
-func (d *desk) counts() (opened, returned int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.opened, d.returned
-}
-
-// hands is a clock that is moved by hand.
-type hands struct {
+// manualClock moves only when a test moves it.
+type manualClock struct {
 	mu sync.Mutex
 	at time.Time
 }
 
-func (h *hands) now() time.Time {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.at
+func (c *manualClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
 }
 
-func (h *hands) forward(d time.Duration) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.at = h.at.Add(d)
-}
-
-// visited is a listener with the pages.
-type visited struct {
-	t       *testing.T
-	handler *pages.Handler
-	addr    string
-	desk    *desk
-	clock   *hands
-	log     *lockedBuffer
+func (c *manualClock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
 }
 
 // lockedBuffer collects the log.
@@ -120,175 +109,208 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// reply is an answer as it came.
-type reply struct {
+// world is a listener with the pages.
+type world struct {
+	t         *testing.T
+	handler   *pages.Handler
+	addr      string
+	exchanger *fakeExchanger
+	clock     *manualClock
+	log       *lockedBuffer
+}
+
+// start serves pages with c, and with what is missing in it filled in.
+func start(t *testing.T, c pages.Config) *world {
+	t.Helper()
+	w := &world{
+		t: t, exchanger: &fakeExchanger{}, log: &lockedBuffer{},
+		clock: &manualClock{at: time.Unix(1_790_000_000, 0)},
+	}
+	c.CodeExchanger, c.Now = w.exchanger, w.clock.now
+	c.PublicURL, c.ComponentAppID = cmp.Or(c.PublicURL, publicURL), cmp.Or(c.ComponentAppID, component)
+	c.Log = slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	w.handler = pages.New(c)
+	srv := httptest.NewUnstartedServer(w.handler)
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo) // it quotes panics
+	srv.Start()
+	w.addr = srv.Listener.Addr().String()
+	t.Cleanup(func() {
+		srv.Close()
+		for _, secret := range []string{"SECRET", "auth_code="} {
+			if strings.Contains(w.log.String(), secret) {
+				t.Errorf("got %s in the log:\n%s", secret, w.log)
+			}
+		}
+	})
+	return w
+}
+
+// wantCalls checks how many codes were fetched and exchanged so far.
+func (w *world) wantCalls(opened, returned int) {
+	w.t.Helper()
+	w.exchanger.mu.Lock()
+	defer w.exchanger.mu.Unlock()
+	if w.exchanger.opened != opened || w.exchanger.returned != returned {
+		w.t.Errorf("got %d pre-auth codes and %d exchanges, want %d and %d",
+			w.exchanger.opened, w.exchanger.returned, opened, returned)
+	}
+}
+
+// response is a response as it was received.
+type response struct {
 	status int
 	body   string
 	header http.Header
 }
 
-// visit serves the pages; c says what is not as usual.
-func visit(t *testing.T, c pages.Config) *visited {
-	t.Helper()
-	v := &visited{t: t, desk: &desk{}, clock: &hands{at: time.Unix(1_790_000_000, 0)}, log: &lockedBuffer{}}
-	c.CodeExchanger, c.Now = v.desk, v.clock.now
-	c.PublicURL, c.ComponentAppID = cmp.Or(c.PublicURL, publicURL), cmp.Or(c.ComponentAppID, component)
-	c.Log = slog.New(slog.NewTextHandler(v.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	v.handler = pages.New(c)
-	srv := httptest.NewUnstartedServer(v.handler)
-	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo) // it quotes panics
-	srv.Start()
-	v.addr = srv.Listener.Addr().String()
-	t.Cleanup(func() {
-		srv.Close()
-		for _, secret := range []string{"SECRET", "auth_code="} {
-			if strings.Contains(v.logged(), secret) {
-				t.Errorf("the log holds %s:\n%s", secret, v.logged())
-			}
-		}
-	})
-	return v
+// get requests a page; headers come in pairs.
+func (w *world) get(target string, headers ...string) response {
+	w.t.Helper()
+	return w.request(http.MethodGet, target, headers...)
 }
 
-func (v *visited) logged() string { return v.log.String() }
-
-// raw sends bytes on a connection of their own, and reads one answer; method is that of the request.
-func (v *visited) raw(method, request string) reply {
-	v.t.Helper()
-	conn := v.dial()
-	if _, err := io.WriteString(conn, request); err != nil {
-		v.t.Fatal(err)
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+// request sends a request and checks what holds for each response.
+func (w *world) request(method, target string, headers ...string) response {
+	w.t.Helper()
+	req, err := http.NewRequest(method, "http://"+w.addr+target, nil)
 	if err != nil {
-		v.t.Fatalf("%s: %v", method, err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	return reply{resp.StatusCode, string(b), resp.Header}
-}
-
-func (v *visited) dial() net.Conn {
-	v.t.Helper()
-	conn, err := net.Dial("tcp", v.addr)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	v.t.Cleanup(func() { _ = conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
-	return conn
-}
-
-// get opens a page; headers come in pairs. Each must show no code, load nothing, and be kept by nobody.
-func (v *visited) get(target string, headers ...string) reply {
-	v.t.Helper()
-	return v.ask(http.MethodGet, target, headers...)
-}
-
-func (v *visited) ask(method, target string, headers ...string) reply {
-	v.t.Helper()
-	req, err := http.NewRequest(method, "http://"+v.addr+target, nil)
-	if err != nil {
-		v.t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Add(headers[i], headers[i+1])
 	}
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
-		v.t.Error(err)
-		return reply{}
+		w.t.Error(err)
+		return response{}
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		v.t.Error(err)
-	}
-	r := reply{resp.StatusCode, string(b), resp.Header}
-	v.sound(r)
+	r := w.read(resp)
+	w.checkSafe(r)
 	return r
 }
 
-// outside loads something, or runs something; the code is a secret.
-var (
-	outside = []string{"<script", "<img", "<link", "<iframe", "<object", "<form", " onclick=", " onload=", " onerror=", " style=", " src=", "@import", "url("}
-	codes   = []string{"queryauthcode", "secret-y"}
-)
+// raw sends a request as it is, on its own connection.
+func (w *world) raw(method, request string) response {
+	w.t.Helper()
+	conn := w.dial()
+	if _, err := io.WriteString(conn, request); err != nil {
+		w.t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		w.t.Fatalf("%s: %v", method, err)
+	}
+	return w.read(resp)
+}
 
-// sound is what holds for every answer of the two pages.
-func (v *visited) sound(r reply) {
-	v.t.Helper()
+func (w *world) read(resp *http.Response) response {
+	w.t.Helper()
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Error(err)
+	}
+	return response{resp.StatusCode, string(b), resp.Header}
+}
+
+func (w *world) dial() net.Conn {
+	w.t.Helper()
+	conn, err := net.Dial("tcp", w.addr)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = conn.Close() })
+	// A connection that hangs fails the test instead of the whole test binary.
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	return conn
+}
+
+// forbiddenInPages loads or runs something, or is part of a code.
+var forbiddenInPages = []string{
+	"<script", "<img", "<link", "<iframe", "<object", "<form",
+	" onclick=", " onload=", " onerror=", " style=", " src=", "@import", "url(",
+	"queryauthcode", "secret-y",
+}
+
+// checkSafe checks that a page shows no code, loads nothing and is not cached.
+func (w *world) checkSafe(r response) {
+	w.t.Helper()
 	h := r.header
 	if r.status == http.StatusNotFound || r.status == http.StatusMethodNotAllowed {
 		return
 	}
-	if h.Get("Cache-Control") != "no-store" || h.Get("X-Frame-Options") != "DENY" || h.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(h.Get("Vary"), "Accept-Language") {
-		v.t.Errorf("headers: %v", h)
+	for name, want := range map[string]string{
+		"Cache-Control": "no-store", "X-Frame-Options": "DENY",
+		"X-Content-Type-Options": "nosniff", "Vary": "Accept-Language",
+	} {
+		if got := h.Get(name); got != want {
+			w.t.Errorf("header %s: got %q, want %q", name, got, want)
+		}
 	}
 	policy := h.Get("Content-Security-Policy")
-	for _, want := range []string{"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"} {
+	for _, want := range []string{
+		"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'",
+	} {
 		if !strings.Contains(policy, want) {
-			v.t.Errorf("policy without %s: %s", want, policy)
+			w.t.Errorf("Content-Security-Policy: got %q, want %s in it", policy, want)
 		}
 	}
 	if strings.Contains(policy, "unsafe") || strings.Contains(policy, "*") {
-		v.t.Errorf("policy: %s", policy)
+		w.t.Errorf("Content-Security-Policy: got %q, want neither unsafe nor *", policy)
 	}
 	if r.body == "" {
 		return
 	}
-	if h.Get("Content-Type") != "text/html; charset=utf-8" || !strings.Contains(r.body, `name="viewport"`) {
-		v.t.Errorf("no page: %v %.100s", h, r.body)
+	if got := h.Get("Content-Type"); got != "text/html; charset=utf-8" ||
+		!strings.Contains(r.body, `name="viewport"`) {
+		w.t.Errorf("got Content-Type %q and body %.100q, want a page", got, r.body)
 	}
 	lower := strings.ToLower(r.body)
-	for _, bad := range append(codes, outside...) {
+	for _, bad := range forbiddenInPages {
 		if strings.Contains(lower, bad) {
-			v.t.Errorf("the page holds %q", bad)
+			w.t.Errorf("got %q in the page", bad)
 		}
 	}
 }
 
-// page is what a person sees of an answer, and where it leads.
-type page struct {
+// parsedPage is what a person sees of a page, and where it leads.
+type parsedPage struct {
 	title, text, lang string
 	links             map[string]*url.URL // by class of the section, "" outside of sections
 }
 
-// read parses the page as XML, which it is nearly.
-func (v *visited) read(r reply) page {
-	v.t.Helper()
-	p := page{links: map[string]*url.URL{}}
+// parse parses a page as XML, which it nearly is.
+func (w *world) parse(r response) parsedPage {
+	w.t.Helper()
+	p := parsedPage{links: map[string]*url.URL{}}
 	_, body, _ := strings.Cut(r.body, "<body>")
 	_, lang, _ := strings.Cut(r.body, `<html lang="`)
 	p.lang, _, _ = strings.Cut(lang, `"`)
 	dec := xml.NewDecoder(strings.NewReader("<body>" + strings.TrimSuffix(body, "</html>\n")))
-	section, at := "", ""
+	section, element := "", ""
 	var text strings.Builder
 	for {
-		tok, err := dec.Token()
+		token, err := dec.Token()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			v.t.Fatalf("%v in %s", err, r.body)
+			w.t.Fatalf("parsing the page: %v\n%s", err, r.body)
 		}
-		switch e := tok.(type) {
+		switch e := token.(type) {
 		case xml.StartElement:
-			at = e.Name.Local
-			attr := map[string]string{}
+			element = e.Name.Local
+			attributes := map[string]string{}
 			for _, a := range e.Attr {
-				attr[a.Name.Local] = a.Value
+				attributes[a.Name.Local] = a.Value
 			}
-			switch at {
+			switch element {
 			case "section":
-				section = attr["class"]
+				section = attributes["class"]
 			case "a":
-				u, err := url.Parse(attr["href"])
+				u, err := url.Parse(attributes["href"])
 				if err != nil {
-					v.t.Fatal(err)
+					w.t.Fatal(err)
 				}
 				p.links[section] = u
 			}
@@ -296,9 +318,9 @@ func (v *visited) read(r reply) page {
 			if e.Name.Local == "section" {
 				section = ""
 			}
-			at = ""
+			element = ""
 		case xml.CharData:
-			if at == "h1" {
+			if element == "h1" {
 				p.title = string(e)
 			}
 			text.WriteString(html.UnescapeString(string(e)) + " ")
@@ -308,29 +330,31 @@ func (v *visited) read(r reply) page {
 	return p
 }
 
-// open opens the page and gives what comes back from WeChat: the redirect_uri's path and query.
-func (v *visited) open(query string) string {
-	v.t.Helper()
-	r := v.get("/authorize" + query)
+// open opens /authorize and returns the path and query of the redirect_uri with
+// which it leads to WeChat.
+func (w *world) open(query string) string {
+	w.t.Helper()
+	r := w.get("/authorize" + query)
 	if r.status != http.StatusOK {
-		v.t.Fatalf("%s: %d %s", query, r.status, r.body)
+		w.t.Fatalf("/authorize%s: got status %d, want 200\n%s", query, r.status, r.body)
 	}
-	back, err := url.Parse(v.read(r).links["computer"].Query().Get("redirect_uri"))
+	redirectURI, err := url.Parse(w.parse(r).links["computer"].Query().Get("redirect_uri"))
 	if err != nil {
-		v.t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	if got := back.Scheme + "://" + back.Host; got != publicURL || back.Path != "/authorized" {
-		v.t.Errorf("comes back to %s %s", got, back.Path)
+	if got := redirectURI.Scheme + "://" + redirectURI.Host + redirectURI.Path; got != publicURL+"/authorized" {
+		w.t.Errorf("redirect_uri: got %s, want %s/authorized", got, publicURL)
 	}
-	return back.RequestURI()
+	return redirectURI.RequestURI()
 }
 
-// comeBack does what WeChat does with a redirect_uri.
-func (v *visited) comeBack(back string, headers ...string) reply {
-	v.t.Helper()
+// consent does what WeChat does when the merchant has consented: it sends the
+// browser to the redirect_uri with a code.
+func (w *world) consent(redirectURI string, headers ...string) response {
+	w.t.Helper()
 	join := "?"
-	if strings.Contains(back, "?") {
+	if strings.Contains(redirectURI, "?") {
 		join = "&"
 	}
-	return v.get(back+join+"auth_code="+codeInQuery+"&expires_in=600", headers...)
+	return w.get(redirectURI+join+"auth_code="+codeInQuery+"&expires_in=600", headers...)
 }

@@ -32,13 +32,18 @@ func (w *ResponseWriter) Write(b []byte) (int, error) {
 // Unwrap returns the underlying writer for [http.ResponseController].
 func (w *ResponseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// Serve calls serve with a ResponseWriter around w. If serve panics, Serve calls
-// report with the cause, and then respond, which writes the error response.
+// Serve calls serve with a ResponseWriter around w. If serve panics, Serve
+// calls report with the cause, and then respond, which writes the error
+// response.
 //
-// If a response was started before the panic, Serve closes the connection instead
-// of calling respond: the client must not take half a response for a whole one.
-// [http.ErrAbortHandler] is passed on and not reported, as net/http does.
-func Serve(w http.ResponseWriter, serve func(*ResponseWriter), report func(cause any), respond func(http.ResponseWriter)) {
+// If a response was started before the panic, Serve closes the connection
+// instead of calling respond: the client must not take half a response for a
+// whole one. [http.ErrAbortHandler] is passed on and not reported, as net/http
+// does.
+func Serve(
+	w http.ResponseWriter, serve func(*ResponseWriter),
+	report func(cause any), respond func(http.ResponseWriter),
+) {
 	out := &ResponseWriter{ResponseWriter: w}
 	defer func() {
 		cause := recover()

@@ -10,8 +10,8 @@ import (
 	"wxproxy/internal/recovery"
 )
 
-// serve runs a handler below Serve. It returns the response, the reported causes,
-// and the panic that was passed on.
+// serve runs a handler below Serve. It returns the response, the reported
+// causes, and the panic that was passed on.
 func serve(handler func(*recovery.ResponseWriter)) (resp *httptest.ResponseRecorder, reported []any, passedOn any) {
 	resp = httptest.NewRecorder()
 	defer func() { passedOn = recover() }()
@@ -22,24 +22,26 @@ func serve(handler func(*recovery.ResponseWriter)) (resp *httptest.ResponseRecor
 }
 
 func TestServe(t *testing.T) {
+	abort := http.ErrAbortHandler
 	for name, tc := range map[string]struct {
-		handler  func(*recovery.ResponseWriter)
-		status   int
-		reported any
-		passedOn any
+		handler            func(*recovery.ResponseWriter)
+		status             int
+		reported, passedOn any
 	}{
 		"no panic":           {func(w *recovery.ResponseWriter) { w.WriteHeader(204) }, 204, nil, nil},
 		"panic":              {func(*recovery.ResponseWriter) { panic("x") }, 500, "x", nil},
-		"panic after status": {func(w *recovery.ResponseWriter) { w.WriteHeader(204); panic("x") }, 204, "x", http.ErrAbortHandler},
-		"panic after body":   {func(w *recovery.ResponseWriter) { _, _ = w.Write(nil); panic("x") }, 200, "x", http.ErrAbortHandler},
-		"abort":              {func(*recovery.ResponseWriter) { panic(http.ErrAbortHandler) }, 200, nil, http.ErrAbortHandler},
+		"panic after status": {func(w *recovery.ResponseWriter) { w.WriteHeader(204); panic("x") }, 204, "x", abort},
+		"panic after body":   {func(w *recovery.ResponseWriter) { _, _ = w.Write(nil); panic("x") }, 200, "x", abort},
+		"abort":              {func(*recovery.ResponseWriter) { panic(abort) }, 200, nil, abort},
 	} {
 		t.Run(name, func(t *testing.T) {
 			resp, reported, passedOn := serve(tc.handler)
 			if resp.Code != tc.status || passedOn != tc.passedOn {
-				t.Errorf("got status %d and panic %v, want %d and %v", resp.Code, passedOn, tc.status, tc.passedOn)
+				t.Errorf("got status %d and panic %v, want %d and %v",
+					resp.Code, passedOn, tc.status, tc.passedOn)
 			}
-			if tc.reported == nil && len(reported) > 0 || tc.reported != nil && (len(reported) != 1 || reported[0] != tc.reported) {
+			if tc.reported == nil && len(reported) > 0 || tc.reported != nil && (len(reported) != 1 ||
+				reported[0] != tc.reported) {
 				t.Errorf("reported %v, want %v", reported, tc.reported)
 			}
 		})
@@ -73,7 +75,8 @@ func TestDescribe(t *testing.T) {
 		{errors.New("SECRET"), "not logged"},
 		{42, "not logged"},
 	} {
-		if got := recovery.Describe(tc.cause); !strings.Contains(got, tc.want) || strings.Contains(got, "SECRET") {
+		if got := recovery.Describe(tc.cause); !strings.Contains(got, tc.want) ||
+			strings.Contains(got, "SECRET") {
 			t.Errorf("Describe(%#v): got %q, want %q in it", tc.cause, got, tc.want)
 		}
 	}
