@@ -31,7 +31,8 @@ func (s *WeChat) CurrentToken(appid string) string { return s.state.Accounts.Cur
 // AuthorizerRefreshToken returns the refresh token of the account. It is ""
 // before its code was exchanged and after it revoked the authorization.
 func (s *WeChat) AuthorizerRefreshToken(appid string) string {
-	return s.state.Accounts.RefreshToken(appid)
+	a, _ := s.state.Accounts.FindAuthorizer(appid)
+	return a.RefreshToken
 }
 
 // Expire ends the lifetime of the current tokens of the account or the

@@ -4,6 +4,9 @@
 //
 // It does not know faults, the history of requests, or the control endpoints:
 // those surround it, and cannot be seen by a handler. It never blocks.
+//
+// Errcodes are written as numbers, as in WeChat's documentation, so that they
+// can be searched for; errmsg.go has their texts.
 package protocol
 
 import (

@@ -103,9 +103,8 @@ var (
 // One lock guards it all, because consents, exchanges and renewals each change
 // several of these in one step. It is safe for concurrent use.
 type Accounts struct {
-	cfg         Config
-	secrets     *SecretList
-	userSecrets *SecretList
+	cfg     Config
+	secrets *SecretList
 
 	mu        sync.Mutex // guards everything below
 	byAppID   map[string]*account
@@ -113,19 +112,18 @@ type Accounts struct {
 	component account
 	tokens    boundedMap[*Token] // by value
 	codes     boundedMap[*authCode]
-	preAuths  boundedMap[*preAuthCode]
+	preAuths  preAuthCodes
 }
 
 func newAccounts(c Config, secrets, userSecrets *SecretList) *Accounts {
 	return &Accounts{
-		cfg:         c,
-		secrets:     secrets,
-		userSecrets: userSecrets,
-		byAppID:     make(map[string]*account),
-		component:   account{Account: Account{AppID: c.ComponentAppID, Authorized: true}},
-		tokens:      newBoundedMap[*Token](maxTokens),
-		codes:       newBoundedMap[*authCode](maxTokens),
-		preAuths:    newBoundedMap[*preAuthCode](maxTokens),
+		cfg:       c,
+		secrets:   secrets,
+		byAppID:   make(map[string]*account),
+		component: account{Account: Account{AppID: c.ComponentAppID, Authorized: true}},
+		tokens:    newBoundedMap[*Token](maxTokens),
+		codes:     newBoundedMap[*authCode](maxTokens),
+		preAuths:  preAuthCodes{secrets: userSecrets, codes: newBoundedMap[*preAuthCode](maxTokens)},
 	}
 }
 

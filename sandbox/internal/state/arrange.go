@@ -65,12 +65,6 @@ func (s *Accounts) Supersede(appid string, now time.Time) bool {
 	return found
 }
 
-// RefreshToken returns the refresh token of the account, "" if it has none.
-func (s *Accounts) RefreshToken(appid string) string {
-	a, _ := s.FindAuthorizer(appid)
-	return a.RefreshToken
-}
-
 // KillRefreshToken makes the account's refresh token invalid (61023) until the
 // next consent, although it is still shown. It reports whether there was one.
 func (s *Accounts) KillRefreshToken(appid string) bool {

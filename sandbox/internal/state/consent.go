@@ -1,17 +1,12 @@
 package state
 
-import (
-	"errors"
-	"time"
-)
+import "time"
 
 const (
 	// PushedCodeLife is how long an authorization code works that was pushed,
 	// RedirectCodeLife one that the merchant's browser brings.
 	PushedCodeLife   = time.Hour
 	RedirectCodeLife = 10 * time.Minute
-	// PreAuthCodeLife is how long a pre-auth code opens a consent page.
-	PreAuthCodeLife = 10 * time.Minute
 )
 
 // authCode is the result of a merchant's consent. It is exchanged once for
@@ -21,57 +16,6 @@ type authCode struct {
 	consent int // the account's consent count when it was issued
 	expires time.Time
 	used    bool
-}
-
-// preAuthCode opens a consent page. The consent spends it.
-type preAuthCode struct {
-	expires time.Time
-	spent   bool
-}
-
-// Errors of CheckPreAuthCode and Consent.
-var (
-	ErrPreAuthUnknown = errors.New("sandbox: unknown pre-auth code")
-	ErrPreAuthUsed    = errors.New("sandbox: pre-auth code already used")
-	ErrPreAuthExpired = errors.New("sandbox: pre-auth code expired")
-)
-
-// NewPreAuthCode returns a new pre-auth code.
-func (s *Accounts) NewPreAuthCode(now time.Time) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.newPreAuthCode(now, false)
-}
-
-// newPreAuthCode is NewPreAuthCode for callers that hold s.mu.
-func (s *Accounts) newPreAuthCode(now time.Time, spent bool) string {
-	code := s.userSecrets.Add(newPreAuthCode())
-	s.preAuths.put(code, &preAuthCode{expires: now.Add(PreAuthCodeLife), spent: spent})
-	return code
-}
-
-// CheckPreAuthCode returns ErrPreAuthUnknown, ErrPreAuthUsed,
-// ErrPreAuthExpired, or nil if the code opens a consent page.
-func (s *Accounts) CheckPreAuthCode(code string, now time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, err := s.usablePreAuth(code, now)
-	return err
-}
-
-// usablePreAuth returns the pre-auth code if it opens a page. The caller holds
-// s.mu.
-func (s *Accounts) usablePreAuth(code string, now time.Time) (*preAuthCode, error) {
-	p, known := s.preAuths.get(code)
-	switch {
-	case !known:
-		return nil, ErrPreAuthUnknown
-	case p.spent:
-		return nil, ErrPreAuthUsed
-	case !now.Before(p.expires):
-		return nil, ErrPreAuthExpired
-	}
-	return p, nil
 }
 
 // Authorize records a consent that was given without a page. An unknown appid
@@ -85,7 +29,7 @@ func (s *Accounts) Authorize(appid string, now time.Time) (code, preAuth string,
 		return "", "", err
 	}
 	s.agree(a, now)
-	return s.newCode(a, now, PushedCodeLife), s.newPreAuthCode(now, true), nil
+	return s.newCode(a, now, PushedCodeLife), s.preAuths.issue(now, true), nil
 }
 
 // findOrAdd returns the account, which it adds as an official account if it is
@@ -134,7 +78,7 @@ type PageConsent struct {
 func (s *Accounts) Consent(c PageConsent, now time.Time) (code string, first bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	preAuth, err := s.usablePreAuth(c.PreAuthCode, now)
+	preAuth, err := s.preAuths.usable(c.PreAuthCode, now)
 	if err != nil {
 		return "", false, err
 	}
