@@ -6,20 +6,23 @@ import (
 	"time"
 )
 
-// How long things may take. A listener for operators has short deadlines (see [NewServer]); what
-// waits for WeChat is given longer ones.
+// How long requests may take that wait for WeChat or for many writes. All
+// others have the short deadlines of [NewServer].
 const (
-	renewTime  = time.Minute      // the broker itself gives up after 20 s
-	syncTime   = 30 * time.Minute // 10,000 accounts are some 20 pages of WeChat's list
-	importTime = 30 * time.Minute // a durable write for each line
+	renewTimeout  = time.Minute      // the broker itself gives up after 20 s
+	syncTimeout   = 30 * time.Minute // 10,000 accounts are some 20 pages of WeChat's list
+	importTimeout = 30 * time.Minute // a durable write for each line
 )
 
-// unhurried lets the answer to r take d. Both deadlines matter: net/http ends the context of a
-// request when the one for reading passes, although everything has been read.
-func unhurried(w http.ResponseWriter, r *http.Request, d time.Duration) (context.Context, context.CancelFunc) {
+// extendDeadlines lets the response to r take d, and returns a context that
+// ends then. Both deadlines matter: net/http cancels the context of a request
+// at its read deadline, even after the whole request was read.
+func extendDeadlines(
+	w http.ResponseWriter, r *http.Request, d time.Duration,
+) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(r.Context(), d)
 	c, end := http.NewResponseController(w), time.Now().Add(d+10*time.Second)
-	// Cannot fail over TCP; where it does, the usual deadlines hold.
+	// This cannot fail over TCP. Elsewhere, the usual deadlines apply.
 	_ = c.SetReadDeadline(end)
 	_ = c.SetWriteDeadline(end)
 	return ctx, cancel
@@ -35,21 +38,22 @@ func (s *state) serveList(w http.ResponseWriter, r *http.Request) {
 	if f == nil {
 		limit, f = number(q, "limit", 1, defaultLimit)
 	}
-	if f == nil && len(q.Get("q")) > mostQuery {
-		f = &fault{status: http.StatusBadRequest, msg: "q is too long", hint: "send a part of an appid or of a name"}
+	if f == nil && len(q.Get("q")) > maxParameter {
+		f = &fault{status: http.StatusBadRequest, msg: "q is too long",
+			hint: "send a part of an appid or of a name"}
 	}
 	if f != nil {
 		fail(w, r, f)
 		return
 	}
-	limit = min(limit, mostLimit)
+	limit = min(limit, maxLimit)
 	list, total, err := s.accounts.List(r.Context(), offset, limit, q.Get("q"))
 	if err != nil {
-		fail(w, r, s.faultOf(err, ""))
+		fail(w, r, s.toFault(err, ""))
 		return
 	}
 	out := struct {
-		Total    int       `json:"total"` // that match q
+		Total    int       `json:"total"` // accounts that match q
 		Offset   int       `json:"offset"`
 		Limit    int       `json:"limit"`
 		Accounts []account `json:"accounts"`
@@ -65,9 +69,9 @@ func (s *state) serveList(w http.ResponseWriter, r *http.Request) {
 func (s *state) serveAccount(w http.ResponseWriter, r *http.Request, appid string) *fault {
 	if r.Method == http.MethodDelete {
 		if err := s.accounts.Forget(r.Context(), appid); err != nil {
-			return s.faultOf(err, appid)
+			return s.toFault(err, appid)
 		}
-		s.log.Info("an operator had an account forgotten", "account", appid, "remote", r.RemoteAddr)
+		s.log.Info("account forgotten by operator", "account", appid, "remote", r.RemoteAddr)
 		replyJSON(w, http.StatusOK, struct {
 			AppID     string `json:"appid"`
 			Forgotten bool   `json:"forgotten"`
@@ -76,7 +80,7 @@ func (s *state) serveAccount(w http.ResponseWriter, r *http.Request, appid strin
 	}
 	a, err := s.accounts.Account(r.Context(), appid)
 	if err != nil {
-		return s.faultOf(err, appid)
+		return s.toFault(err, appid)
 	}
 	replyJSON(w, http.StatusOK, newAccount(a, time.Now()))
 	return nil
@@ -84,33 +88,40 @@ func (s *state) serveAccount(w http.ResponseWriter, r *http.Request, appid strin
 
 // serveRefresh is POST /api/accounts/APPID/refresh.
 func (s *state) serveRefresh(w http.ResponseWriter, r *http.Request, appid string) *fault {
-	ctx, cancel := unhurried(w, r, renewTime)
+	ctx, cancel := extendDeadlines(w, r, renewTimeout)
 	defer cancel()
 	a, err := s.accounts.Refresh(ctx, appid)
 	if err != nil {
-		return s.faultOf(err, appid)
+		return s.toFault(err, appid)
 	}
-	s.log.Info("an operator had a token renewed", "account", appid, "remote", r.RemoteAddr)
+	s.log.Info("token renewed by operator", "account", appid, "remote", r.RemoteAddr)
 	replyJSON(w, http.StatusOK, newAccount(a, time.Now()))
 	return nil
 }
 
-var noComponent = &fault{status: http.StatusConflict, msg: "no component is configured: there are no authorizers", hint: "fill in [component]"}
+// noComponent is the response to requests about authorizers without a
+// component.
+var noComponent = &fault{
+	status: http.StatusConflict,
+	msg:    "no component is configured, so there are no authorizers",
+	hint:   "set [component] in the configuration",
+}
 
-// serveSync is POST /api/sync. Whoever asked and leaves ends it; what was found until then stays.
+// serveSync is POST /api/sync. It ends when the client disconnects; accounts
+// found until then stay.
 func (s *state) serveSync(w http.ResponseWriter, r *http.Request) {
-	if s.gauges.Component() == "" {
+	if s.stats.Component() == "" {
 		fail(w, r, noComponent)
 		return
 	}
-	ctx, cancel := unhurried(w, r, syncTime)
+	ctx, cancel := extendDeadlines(w, r, syncTimeout)
 	defer cancel()
 	got, err := s.accounts.Sync(ctx)
 	if err != nil {
-		fail(w, r, s.faultOf(err, s.gauges.Component()))
+		fail(w, r, s.toFault(err, s.stats.Component()))
 		return
 	}
-	s.log.Info("an operator had the accounts compared with WeChat's list", "listed", got.Listed, "added", got.Added,
+	s.log.Info("accounts compared with WeChat's list by operator", "listed", got.Listed, "added", got.Added,
 		"recovered", got.Recovered, "revoked", got.Revoked, "remote", r.RemoteAddr)
 	replyJSON(w, http.StatusOK, struct {
 		Listed    int     `json:"listed"`
@@ -119,5 +130,6 @@ func (s *state) serveSync(w http.ResponseWriter, r *http.Request) {
 		Revoked   int     `json:"revoked"`
 		Unchanged int     `json:"unchanged"`
 		Took      float64 `json:"took"` // seconds
-	}{got.Listed, got.Added, got.Recovered, got.Revoked, got.Unchanged, float64(got.Took.Round(time.Millisecond).Milliseconds()) / 1000})
+	}{got.Listed, got.Added, got.Recovered, got.Revoked, got.Unchanged, float64(
+		got.Took.Round(time.Millisecond).Milliseconds()) / 1000})
 }

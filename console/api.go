@@ -11,18 +11,19 @@ import (
 	"wxproxy/wechat"
 )
 
-// The JSON that operators' programs read: names in snake_case, times as in RFC 3339, lengths of
-// time in seconds. A field without a value is left out, except numbers that count.
+// This file defines the JSON for operators' programs. Names are in snake_case,
+// times in RFC 3339, and durations in seconds. A field without a value is
+// omitted, except counters.
 
-// What requests may ask for.
+// Limits of query parameters.
 const (
-	defaultLimit = 50   // accounts in one answer
-	mostLimit    = 1000 // a larger limit means this one
-	mostQuery    = 200  // bytes of q, method and caller
-	mostPath     = 8192 // bytes of the path to explain
+	defaultLimit = 50   // accounts in one response
+	maxLimit     = 1000 // a larger limit means this one
+	maxParameter = 200  // bytes of q, method and caller
+	maxPath      = 8192 // bytes of the path to explain
 )
 
-// api adds the routes of the JSON.
+// api adds the routes of the JSON API.
 func (s *state) api() {
 	read := []string{http.MethodGet, http.MethodHead}
 	post := []string{http.MethodPost}
@@ -35,15 +36,17 @@ func (s *state) api() {
 	}
 }
 
-// accountRoute finds what is answered below /api/accounts/APPID. An appid of the wrong form is told as
-// such, rather than as a path that does not exist. Escapes are not undone: no appid needs any.
+// accountRoute finds the route of a path below /api/accounts/APPID. An invalid
+// appid is reported as such, rather than as an unknown path. Percent-encoding
+// is not decoded, because no appid needs it.
 func (s *state) accountRoute(u *url.URL) (route, bool) {
 	rest, ok := strings.CutPrefix(u.EscapedPath(), "/api/accounts/")
 	if !ok || s.accounts == nil {
 		return route{}, false
 	}
 	appid, verb, hasVerb := strings.Cut(rest, "/")
-	with := func(serve func(http.ResponseWriter, *http.Request, string) *fault) func(http.ResponseWriter, *http.Request) {
+	with := func(serve func(http.ResponseWriter, *http.Request, string) *fault) func(
+		http.ResponseWriter, *http.Request) {
 		return func(w http.ResponseWriter, r *http.Request) {
 			f := badAppID
 			if wechat.IsAppID(appid) {
@@ -56,17 +59,23 @@ func (s *state) accountRoute(u *url.URL) (route, bool) {
 	}
 	switch {
 	case !hasVerb:
-		return route{methods: []string{http.MethodGet, http.MethodHead, http.MethodDelete}, serve: with(s.serveAccount)}, true
+		return route{methods: []string{http.MethodGet, http.MethodHead, http.MethodDelete},
+			serve: with(s.serveAccount)}, true
 	case verb == "refresh":
 		return route{methods: []string{http.MethodPost}, serve: with(s.serveRefresh)}, true
 	}
 	return route{}, false
 }
 
-var badAppID = &fault{status: http.StatusBadRequest, msg: "this is no appid", hint: "an appid is wx and 16 lower-case letters or digits"}
+// badAppID is the response to an invalid appid.
+var badAppID = &fault{
+	status: http.StatusBadRequest,
+	msg:    "invalid appid",
+	hint:   "an appid is wx and 16 lower-case letters or digits",
+}
 
-// account is [tokens.Account] as JSON. The secrets of an account are told by their fingerprints, which
-// is enough to see whether two places have the same.
+// account is [tokens.Account] as JSON. Secrets appear as fingerprints, which is
+// enough to see whether two places have the same.
 type account struct {
 	AppID      string       `json:"appid"`
 	Kind       string       `json:"kind"` // authorizer, component, app
@@ -78,7 +87,7 @@ type account struct {
 	Issued     time.Time    `json:"issued,omitzero"`
 	Expires    time.Time    `json:"expires,omitzero"`
 	Age        *int64       `json:"age,omitempty"`        // seconds since it was issued
-	ExpiresIn  *int64       `json:"expires_in,omitempty"` // seconds, below 0 where it is over; absent without a token
+	ExpiresIn  *int64       `json:"expires_in,omitempty"` // seconds, negative if expired; absent without a token
 	Authorized time.Time    `json:"authorized,omitzero"`
 	Revoked    time.Time    `json:"revoked,omitzero"`
 	Failures   int          `json:"failures"`
@@ -86,22 +95,25 @@ type account struct {
 	RetryAt    time.Time    `json:"retry_at,omitzero"`
 }
 
+// newAccount returns a as JSON, with ages as of now.
 func newAccount(a tokens.Account, now time.Time) account {
 	out := account{
 		AppID: a.AppID, Kind: a.Kind.String(), State: a.State, Name: a.Name, Type: a.Type, Token: a.Token, Refresh: a.RefreshToken,
-		Issued: utc(a.Issued), Expires: utc(a.Expires), Authorized: utc(a.Authorized), Revoked: utc(a.Revoked),
+		Issued: utc(a.Issued), Expires: utc(a.Expires), Authorized: utc(a.Authorized), Revoked: utc(
+			a.Revoked),
 		Failures: a.Failures, Failure: a.Failure, RetryAt: utc(a.RetryAt),
 	}
 	if !a.Issued.IsZero() {
-		out.Age = whole(now.Sub(a.Issued))
+		out.Age = seconds(now.Sub(a.Issued))
 	}
 	if !a.Expires.IsZero() {
-		out.ExpiresIn = whole(a.Expires.Sub(now))
+		out.ExpiresIn = seconds(a.Expires.Sub(now))
 	}
 	return out
 }
 
-// utc drops the zone and what is below a second: replicas in different places answer alike.
+// utc returns t in UTC, in whole seconds, so that replicas in different time
+// zones give equal responses.
 func utc(t time.Time) time.Time {
 	if t.IsZero() {
 		return t
@@ -109,26 +121,31 @@ func utc(t time.Time) time.Time {
 	return t.UTC().Truncate(time.Second)
 }
 
-func whole(d time.Duration) *int64 {
+// seconds returns d in whole seconds.
+func seconds(d time.Duration) *int64 {
 	n := int64(d / time.Second)
 	return &n
 }
 
-// query reads the parameters of a request; what cannot be read is told, not passed over.
+// query returns the query parameters of a request. Invalid and repeated
+// parameters are reported, not ignored.
 func query(r *http.Request) (url.Values, *fault) {
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, &fault{status: http.StatusBadRequest, msg: "the query cannot be read", hint: "percent-encode what is not a letter or a digit"}
+		return nil, &fault{status: http.StatusBadRequest, msg: "invalid query",
+			hint: "percent-encode what is not a letter or a digit"}
 	}
 	for _, values := range q {
 		if len(values) > 1 {
-			return nil, &fault{status: http.StatusBadRequest, msg: "a parameter of the query occurs more than once", hint: "send each once"}
+			return nil, &fault{status: http.StatusBadRequest, msg: "repeated query parameter",
+				hint: "send each parameter once"}
 		}
 	}
 	return q, nil
 }
 
-// number reads a whole number that is at least least; absent, it is otherwise.
+// number returns a query parameter that is a whole number of at least least,
+// and otherwise if there is none.
 func number(q url.Values, name string, least, otherwise int) (int, *fault) {
 	text := q.Get(name)
 	if text == "" {
@@ -136,7 +153,8 @@ func number(q url.Values, name string, least, otherwise int) (int, *fault) {
 	}
 	n, err := strconv.ParseUint(text, 10, 31)
 	if err != nil || int(n) < least {
-		return 0, &fault{status: http.StatusBadRequest, msg: name + " is no number that can be used", hint: name + " is a whole number from " + strconv.Itoa(least) + " on"}
+		return 0, &fault{status: http.StatusBadRequest, msg: "invalid " + name, hint: name +
+			" is a whole number from " + strconv.Itoa(least) + " on"}
 	}
 	return int(n), nil
 }
@@ -145,8 +163,8 @@ func number(q url.Values, name string, least, otherwise int) (int, *fault) {
 func (s *state) serveStatus(w http.ResponseWriter, r *http.Request) {
 	type component struct {
 		AppID     string `json:"appid"`
-		TicketAge *int64 `json:"ticket_age"`       // seconds; null: none has come
-		ExpiresIn *int64 `json:"token_expires_in"` // seconds, below 0 where it is over; null: there is none
+		TicketAge *int64 `json:"ticket_age"`       // seconds; null without a ticket
+		ExpiresIn *int64 `json:"token_expires_in"` // seconds, negative if expired; null without a token
 	}
 	type counts struct {
 		Active  int `json:"active"`
@@ -160,26 +178,27 @@ func (s *state) serveStatus(w http.ResponseWriter, r *http.Request) {
 		Uptime    int64      `json:"uptime"` // seconds
 		Store     string     `json:"store"`
 		Ready     bool       `json:"ready"`
-		Reasons   []string   `json:"reasons"`   // why not; empty where it is
-		Component *component `json:"component"` // null: none is configured
+		Reasons   []string   `json:"reasons"`   // why it is not ready; empty if it is
+		Component *component `json:"component"` // null if none is configured
 		Accounts  counts     `json:"accounts"`  // authorizers, by state
 	}{
 		Version: s.about.Version, GoVersion: s.about.GoVersion, Store: s.about.Store,
-		Started: utc(s.about.Started), Uptime: *whole(time.Since(s.about.Started)), Ready: true, Reasons: []string{},
+		Started: utc(s.about.Started), Uptime: *seconds(
+			time.Since(s.about.Started)), Ready: true, Reasons: []string{},
 	}
 	if err := s.ready.get(r.Context()); err != nil {
 		out.Ready = false
 		out.Reasons = strings.Split(strings.TrimSpace(err.Error()), "\n")
 	}
-	if appid := s.gauges.Component(); appid != "" {
+	if appid := s.stats.Component(); appid != "" {
 		out.Component = &component{AppID: appid}
-		if age, ok := s.gauges.TicketAge(); ok {
-			out.Component.TicketAge = whole(age)
+		if age, ok := s.stats.TicketAge(); ok {
+			out.Component.TicketAge = seconds(age)
 		}
-		if left, ok := s.gauges.ComponentExpiry(); ok {
-			out.Component.ExpiresIn = whole(left)
+		if left, ok := s.stats.ComponentExpiry(); ok {
+			out.Component.ExpiresIn = seconds(left)
 		}
 	}
-	out.Accounts.Active, out.Accounts.Revoked, out.Accounts.Failing, _ = s.gauges.Accounts()
+	out.Accounts.Active, out.Accounts.Revoked, out.Accounts.Failing, _ = s.stats.Accounts()
 	replyJSON(w, http.StatusOK, out)
 }

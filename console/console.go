@@ -1,10 +1,11 @@
-// Package console serves the operator and Prometheus: the admin listener.
+// Package console serves the admin listener: a page and JSON for operators, and
+// metrics for Prometheus.
 //
-// Two paths are open to everybody who reaches the listener, /healthz and /readyz, because
-// those who ask there (an orchestrator, a load balancer) have no key and no name to call us by.
-// All others ask for the key, where one is configured, and keep the operator's own browser
-// from being used against it; see guard.go. Nothing is ever redirected, and paths are compared
-// as they are: //metrics is not /metrics.
+// /healthz and /readyz need no authentication, because orchestrators and load
+// balancers have no key. All other paths require the key, if one is configured,
+// and reject requests that a browser sends on behalf of another site; see
+// guard.go. Nothing is redirected, and paths are compared without
+// normalization: //metrics is not /metrics.
 package console
 
 import (
@@ -22,42 +23,53 @@ import (
 	"wxproxy/wechat"
 )
 
-// Config says what the admin listener shows, and to whom. Its zero value is legal: always
-// ready, no metrics, open to everybody.
+// Config configures a [Handler]. The zero value is legal: always ready, no
+// metrics, no authentication.
 type Config struct {
-	// Ready says what is missing for calls to be answered, nil for nothing. Its text is shown as
-	// it is, without a key, one line for each of joined errors: it must hold no secret.
-	// It has two seconds, and is never run twice at the same time. nil: always ready.
+	// Ready returns what keeps requests from being answered, and nil for
+	// nothing. Clients see its text without authentication, one line for each
+	// joined error, so it must contain no secret. It may take two seconds and
+	// never runs twice at the same time. nil means always ready.
 	Ready func(ctx context.Context) error
-	// Metrics answers on /metrics; nil: nothing does.
+
+	// Metrics answers on /metrics. nil disables it.
 	Metrics http.Handler
-	// Key is asked for on everything but /healthz and /readyz; empty: none is.
+
+	// Key is required on every path but /healthz and /readyz. Empty disables
+	// authentication.
 	Key wechat.Secret
-	// Log is told of panics and of refusals that hint at an attack; nil: nobody is. It never sees
-	// a key, a query or a body.
+
+	// Log receives panics, and denied requests that hint at an attack, but
+	// never a key, a query or a body. nil discards them.
 	Log *slog.Logger
-	// Loopback says that the listener's address is one: requests for another host's name, which a
-	// browser was tricked into sending here, are then refused.
+
+	// Loopback says that the listener has a loopback address. It then rejects
+	// requests for another host's name, which a browser was tricked into
+	// sending.
 	Loopback bool
 
-	// Accounts and Gauges are what the JSON under /api/ and the page / speak of; nil: neither is there.
-	// Where one is given the other is needed.
+	// Accounts and Stats provide the JSON below /api/ and the page. Set both or
+	// none; nil disables JSON and page.
 	Accounts Accounts
-	Gauges   Gauges
-	// Explain says what would become of a call, see [Explanation]. appid and caller may be empty. Its
-	// errors wrap [ErrQuestion], or are those of package tokens. nil: nothing is explained.
+	Stats    Stats
+
+	// Explain dry-runs a request, see [Explanation]. appid and caller may be
+	// empty. Its errors wrap [ErrQuestion], or are those of package tokens. nil
+	// disables it.
 	Explain func(appid, method, path, caller string) (Explanation, error)
-	About   About
+
+	// About is shown as it is.
+	About About
 }
 
-// Handler answers the admin listener. It is safe for concurrent use.
+// Handler serves the admin listener. It is safe for concurrent use.
 type Handler struct {
 	state atomic.Pointer[state]
-	made  time.Time
+	made  time.Time // when the handler was made
 }
 
-// state is all that one request needs, so that a Reconfigure in the middle of it changes
-// nothing for it.
+// state is the configuration of one request. A request keeps its state when
+// Reconfigure is called while it is served.
 type state struct {
 	ready    *readiness
 	log      *slog.Logger
@@ -66,31 +78,32 @@ type state struct {
 	key      [sha256.Size]byte
 	routes   map[string]route
 
-	accounts Accounts // nil: no JSON, no page
-	gauges   Gauges
+	accounts Accounts // nil disables JSON and page
+	stats    Stats
 	explain  func(appid, method, path, caller string) (Explanation, error)
 	about    About
 }
 
-// route is what one path answers.
+// route is the handler of one path.
 type route struct {
 	methods []string
-	open    bool // to everybody, from everywhere
+	open    bool // no authentication
 	serve   func(http.ResponseWriter, *http.Request)
 }
 
-// New makes a handler; see [NewServer] for what it runs in.
+// New returns a handler with a configuration. [NewServer] returns the server
+// for it.
 func New(c Config) *Handler {
 	h := &Handler{made: time.Now()}
 	h.Reconfigure(c)
 	return h
 }
 
-// Reconfigure swaps everything at once, for requests that arrive from now on.
+// Reconfigure replaces the configuration for requests that arrive from now on.
 func (h *Handler) Reconfigure(c Config) {
 	s := &state{
-		log: c.Log, loopback: c.Loopback, ready: &readiness{ask: c.Ready},
-		accounts: c.Accounts, gauges: c.Gauges, explain: c.Explain, about: c.About,
+		log: c.Log, loopback: c.Loopback, ready: &readiness{probe: c.Ready},
+		accounts: c.Accounts, stats: c.Stats, explain: c.Explain, about: c.About,
 	}
 	if s.about.Started.IsZero() {
 		s.about.Started = h.made
@@ -129,7 +142,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // route serves one request.
 func (s *state) route(w http.ResponseWriter, r *http.Request) {
-	// No answer here is for a cache, nor for guessing what else it might be.
+	// No response may be cached, or be taken for another type than it says.
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 
@@ -137,22 +150,23 @@ func (s *state) route(w http.ResponseWriter, r *http.Request) {
 	if !known {
 		to, known = s.accountRoute(r.URL)
 	}
-	if !to.open && !s.admit(w, r) {
+	if !to.open && !s.authorize(w, r) {
 		return
 	}
 	switch {
 	case !known:
-		// Without a list of what there is, and without the path: it may be anything.
+		// The response does not quote the path, which can contain anything.
 		fail(w, r, &fault{status: http.StatusNotFound, msg: "not found"})
 	case !slices.Contains(to.methods, r.Method):
 		w.Header().Set("Allow", strings.Join(to.methods, ", "))
-		fail(w, r, &fault{status: http.StatusMethodNotAllowed, msg: "method not allowed", hint: "this path answers to " + w.Header().Get("Allow")})
+		fail(w, r, &fault{status: http.StatusMethodNotAllowed, msg: "method not allowed",
+			hint: "allowed methods: " + w.Header().Get("Allow")})
 	default:
 		to.serve(w, r)
 	}
 }
 
-// reply sends a text. net/http leaves the body out where the method is HEAD.
+// reply sends a text. net/http omits the body if the method is HEAD.
 func reply(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)

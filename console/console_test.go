@@ -19,7 +19,8 @@ import (
 	"wxproxy/wechat"
 )
 
-// listen serves h over TCP on the loopback until the test ends, and gives its address.
+// listen serves h on a loopback address until the test ends, and returns the
+// address.
 func listen(t *testing.T, h http.Handler, log *slog.Logger) string {
 	t.Helper()
 	return serve(t, console.NewServer(h, log))
@@ -31,15 +32,20 @@ func serve(t *testing.T, server *http.Server) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	serveOn(t, server, l)
+	return l.Addr().String()
+}
+
+func serveOn(t *testing.T, server *http.Server, l net.Listener) {
+	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {
 		server.Close()
 		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
-			t.Errorf("Serve: %v", err)
+			t.Errorf("Serve: got %v, want ErrServerClosed", err)
 		}
 	})
-	return l.Addr().String()
 }
 
 func start(t *testing.T, c console.Config) string { return listen(t, console.New(c), c.Log) }
@@ -50,8 +56,8 @@ type answer struct {
 	body   string
 }
 
-// send writes lines as they are, so that what no client would send can be sent too. Host is added
-// where lines have none.
+// send writes lines unchanged, so that tests can send what no client would. It
+// adds a Host header if there is none.
 func send(t *testing.T, address string, lines ...string) answer {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -84,14 +90,14 @@ func get(t *testing.T, address, path string, headers ...string) answer {
 	return send(t, address, append([]string{"GET " + path + " HTTP/1.1"}, headers...)...)
 }
 
-// counted stands for the metrics: a body of more than one write.
+// counted is a fake metrics handler. It writes its body in two parts.
 var counted = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 	io.WriteString(w, "up ")
 	io.WriteString(w, "1\n")
 })
 
-// log is a buffer that several goroutines write to.
+// log is a buffer for several goroutines.
 type log struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -111,7 +117,7 @@ func (l *log) String() string {
 
 func (l *log) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
-func TestPaths(t *testing.T) {
+func TestPathsAreNotNormalized(t *testing.T) {
 	address := start(t, console.Config{Metrics: counted})
 	for _, c := range []struct {
 		request string
@@ -129,7 +135,7 @@ func TestPaths(t *testing.T) {
 		{"DELETE /healthz", 405, "method not allowed\n"},
 		{"OPTIONS /readyz", 405, "method not allowed\n"},
 		{"BREW /readyz", 405, "method not allowed\n"},
-		// Nothing is cleaned up, and nothing redirected.
+		// Paths are not normalized, and nothing is redirected.
 		{"GET /", 404, "not found\n"},
 		{"GET //metrics", 404, "not found\n"},
 		{"GET /metrics/", 404, "not found\n"},
@@ -145,16 +151,16 @@ func TestPaths(t *testing.T) {
 	} {
 		got := send(t, address, c.request+" HTTP/1.1")
 		if got.status != c.status || got.body != c.body {
-			t.Errorf("%s: %d %q, want %d %q", c.request, got.status, got.body, c.status, c.body)
+			t.Errorf("%s: got %d %q, want %d %q", c.request, got.status, got.body, c.status, c.body)
 		}
 		if got.header.Get("X-Content-Type-Options") != "nosniff" || got.header.Get("Cache-Control") != "no-store" {
-			t.Errorf("%s: header %v", c.request, got.header)
+			t.Errorf("%s: got header %v, want nosniff and no-store", c.request, got.header)
 		}
 		if !strings.HasPrefix(got.header.Get("Content-Type"), "text/plain;") {
-			t.Errorf("%s: %s", c.request, got.header.Get("Content-Type"))
+			t.Errorf("%s: got Content-Type %s, want text/plain", c.request, got.header.Get("Content-Type"))
 		}
 		if allow := got.header.Get("Allow"); (c.status == 405) != (allow == "GET, HEAD") {
-			t.Errorf("%s: Allow %q", c.request, allow)
+			t.Errorf("%s: got Allow %q with status %d", c.request, allow, c.status)
 		}
 	}
 }
@@ -162,20 +168,20 @@ func TestPaths(t *testing.T) {
 func TestZeroConfig(t *testing.T) {
 	address := start(t, console.Config{})
 	if got := get(t, address, "/readyz"); got.status != 200 {
-		t.Errorf("readyz: %d", got.status)
+		t.Errorf("readyz: got %d, want 200", got.status)
 	}
 	if got := get(t, address, "/metrics"); got.status != 404 {
-		t.Errorf("metrics without any: %d", got.status)
+		t.Errorf("/metrics without a handler: got %d, want 404", got.status)
 	}
 }
 
-func TestReconfigure(t *testing.T) {
+func TestReconfigureReplacesTheKey(t *testing.T) {
 	h := console.New(console.Config{Key: wechat.NewSecret("first"), Metrics: counted})
 	address := listen(t, h, nil)
 	try := func(when, key string, want int) {
 		t.Helper()
 		if got := get(t, address, "/metrics", "Authorization: Bearer "+key); got.status != want {
-			t.Errorf("%s, key %q: %d, want %d", when, key, got.status, want)
+			t.Errorf("%s, key %q: got %d, want %d", when, key, got.status, want)
 		}
 	}
 	try("before", "first", 200)
@@ -185,13 +191,13 @@ func TestReconfigure(t *testing.T) {
 	try("after", "first", 401)
 	try("after", "second", 200)
 	if got := get(t, address, "/readyz"); got.status != 503 || got.body != "not now\n" {
-		t.Errorf("readyz: %d %q", got.status, got.body)
+		t.Errorf("readyz: got %d %q, want 503 with the new reason", got.status, got.body)
 	}
 	h.Reconfigure(console.Config{Metrics: counted})
 	try("without a key", "", 200)
 }
 
-func TestPanic(t *testing.T) {
+func TestPanicIsLoggedAndAnswered(t *testing.T) {
 	var said log
 	for _, c := range []struct {
 		name   string
@@ -203,39 +209,45 @@ func TestPanic(t *testing.T) {
 			w.Header().Set("Content-Length", "1000")
 			panic("BUG: metrics")
 		})}, "/metrics"},
-		{"in the readiness", console.Config{Ready: func(context.Context) error { panic("BUG: readiness") }}, "/readyz"},
+		{"in the readiness",
+			console.Config{Ready: func(context.Context) error { panic("BUG: readiness") }}, "/readyz"},
 		{"with anything", console.Config{Ready: func(context.Context) error { panic("hidden ticket") }}, "/readyz"},
-		{"with an error", console.Config{Metrics: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(errors.New("hidden token")) })}, "/metrics"},
-		{"of the runtime", console.Config{Ready: func(context.Context) error { return []error{}[len(os.Args)] }}, "/readyz"},
+		{"with an error", console.Config{
+			Metrics: http.HandlerFunc(
+				func(http.ResponseWriter, *http.Request) { panic(errors.New("hidden token")) })}, "/metrics"},
+		{"of the runtime", console.Config{
+			Ready: func(context.Context) error { return []error{}[len(os.Args)] }}, "/readyz"},
 	} {
 		c.config.Log = said.logger()
 		address := start(t, c.config)
 		for range 2 {
 			got := get(t, address, c.path, "Authorization: Bearer hidden", "X-Other: hidden")
-			if got.status != 500 || got.body != "a defect of wxproxy; its log says more\n" || got.header.Get("Content-Encoding") != "" {
-				t.Errorf("%s: %d %q", c.name, got.status, got.body)
+			if got.status != 500 || got.body != "internal error; the log of wxproxy has the details\n" ||
+				got.header.Get("Content-Encoding") != "" {
+				t.Errorf("panic %s: got %d %q, want 500", c.name, got.status, got.body)
 			}
 		}
 		if got := get(t, address, "/healthz"); got.status != 200 {
-			t.Errorf("%s: and then healthz: %d", c.name, got.status)
+			t.Errorf("healthz after a panic %s: got %d, want 200", c.name, got.status)
 		}
 	}
-	for _, want := range []string{"BUG: metrics", "BUG: readiness", "index out of range", "not logged", "console_test.go"} {
+	for _, want := range []string{"BUG: metrics", "BUG: readiness", "index out of range",
+		"not logged", "console_test.go"} {
 		if !strings.Contains(said.String(), want) {
-			t.Errorf("the log says nothing of %q:\n%s", want, said.String())
+			t.Errorf("log: got no %q in:\n%s", want, said.String())
 		}
 	}
 	if strings.Contains(said.String(), "hidden") {
-		t.Errorf("the log quotes the request:\n%s", said.String())
+		t.Errorf("log: got text of the request in:\n%s", said.String())
 	}
 }
 
-// Half an answer must not look like a whole one.
-func TestPanicInTheMiddle(t *testing.T) {
+// Half a response must not look like a whole one.
+func TestPanicAfterTheFirstByteClosesTheConnection(t *testing.T) {
 	address := start(t, console.Config{Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "up ")
 		if err := http.NewResponseController(w).Flush(); err != nil {
-			t.Errorf("flush: %v", err)
+			t.Errorf("Flush: %v", err)
 		}
 		panic("BUG: in the middle")
 	})})
@@ -245,17 +257,17 @@ func TestPanicInTheMiddle(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	if body, err := io.ReadAll(resp.Body); err == nil {
-		t.Errorf("a whole answer: %q", body)
+		t.Errorf("got the whole response %q, want an error", body)
 	}
 }
 
 func TestServerLimits(t *testing.T) {
 	address := start(t, console.Config{})
 	if got := get(t, address, "/healthz", "X-Large: "+strings.Repeat("x", 64<<10)); got.status != 431 {
-		t.Errorf("64 KiB of headers: %d", got.status)
+		t.Errorf("64 KiB of headers: got %d, want 431", got.status)
 	}
 	s := console.NewServer(http.NotFoundHandler(), nil)
 	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 {
-		t.Errorf("a client may take for ever: %+v", s)
+		t.Errorf("timeouts: got one without a limit in %+v", s)
 	}
 }

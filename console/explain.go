@@ -10,8 +10,9 @@ import (
 	"wxproxy/wechat"
 )
 
-// ErrQuestion, wrapped by what Config.Explain returns, is a question that makes no sense.
-var ErrQuestion = errors.New("the question cannot be answered")
+// ErrQuestion is wrapped by the errors of Config.Explain for invalid arguments,
+// such as a path without a slash.
+var ErrQuestion = errors.New("invalid request to explain")
 
 // serveExplain is GET /api/explain.
 func (s *state) serveExplain(w http.ResponseWriter, r *http.Request) {
@@ -24,58 +25,68 @@ func (s *state) serveExplain(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *state) answerExplain(w http.ResponseWriter, r *http.Request, appid, method, path, caller string) *fault {
+// answerExplain checks the parameters and responds unless it returns a fault.
+func (s *state) answerExplain(
+	w http.ResponseWriter, r *http.Request, appid, method, path, caller string,
+) *fault {
 	switch {
 	case appid != "" && !wechat.IsAppID(appid):
 		return badAppID
 	case path == "":
-		return &fault{status: http.StatusBadRequest, msg: "which path is to be explained?", hint: "path=/cgi-bin/…, percent-encoded, a query of its own included"}
-	case len(method) > mostQuery || len(caller) > mostQuery || len(path) > mostPath:
-		return &fault{status: http.StatusBadRequest, msg: "a parameter is too long", hint: "method and caller have 200 bytes at most, path has 8192"}
+		return &fault{status: http.StatusBadRequest, msg: "no path given",
+			hint: "send path=/cgi-bin/…, percent-encoded, with its query if it has one"}
+	case len(method) > maxParameter || len(caller) > maxParameter || len(path) > maxPath:
+		return &fault{status: http.StatusBadRequest, msg: "parameter too long",
+			hint: "the limit is 200 bytes for method and caller, and 8192 for path"}
 	case method == "":
 		method = http.MethodGet
 	}
 	e, err := s.explain(appid, method, path, caller)
 	if errors.Is(err, ErrQuestion) {
-		return &fault{status: http.StatusBadRequest, msg: err.Error(), hint: "method is a word such as GET, path begins with a slash"}
+		return &fault{status: http.StatusBadRequest, msg: err.Error(),
+			hint: "send a method such as GET, and a path that begins with a slash"}
 	}
 	if err == nil && e.Holder != "" {
 		err = s.addHolder(r, &e)
 	}
 	if err != nil {
-		return s.faultOf(err, e.Holder)
+		return s.toFault(err, e.Holder)
 	}
 	replyJSON(w, http.StatusOK, e)
 	return nil
 }
 
-// addHolder joins e with what is known of the account whose token goes in.
+// addHolder adds to e the account whose token would be injected. Its state can
+// change the outcome: the errors are the ones that the proxy returns.
 func (s *state) addHolder(r *http.Request, e *Explanation) error {
 	a, err := s.accounts.Account(r.Context(), e.Holder)
 	switch {
 	case errors.Is(err, tokens.ErrUnknownAccount) && e.Credential == tokens.Authorizer.String():
-		e.refuse(http.StatusNotFound, fmt.Sprintf("wxproxy: account %s has not authorized this component", e.Holder), "check the appid; an account is known from its authorization on")
+		e.refuse(http.StatusNotFound,
+			fmt.Sprintf("wxproxy: account %s has not authorized this component", e.Holder),
+			"check the appid; an account is known from its authorization on")
 		return nil
 	case errors.Is(err, tokens.ErrUnknownAccount):
-		e.Note = "no token has been fetched yet; the first call fetches one"
+		e.Note = "no token was fetched yet; the first request fetches one"
 		return nil
 	case err != nil:
 		return err
 	}
-	shown := newAccount(a, time.Now())
-	e.Account = &shown
+	view := newAccount(a, time.Now())
+	e.Account = &view
 	switch {
 	case a.State == tokens.Revoked:
-		e.refuse(http.StatusGone, fmt.Sprintf("wxproxy: account %s has withdrawn its authorization", e.Holder), "the account has to authorize the component again")
+		e.refuse(http.StatusGone, fmt.Sprintf("wxproxy: account %s has withdrawn its authorization",
+			e.Holder), "the account has to authorize the component again")
 	case a.Token == "":
-		e.Note = "there is no token yet; the next call fetches one"
+		e.Note = "there is no token; the next request fetches one"
 	case !a.Expires.After(time.Now()):
-		e.Note = "its token is over; the next call fetches a new one"
+		e.Note = "the token has expired; the next request fetches a new one"
 	}
 	return nil
 }
 
-// refuse notes what is answered instead, unless something was refused before.
+// refuse sets the error that would be returned, unless there is one already.
 func (e *Explanation) refuse(status int, msg, hint string) {
 	if e.Refusal == nil {
 		e.Refusal, e.Forwarded = &Refusal{Status: status, Error: msg, Hint: hint}, ""

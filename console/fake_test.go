@@ -25,30 +25,36 @@ const (
 	component = "wxcccccccccccccccc"
 )
 
-// office stands in for the broker: accounts in a map, and errors to order.
-type office struct {
-	mu       sync.Mutex
-	accounts map[string]tokens.Account
-	imported map[string]string
-	fails    map[string]error // by appid, "" for what concerns no account
-	noOne    bool             // no component is configured
-	wait     func(context.Context) error
+// fakeBackend takes the place of the broker: accounts in a map, and chosen
+// errors.
+type fakeBackend struct {
+	mu          sync.Mutex
+	accounts    map[string]tokens.Account
+	imported    map[string]string
+	fails       map[string]error // by appid, "" for what concerns no account
+	noComponent bool             // no component is configured
+	wait        func(context.Context) error
+	imports     func() // called by each Import
 }
 
-func newOffice() *office {
+func newBackend() *fakeBackend {
 	now := time.Now()
-	return &office{
+	return &fakeBackend{
 		accounts: map[string]tokens.Account{
-			accountA: {AppID: accountA, Kind: tokens.Authorizer, State: tokens.Active, Name: "小店 <b>", Type: "mini program", Token: "11112222", RefreshToken: "33334444",
-				Issued: now.Add(-time.Hour), Expires: now.Add(time.Hour), Authorized: time.Date(2026, 5, 4, 3, 2, 1, 987, time.FixedZone("CST", 8*3600))},
-			accountB:  {AppID: accountB, Kind: tokens.Authorizer, State: tokens.Revoked, Revoked: now.Add(-time.Hour), Failures: 3, Failure: "it has withdrawn"},
-			component: {AppID: component, Kind: tokens.Component, State: tokens.Active, Type: "component", Token: "55556666", Issued: now, Expires: now.Add(2 * time.Hour)},
+			accountA: {AppID: accountA, Kind: tokens.Authorizer, State: tokens.Active,
+				Name: "小店 <b>", Type: "mini program", Token: "11112222", RefreshToken: "33334444",
+				Issued: now.Add(-time.Hour), Expires: now.Add(time.Hour), Authorized: time.Date(
+					2026, 5, 4, 3, 2, 1, 987, time.FixedZone("CST", 8*3600))},
+			accountB: {AppID: accountB, Kind: tokens.Authorizer, State: tokens.Revoked,
+				Revoked: now.Add(-time.Hour), Failures: 3, Failure: "it has withdrawn"},
+			component: {AppID: component, Kind: tokens.Component, State: tokens.Active,
+				Type: "component", Token: "55556666", Issued: now, Expires: now.Add(2 * time.Hour)},
 		},
 		imported: map[string]string{}, fails: map[string]error{},
 	}
 }
 
-func (o *office) get(appid string) (tokens.Account, error) {
+func (o *fakeBackend) get(appid string) (tokens.Account, error) {
 	if err := o.fails[appid]; err != nil {
 		return tokens.Account{}, err
 	}
@@ -59,13 +65,13 @@ func (o *office) get(appid string) (tokens.Account, error) {
 	return a, nil
 }
 
-func (o *office) Account(_ context.Context, appid string) (tokens.Account, error) {
+func (o *fakeBackend) Account(_ context.Context, appid string) (tokens.Account, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.get(appid)
 }
 
-func (o *office) List(_ context.Context, offset, limit int, q string) ([]tokens.Account, int, error) {
+func (o *fakeBackend) List(_ context.Context, offset, limit int, q string) ([]tokens.Account, int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := o.fails[""]; err != nil {
@@ -81,7 +87,7 @@ func (o *office) List(_ context.Context, offset, limit int, q string) ([]tokens.
 	return all[from:min(from+limit, len(all))], len(all), nil
 }
 
-func (o *office) Refresh(ctx context.Context, appid string) (tokens.Account, error) {
+func (o *fakeBackend) Refresh(ctx context.Context, appid string) (tokens.Account, error) {
 	if o.wait != nil {
 		if err := o.wait(ctx); err != nil {
 			return tokens.Account{}, err
@@ -98,7 +104,7 @@ func (o *office) Refresh(ctx context.Context, appid string) (tokens.Account, err
 	return a, nil
 }
 
-func (o *office) Forget(_ context.Context, appid string) error {
+func (o *fakeBackend) Forget(_ context.Context, appid string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if _, err := o.get(appid); err != nil {
@@ -108,7 +114,7 @@ func (o *office) Forget(_ context.Context, appid string) error {
 	return nil
 }
 
-func (o *office) Sync(ctx context.Context) (tokens.SyncResult, error) {
+func (o *fakeBackend) Sync(ctx context.Context) (tokens.SyncResult, error) {
 	if o.wait != nil {
 		if err := o.wait(ctx); err != nil {
 			return tokens.SyncResult{}, err
@@ -117,14 +123,18 @@ func (o *office) Sync(ctx context.Context) (tokens.SyncResult, error) {
 	if err := o.fails[""]; err != nil {
 		return tokens.SyncResult{}, err
 	}
-	return tokens.SyncResult{Listed: 9, Added: 1, Recovered: 2, Revoked: 3, Unchanged: 6, Took: 1234567 * time.Microsecond}, nil
+	return tokens.SyncResult{Listed: 9, Added: 1, Recovered: 2, Revoked: 3, Unchanged: 6,
+		Took: 1234567 * time.Microsecond}, nil
 }
 
-func (o *office) Import(_ context.Context, appid string, refresh wechat.Secret) (bool, error) {
+func (o *fakeBackend) Import(_ context.Context, appid string, refresh wechat.Secret) (bool, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := o.fails[appid]; err != nil {
 		return false, err
+	}
+	if o.imports != nil {
+		o.imports()
 	}
 	if _, there := o.imported[appid]; there {
 		return false, nil
@@ -133,26 +143,29 @@ func (o *office) Import(_ context.Context, appid string, refresh wechat.Secret) 
 	return true, nil
 }
 
-// gauges are those of the office.
-type gauges struct{ o *office }
+// fakeStats are the stats of a fakeBackend.
+type fakeStats struct{ o *fakeBackend }
 
-func (g gauges) Component() string {
-	if g.o.noOne {
+func (g fakeStats) Component() string {
+	if g.o.noComponent {
 		return ""
 	}
 	return component
 }
-func (g gauges) TicketAge() (time.Duration, bool)       { return 90 * time.Second, true }
-func (g gauges) ComponentExpiry() (time.Duration, bool) { return time.Hour, !g.o.noOne }
-func (g gauges) Accounts() (int, int, int, bool)        { return 10, 2, 1, true }
+func (g fakeStats) TicketAge() (time.Duration, bool)       { return 90 * time.Second, true }
+func (g fakeStats) ComponentExpiry() (time.Duration, bool) { return time.Hour, !g.o.noComponent }
+func (g fakeStats) Accounts() (int, int, int, bool)        { return 10, 2, 1, true }
 
-func (o *office) config() console.Config {
-	return console.Config{Accounts: o, Gauges: gauges{o}, About: console.About{Version: "v1", GoVersion: "go1", Store: "file", Started: time.Now().Add(-time.Hour)},
+func (o *fakeBackend) config() console.Config {
+	return console.Config{Accounts: o, Stats: fakeStats{o},
+		About: console.About{Version: "v1", GoVersion: "go1", Store: "file", Started: time.Now().Add(-time.Hour)},
 		Explain: func(appid, method, path, caller string) (console.Explanation, error) {
 			if !strings.HasPrefix(path, "/") {
 				return console.Explanation{}, fmt.Errorf("%w: no slash", console.ErrQuestion)
 			}
-			e := console.Explanation{AppID: appid, Method: method, Path: path, Credential: "authorizer", Holder: appid, Parameter: "access_token", Rule: console.Rule{Path: "*", Source: "default"}}
+			e := console.Explanation{AppID: appid, Method: method, Path: path,
+				Credential: "authorizer", Holder: appid, Parameter: "access_token",
+				Rule: console.Rule{Path: "*", Source: "default"}}
 			if caller != "" {
 				e.Caller = &console.Verdict{Name: caller, Allowed: true, Reason: "it may"}
 			}
@@ -160,7 +173,8 @@ func (o *office) config() console.Config {
 		}}
 }
 
-// ask makes a request and gives status, header and body; headers look like "Name: value".
+// ask makes a request and returns status, header and body. Headers have the
+// form "Name: value".
 func ask(t *testing.T, address, method, path, body string, headers ...string) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+address+path, strings.NewReader(body))
@@ -183,15 +197,15 @@ func ask(t *testing.T, address, method, path, body string, headers ...string) an
 	return answer{resp.StatusCode, resp.Header, string(b)}
 }
 
-// fields reads an answer that has to be a JSON object.
+// fields returns the members of a response that must be a JSON object.
 func (a answer) fields(t *testing.T) map[string]any {
 	t.Helper()
 	var out map[string]any
 	if err := json.Unmarshal([]byte(a.body), &out); err != nil {
-		t.Fatalf("%v: %s", err, a.body)
+		t.Fatalf("got %s, want a JSON object: %v", a.body, err)
 	}
 	if a.header.Get("Content-Type") != "application/json; charset=utf-8" {
-		t.Errorf("Content-Type %q", a.header.Get("Content-Type"))
+		t.Errorf("Content-Type: got %q, want JSON", a.header.Get("Content-Type"))
 	}
 	return out
 }

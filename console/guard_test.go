@@ -15,7 +15,7 @@ func basic(user, password string) string {
 	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
-func TestKey(t *testing.T) {
+func TestKeyIsRequired(t *testing.T) {
 	var said log
 	address := start(t, console.Config{Key: wechat.NewSecret(key), Metrics: counted, Log: said.logger()})
 	for _, c := range []struct {
@@ -41,40 +41,41 @@ func TestKey(t *testing.T) {
 	} {
 		got := get(t, address, "/metrics", c.header)
 		if got.status != c.status {
-			t.Errorf("%s: %d, want %d", c.name, got.status, c.status)
+			t.Errorf("%s: got %d, want %d", c.name, got.status, c.status)
 		}
 		challenge := strings.Join(got.header.Values("WWW-Authenticate"), "; ")
 		if refused := got.status == 401; refused != (challenge == `Basic realm="wxproxy", charset="UTF-8"; Bearer realm="wxproxy"`) {
-			t.Errorf("%s: challenge %q", c.name, challenge)
+			t.Errorf("%s: got challenge %q with status %d", c.name, challenge, got.status)
 		}
 		if strings.Contains(got.body, "horse") {
-			t.Errorf("%s: the key is in the answer", c.name)
+			t.Errorf("%s: got the key in the response", c.name)
 		}
 	}
 	if strings.Contains(said.String(), "horse") {
-		t.Errorf("the key is in the log:\n%s", said.String())
+		t.Errorf("log: got the key in:\n%s", said.String())
 	}
 }
 
-// Without the key one learns nothing of what there is.
-func TestKeyComesBeforeEverything(t *testing.T) {
+// Without the key, a client does not learn which paths exist.
+func TestKeyIsCheckedBeforeThePath(t *testing.T) {
 	address := start(t, console.Config{Key: wechat.NewSecret(key), Metrics: counted})
-	for _, request := range []string{"GET /", "GET /nothing", "POST /metrics", "HEAD /metrics", "OPTIONS *", "GET //healthz", "GET /healthz/", "GET /healthz/../metrics"} {
+	for _, request := range []string{"GET /", "GET /nothing", "POST /metrics", "HEAD /metrics",
+		"OPTIONS *", "GET //healthz", "GET /healthz/", "GET /healthz/../metrics"} {
 		if got := send(t, address, request+" HTTP/1.1"); got.status != 401 {
-			t.Errorf("%s: %d", request, got.status)
+			t.Errorf("%s without the key: got %d, want 401", request, got.status)
 		}
 	}
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if got := get(t, address, path, "Authorization: Bearer wrong"); got.status != 200 {
-			t.Errorf("%s: %d", path, got.status)
+			t.Errorf("%s: got %d, want 200", path, got.status)
 		}
 	}
 	if got := get(t, address, "/nothing", "Authorization: Bearer "+key); got.status != 404 {
-		t.Errorf("/nothing with the key: %d", got.status)
+		t.Errorf("/nothing with the key: got %d, want 404", got.status)
 	}
 }
 
-func TestRebinding(t *testing.T) {
+func TestForeignHostIsRejected(t *testing.T) {
 	address := start(t, console.Config{Loopback: true, Metrics: counted})
 	elsewhere := start(t, console.Config{Metrics: counted})
 	for host, want := range map[string]int{
@@ -83,7 +84,7 @@ func TestRebinding(t *testing.T) {
 		"LocalHost:1":                200,
 		"127.0.0.1":                  200,
 		"127.0.0.1:65535":            200,
-		"127.9.9.9:8082":             200, // a literal: no DNS server can give it another meaning
+		"127.9.9.9:8082":             200, // an address, which no DNS server can change
 		"[::1]":                      200,
 		"[::1]:8082":                 200,
 		"":                           403,
@@ -109,29 +110,30 @@ func TestRebinding(t *testing.T) {
 		"xn--lcalhost-54g.example:1": 403,
 	} {
 		got := get(t, address, "/metrics", "Host: "+host)
-		// net/http refuses some by itself, before us; that is as good.
+		// net/http rejects some itself with 400, which is as good.
 		if got.status != want && !(want == 403 && got.status == 400) {
-			t.Errorf("Host %q: %d, want %d", host, got.status, want)
+			t.Errorf("Host %q: got %d, want %d", host, got.status, want)
 		}
 		if want == 403 && got.status == 403 {
 			if open := get(t, address, "/healthz", "Host: "+host); open.status != 200 {
-				t.Errorf("Host %q, /healthz: %d", host, open.status)
+				t.Errorf("Host %q, /healthz: got %d, want 200", host, open.status)
 			}
 			if other := get(t, elsewhere, "/metrics", "Host: "+host); other.status != 200 {
-				t.Errorf("Host %q, not a loopback: %d", host, other.status)
+				t.Errorf("Host %q, not on loopback: got %d, want 200", host, other.status)
 			}
 		}
 	}
-	// In the absolute form the target's host counts, and the header is nothing.
+	// In the absolute form, the host of the target counts and the header does
+	// not.
 	if got := get(t, address, "http://evil.example/metrics", "Host: localhost"); got.status != 403 {
-		t.Errorf("absolute form: %d", got.status)
+		t.Errorf("absolute form: got %d, want 403", got.status)
 	}
 	if got := send(t, address, "GET /metrics HTTP/1.0", "X-None: 1\r\nHost:"); got.status != 403 {
-		t.Errorf("HTTP/1.0 without a host: %d", got.status)
+		t.Errorf("HTTP/1.0 without a host: got %d, want 403", got.status)
 	}
 }
 
-func TestOtherSites(t *testing.T) {
+func TestCrossSiteRequestsAreDenied(t *testing.T) {
 	for _, loopback := range []bool{true, false} {
 		address := start(t, console.Config{Loopback: loopback, Metrics: counted})
 		for _, c := range []struct {
@@ -141,10 +143,11 @@ func TestOtherSites(t *testing.T) {
 		}{
 			{"a program", nil, 200},
 			{"typed in", []string{"Sec-Fetch-Site: none"}, 200},
-			{"our own page", []string{"Sec-Fetch-Site: same-origin", "Origin: http://" + address}, 200},
-			{"our own page, older browser", []string{"Origin: http://" + address}, 200},
+			{"the page itself", []string{"Sec-Fetch-Site: same-origin", "Origin: http://" + address}, 200},
+			{"the page itself, older browser", []string{"Origin: http://" + address}, 200},
 			{"another site", []string{"Sec-Fetch-Site: cross-site"}, 403},
-			{"another site, with origin", []string{"Sec-Fetch-Site: cross-site", "Origin: https://evil.example"}, 403},
+			{"another site, with origin",
+				[]string{"Sec-Fetch-Site: cross-site", "Origin: https://evil.example"}, 403},
 			{"another port of the same machine", []string{"Sec-Fetch-Site: same-site"}, 403},
 			{"something new", []string{"Sec-Fetch-Site: same-planet"}, 403},
 			{"another site, older browser", []string{"Origin: https://evil.example"}, 403},
@@ -153,30 +156,31 @@ func TestOtherSites(t *testing.T) {
 			{"no origin", []string{"Origin: http://%zz"}, 403},
 		} {
 			if got := get(t, address, "/metrics", c.headers...); got.status != c.status {
-				t.Errorf("%s, loopback %v: %d, want %d", c.name, loopback, got.status, c.status)
+				t.Errorf("%s, loopback %v: got %d, want %d", c.name, loopback, got.status, c.status)
 			}
 			if got := get(t, address, "/readyz", c.headers...); got.status != 200 {
-				t.Errorf("%s, /readyz: %d", c.name, got.status)
+				t.Errorf("%s, /readyz: got %d, want 200", c.name, got.status)
 			}
 		}
 	}
 }
 
-// An origin without a host does not equal a request without one.
-func TestNoHostAndNoOrigin(t *testing.T) {
+// An Origin without a host does not match a request without one.
+func TestOriginWithoutHostIsForeign(t *testing.T) {
 	address := start(t, console.Config{Metrics: counted})
 	if got := send(t, address, "GET /metrics HTTP/1.0", "Origin: null\r\nHost:"); got.status != 403 {
-		t.Errorf("%d", got.status)
+		t.Errorf("Origin without a host: got %d, want 403", got.status)
 	}
 }
 
-// A person is not asked for the key on behalf of a foreign page.
-func TestOtherSitesAreNotChallenged(t *testing.T) {
+// The browser must not prompt for the key on behalf of another site's page.
+func TestCrossSiteRequestsAreNotChallenged(t *testing.T) {
 	address := start(t, console.Config{Key: wechat.NewSecret(key), Loopback: true, Metrics: counted})
 	for _, header := range []string{"Host: evil.example", "Sec-Fetch-Site: cross-site"} {
 		got := get(t, address, "/metrics", header, "Authorization: Bearer "+key)
 		if got.status != 403 || got.header.Get("WWW-Authenticate") != "" {
-			t.Errorf("%s: %d %q", header, got.status, got.header.Get("WWW-Authenticate"))
+			t.Errorf("%s: got %d with challenge %q, want 403 without one", header, got.status,
+				got.header.Get("WWW-Authenticate"))
 		}
 	}
 }

@@ -8,28 +8,47 @@ import (
 	"wxproxy/wechat"
 )
 
-// Accounts is what an operator can do with accounts; [tokens.Broker] does it. Errors are those of package
-// tokens, and hold no secret.
+// Accounts are the operations on accounts; [tokens.Broker] implements it. Its
+// errors are those of package tokens and contain no secret. Its methods must be
+// safe for concurrent use.
 type Accounts interface {
+	// Account returns one account.
 	Account(ctx context.Context, appid string) (tokens.Account, error)
-	// List gives limit accounts from offset on, in order of their appids, and how many there are in all. q, if
-	// not empty, is a part of appid or name, in any case.
+
+	// List returns at most limit accounts from offset on, sorted by appid, and
+	// how many there are. q limits both to accounts with q in their appid or
+	// name, ignoring case; empty matches all.
 	List(ctx context.Context, offset, limit int, q string) (list []tokens.Account, total int, err error)
-	// Refresh fetches a new token now.
+
+	// Refresh fetches a new token, whatever the state of the old one.
 	Refresh(ctx context.Context, appid string) (tokens.Account, error)
+
+	// Forget deletes an account. WeChat does not learn of it.
 	Forget(ctx context.Context, appid string) error
-	// Sync compares what is known here with WeChat's list of authorizers.
+
+	// Sync compares the stored accounts with WeChat's list of authorizers.
 	Sync(ctx context.Context) (tokens.SyncResult, error)
-	// Import takes a refresh token over from elsewhere; one that is at hand already is kept.
+
+	// Import adds a refresh token from elsewhere. It keeps one that is already
+	// stored, and returns false then.
 	Import(ctx context.Context, appid string, refresh wechat.Secret) (added bool, err error)
 }
 
-// Gauges are what can be said of the whole; [tokens.Broker] says it.
-type Gauges interface {
-	Component() string                                    // appid; "": none is configured
-	TicketAge() (time.Duration, bool)                     // false: no ticket has come
-	ComponentExpiry() (time.Duration, bool)               // below 0: it is over; false: there is no token
-	Accounts() (active, revoked, failing int, known bool) // authorizers
+// Stats are facts about the whole; [tokens.Broker] implements it.
+type Stats interface {
+	// Component returns the component's appid, "" if none is configured.
+	Component() string
+
+	// TicketAge returns the time since the last ticket, false without one.
+	TicketAge() (time.Duration, bool)
+
+	// ComponentExpiry returns the time until the component's token expires,
+	// negative if it has expired, and false without a token.
+	ComponentExpiry() (time.Duration, bool)
+
+	// Accounts returns the number of authorizers by state. known is false if
+	// the store does not answer.
+	Accounts() (active, revoked, failing int, known bool)
 }
 
 // About is what does not change while wxproxy runs.
@@ -37,43 +56,78 @@ type About struct {
 	Version   string
 	GoVersion string
 	Store     string    // kind of store: file, memory, redis
-	Started   time.Time // zero: when the handler was made
+	Started   time.Time // default: when the handler was made
 }
 
-// Explanation says what would become of a call, without making it.
+// Explanation describes what would happen to a request. It is a dry run: it
+// does not contact WeChat.
 type Explanation struct {
-	AppID      string   `json:"appid"` // for whom the call is; "": for nobody in particular
-	Method     string   `json:"method"`
-	Path       string   `json:"path"`                     // the caller's, without prefix and query; "": it cannot be read
-	Forwarded  string   `json:"forwarded_path,omitempty"` // as it would go to WeChat; "": it would not
-	Credential string   `json:"credential"`               // component, authorizer, app, none, refused
-	Parameter  string   `json:"parameter,omitempty"`      // under which name it goes in; "": none does
-	Holder     string   `json:"holder,omitempty"`         // the account whose token goes in; "": no token does
-	Rule       Rule     `json:"rule"`                     // what decided it
-	Adds       []string `json:"adds,omitempty"`           // names of further parameters that are put in
-	Removes    []string `json:"removes,omitempty"`        // names of the caller's that are never forwarded
-	Masked     bool     `json:"masked,omitempty"`         // credentials in the answer are masked
-	Refusal    *Refusal `json:"refusal,omitempty"`        // what is answered instead; nil: the call is forwarded
-	Caller     *Verdict `json:"caller,omitempty"`         // nil: no caller was asked about
-	Account    *account `json:"account,omitempty"`        // of the holder; filled in by this package
-	Note       string   `json:"note,omitempty"`           // a sentence more, where one is needed
+	// AppID is the account that the request is for, "" if it names none.
+	AppID  string `json:"appid"`
+	Method string `json:"method"`
+
+	// Path is the request's, without prefix and query, "" if it is invalid.
+	Path string `json:"path"`
+
+	// Forwarded is the path that WeChat would receive, "" if it is not
+	// forwarded.
+	Forwarded string `json:"forwarded_path,omitempty"`
+
+	// Credential is component, authorizer, app, none or refused.
+	Credential string `json:"credential"`
+
+	// Parameter is the query parameter for the credential, "" without one.
+	Parameter string `json:"parameter,omitempty"`
+
+	// Holder is the account whose token is injected, "" without one.
+	Holder string `json:"holder,omitempty"`
+
+	// Rule is the one that decided.
+	Rule Rule `json:"rule"`
+
+	// Adds and Removes are names of query parameters: those that are injected
+	// besides Parameter, and those of the caller that are not forwarded.
+	Adds    []string `json:"adds,omitempty"`
+	Removes []string `json:"removes,omitempty"`
+
+	// Masked says that credentials in the response are masked.
+	Masked bool `json:"masked,omitempty"`
+
+	// Refusal is the response if the request is not forwarded, else nil.
+	Refusal *Refusal `json:"refusal,omitempty"`
+
+	// Caller says whether the caller may make the request, nil without one.
+	Caller *Verdict `json:"caller,omitempty"`
+
+	// Account is the state of Holder. This package adds it.
+	Account *account `json:"account,omitempty"`
+
+	// Note is a remark for the operator, "" for none.
+	Note string `json:"note,omitempty"`
 }
 
-// Rule is the row that decided: of the configuration, of the table, or the default.
+// Rule is the row that decided: of the configuration, of the built-in table, or
+// the default.
 type Rule struct {
-	Path   string `json:"path"`            // exact, or a prefix ending in "*"; "": the call was refused before any rule
-	Source string `json:"source"`          // route (the configuration), table, default, or "" as above
-	Guess  bool   `json:"guess,omitempty"` // no source confirms it
+	// Path is exact, or a prefix that ends in "*". It is "" if the request was
+	// rejected before the rules.
+	Path string `json:"path"`
+
+	// Source is route (the configuration), table, default, or "" like Path.
+	Source string `json:"source"`
+
+	// Guess says that no source confirms the rule.
+	Guess bool `json:"guess,omitempty"`
 }
 
-// Refusal is the answer of wxproxy's own.
+// Refusal is an error response of wxproxy.
 type Refusal struct {
 	Status int    `json:"status"`
 	Error  string `json:"error"`
 	Hint   string `json:"hint,omitempty"`
 }
 
-// Verdict says whether a caller might make the call.
+// Verdict says whether a caller is allowed to make the request.
 type Verdict struct {
 	Name    string `json:"name"`
 	Allowed bool   `json:"allowed"`

@@ -11,31 +11,36 @@ import (
 	"wxproxy/wechat"
 )
 
-func TestPage(t *testing.T) {
-	c := newOffice().config()
+func TestPageIsServed(t *testing.T) {
+	c := newBackend().config()
 	c.Key = wechat.NewSecret(key)
 	address := start(t, c)
-	for path, kind := range map[string]string{"/": "text/html", "/console.css": "text/css", "/console.js": "text/javascript"} {
+	for path, kind := range map[string]string{"/": "text/html", "/console.css": "text/css",
+		"/console.js": "text/javascript"} {
 		if got := ask(t, address, "GET", path, ""); got.status != 401 || !strings.Contains(got.header.Get("WWW-Authenticate"), "Basic") {
-			t.Errorf("%s without the key: %d %v", path, got.status, got.header)
+			t.Errorf("%s without the key: got %d %v, want 401", path, got.status, got.header)
 		}
 		got := ask(t, address, "GET", path, "", basic("me", key), "Sec-Fetch-Site: none")
 		if got.status != 200 || !strings.HasPrefix(got.header.Get("Content-Type"), kind+";") || len(got.body) < 1000 {
-			t.Errorf("%s: %d %v", path, got.status, got.header)
+			t.Errorf("%s: got %d %v", path, got.status, got.header)
 		}
 		policy := got.header.Get("Content-Security-Policy")
-		if !strings.HasPrefix(policy, "default-src 'none';") || !strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "unsafe") || got.header.Get("X-Frame-Options") != "DENY" {
-			t.Errorf("%s: policy %q", path, policy)
+		if !strings.HasPrefix(policy, "default-src 'none';") ||
+			!strings.Contains(policy, "frame-ancestors 'none'") ||
+			strings.Contains(policy, "unsafe") || got.header.Get("X-Frame-Options") != "DENY" {
+			t.Errorf("%s: got policy %q", path, policy)
 		}
-		// What comes from elsewhere would tell others of this address, and could do here what the operator can.
-		if foreign := regexp.MustCompile(`(?i)(https?:)?//[a-z0-9.-]+\.[a-z]{2,}`).FindString(got.body); foreign != "" {
-			t.Errorf("%s names %s", path, foreign)
+		// A file from another server would reveal this address, and could do
+		// here what the operator can.
+		if foreign := regexp.MustCompile(`(?i)(https?:)?//[a-z0-9.-]+\.[a-z]{2,}`).FindString(
+			got.body); foreign != "" {
+			t.Errorf("%s: got a reference to %s, want none", path, foreign)
 		}
 		if head := ask(t, address, "HEAD", path, "", basic("me", key)); head.status != 200 || head.body != "" {
-			t.Errorf("HEAD %s: %d", path, head.status)
+			t.Errorf("HEAD %s: got %d, want 200 without a body", path, head.status)
 		}
 		if post := ask(t, address, "POST", path, "", basic("me", key)); post.status != 405 || post.body != "method not allowed\n" {
-			t.Errorf("POST %s: %d", path, post.status)
+			t.Errorf("POST %s: got %d, want 405", path, post.status)
 		}
 	}
 }
@@ -49,15 +54,16 @@ func pageFile(t *testing.T, name string) string {
 	return string(b)
 }
 
-// The policy of the page would stop code and styles in its markup, without a word to anybody; and markup made of
-// strings would be a way in for what accounts call themselves.
-func TestPageKeepsToItsPolicy(t *testing.T) {
+// The browser ignores code and styles in the markup because of the page's
+// policy. Markup made of strings would let the names of accounts inject code.
+func TestPageObeysItsPolicy(t *testing.T) {
 	html, js := pageFile(t, "index.html"), pageFile(t, "console.js")
 	if bad := regexp.MustCompile(`(?i)\son[a-z]+=|\sstyle=|<style|<script>|javascript:`).FindString(html); bad != "" {
-		t.Errorf("index.html has %q", bad)
+		t.Errorf("index.html: got %q, want none", bad)
 	}
-	if bad := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|\.style\b|srcdoc`).FindString(js); bad != "" {
-		t.Errorf("console.js has %q", bad)
+	if bad := regexp.MustCompile(
+		`innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|\.style\b|srcdoc`).FindString(js); bad != "" {
+		t.Errorf("console.js: got %q, want none", bad)
 	}
 }
 
@@ -69,44 +75,47 @@ func all(re, text string) (out []string) {
 	return slices.Compact(out)
 }
 
-// Each word is there in both languages, and each element that the script asks for is on the page.
-func TestPageFitsItsScript(t *testing.T) {
+// Each text exists in both languages, and each element that the script uses is
+// on the page.
+func TestPageMatchesItsScript(t *testing.T) {
 	html, js := pageFile(t, "index.html"), pageFile(t, "console.js")
 	en, zh, found := strings.Cut(js, "\n  zh: {")
 	if !found {
-		t.Fatal("no second language")
+		t.Fatal("console.js: got one language, want two")
 	}
 	_, en, _ = strings.Cut(en, "\n  en: {")
 	zh, code, _ := strings.Cut(zh, "\n};")
 	names := all(`\b([A-Za-z_]+): "`, en)
 	if other := all(`\b([A-Za-z_]+): "`, zh); !slices.Equal(names, other) || len(names) < 50 {
-		t.Errorf("words in English\n%v\nin Chinese\n%v", names, other)
+		t.Errorf("names of texts:\nEnglish %v\nChinese %v\nwant them equal", names, other)
 	}
 	used := append(all(`data-t(?:-label|-hint)?="([A-Za-z_]+)"`, html), all(`say\("([A-Za-z_]+)"[,)]`, code)...)
 	for _, name := range all(`\badd\("([a-z]+)"`, code) {
 		used = append(used, "x_"+name)
 	}
-	used = append(used, "r_route", "r_table", "r_default", "r_", "c_component", "c_authorizer", "c_app", "c_secret", "c_none", "c_refused", "active", "revoked", "failing")
+	used = append(used, "r_route", "r_table", "r_default", "r_", "c_component", "c_authorizer",
+		"c_app", "c_secret", "c_none", "c_refused", "active", "revoked", "failing")
 	for _, name := range used {
 		if !slices.Contains(names, name) {
-			t.Errorf("there is no word %q", name)
+			t.Errorf("text %q: got none", name)
 		}
 	}
 	ids := all(`\bid="([a-z-]+)"`, html)
 	for _, id := range append(all(`\$\("([a-z-]+)"\)`, code), all(`\bput\("([a-z-]+)"`, code)...) {
 		if !slices.Contains(ids, id) {
-			t.Errorf("there is no element %q", id)
+			t.Errorf("element %q: got none", id)
 		}
 	}
 }
 
-// A link to the page may stand anywhere; it opens the page, and nothing else.
-func TestLinkToThePage(t *testing.T) {
-	address := start(t, newOffice().config())
+// A link on another site can open the page, and nothing else.
+func TestLinkOpensThePage(t *testing.T) {
+	address := start(t, newBackend().config())
 	f := func(status int, method, path string, headers ...string) {
 		t.Helper()
-		if got := ask(t, address, method, path, "", append(headers, "Sec-Fetch-Site: cross-site")...); got.status != status {
-			t.Errorf("%s %s %v: %d, want %d", method, path, headers, got.status, status)
+		if got := ask(t, address, method, path, "",
+			append(headers, "Sec-Fetch-Site: cross-site")...); got.status != status {
+			t.Errorf("%s %s %v: got %d, want %d", method, path, headers, got.status, status)
 		}
 	}
 	const navigate, document = "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"
@@ -119,7 +128,9 @@ func TestLinkToThePage(t *testing.T) {
 	f(403, "GET", "/api/status", navigate, document)
 	f(403, "GET", "/metrics", navigate, document)
 	f(403, "POST", "/api/sync", navigate, document)
-	if got := send(t, start(t, func() (c console.Config) { c = newOffice().config(); c.Loopback = true; return }()), "GET / HTTP/1.1", "Host: evil.example", navigate, document); got.status != 403 {
-		t.Errorf("under another host's name: %d", got.status)
+	if got := send(t, start(t,
+		func() (c console.Config) { c = newBackend().config(); c.Loopback = true; return }()),
+		"GET / HTTP/1.1", "Host: evil.example", navigate, document); got.status != 403 {
+		t.Errorf("link with another host: got %d, want 403", got.status)
 	}
 }

@@ -11,30 +11,32 @@ import (
 	"time"
 )
 
-// readyWait is what Config.Ready is given. Orchestrators usually give up after some seconds
-// themselves, and then nobody would read the reason.
-const readyWait = 2 * time.Second
+// readyTimeout is how long Config.Ready may take. Orchestrators usually give up
+// after some seconds themselves, and then they would not read the reason.
+const readyTimeout = 2 * time.Second
 
-var errReadyLate = errors.New("not known: the check did not answer within 2 s")
+var errReadyTimeout = errors.New("unknown: the check timed out after 2 s")
 
-// readiness asks once for all who want to know at the same time: the path is open, and nobody
-// shall be able to put load on the store through it.
+// readiness collapses concurrent checks into one. Its endpoint is not
+// authenticated and must not let clients load the store.
 type readiness struct {
-	ask func(context.Context) error
+	probe func(context.Context) error // nil for always ready
 
-	mu  sync.Mutex
-	now *asking // nil: nobody is asking
+	mu      sync.Mutex
+	current *check // nil while none runs
 }
 
-// asking is one run of ask. It may outlive its context, if ask does not heed it; until it is
-// back there is no other, so that goroutines do not pile up.
-type asking struct {
+// check is one run of the probe. A probe that ignores its context can outlive
+// it. Until it returns, no other check starts, so that goroutines do not
+// accumulate.
+type check struct {
 	ctx   context.Context
 	done  chan struct{}
-	err   error // to be read after done
-	panic any   // likewise: what ask panicked with, nil if it did not
+	err   error // set before done is closed
+	panic any   // like err: the cause if the probe panicked, else nil
 }
 
+// serve answers on /readyz.
 func (q *readiness) serve(w http.ResponseWriter, r *http.Request) {
 	if err := q.get(r.Context()); err != nil {
 		reply(w, http.StatusServiceUnavailable, strings.TrimRight(err.Error(), "\n")+"\n")
@@ -43,53 +45,58 @@ func (q *readiness) serve(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, "ready")
 }
 
-// get waits for the answer, until it is late or the client has left.
+// get waits for the result of a check, for its timeout, or for client to end.
 func (q *readiness) get(client context.Context) error {
-	if q.ask == nil {
+	if q.probe == nil {
 		return nil
 	}
-	a := q.join()
+	c := q.join()
 	select {
-	case <-a.done:
+	case <-c.done:
 	case <-client.Done():
-		return client.Err() // nobody reads it
-	case <-a.ctx.Done():
-		select { // both may be true: an answer that is there counts
-		case <-a.done:
+		return client.Err()
+	case <-c.ctx.Done():
+		// Both channels can be ready at the same time. Prefer the result.
+		select {
+		case <-c.done:
 		default:
-			return errReadyLate
+			return errReadyTimeout
 		}
 	}
-	if a.panic != nil {
-		panic(a.panic) // to each who asked, each with a request to answer
+	if c.panic != nil {
+		// In the goroutine of each client, where the panic is turned into a
+		// response.
+		panic(c.panic)
 	}
-	return a.err
+	return c.err
 }
 
-// join gives the asking that is under way, or begins one. Its context is not a client's: the
-// first to ask may leave while others wait.
-func (q *readiness) join() *asking {
+// join returns the running check, or starts one. Its context is not a client's,
+// because the client that started it can leave while others wait.
+func (q *readiness) join() *check {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.now != nil {
-		return q.now
+	if q.current != nil {
+		return q.current
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), readyWait)
-	a := &asking{ctx: ctx, done: make(chan struct{})}
-	q.now = a
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+	c := &check{ctx: ctx, done: make(chan struct{})}
+	q.current = c
 	go func() {
 		defer func() {
 			if cause := recover(); cause != nil {
-				// With the stack of where it happened: it is thrown again elsewhere.
-				a.panic = relayed(fmt.Sprintf("%s in Config.Ready\n%s", describePanic(cause), debug.Stack()))
+				// With the stack of this goroutine: the panic is raised again
+				// in another one.
+				c.panic = relayed(fmt.Sprintf("%s in Config.Ready\n%s", describePanic(cause),
+					debug.Stack()))
 			}
 			q.mu.Lock()
-			q.now = nil
+			q.current = nil
 			q.mu.Unlock()
-			close(a.done)
+			close(c.done)
 			cancel()
 		}()
-		a.err = q.ask(ctx)
+		c.err = q.probe(ctx)
 	}()
-	return a
+	return c
 }

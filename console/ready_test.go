@@ -15,7 +15,7 @@ import (
 	"wxproxy/console"
 )
 
-func TestReasons(t *testing.T) {
+func TestReadyzShowsReasons(t *testing.T) {
 	one := errors.New("the store does not answer: i/o timeout")
 	two := errors.New("no component_verify_ticket: WeChat pushes one to 授权事件接收URL <b>&amp;")
 	for name, c := range map[string]struct {
@@ -34,25 +34,25 @@ func TestReasons(t *testing.T) {
 		}
 		got := get(t, address, "/readyz")
 		if got.status != want || got.body != c.body {
-			t.Errorf("%s: %d %q, want %d %q", name, got.status, got.body, want, c.body)
+			t.Errorf("%s: got %d %q, want %d %q", name, got.status, got.body, want, c.body)
 		}
 		if got.header.Get("Content-Type") != "text/plain; charset=utf-8" {
-			t.Errorf("%s: %s", name, got.header.Get("Content-Type"))
+			t.Errorf("%s: got Content-Type %s", name, got.header.Get("Content-Type"))
 		}
 		if got := send(t, address, "HEAD /readyz HTTP/1.1"); got.status != want || got.body != "" {
-			t.Errorf("%s, HEAD: %d %q", name, got.status, got.body)
+			t.Errorf("%s, HEAD: got %d %q, want %d without a body", name, got.status, got.body, want)
 		}
 	}
 }
 
-// Not asked, not slowed: a load balancer that asks for life must not learn of the store.
-func TestHealthDoesNotAsk(t *testing.T) {
+// A liveness check must not depend on the store.
+func TestHealthzDoesNotCheckReadiness(t *testing.T) {
 	address := start(t, console.Config{Ready: func(context.Context) error {
-		t.Error("asked")
+		t.Error("Ready was called by /healthz")
 		return nil
 	}})
 	if got := get(t, address, "/healthz"); got.status != 200 {
-		t.Errorf("%d", got.status)
+		t.Errorf("healthz: got %d, want 200", got.status)
 	}
 }
 
@@ -62,11 +62,11 @@ func ready(h http.Handler, ctx context.Context) *httptest.ResponseRecorder {
 	return w
 }
 
-const late = "not known: the check did not answer within 2 s\n"
+const late = "unknown: the check timed out after 2 s\n"
 
-// The clock of these tests is synctest's: two seconds pass at once.
+// The tests below use the fake clock of synctest, so two seconds pass at once.
 
-func TestReadyHasTwoSeconds(t *testing.T) {
+func TestReadyTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := console.New(console.Config{Ready: func(ctx context.Context) error {
 			<-ctx.Done()
@@ -74,19 +74,21 @@ func TestReadyHasTwoSeconds(t *testing.T) {
 		}})
 		began := time.Now()
 		w := ready(h, t.Context())
-		// Both are true at the same moment: Ready's own words, or ours.
+		// Both happen at the same moment: the context of Ready, and the
+		// timeout.
 		if body := w.Body.String(); w.Code != 503 || body != late && body != "the store: context deadline exceeded\n" {
-			t.Errorf("%d %q", w.Code, body)
+			t.Errorf("got %d %q, want 503 with one of the two reasons", w.Code, body)
 		}
 		if took := time.Since(began); took != 2*time.Second {
-			t.Errorf("took %v", took)
+			t.Errorf("took %v, want 2s", took)
 		}
 		synctest.Wait()
 	})
 }
 
-// Even one that does not heed its context; and there is never a second at the same time.
-func TestReadyThatHangs(t *testing.T) {
+// A check that ignores its context does not delay the response, and no second
+// check starts beside it.
+func TestHangingReadyRunsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int64
 		release := make(chan struct{})
@@ -101,27 +103,27 @@ func TestReadyThatHangs(t *testing.T) {
 		for range 100 {
 			all.Go(func() {
 				if w := ready(h, t.Context()); w.Code != 503 || w.Body.String() != late {
-					t.Errorf("%d %q", w.Code, w.Body)
+					t.Errorf("while it hangs: got %d %q, want 503 %q", w.Code, w.Body, late)
 				}
 			})
 		}
 		all.Wait()
 		if w := ready(h, t.Context()); w.Code != 503 {
-			t.Errorf("while it still hangs: %d", w.Code)
+			t.Errorf("one more request while it hangs: got %d, want 503", w.Code)
 		}
 		if took, n := time.Since(began), asked.Load(); took != 2*time.Second || n != 1 {
-			t.Errorf("took %v, asked %d times", took, n)
+			t.Errorf("took %v with %d checks, want 2s with one", took, n)
 		}
 		close(release)
 		synctest.Wait()
 		if w := ready(h, t.Context()); w.Code != 200 || asked.Load() != 2 {
-			t.Errorf("when it is back: %d, asked %d times", w.Code, asked.Load())
+			t.Errorf("after it returned: got %d with %d checks, want 200 with two", w.Code, asked.Load())
 		}
 	})
 }
 
-// The first to ask may leave: the others get their answer.
-func TestReadyOutlivesTheFirstClient(t *testing.T) {
+// The client that started a check can leave; the others get the result.
+func TestReadyOutlivesItsFirstClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		h := console.New(console.Config{Ready: func(ctx context.Context) error {
@@ -138,7 +140,7 @@ func TestReadyOutlivesTheFirstClient(t *testing.T) {
 		synctest.Wait()
 		all.Go(func() {
 			if w := ready(h, t.Context()); w.Code != 200 {
-				t.Errorf("the second: %d %q", w.Code, w.Body)
+				t.Errorf("the second client: got %d %q, want 200", w.Code, w.Body)
 			}
 		})
 		synctest.Wait()

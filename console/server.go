@@ -9,9 +9,9 @@ import (
 	"wxproxy/internal/recovery"
 )
 
-// NewServer gives h the limits of a listener that operators reach, and that strangers might.
-// The caller serves, and shuts down. log takes what net/http has to say about broken connections;
-// nil: nobody is told.
+// NewServer returns a server for h with the limits of a listener that operators
+// use, and that others may reach. The caller serves and shuts it down. log
+// receives net/http's messages about broken connections; nil discards them.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -19,14 +19,15 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second, // bodies are of a few bytes, but for imports; see unhurried
-		// A scrape of all series through a slow line; whoever serves something longer sets
-		// the deadline of that answer by http.ResponseController.
+		// Bodies have a few bytes. Imports extend it, see extendDeadlines.
+		ReadTimeout: 10 * time.Second,
+		// Enough for a scrape of all series over a slow line. Longer responses
+		// extend it, see extendDeadlines.
 		WriteTimeout:   30 * time.Second,
 		IdleTimeout:    2 * time.Minute, // longer than the time between two scrapes
 		MaxHeaderBytes: 16 << 10,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		// net/http would answer OPTIONS * by itself, without asking for the key.
+		// net/http would answer OPTIONS * without asking for the key.
 		DisableGeneralOptionsHandler: true,
 	}
 }
@@ -38,17 +39,19 @@ func (s *state) reportPanic(cause any) {
 		"panic", describePanic(cause), "stack", string(debug.Stack()))
 }
 
-// failAfterPanic responds after a panic. A defect in one page must not take down
-// the listener by which it would be noticed.
+// failAfterPanic responds after a panic. A defect in one page must not take
+// down the listener that would show it.
 func failAfterPanic(w http.ResponseWriter, r *http.Request) {
 	for _, name := range []string{"Content-Encoding", "Content-Length", "Allow", "Retry-After"} {
 		w.Header().Del(name)
 	}
-	fail(w, r, &fault{status: http.StatusInternalServerError, msg: "a defect of wxproxy; its log says more"})
+	fail(w, r, &fault{status: http.StatusInternalServerError,
+		msg: "internal error; the log of wxproxy has the details"})
 }
 
-// describePanic returns what may be logged of a panic: what was already described
-// in another goroutine, and otherwise what [recovery.Describe] returns.
+// describePanic returns what may be logged of a panic: what was already
+// described in another goroutine, and otherwise what [recovery.Describe]
+// returns.
 func describePanic(cause any) string {
 	if c, ok := cause.(relayed); ok {
 		return string(c)
@@ -56,5 +59,5 @@ func describePanic(cause any) string {
 	return recovery.Describe(cause)
 }
 
-// relayed is what was said of a panic in another goroutine, to be panicked with again.
+// relayed describes a panic of another goroutine, to be raised again.
 type relayed string

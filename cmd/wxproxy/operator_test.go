@@ -116,13 +116,13 @@ func (o *office) Import(_ context.Context, appid string, refresh wechat.Secret) 
 	return true, nil
 }
 
-// officeGauges are what a console needs besides.
-type officeGauges struct{}
+// officeStats are what a console needs besides.
+type officeStats struct{}
 
-func (officeGauges) Component() string                      { return "wxcccccccccccccccc" }
-func (officeGauges) TicketAge() (time.Duration, bool)       { return 0, false }
-func (officeGauges) ComponentExpiry() (time.Duration, bool) { return 0, false }
-func (officeGauges) Accounts() (int, int, int, bool)        { return 1, 1, 1, true }
+func (officeStats) Component() string                      { return "wxcccccccccccccccc" }
+func (officeStats) TicketAge() (time.Duration, bool)       { return 0, false }
+func (officeStats) ComponentExpiry() (time.Duration, bool) { return 0, false }
+func (officeStats) Accounts() (int, int, int, bool)        { return 1, 1, 1, true }
 
 // desk is a console before an office, and somebody who types commands.
 type desk struct {
@@ -137,7 +137,7 @@ type desk struct {
 func newDesk(t *testing.T, change func(*console.Config)) *desk {
 	t.Helper()
 	d := &desk{office: newOffice(), t: t, env: map[string]string{}}
-	c := console.Config{Accounts: d.office, Gauges: officeGauges{}, Loopback: true, Explain: func(appid, method, path, caller string) (console.Explanation, error) {
+	c := console.Config{Accounts: d.office, Stats: officeStats{}, Loopback: true, Explain: func(appid, method, path, caller string) (console.Explanation, error) {
 		return console.Explanation{AppID: appid, Method: method, Path: path, Credential: "authorizer", Parameter: "access_token", Holder: appid,
 			Removes: []string{"access_token"}, Rule: console.Rule{Path: "*", Source: "default"}}, nil
 	}}

@@ -1,22 +1,22 @@
-// The operator's page: shows what /api/ tells, and asks it to do things. What comes from there is put
-// in as text, never as markup.
+// The operator's page. It shows what /api/ returns and calls its operations. Values
+// from there are inserted as text, never as markup.
 "use strict";
 
 const words = {
   en: {
     status: "Status", ready: "ready", notReady: "not ready", ticket: "Ticket", component: "Component token", accounts: "Accounts", process: "Running for",
-    ticketNone: "none", ticketNoneNote: "WeChat has pushed none yet", ticketNote: "since WeChat's last push; one comes every 10 minutes", noComponent: "no component is configured",
-    tokenOver: "over", tokenNone: "none", left: "{} left", counts: "{} active", countsNote: "{0} failing, {1} withdrawn", store: "store: {}", total: "{} in all", found: "{} found",
-    search: "Search", searchHint: "appid or name", sync: "Compare with WeChat", syncing: "Comparing …", synced: "{listed} on WeChat's list: {added} added, {recovered} recovered, {revoked} withdrawn",
-    name: "Name", type: "Type", state: "State", token: "Token expires", authorized: "Authorized", actions: "Actions", refresh: "Renew", forget: "Forget", refreshed: "{} has a new token", forgotten: "{} is forgotten",
-    empty: "No accounts.", previous: "Previous", next: "Next", ago: "{} ago", in: "in {}", over: "over for {}", none: "none", cancel: "Cancel",
-    forgetTitle: "Forget this account?", forgetText: "Its refresh token is deleted here. At WeChat nothing changes: a comparison finds the account again while its authorization stands.",
-    explain: "Explain a call", explainHint: "what wxproxy would do with it; nobody is called", explainDo: "Explain", method: "Method", path: "Path", caller: "Caller", optional: "optional",
-    active: "active", revoked: "withdrawn", failing: "failing", unreachable: "wxproxy does not answer.",
-    x_call: "Call", x_answer: "Answer", x_credential: "Credential", x_parameter: "Parameter", x_adds: "Put in too", x_removes: "Taken out", x_twin: "Forwarded to", x_rule: "Rule", x_account: "Account",
-    x_token: "Token", x_masked: "Answer", x_maskedText: "credentials in it are masked", x_caller: "Caller", x_note: "Note", x_forwarded: "WeChat's own", x_own: "{}, by wxproxy itself",
-    x_may: "{} may make this call", x_mayNot: "{} may not make this call", r_route: "[[route]] {}", r_table: "{}, in the table", r_default: "the default: the account's token", r_: "none was reached",
-    c_component: "the component's token", c_authorizer: "the authorizer's token", c_app: "the own account's token", c_secret: "the own account's secret", c_none: "none", c_refused: "none: the call is not forwarded",
+    ticketNone: "none", ticketNoneNote: "WeChat has not pushed one yet", ticketNote: "since WeChat's last push; WeChat pushes one every 10 minutes", noComponent: "no component is configured",
+    tokenOver: "expired", tokenNone: "none", left: "{} left", counts: "{} active", countsNote: "{0} failing, {1} revoked", store: "store: {}", total: "{} in total", found: "{} found",
+    search: "Search", searchHint: "appid or name", sync: "Compare with WeChat", syncing: "Comparing …", synced: "{listed} on WeChat's list: {added} added, {recovered} recovered, {revoked} revoked",
+    name: "Name", type: "Type", state: "State", token: "Token expires", authorized: "Authorized", actions: "Actions", refresh: "Renew", forget: "Forget", refreshed: "{} has a new token", forgotten: "{} was forgotten",
+    empty: "No accounts.", previous: "Previous", next: "Next", ago: "{} ago", in: "in {}", over: "expired {} ago", none: "none", cancel: "Cancel",
+    forgetTitle: "Forget this account?", forgetText: "This deletes its refresh token here. Nothing changes at WeChat: a comparison finds the account again as long as it is authorized.",
+    explain: "Explain a request", explainHint: "what wxproxy would do with it, without doing it", explainDo: "Explain", method: "Method", path: "Path", caller: "Caller", optional: "optional",
+    active: "active", revoked: "revoked", failing: "failing", unreachable: "wxproxy does not respond.",
+    x_call: "Request", x_answer: "Response", x_credential: "Credential", x_parameter: "Parameter", x_adds: "Also injected", x_removes: "Removed", x_twin: "Forwarded to", x_rule: "Rule", x_account: "Account",
+    x_token: "Token", x_masked: "Response", x_maskedText: "with credentials masked", x_caller: "Caller", x_note: "Note", x_forwarded: "from WeChat", x_own: "{} from wxproxy itself",
+    x_may: "{} is allowed to make this request", x_mayNot: "{} is not allowed to make this request", r_route: "[[route]] {}", r_table: "{} in the built-in table", r_default: "the default: the account's token", r_: "rejected before the rules",
+    c_component: "the component's token", c_authorizer: "the authorizer's token", c_app: "the token of an own account", c_secret: "the secret of an own account", c_none: "none", c_refused: "none: the request is not forwarded",
   },
   zh: {
     status: "状态", ready: "就绪", notReady: "未就绪", ticket: "Ticket 距今", component: "第三方平台令牌", accounts: "账号", process: "已运行",
@@ -42,11 +42,12 @@ let lastStatus = null, lastList = null, lastExplanation = null;
 let offset = 0, search = "";
 const limit = 20;
 
-// say gives the word of that name, with values in the places marked {}, {0}, {name}.
+// say returns the text with a name, with values in the places of {}, {0}, {name}.
 function say(name, values = "") {
   return words[language][name].replace(/\{(\w*)\}/g, (_, key) => key === "" ? values : values[key]);
 }
 
+// span returns a duration in one or two units.
 function span(seconds) {
   const s = Math.abs(Math.trunc(seconds)), m = Math.trunc(s / 60), h = Math.trunc(m / 60);
   const [S, M, H, D] = language === "zh" ? [" 秒", " 分钟", " 小时", " 天"] : ["s", "m", "h", "d"];
@@ -59,12 +60,14 @@ function span(seconds) {
 const since = (time) => (Date.now() - Date.parse(time)) / 1000;
 const typeOf = (a) => language === "zh" ? zhTypes[a.type || a.kind] || a.type || a.kind : a.type || a.kind;
 
+// put sets the text of an element, and its class if one is given.
 function put(id, text, className) {
   const e = $(id);
   e.textContent = text;
   if (className !== undefined) e.className = className;
 }
 
+// make creates an element with text.
 function make(tag, text, className) {
   const e = document.createElement(tag);
   if (text !== undefined) e.textContent = text;
@@ -72,7 +75,7 @@ function make(tag, text, className) {
   return e;
 }
 
-// ask gives the JSON of an answer, or throws what went wrong in words.
+// ask returns the JSON of a response, or throws an error to show to the user.
 async function ask(path, method = "GET") {
   let response, answer;
   try {
@@ -85,6 +88,7 @@ async function ask(path, method = "GET") {
   return answer;
 }
 
+// toast shows a message for some seconds.
 let toastTimer = 0;
 function toast(text, bad) {
   put("toast", text, bad ? "bad" : "");
@@ -93,6 +97,7 @@ function toast(text, bad) {
   toastTimer = setTimeout(() => { $("toast").hidden = true; }, bad ? 9000 : 4000);
 }
 
+// showStatus fills the cards at the top from lastStatus.
 function showStatus() {
   const s = lastStatus;
   if (!s) return;
@@ -118,11 +123,13 @@ function showStatus() {
   put("store", say("store", s.store) + " · " + s.go_version);
 }
 
+// tokenOf says when the token of an account expires.
 function tokenOf(a) {
   if (a.expires_in === undefined || !a.token_fingerprint) return say("none");
   return a.expires_in > 0 ? say("in", span(a.expires_in)) : say("over", span(a.expires_in));
 }
 
+// row creates the table row of an account.
 function row(a) {
   const tr = make("tr");
   tr.append(make("td", a.appid, "mono"));
@@ -150,15 +157,16 @@ function row(a) {
   return tr;
 }
 
-// agreed asks in a dialog; closing it any other way is a no.
+// agreed asks for confirmation in a dialog. Closing the dialog means no.
 function agreed(a) {
   const dialog = $("ask");
-  put("ask-who", a.name ? a.appid + "  " + a.name : a.appid);
+  put("ask-account", a.name ? a.appid + "  " + a.name : a.appid);
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
 }
 
+// act runs an operation with its button disabled, shows the result, and reloads.
 async function act(button, what, done) {
   button.disabled = true;
   try {
@@ -171,13 +179,14 @@ async function act(button, what, done) {
   update();
 }
 
+// showList fills the table from lastList.
 function showList() {
   const l = lastList;
   if (!l) return;
   put("total", say(search ? "found" : "total", l.total));
   const focused = document.activeElement?.dataset.key;
   $("rows").replaceChildren(...l.accounts.map(row));
-  if (focused) document.querySelector(`[data-key="${focused}"]`)?.focus(); // who works by keyboard stays where he is
+  if (focused) document.querySelector(`[data-key="${focused}"]`)?.focus(); // keep the keyboard focus
   $("empty").hidden = l.accounts.length > 0;
   $("pages").hidden = l.total <= limit;
   put("range", l.accounts.length ? `${l.offset + 1}–${l.offset + l.accounts.length} / ${l.total}` : "");
@@ -185,13 +194,14 @@ function showList() {
   $("next").disabled = l.offset + l.accounts.length >= l.total;
 }
 
-// Of answers that overtake each other the last question's counts.
+// Responses can arrive in another order than their requests. Only the one to the
+// last request counts.
 let asked = 0;
 async function list() {
   const mine = ++asked;
   const got = await ask("/api/accounts?" + new URLSearchParams({ offset, limit, q: search }));
   if (mine !== asked) return;
-  if (!got.accounts.length && offset > 0) { // the page's last account is gone
+  if (!got.accounts.length && offset > 0) { // the last account of the page was deleted
     offset = Math.max(0, Math.min(offset - limit, Math.floor((got.total - 1) / limit) * limit));
     return list();
   }
@@ -199,6 +209,7 @@ async function list() {
   showList();
 }
 
+// update reloads status and list.
 async function update() {
   try {
     const [status] = await Promise.all([ask("/api/status"), list()]);
@@ -211,6 +222,7 @@ async function update() {
   }
 }
 
+// showExplanation fills the result of the form below from lastExplanation.
 function showExplanation() {
   const e = lastExplanation, dl = $("explanation");
   if (!e) return;
@@ -276,6 +288,7 @@ $("search").onsubmit = (event) => event.preventDefault();
 $("previous").onclick = () => { offset = Math.max(0, offset - limit); update(); };
 $("next").onclick = () => { offset += limit; update(); };
 
+// translate shows the page in the chosen language.
 function translate() {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   put("language", language === "zh" ? "English" : "中文");

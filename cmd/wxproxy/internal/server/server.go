@@ -191,7 +191,7 @@ func loginBase(cfg config.Config) string {
 
 func (s *Server) consoleConfig(cfg config.Config) console.Config {
 	return console.Config{Ready: s.broker.Ready, Metrics: s.metrics.Handler(), Key: cfg.Admin.Key, Log: s.log, Loopback: config.IsLoopback(cfg.Admin.Listen),
-		Accounts: s.broker, Gauges: s.broker, Explain: s.explain, About: s.about(),
+		Accounts: s.broker, Stats: s.broker, Explain: s.explain, About: s.about(),
 	}
 }
 
