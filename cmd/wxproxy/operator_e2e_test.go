@@ -50,8 +50,8 @@ func TestOperatorWithTheRealThing(t *testing.T) {
 	did(0, "403", "explain", accountA, "POST", "/cgi-bin/clear_quota/v2", "--caller", "orders")
 
 	did(0, accountA+" is forgotten", "accounts", "forget", "--yes", accountA)
-	did(1, "not known here", "accounts", "show", accountA)
-	did(1, "not known here", "accounts", "forget", "--yes", accountA)
+	did(1, "unknown account", "accounts", "show", accountA)
+	did(1, "unknown account", "accounts", "forget", "--yes", accountA)
 	var synced struct{ Listed, Added int }
 	if err := json.Unmarshal([]byte(did(0, "", "accounts", "sync", "--json")), &synced); err != nil || synced.Listed != 2 || synced.Added != 1 {
 		t.Errorf("%+v, %v", synced, err)

@@ -246,7 +246,7 @@ authorized     WHEN, 12d ago
 	if err := json.Unmarshal([]byte(got.out), &a); err != nil || a.Name != d.accounts[failingAccount].Name || strings.Count(got.out, "\n") != 1 {
 		t.Errorf("%v: %s", err, got.out)
 	}
-	d.want("accounts show "+accountA, ran{code: 1, errors: "wxproxy: account " + accountA + " is not known here (an account is known from its authorization on; POST /api/sync asks WeChat who has authorized)\n"})
+	d.want("accounts show "+accountA, ran{code: 1, errors: "wxproxy: unknown account " + accountA + " (an account is known from its authorization on; POST /api/sync reads the authorizers from WeChat)\n"})
 	d.want("accounts show wxABC", ran{code: 2, errors: "wxproxy: APPID is not an appid: an appid is wx and 16 lower-case letters or digits; see wxproxy accounts show --help\n"})
 	d.want("accounts show", ran{code: 2, errors: "wxproxy: show needs APPID; see wxproxy accounts show --help\n"})
 	d.want("accounts show --json "+accountA+" --key k more", ran{code: 2, errors: "wxproxy: show takes APPID, and there is an extra argument; see wxproxy accounts show --help\n"})
@@ -258,7 +258,7 @@ func TestAccountsRefresh(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	d.fail = tokens.ErrThrottled
-	d.want("accounts refresh "+plainAccount, ran{code: 1, errors: "wxproxy: " + tokens.ErrThrottled.Error() + " (find out who refuses them: a call of the wrong kind, or somebody else who renews)\n"})
+	d.want("accounts refresh "+plainAccount, ran{code: 1, errors: "wxproxy: " + tokens.ErrThrottled.Error() + " (find the cause of the rejections: requests with the wrong kind of token, or another program that renews tokens)\n"})
 	d.fail = fmt.Errorf("%w: no ticket", tokens.ErrUnavailable)
 	d.want("accounts refresh "+plainAccount, ran{code: 1, errors: "wxproxy: no token available: no ticket (try again after 1 s)\n"})
 }
@@ -467,7 +467,7 @@ func TestImportCommand(t *testing.T) {
 			"wxproxy: FILE:5: not the columns appid and refresh_token, separated by a comma\n" +
 			"wxproxy: FILE:6: " + accountB + ": no refresh token\n" +
 			"wxproxy: FILE:8: the quotes do not match\n" +
-			"wxproxy: FILE:7: " + accountB + ": its refresh_token is none: it is too long, or has other characters than tokens have\n" +
+			"wxproxy: FILE:7: " + accountB + ": invalid refresh_token: too long, or characters that tokens do not have\n" +
 			"wxproxy: FILE: 5 of 6 entries were not imported\n"})
 	f(`{"appid":"`+accountA+`","refresh_token":"`+hiddenToken+"\"}\n\n{\"hidden\"\n"+`{"appid":1,"refresh_token":"`+hiddenToken+`"}`, ran{code: 1,
 		out: "1 added, 0 kept as they were, 2 not imported\n",
