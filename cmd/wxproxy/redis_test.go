@@ -23,7 +23,9 @@ func TestCheckRedis(t *testing.T) {
 	w.store = onRedis(r, "k")
 	path := w.config()
 	out, err := wxproxy(t, "check", "--config", path).CombinedOutput()
-	want := fmt.Sprintf("warning: %s: store.url: Redis at %s keeps nothing on disk: when it restarts, the accounts have to be read from WeChat again; set appendonly yes\n%[1]s: the configuration is valid, and the store opens\n", path, r.socket)
+	want := fmt.Sprintf("warning: %s: store.url: Redis at %s has no persistence: "+
+		"after it restarts, all accounts must be read from WeChat again; set appendonly yes\n"+
+		"%[1]s: the configuration is valid, and the store opens\n", path, r.socket)
 	if err != nil || string(out) != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, out, want)
 	}
@@ -34,7 +36,7 @@ func TestCheckRedis(t *testing.T) {
 	}
 	w.store = onRedis(&redisServer{socket: r.socket + "x"}, "k")
 	out, err = wxproxy(t, "check", "--config", w.config()).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "store.url: Redis at "+r.socket+"x: it cannot be reached") {
+	if err == nil || !strings.Contains(string(out), "store.url: Redis at "+r.socket+"x: cannot be reached") {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 package redis_test
 
 import (
@@ -21,7 +23,7 @@ const (
 	account   = "wxaaaaaaaaaaaaaaaa"
 )
 
-// fakeWeChat gives a new token to whoever asks, and counts.
+// fakeWeChat issues a new token for every request and counts the requests.
 type fakeWeChat struct {
 	mu     sync.Mutex
 	calls  map[string]int
@@ -40,13 +42,16 @@ func (f *fakeWeChat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "api_component_token":
 		out = map[string]any{"component_access_token": fmt.Sprint("C", n), "expires_in": 7200}
 	case "api_authorizer_token":
-		time.Sleep(20 * time.Millisecond)
-		out = map[string]any{"authorizer_access_token": fmt.Sprint("A", n), "authorizer_refresh_token": fmt.Sprint("R", n), "expires_in": 7200}
+		time.Sleep(20 * time.Millisecond) // so that renewals overlap
+		out = map[string]any{"authorizer_access_token": fmt.Sprint("A", n),
+			"authorizer_refresh_token": fmt.Sprint("R", n), "expires_in": 7200}
 	case "api_query_auth":
-		out = map[string]any{"authorization_info": map[string]any{"authorizer_appid": account, "authorizer_access_token": fmt.Sprint("A", n),
+		out = map[string]any{"authorization_info": map[string]any{
+			"authorizer_appid": account, "authorizer_access_token": fmt.Sprint("A", n),
 			"authorizer_refresh_token": fmt.Sprint("R", n), "expires_in": 7200}}
 	case "api_get_authorizer_list":
-		out = map[string]any{"total_count": 1, "list": []any{map[string]any{"authorizer_appid": account, "refresh_token": "", "auth_time": 1000}}}
+		out = map[string]any{"total_count": 1, "list": []any{
+			map[string]any{"authorizer_appid": account, "refresh_token": "", "auth_time": 1000}}}
 	}
 	json.NewEncoder(w).Encode(out)
 }
@@ -57,9 +62,9 @@ func (f *fakeWeChat) count(name string) int {
 	return f.calls[name]
 }
 
-// Three processes on one Redis: a thousand refused calls are one renewal, and what one of them knows of an account all know
-// soon.
-func TestThreeBrokers(t *testing.T) {
+// TestThreeBrokersShareOneRedis: 600 concurrent renewals in three brokers cost one
+// request to WeChat, and what one broker learns about an account reaches all.
+func TestThreeBrokersShareOneRedis(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	f := &fakeWeChat{calls: map[string]int{}}
@@ -69,7 +74,7 @@ func TestThreeBrokers(t *testing.T) {
 	t.Cleanup(client.Close)
 	var brokers []*tokens.Broker
 	for range 3 {
-		s, err := redis.OpenSealed(t.Context(), r.url(), someKey, redis.Options{})
+		s, err := redis.OpenSealed(t.Context(), r.url(), sealKey, patient)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,14 +120,14 @@ func TestThreeBrokers(t *testing.T) {
 			for range 200 {
 				all.Go(func() {
 					if got, err := b.Renew(t.Context(), account, stale.Value); err != nil || got.Value.Equal(stale.Value) {
-						t.Error(err)
+						t.Errorf("Renew: got error %v or the stale token, want a new one", err)
 					}
 				})
 			}
 		}
 		all.Wait()
 		if n := f.count("api_authorizer_token") - before; n != 1 {
-			t.Errorf("%d renewals", n)
+			t.Errorf("renewals: got %d, want 1", n)
 		}
 		fresh, err := token(brokers[0])
 		if err != nil {
@@ -134,7 +139,7 @@ func TestThreeBrokers(t *testing.T) {
 	if err := brokers[1].MarkRevoked(t.Context(), account, time.Unix(1001, 0)); err != nil {
 		t.Fatal(err)
 	}
-	everywhere("withdrawn", func(_ tokens.Token, err error) bool { return errors.Is(err, tokens.ErrRevoked) })
+	everywhere("revoked", func(_ tokens.Token, err error) bool { return errors.Is(err, tokens.ErrRevoked) })
 	authorize(brokers[2], "code@@@2", 1002)
 	everywhere("authorized again", working)
 	if err := brokers[0].Forget(t.Context(), account); err != nil {
@@ -142,16 +147,17 @@ func TestThreeBrokers(t *testing.T) {
 	}
 	everywhere("forgotten", func(_ tokens.Token, err error) bool { return errors.Is(err, tokens.ErrUnknownAccount) })
 
-	// Redis is emptied under them: the ticket that comes next is taken, and the accounts are WeChat's to tell.
+	// Redis is emptied: the brokers keep serving, and after the next ticket they read
+	// the accounts from WeChat again.
 	authorize(brokers[2], "code@@@3", 1004)
 	everywhere("authorized a third time", working)
 	lists := f.count("api_get_authorizer_list")
 	r.do("FLUSHALL")
-	everywhere("served on", working)
+	everywhere("still served", working)
 	if err := brokers[1].PutTicket(t.Context(), wechat.NewSecret("ticket@@@2"), time.Unix(2000, 0)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "read from WeChat again", func() bool {
+	eventually(t, "the accounts are read from WeChat again", func() bool {
 		_, err := brokers[2].Account(t.Context(), account)
 		return err == nil && f.count("api_get_authorizer_list") == lists+1
 	})

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"crypto/tls"
 	"sync/atomic"
 	"time"
 
@@ -10,74 +11,127 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// The library prints to the standard error stream by itself. Whatever goes wrong comes back as an error, too.
+// go-redis prints to standard error unless told otherwise. Everything that it
+// prints is returned as an error, too.
 func init() { logging.Disable() }
 
-const (
-	// Calls wait for these: a Redis that is in the same building answers within a millisecond, one that does not
-	// within a second and a half will not soon.
-	dialTimeout = 1500 * time.Millisecond
-	ioTimeout   = 1500 * time.Millisecond
-	// tries after the first. Scripts may be sent twice: each knows what it did already.
-	tries = 1
-	// redirects is how often a cluster may send a command elsewhere, or say "not yet".
-	redirects = 4
-)
-
-// clientName is what CLIENT LIST shows.
-const clientName = "wxproxy"
-
-// settings are what the clients of one target differ in.
-type settings struct {
-	pool      int // connections, to each server
-	pipes     int // more of them, for many commands at once
-	tries     int
-	timeout   time.Duration
-	connected *atomic.Int64 // counts connections; may be nil
+// timeouts bound the single steps of a conversation with Redis.
+type timeouts struct {
+	dial time.Duration // connecting, with the TLS handshake
+	io   time.Duration // one read or write
+	ping time.Duration // a whole Ping
+	poll time.Duration // each step of a poll by Watch
 }
 
-// newClient connects to nothing yet.
-func (t *target) newClient(s settings) (goredis.UniversalClient, error) {
+// Calls wait for these timeouts. A Redis in the same building responds within a
+// millisecond; one that needs more than 1.5 seconds is down in practice. A ping
+// is shorter than the patience of its callers (readiness probes), so that they
+// receive the name of this Redis instead of their own timeout.
+var defaultTimeouts = timeouts{
+	dial: 1500 * time.Millisecond,
+	io:   1500 * time.Millisecond,
+	ping: time.Second,
+	poll: time.Second,
+}
+
+const (
+	// poolSize is the maximum number of connections to one server. A script takes
+	// about 50 µs there, so more connections would not be faster. Requests beyond
+	// that wait for a connection.
+	poolSize = 64
+	// pipelinePoolSize is the number of further connections for pipelines.
+	pipelinePoolSize = 4
+	// retries follow a failed attempt. Scripts may be sent twice: each recognizes
+	// its own earlier work.
+	retries = 1
+	// maxRedirects is how often a cluster may redirect a command, or ask to try
+	// again.
+	maxRedirects = 4
+
+	clientName = "wxproxy" // shown by CLIENT LIST
+)
+
+// clientOptions are the settings in which the clients of one Redis differ.
+type clientOptions struct {
+	poolSize    int // connections to each server
+	pipelines   int // further connections for pipelines
+	retries     int
+	dialTimeout time.Duration
+	ioTimeout   time.Duration
+	dials       *atomic.Int64 // counts new connections; nil disables it
+}
+
+// maxRetries translates retries for go-redis, where 0 means the default.
+func (o clientOptions) maxRetries() int {
+	if o.retries == 0 {
+		return -1
+	}
+	return o.retries
+}
+
+func (o clientOptions) onConnect() func(context.Context, *goredis.Conn) error {
+	if o.dials == nil {
+		return nil
+	}
+	return func(context.Context, *goredis.Conn) error { o.dials.Add(1); return nil }
+}
+
+// newClient returns a client for t. It does not connect yet. Its only error is an
+// unusable ca_file.
+//
+// All clients use protocol 2 and end each step with the caller's context. The
+// notifications of managed services are off: they need protocol 3.
+func (t *target) newClient(o clientOptions) (goredis.UniversalClient, error) {
 	secure, err := t.tlsConfig()
 	if err != nil {
 		return nil, err
 	}
-	tries := s.tries
-	if tries == 0 {
-		tries = -1 // what the library calls none
-	}
-	var onConnect func(context.Context, *goredis.Conn) error
-	if s.connected != nil {
-		onConnect = func(context.Context, *goredis.Conn) error { s.connected.Add(1); return nil }
-	}
-	switch t.kind {
+	switch t.topology {
 	case sentinel:
-		return goredis.NewFailoverClient(&goredis.FailoverOptions{
-			ClientName: clientName, SentinelAddrs: t.addrs, MasterName: t.master, SentinelPassword: t.sentry,
-			Username: t.user, Password: t.password, DB: t.db, TLSConfig: secure, OnConnect: onConnect,
-			Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: tries, PoolSize: s.pool, PipelinePoolSize: s.pipes,
-			DialTimeout: s.timeout, DialerRetries: 1, ReadTimeout: s.timeout, WriteTimeout: s.timeout, PoolTimeout: s.timeout,
-		}), nil
+		return t.sentinelClient(o, secure), nil
 	case cluster:
-		return goredis.NewClusterClient(&goredis.ClusterOptions{
-			ClientName: clientName, Addrs: t.addrs, MaxRedirects: redirects,
-			Username: t.user, Password: t.password, TLSConfig: secure, OnConnect: onConnect,
-			Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, PoolSize: s.pool, PipelinePoolSize: s.pipes,
-			MinRetryBackoff: 20 * time.Millisecond, MaxRetryBackoff: 200 * time.Millisecond,
-			DialTimeout: s.timeout, DialerRetries: 1, ReadTimeout: s.timeout, WriteTimeout: s.timeout, PoolTimeout: s.timeout,
-			ClusterStateReloadInterval: 10 * time.Second,
-			MaintNotificationsConfig:   &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		}), nil
+		return t.clusterClient(o, secure), nil
 	}
+	return t.singleClient(o, secure), nil
+}
+
+func (t *target) singleClient(o clientOptions, secure *tls.Config) goredis.UniversalClient {
 	network := "tcp"
-	if t.socket {
+	if t.unixSocket {
 		network = "unix"
 	}
 	return goredis.NewClient(&goredis.Options{
 		ClientName: clientName, Network: network, Addr: t.addrs[0],
-		Username: t.user, Password: t.password, DB: t.db, TLSConfig: secure, OnConnect: onConnect,
-		Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: tries, PoolSize: s.pool, PipelinePoolSize: s.pipes,
-		DialTimeout: s.timeout, DialerRetries: 1, ReadTimeout: s.timeout, WriteTimeout: s.timeout, PoolTimeout: s.timeout,
+		Username: t.user, Password: t.password, DB: t.db, TLSConfig: secure,
+		Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, OnConnect: o.onConnect(),
+		MaxRetries: o.maxRetries(), PoolSize: o.poolSize, PipelinePoolSize: o.pipelines,
+		DialTimeout: o.dialTimeout, DialerRetries: 1,
+		ReadTimeout: o.ioTimeout, WriteTimeout: o.ioTimeout, PoolTimeout: o.ioTimeout,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}), nil
+	})
+}
+
+func (t *target) sentinelClient(o clientOptions, secure *tls.Config) goredis.UniversalClient {
+	return goredis.NewFailoverClient(&goredis.FailoverOptions{
+		ClientName: clientName, SentinelAddrs: t.addrs, MasterName: t.master, SentinelPassword: t.sentinelPassword,
+		Username: t.user, Password: t.password, DB: t.db, TLSConfig: secure,
+		Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, OnConnect: o.onConnect(),
+		MaxRetries: o.maxRetries(), PoolSize: o.poolSize, PipelinePoolSize: o.pipelines,
+		DialTimeout: o.dialTimeout, DialerRetries: 1,
+		ReadTimeout: o.ioTimeout, WriteTimeout: o.ioTimeout, PoolTimeout: o.ioTimeout,
+	})
+}
+
+func (t *target) clusterClient(o clientOptions, secure *tls.Config) goredis.UniversalClient {
+	return goredis.NewClusterClient(&goredis.ClusterOptions{
+		ClientName: clientName, Addrs: t.addrs, MaxRedirects: maxRedirects,
+		Username: t.user, Password: t.password, TLSConfig: secure,
+		Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, OnConnect: o.onConnect(),
+		PoolSize: o.poolSize, PipelinePoolSize: o.pipelines,
+		MinRetryBackoff: 20 * time.Millisecond, MaxRetryBackoff: 200 * time.Millisecond,
+		DialTimeout: o.dialTimeout, DialerRetries: 1,
+		ReadTimeout: o.ioTimeout, WriteTimeout: o.ioTimeout, PoolTimeout: o.ioTimeout,
+		ClusterStateReloadInterval: 10 * time.Second,
+		MaintNotificationsConfig:   &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
 }

@@ -16,8 +16,9 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// fault is the one place where an error of the library becomes one of ours.
-func (s *Store) fault(ctx context.Context, err error) error {
+// convertError turns an error of go-redis into one of the store. It is the only
+// place that does. If ctx has ended, it returns the error of ctx.
+func (s *Store) convertError(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -27,89 +28,119 @@ func (s *Store) fault(ctx context.Context, err error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// A connection's deadline is the context's, and may be noticed a moment earlier.
+	// A connection gets the deadline of ctx, and may report it a moment before
+	// ctx does.
 	if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) {
 		return context.DeadlineExceeded
 	}
-	if word, _ := answerOf(err); word == "CLUSTERDOWN" && s.kind != cluster {
-		return s.located(errors.New(refusals["MOVED"]))
+	if code, _ := replyCode(err); code == "CLUSTERDOWN" && s.topology != cluster {
+		return s.withName(errors.New(codeMessages["MOVED"]))
 	}
-	return s.located(errors.New(inWords(err)))
+	return s.withName(errors.New(describe(err)))
 }
 
-// located says which Redis it was.
-func (s *Store) located(err error) error { return fmt.Errorf("%s: %w", s.at, err) }
+// withName adds the name of this Redis to err.
+func (s *Store) withName(err error) error { return fmt.Errorf("%s: %w", s.name, err) }
 
-// answerOf gives the first word of an answer by which Redis refuses, such as READONLY.
-func answerOf(err error) (word string, ok bool) {
-	var answer goredis.Error
-	if !errors.As(err, &answer) {
+// replyCode returns the first word of an error that Redis itself has sent, such
+// as READONLY. ok is false for every other error.
+func replyCode(err error) (code string, ok bool) {
+	var reply goredis.Error
+	if !errors.As(err, &reply) {
 		return "", false
 	}
-	word, _, _ = strings.Cut(answer.Error(), " ")
-	return strings.TrimPrefix(word, "-"), true
+	code, _, _ = strings.Cut(reply.Error(), " ")
+	return strings.TrimPrefix(code, "-"), true
 }
 
-// refusals are Redis' own words, put so that they say what to do.
-var refusals = map[string]string{
-	"WRONGPASS":   "it refuses the user or the password",
-	"NOAUTH":      "it wants a password, and none is given",
-	"NOPERM":      "its user may not do all that is needed",
-	"READONLY":    "it is a read-only replica: name the master, or its sentinels with redis+sentinel://",
-	"OOM":         "its memory is full (maxmemory): nothing can be saved",
-	"MISCONF":     "it cannot write to its disk, and refuses to be written to",
-	"NOREPLICAS":  "too few replicas are connected to it (min-replicas-to-write), and it refuses to be written to",
-	"LOADING":     "it has just started and still reads its data",
-	"BUSY":        "it is busy with a script of somebody else's",
+// codeMessages say what the codes of Redis mean here, and what to do.
+var codeMessages = map[string]string{
+	"WRONGPASS":   "wrong user or password",
+	"NOAUTH":      "it requires a password, and the URL has none",
+	"NOPERM":      "its user lacks permissions, see docs/redis.md",
+	"READONLY":    "it is a read-only replica: use the master, or its sentinels with redis+sentinel://",
+	"OOM":         "its memory is full (maxmemory), so nothing can be saved",
+	"MISCONF":     "it cannot write to its disk, and rejects writes",
+	"NOREPLICAS":  "too few replicas are connected to it (min-replicas-to-write), and it rejects writes",
+	"LOADING":     "it has just started and is loading its data",
+	"BUSY":        "it is busy with a script of another client",
 	"MASTERDOWN":  "it is a replica that has lost its master",
-	"CLUSTERDOWN": "the cluster is down: a part of its slots is served by nobody",
+	"CLUSTERDOWN": "the cluster is down: some of its slots are not served",
 	"TRYAGAIN":    "the cluster is moving slots",
-	"MOVED":       "it is a node of a cluster: write redis+cluster://HOST,HOST",
-	"CROSSSLOT":   "it is a cluster: write redis+cluster://HOST,HOST",
+	"MOVED":       "it is a node of a cluster: use redis+cluster://HOST,HOST",
+	"CROSSSLOT":   "it is a cluster: use redis+cluster://HOST,HOST",
 }
 
-// passingWords are refusals that end by themselves.
-var passingWords = map[string]bool{"LOADING": true, "BUSY": true, "MASTERDOWN": true, "CLUSTERDOWN": true, "TRYAGAIN": true, "READONLY": true, "NOREPLICAS": true}
+// transientCodes are the codes after which another attempt may succeed.
+var transientCodes = map[string]bool{
+	"LOADING": true, "BUSY": true, "MASTERDOWN": true, "CLUSTERDOWN": true,
+	"TRYAGAIN": true, "READONLY": true, "NOREPLICAS": true,
+}
 
-// inWords tells what is wrong. What Redis itself says is shown: it has no password in it.
-func inWords(err error) string {
-	word, isAnswer := answerOf(err)
-	said, known := refusals[word]
-	text := err.Error()
-	var unknown x509.UnknownAuthorityError
-	var name x509.HostnameError
+// isTransient reports whether the same command may succeed later. That is so for
+// errors of the connection and for some of Redis's own.
+func isTransient(err error) bool {
+	if code, isReply := replyCode(err); isReply {
+		return transientCodes[code]
+	}
+	return !errors.Is(err, goredis.ErrClosed)
+}
+
+// describe says in one line what is wrong, without the name of this Redis. It
+// may quote the text of a reply, which never contains a password.
+func describe(err error) string {
+	// go-redis joins the errors of all sentinels, so this has to come first.
+	if text := err.Error(); strings.Contains(text, "all sentinels specified in configuration are unreachable") {
+		if strings.Contains(text, "NOAUTH") || strings.Contains(text, "WRONGPASS") {
+			return "its sentinels require a password, or reject the one in ?sentinel_password="
+		}
+		return "none of its sentinels responds or knows a master of that name"
+	}
+	if strings.Contains(err.Error(), "cluster support disabled") {
+		return "it is not a cluster: use redis://HOST:PORT"
+	}
+	if code, ok := replyCode(err); ok {
+		return describeReply(code, err.Error())
+	}
+	return describeConnection(err)
+}
+
+// describeReply describes an error that Redis has sent.
+func describeReply(code, text string) string {
+	if message, ok := codeMessages[code]; ok {
+		return fmt.Sprintf("%s (%s)", message, code)
+	}
+	switch {
+	case strings.Contains(text, "invalid password"), strings.Contains(text, "without any password configured"):
+		return codeMessages["WRONGPASS"]
+	case strings.Contains(text, "DB index is out of range"):
+		return "it has no database with this number"
+	}
+	return "it responded with an error: " + oneLine(text)
+}
+
+// describeConnection describes an error of the connection.
+func describeConnection(err error) string {
+	var unknownAuthority x509.UnknownAuthorityError
+	var wrongName x509.HostnameError
 	var invalid x509.CertificateInvalidError
-	var noTLS tls.RecordHeaderError
+	var notTLS tls.RecordHeaderError
 	var op *net.OpError
 	switch {
-	case strings.Contains(text, "all sentinels specified in configuration are unreachable"):
-		// The library joins what each of them said.
-		if strings.Contains(text, "NOAUTH") || strings.Contains(text, "WRONGPASS") {
-			return "its sentinels want a password, or refuse the one in ?sentinel_password="
-		}
-		return "none of its sentinels answers, or none knows a master of that name"
-	case isAnswer && known:
-		return fmt.Sprintf("%s (%s)", said, word)
-	case isAnswer && strings.Contains(text, "invalid password"), isAnswer && strings.Contains(text, "without any password configured"):
-		return refusals["WRONGPASS"]
-	case isAnswer && strings.Contains(text, "DB index is out of range"):
-		return "it has no database of that number"
-	case isAnswer && strings.Contains(text, "cluster support disabled"), strings.Contains(text, "cluster support disabled"):
-		return "it is no cluster: write redis://HOST:PORT"
-	case isAnswer:
-		return "it refuses: " + strings.ReplaceAll(text, "\n", "; ")
-	case errors.As(err, &unknown):
-		return "its certificate is of an authority that is not known here: name it with ?ca_file=PATH"
-	case errors.As(err, &name), errors.As(err, &invalid):
-		return "its certificate is not good: " + text
-	case errors.As(err, &noTLS):
-		return "it does not speak TLS: begin the URL with redis"
+	case errors.As(err, &unknownAuthority):
+		return "its certificate was issued by an unknown authority: name it with ?ca_file=PATH"
+	case errors.As(err, &wrongName), errors.As(err, &invalid):
+		return "invalid certificate: " + err.Error()
+	case errors.As(err, &notTLS):
+		return "it does not use TLS: begin the URL with redis"
 	case errors.Is(err, goredis.ErrPoolTimeout):
-		return "it does not keep up: all connections are busy"
+		return "overloaded: all connections are busy"
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return "it does not answer in time"
+		return "timeout waiting for a response"
 	case errors.As(err, &op) && op.Op == "dial":
-		return "it cannot be reached: " + op.Err.Error()
+		return "cannot be reached: " + op.Err.Error()
 	}
-	return "it cannot be reached: " + strings.ReplaceAll(text, "\n", "; ")
+	return "cannot be reached: " + oneLine(err.Error())
 }
+
+func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }

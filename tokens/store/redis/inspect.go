@@ -2,6 +2,7 @@ package redis
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,79 +14,93 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// inspect makes sure that this Redis can be relied on: that it answers and can be written to, that it throws nothing away, and
-// that what lies there is of a format that is known.
+// inspect checks that this Redis is suitable: it responds and can be written to,
+// it does not evict records, and its records have a known format.
 func (s *Store) inspect(ctx context.Context) error {
 	if err := s.Ping(ctx); err != nil {
 		return err
 	}
-	if err := s.each(ctx, s.inspectServer); err != nil {
+	if err := s.forEachServer(ctx, s.inspectServer); err != nil {
 		return err
 	}
-	stored, err := s.client.Get(ctx, s.format).Result()
+	return s.checkFormat(ctx)
+}
+
+// checkFormat compares the version of the stored format, or writes it into an
+// empty Redis.
+func (s *Store) checkFormat(ctx context.Context) error {
+	stored, err := s.client.Get(ctx, s.formatKey).Result()
 	if errors.Is(err, goredis.Nil) {
-		if err := s.client.SetNX(ctx, s.format, format, 0).Err(); err != nil {
-			return s.fault(ctx, err)
+		// NX: another process may write it concurrently.
+		if err := s.client.SetNX(ctx, s.formatKey, format, 0).Err(); err != nil {
+			return s.convertError(ctx, err)
 		}
-		stored, err = s.client.Get(ctx, s.format).Result()
+		stored, err = s.client.Get(ctx, s.formatKey).Result()
 	}
 	if err != nil {
-		return s.fault(ctx, err)
+		return s.convertError(ctx, err)
 	}
 	if n, err := strconv.Atoi(stored); err != nil || n != format {
-		return s.located(fmt.Errorf("%w: it holds records of format %.20q, this wxproxy knows %d: a newer one wrote them", store.ErrCorrupt, stored, format))
+		return s.withName(fmt.Errorf("%w: its records have format %.20q, this wxproxy knows %d: a newer wxproxy wrote them",
+			store.ErrCorrupt, stored, format))
 	}
 	return nil
 }
 
-// each calls f with every server that is written to.
-func (s *Store) each(ctx context.Context, f func(context.Context, *goredis.Client) error) error {
+// forEachServer calls f for every server that is written to.
+func (s *Store) forEachServer(ctx context.Context, f func(context.Context, *goredis.Client) error) error {
 	switch c := s.client.(type) {
 	case *goredis.ClusterClient:
 		return c.ForEachMaster(ctx, f)
 	case *goredis.Client:
 		return f(ctx, c)
 	}
-	panic("BUG: a client of no kind")
+	panic("BUG: unknown type of Redis client")
 }
 
-// inspectServer reads how a server is set up, as far as it lets us: where its user may not ask, nothing is said.
+// inspectServer checks the settings of one server. Settings that this user may
+// not read are not checked, because managed services forbid CONFIG.
 func (s *Store) inspectServer(ctx context.Context, c *goredis.Client) error {
-	is := map[string]string{}
-	if info, err := c.Info(ctx).Result(); err == nil {
-		for line := bufio.NewScanner(strings.NewReader(info)); line.Scan(); {
-			if name, value, ok := strings.Cut(line.Text(), ":"); ok {
-				is[name] = value
-			}
-		}
-	} else if _, refused := answerOf(err); !refused {
-		return s.fault(ctx, err)
+	info, err := s.serverInfo(ctx, c)
+	if err != nil {
+		return err
 	}
 	for _, name := range []string{"maxmemory", "maxmemory-policy", "save", "appendonly"} {
 		if config, err := c.ConfigGet(ctx, name).Result(); err == nil {
-			is["config "+name] = config[name]
+			info["config "+name] = config[name]
 		}
 	}
-	limit, policy := first(is["config maxmemory"], is["maxmemory"]), first(is["config maxmemory-policy"], is["maxmemory_policy"])
-	switch {
-	case is["cluster_enabled"] == "1" && s.kind != cluster:
-		return s.located(errors.New(refusals["MOVED"]))
-	case limit != "" && limit != "0" && policy != "" && policy != "noeviction":
-		return s.located(fmt.Errorf("it throws records away when its memory is full (maxmemory-policy %s), and refresh tokens exist once: set maxmemory-policy noeviction, and do not share it with a cache", policy))
+	if info["cluster_enabled"] == "1" && s.topology != cluster {
+		return s.withName(errors.New(codeMessages["MOVED"]))
 	}
-	saves, asked := is["config save"]
-	if asked && saves == "" && first(is["config appendonly"], is["aof_enabled"]) != "yes" && is["aof_enabled"] != "1" {
-		s.warn(s.at + " keeps nothing on disk: when it restarts, the accounts have to be read from WeChat again; set appendonly yes")
+	limit := cmp.Or(info["config maxmemory"], info["maxmemory"], "0")
+	policy := cmp.Or(info["config maxmemory-policy"], info["maxmemory_policy"], "noeviction")
+	if limit != "0" && policy != "noeviction" {
+		return s.withName(fmt.Errorf("it evicts records when its memory is full (maxmemory-policy %s), "+
+			"and refresh tokens cannot be replaced: set maxmemory-policy noeviction, and do not share it with a cache", policy))
+	}
+	saves, known := info["config save"]
+	appendOnly := cmp.Or(info["config appendonly"], info["aof_enabled"]) == "yes" || info["aof_enabled"] == "1"
+	if known && saves == "" && !appendOnly {
+		s.warn(s.name + " has no persistence: after it restarts, all accounts must be read from WeChat again; set appendonly yes")
 	}
 	return nil
 }
 
-// first is the first that is not empty.
-func first(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
+// serverInfo returns the fields of INFO, or none if this user may not call it.
+func (s *Store) serverInfo(ctx context.Context, c *goredis.Client) (map[string]string, error) {
+	fields := map[string]string{}
+	info, err := c.Info(ctx).Result()
+	if err != nil {
+		if _, isReply := replyCode(err); isReply {
+			return fields, nil
+		}
+		return nil, s.convertError(ctx, err)
+	}
+	for lines := bufio.NewScanner(strings.NewReader(info)); lines.Scan(); {
+		if name, value, ok := strings.Cut(lines.Text(), ":"); ok {
+			fields[name] = value
 		}
 	}
-	return ""
+	return fields, nil
 }

@@ -2,49 +2,52 @@ package redis
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"strings"
 
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// pageSize is how many records of one bucket are held in memory by List. 16 times that, at some 600 bytes each, are 2 MB.
+// pageSize is how many records of one bucket List holds in memory. 16 buckets of
+// 200 records with about 600 bytes each are 2 MB.
 const pageSize = 200
 
-// entry is a record on its way to yield.
-type entry struct{ key, record string }
+type listEntry struct{ key, record string }
 
-// lister reads one bucket in order, page by page.
-type lister struct {
-	names *names
-	min   string // where the next page begins
-	page  []entry
-	last  bool // there is nothing behind page
+// bucketIterator reads one bucket in key order, page by page.
+type bucketIterator struct {
+	bucket *bucketKeys
+	min    string // lower bound of the next page, as ZRANGEBYLEX takes it
+	page   []listEntry
+	done   bool // no records follow the page
 }
 
-// List implements [store.Store]. The buckets are read a page at a time and merged. What is written meanwhile behind the pages
-// at hand is seen, before them it is not.
-func (s *Store) List(ctx context.Context, prefix, after string, yield func(key string, record []byte) bool) error {
+// List implements [store.Store]. It reads all buckets a page at a time and merges
+// them. A record that is written meanwhile is included if it belongs after the
+// pages that were read.
+func (s *Store) List(
+	ctx context.Context, prefix, after string, yield func(key string, record []byte) bool,
+) error {
 	low := "-"
 	if after >= prefix && after != "" {
 		low = "(" + after
 	} else if prefix != "" {
 		low = "[" + prefix
 	}
-	high := end(prefix)
-	var all [buckets]lister
-	for i := range all {
-		all[i] = lister{names: &s.buckets[i], min: low}
+	high := upperBound(prefix)
+	var iterators [bucketCount]bucketIterator
+	for i := range iterators {
+		iterators[i] = bucketIterator{bucket: &s.buckets[i], min: low}
 	}
 	for {
-		if err := s.fill(ctx, all[:], high); err != nil {
+		if err := s.fetchPages(ctx, iterators[:], high); err != nil {
 			return err
 		}
-		// Sixteen are few enough to look at each.
-		var next *lister
-		for i := range all {
-			if l := &all[i]; len(l.page) > 0 && (next == nil || l.page[0].key < next.page[0].key) {
-				next = l
+		// With 16 buckets a linear search is faster than a heap.
+		var next *bucketIterator
+		for i := range iterators {
+			if it := &iterators[i]; len(it.page) > 0 && (next == nil || it.page[0].key < next.page[0].key) {
+				next = it
 			}
 		}
 		if next == nil {
@@ -58,8 +61,9 @@ func (s *Store) List(ctx context.Context, prefix, after string, yield func(key s
 	}
 }
 
-// end is the first key behind all that begin with prefix, as ZRANGEBYLEX has it.
-func end(prefix string) string {
+// upperBound returns the upper bound of the keys that begin with prefix, as
+// ZRANGEBYLEX takes it.
+func upperBound(prefix string) string {
 	for i := len(prefix) - 1; i >= 0; i-- {
 		if prefix[i] < 0xff {
 			return "(" + prefix[:i] + string([]byte{prefix[i] + 1})
@@ -68,54 +72,55 @@ func end(prefix string) string {
 	return "+"
 }
 
-// fill reads the next pages of those whose page is used up, all at once.
-func (s *Store) fill(ctx context.Context, all []lister, high string) error {
+// fetchPages reads the next page of each iterator whose page is used up, all in
+// one pipeline. It skips names without a record.
+func (s *Store) fetchPages(ctx context.Context, iterators []bucketIterator, high string) error {
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
-	var want []*lister
-	for i := range all {
-		// A page without records: what it named was deleted between.
-		if l := &all[i]; len(l.page) == 0 && !l.last {
-			want = append(want, l)
+	var empty []*bucketIterator
+	for i := range iterators {
+		if it := &iterators[i]; len(it.page) == 0 && !it.done {
+			empty = append(empty, it)
 		}
 	}
-	if len(want) == 0 {
+	if len(empty) == 0 {
 		return nil
 	}
-	cmds := make([]*goredis.Cmd, len(want))
+	cmds := make([]*goredis.Cmd, len(empty))
 	_, err := s.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
-		for i, l := range want {
-			cmds[i] = p.Eval(ctx, page, []string{l.names.names, l.names.records}, l.min, high, pageSize)
+		for i, it := range empty {
+			cmds[i] = p.Eval(ctx, pageScript, []string{it.bucket.names, it.bucket.records}, it.min, high, pageSize)
 		}
 		return nil
 	})
-	for i, l := range want {
-		answer, cmdErr := cmds[i].Slice()
+	for i, it := range empty {
+		reply, cmdErr := cmds[i].Slice()
 		if cmdErr != nil {
-			return s.fault(ctx, cmdErr)
+			return s.convertError(ctx, cmdErr)
 		}
-		keys, records, ok := pairs(answer)
+		keys, records, ok := parsePage(reply)
 		if !ok {
-			return s.located(fmt.Errorf("it gives a list that is none"))
+			return s.withName(errors.New("invalid reply to the page script"))
 		}
-		l.last = len(keys) < pageSize
+		it.done = len(keys) < pageSize
 		for k := range keys {
 			key, _ := keys[k].(string)
 			if record, ok := records[k].(string); ok {
-				l.page = append(l.page, entry{key, record})
+				it.page = append(it.page, listEntry{key, record})
 			}
-			l.min = "(" + key
+			it.min = "(" + key
 		}
 	}
-	return s.fault(ctx, err)
+	return s.convertError(ctx, err)
 }
 
-func pairs(answer []any) (keys, records []any, ok bool) {
-	if len(answer) != 2 {
+// parsePage parses the reply of pageScript and reports whether it is valid.
+func parsePage(reply []any) (keys, records []any, ok bool) {
+	if len(reply) != 2 {
 		return nil, nil, false
 	}
-	keys, ok1 := answer[0].([]any)
-	records, ok2 := answer[1].([]any)
+	keys, ok1 := reply[0].([]any)
+	records, ok2 := reply[1].([]any)
 	return keys, records, ok1 && ok2 && len(keys) == len(records)
 }

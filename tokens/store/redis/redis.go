@@ -1,4 +1,11 @@
-// Package redis keeps records in Redis, where any number of processes share them.
+// Package redis implements a store in Redis, which any number of wxproxy
+// processes share. It works with a single server, Sentinel and Cluster; Valkey
+// works like Redis.
+//
+// Scripts do everything that must be atomic; scripts.go documents them and the
+// keys in Redis. Locks are leases that their holder extends, see lock.go. Changes
+// are read from a log once a second, see watch.go, because a message could be
+// lost.
 package redis
 
 import (
@@ -14,35 +21,63 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// Options of a Store. The zero value is legal.
+// Options configures a Store. The zero value is valid.
 type Options struct {
-	// Lease is how long a lock outlives a process that was killed while it held it; a living one extends it for as
-	// long as its work takes. 0: 6 s.
+	// Lease is how long a lock outlives a killed process that held it. A running
+	// process extends the lease for as long as its update takes. default: 6s
 	Lease time.Duration
-	// Warn is told what the operator should know and nobody asked for, while the store is opened and later. nil: nobody is.
+	// Warn is called with problems that are not errors, during Open and later,
+	// possibly from several goroutines. nil discards them.
 	Warn func(problem string)
 
-	prefix string // of all keys; "": wxproxy. Tests share a cluster
+	prefix   string   // of all keys in Redis. default: wxproxy. Tests share a cluster
+	timeouts timeouts // default: see defaultTimeouts. Tests need longer ones
 }
 
-// Store is a connected Redis. It is safe for concurrent use.
+// defaultLease is a compromise. A shorter one would end during a short pause of
+// the process or the network, a longer one delays the account of a killed
+// process for longer.
+const defaultLease = 6 * time.Second
+
+func (o Options) withDefaults() Options {
+	if o.Lease <= 0 {
+		o.Lease = defaultLease
+	}
+	if o.Warn == nil {
+		o.Warn = func(string) {}
+	}
+	if o.prefix == "" {
+		o.prefix = "wxproxy"
+	}
+	if o.timeouts == (timeouts{}) {
+		o.timeouts = defaultTimeouts
+	}
+	return o
+}
+
+// Store is a connection to Redis. It is safe for concurrent use.
 type Store struct {
-	at       string // whom errors speak of
-	kind     kind
-	client   goredis.UniversalClient
-	poller   goredis.UniversalClient // for Watch alone, with one connection
-	dialled  atomic.Int64            // connections that poller has made
-	buckets  [buckets]names
-	format   string
-	lease    time.Duration
-	warn     func(string)
-	locks    *store.KeyLocks
-	back     sync.Map      // keys whose lock is left to other processes → until when
-	closing  chan struct{} // closed when Close begins
-	closed   atomic.Bool   // set when nothing is answered any more
-	close    func() error
-	polling  context.Context // ends with Close
-	stopPoll context.CancelFunc
+	name        string // of the Redis, for errors; contains no password
+	topology    topology
+	client      goredis.UniversalClient
+	watchClient goredis.UniversalClient // for Watch alone, with one connection
+	watchDials  atomic.Int64            // number of connections of watchClient so far
+	buckets     [bucketCount]bucketKeys
+	formatKey   string
+	lease       time.Duration
+	timeouts    timeouts
+	warn        func(string)
+	locks       *store.KeyLocks // the queue of this process in front of each lock
+
+	// yields maps a key to the time until which this process leaves its lock to
+	// other processes, see lock.yieldTurn.
+	yields sync.Map
+
+	closing   chan struct{} // closed when Close begins
+	closed    atomic.Bool   // set when Close has waited for the updates in flight
+	close     func() error
+	watchCtx  context.Context // ends when Close begins
+	stopWatch context.CancelFunc
 }
 
 var (
@@ -50,7 +85,8 @@ var (
 	_ store.Watcher = (*Store)(nil)
 )
 
-// OpenSealed is [Open] with [store.Seal] in front, which all replicas open with the same key, of [store.KeySize] bytes.
+// OpenSealed is [Open] followed by [store.Seal]. All replicas need the same key,
+// of [store.KeySize] bytes.
 func OpenSealed(ctx context.Context, url string, key []byte, o Options) (store.Store, error) {
 	s, err := Open(ctx, url, o)
 	if err != nil {
@@ -61,57 +97,60 @@ func OpenSealed(ctx context.Context, url string, key []byte, o Options) (store.S
 		if errors.Is(err, store.ErrWrongKey) {
 			err = fmt.Errorf("%w than the one given", err)
 		}
-		return nil, errors.Join(s.located(err), s.Close())
+		return nil, errors.Join(s.withName(err), s.Close())
 	}
 	return sealed, nil
 }
 
-// Open connects to a Redis (6.2 or later) and makes sure that it can be relied on. The URL is one of
+// Open connects to a Redis (6.2 or later) and checks that it is suitable: it can
+// be written to, does not evict records, and holds no newer format. The URL is
+// one of
 //
 //	redis://[USER:PASSWORD@]HOST[:PORT][/DB]
 //	redis+sentinel://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]/MASTERNAME[/DB][?sentinel_password=PASSWORD]
 //	redis+cluster://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]
 //	redis+unix://[USER:PASSWORD@]/PATH[?db=DB]
 //
-// where the first three may begin with rediss: then they go by TLS, verified, and ?ca_file=PATH names the authority if it is
-// none that the system knows.
+// With rediss instead of redis, the first three use TLS and verify the
+// certificate. ?ca_file=PATH then replaces the system's certificate authorities.
 //
-// Errors say in a sentence what is wrong with that Redis and what to do, and never show a password. store.ErrCorrupt: a newer
-// wxproxy has written there.
+// Errors say what is wrong with this Redis and what to do, and never contain a
+// password. [store.ErrCorrupt] means that a newer wxproxy has written there.
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
-	t, err := parse(url)
+	t, err := parseURL(url)
 	if err != nil {
 		return nil, err
 	}
-	if o.Lease <= 0 {
-		o.Lease = 6 * time.Second
-	}
-	if o.Warn == nil {
-		o.Warn = func(string) {}
-	}
-	if o.prefix == "" {
-		o.prefix = "wxproxy"
-	}
+	o = o.withDefaults()
 	s := &Store{
-		at: t.String(), kind: t.kind, format: formatKey(o.prefix), lease: o.Lease, warn: o.Warn,
+		name: t.String(), topology: t.topology, formatKey: formatKey(o.prefix),
+		lease: o.Lease, timeouts: o.timeouts, warn: o.Warn,
 		locks: store.NewKeyLocks(), closing: make(chan struct{}),
 	}
 	for i := range s.buckets {
-		s.buckets[i] = bucket(o.prefix, i)
+		s.buckets[i] = newBucketKeys(o.prefix, i)
 	}
-	if s.client, err = t.newClient(settings{pool: poolSize, pipes: 4, tries: tries, timeout: ioTimeout}); err != nil {
+	s.client, err = t.newClient(clientOptions{
+		poolSize: poolSize, pipelines: pipelinePoolSize, retries: retries,
+		dialTimeout: o.timeouts.dial, ioTimeout: o.timeouts.io,
+	})
+	if err != nil {
 		return nil, err
 	}
-	if s.poller, err = t.newClient(settings{pool: 1, pipes: 1, timeout: pollTimeout, connected: &s.dialled}); err != nil {
+	s.watchClient, err = t.newClient(clientOptions{
+		poolSize: 1, pipelines: 1, dials: &s.watchDials,
+		dialTimeout: o.timeouts.poll, ioTimeout: o.timeouts.poll,
+	})
+	if err != nil {
 		return nil, errors.Join(err, s.client.Close())
 	}
-	s.polling, s.stopPoll = context.WithCancel(context.Background())
+	s.watchCtx, s.stopWatch = context.WithCancel(context.Background())
 	s.close = sync.OnceValue(func() error {
 		close(s.closing)
-		s.stopPoll()
+		s.stopWatch()
 		err := s.locks.Close()
 		s.closed.Store(true)
-		return errors.Join(err, s.poller.Close(), s.client.Close())
+		return errors.Join(err, s.watchClient.Close(), s.client.Close())
 	})
 	if err := s.inspect(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -119,12 +158,8 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// poolSize is the most connections that one process has to one server. A script takes some 50 µs there, so more of them would
-// not be quicker; Load and Update that come when all are busy wait their turn.
-const poolSize = 64
-
-// bucket is where key belongs.
-func (s *Store) bucket(key string) *names { return &s.buckets[bucketOf(key)] }
+// bucket returns the keys of the bucket that holds the record key.
+func (s *Store) bucket(key string) *bucketKeys { return &s.buckets[bucketOf(key)] }
 
 // Load implements [store.Store].
 func (s *Store) Load(ctx context.Context, key string) ([]byte, error) {
@@ -136,11 +171,12 @@ func (s *Store) Load(ctx context.Context, key string) ([]byte, error) {
 		return nil, store.ErrNotFound
 	}
 	if err != nil {
-		return nil, s.fault(ctx, err)
+		return nil, s.convertError(ctx, err)
 	}
 	return record, nil
 }
 
+// usable returns an error if the store is closed or ctx has ended.
 func (s *Store) usable(ctx context.Context) error {
 	if s.closed.Load() {
 		return store.ErrClosed
@@ -148,33 +184,35 @@ func (s *Store) usable(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Ping implements [store.Store]. It writes: a Redis that answers, and is a replica, or full, or cannot save, is of no use.
+// Ping implements [store.Store]. It writes a key, because a Redis that responds
+// but is a replica, is full or cannot save is of no use. In a cluster it writes
+// to every bucket, and so to every node that holds records.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
-	outer := ctx
-	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	pingCtx, cancel := context.WithTimeout(ctx, s.timeouts.ping)
 	defer cancel()
-	cmds, err := s.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
-		for i := range s.buckets {
-			if i > 0 && s.kind != cluster {
-				break // all on one server
-			}
-			p.Set(ctx, s.buckets[i].ping, "", time.Minute)
+	buckets := s.buckets[:1]
+	if s.topology == cluster {
+		buckets = s.buckets[:]
+	}
+	cmds, err := s.client.Pipelined(pingCtx, func(p goredis.Pipeliner) error {
+		for i := range buckets {
+			p.Set(pingCtx, buckets[i].ping, "", time.Minute)
 		}
 		return nil
 	})
+	// The outer context is passed on: if only the ping's own timeout ended, the
+	// error must name this Redis instead of the context.
 	for _, c := range cmds {
 		if err := c.Err(); err != nil {
-			return s.fault(outer, err)
+			return s.convertError(ctx, err)
 		}
 	}
-	return s.fault(outer, err)
+	return s.convertError(ctx, err)
 }
 
-// pingTimeout is shorter than the patience of those who ask, who would not be told otherwise which Redis it is.
-const pingTimeout = time.Second
-
-// Close implements [store.Store]; see [store.KeyLocks.Close] for how long it waits.
+// Close implements [store.Store]; see [store.KeyLocks.Close] for how long it
+// waits.
 func (s *Store) Close() error { return s.close() }

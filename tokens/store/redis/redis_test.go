@@ -1,3 +1,5 @@
+//go:build unix
+
 package redis_test
 
 import (
@@ -15,39 +17,40 @@ import (
 	"wxproxy/tokens/store/storetest"
 )
 
-var someKey = []byte(strings.Repeat("k", store.KeySize))
+var sealKey = []byte(strings.Repeat("k", store.KeySize))
 
-func TestBare(t *testing.T) {
+func TestStoreContract(t *testing.T) {
 	r := start(t)
 	var db atomic.Int64
 	storetest.Run(t, func(t *testing.T) store.Store {
-		return open(t, fmt.Sprintf("%s/%d", r.url(), db.Add(1)), redis.Options{})
+		return open(t, fmt.Sprintf("%s/%d", r.url(), db.Add(1)), patient)
 	})
 }
 
-func TestSealed(t *testing.T) {
+func TestSealedStoreContract(t *testing.T) {
 	r := start(t)
 	var db atomic.Int64
 	storetest.Run(t, func(t *testing.T) store.Store {
-		s, err := redis.OpenSealed(t.Context(), fmt.Sprintf("%s/%d", r.url(), db.Add(1)), someKey, redis.Options{})
+		s, err := redis.OpenSealed(t.Context(), fmt.Sprintf("%s/%d", r.url(), db.Add(1)), sealKey, patient)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { s.Close() })
 		if _, ok := s.(store.Watcher); !ok {
-			t.Error("sealed, the store cannot be watched")
+			t.Error("the sealed store is not a Watcher")
 		}
 		return s
 	})
 }
 
-// TestTwoCount: two processes' stores, 100 updates at once in each, and none is lost. Nobody waits for ever.
-func TestTwoCount(t *testing.T) {
+// TestTwoProcessesLoseNoUpdate: two stores make 100 concurrent updates of one key
+// each.
+func TestTwoProcessesLoseNoUpdate(t *testing.T) {
 	r := start(t)
 	const n = 100
 	var all sync.WaitGroup
 	for range 2 {
-		s := open(t, r.url(), redis.Options{})
+		s := open(t, r.url(), patient)
 		for range n {
 			all.Go(func() {
 				err := s.Update(t.Context(), "n", func(_ context.Context, old []byte) ([]byte, error) {
@@ -61,31 +64,31 @@ func TestTwoCount(t *testing.T) {
 		}
 	}
 	all.Wait()
-	want(t, open(t, r.url(), redis.Options{}), "n", strconv.Itoa(2*n))
+	want(t, open(t, r.url(), patient), "n", strconv.Itoa(2*n))
 	if locks := r.do("KEYS *lock*"); locks != "" {
-		t.Errorf("left behind: %s", locks)
+		t.Errorf("locks left in Redis: got %s, want none", locks)
 	}
 }
 
-func TestWrongKey(t *testing.T) {
+func TestWrongSealKeyIsRejected(t *testing.T) {
 	r := start(t)
-	s, err := redis.OpenSealed(t.Context(), r.url(), someKey, redis.Options{})
+	s, err := redis.OpenSealed(t.Context(), r.url(), sealKey, patient)
 	if err != nil {
 		t.Fatal(err)
 	}
 	put(t, s, "a", "a refresh token")
 	s.Close()
 	other := []byte(strings.Repeat("o", store.KeySize))
-	if _, err := redis.OpenSealed(t.Context(), r.url(), other, redis.Options{}); !errors.Is(err, store.ErrWrongKey) || !strings.Contains(err.Error(), r.addr()) {
-		t.Error(err)
+	_, err = redis.OpenSealed(t.Context(), r.url(), other, patient)
+	if !errors.Is(err, store.ErrWrongKey) || !strings.Contains(err.Error(), r.addr()) {
+		t.Errorf("got error %v, want ErrWrongKey with the address", err)
 	}
-	// What is there was not touched, and says nothing to who can read it.
 	for i := range 16 {
 		if all := r.do(fmt.Sprintf("HGETALL wxproxy:{%02x}:records", i)); strings.Contains(all, "refresh token") {
-			t.Error("a record is readable")
+			t.Error("a record is readable in Redis")
 		}
 	}
-	again, err := redis.OpenSealed(t.Context(), r.url(), someKey, redis.Options{})
+	again, err := redis.OpenSealed(t.Context(), r.url(), sealKey, patient)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,15 +96,16 @@ func TestWrongKey(t *testing.T) {
 	want(t, again, "a", "a refresh token")
 }
 
-func TestFormat(t *testing.T) {
+func TestNewerFormatIsRejected(t *testing.T) {
 	r := start(t)
-	open(t, r.url(), redis.Options{})
+	open(t, r.url(), patient)
 	if v := r.do("GET wxproxy:{00}:format"); v != "1" {
-		t.Errorf("format %q", v)
+		t.Errorf("format: got %q, want 1", v)
 	}
 	r.do("SET wxproxy:{00}:format 2")
-	if _, err := redis.Open(t.Context(), r.url(), redis.Options{}); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), `format "2"`) {
-		t.Error(err)
+	_, err := redis.Open(t.Context(), r.url(), patient)
+	if !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), `format "2"`) {
+		t.Errorf("got error %v, want ErrCorrupt with the format", err)
 	}
 }
 
@@ -120,11 +124,11 @@ func BenchmarkLoad(b *testing.B) {
 func BenchmarkUpdate(b *testing.B) {
 	s := open(b, start(b).url(), redis.Options{})
 	var n atomic.Int64
-	record := []byte(strings.Repeat("r", 600))
+	record := strings.Repeat("r", 600)
 	b.RunParallel(func(p *testing.PB) {
 		key := fmt.Sprint("account/", n.Add(1))
 		for p.Next() {
-			if err := s.Update(b.Context(), key, func(context.Context, []byte) ([]byte, error) { return record, nil }); err != nil {
+			if err := s.Update(b.Context(), key, replaceWith(record)); err != nil {
 				b.Error(err)
 			}
 		}

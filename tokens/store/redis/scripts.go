@@ -7,46 +7,57 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Everything lies in 16 buckets. What is in braces decides in a cluster where a key lies, so each bucket is whole on one
-// server, where a script can work on it, and a cluster shares the buckets out.
+// bucketCount is the number of buckets. In a cluster, the part of a key in braces
+// decides on which node it is stored. So each bucket is on one node as a whole,
+// where a script can change it atomically, and a cluster spreads the buckets over
+// its nodes. These are the keys of one bucket:
 //
 //	wxproxy:{0a}:records    hash        key of the record → record
-//	wxproxy:{0a}:names      sorted set  the same keys, all with score 0: in order of their bytes
-//	wxproxy:{0a}:changes    sorted set  key → number of its newest change; the newest 4,000 keys
-//	wxproxy:{0a}:head       hash        n: number of the newest change; id: random, from the bucket's first change
-//	wxproxy:{0a}:lock:KEY   string      who holds the lock of KEY; ends with its lease
-//	wxproxy:{0a}:want:KEY   string      there while another process waits for that lock
-//	wxproxy:{0a}:ping       string      written to see whether writing works; ends after a minute
-//	wxproxy:{00}:format     string      format of all this
-const buckets = 16
+//	wxproxy:{0a}:names      sorted set  the same keys, all with score 0, so in byte order
+//	wxproxy:{0a}:changes    sorted set  key → number of its last change, for the last 4,000 keys
+//	wxproxy:{0a}:head       hash        n: number of the last change
+//	                                    id: random, set by the first change of the bucket
+//	wxproxy:{0a}:lock:KEY   string      owner of the lock of KEY; expires with the lease
+//	wxproxy:{0a}:want:KEY   string      exists while another process waits for that lock
+//	wxproxy:{0a}:ping       string      written by Ping; expires after a minute
+//	wxproxy:{00}:format     string      version of this format, once for all buckets
+const bucketCount = 16
 
-// format is the version of what stands above.
+// format is the version of the format above, including bucketOf.
 const format = 1
 
-// logged is how many keys the list of a bucket's changes holds.
-const logged = 4000
+// changeLogSize is the maximum number of keys in the change log of a bucket. It
+// is far more than one bucket changes between two polls.
+const changeLogSize = 4000
 
-// names are the keys of Redis that belong to a bucket.
-type names struct{ records, names, changes, head, lock, want, ping string }
+// bucketKeys are the names of a bucket's keys in Redis. lock and want are
+// prefixes, to which the key of the record is appended.
+type bucketKeys struct{ records, names, changes, head, lock, want, ping string }
 
-func bucket(prefix string, i int) names {
+func newBucketKeys(prefix string, i int) bucketKeys {
 	p := fmt.Sprintf("%s:{%02x}:", prefix, i)
-	return names{records: p + "records", names: p + "names", changes: p + "changes", head: p + "head", lock: p + "lock:", want: p + "want:", ping: p + "ping"}
+	return bucketKeys{
+		records: p + "records", names: p + "names", changes: p + "changes", head: p + "head",
+		lock: p + "lock:", want: p + "want:", ping: p + "ping",
+	}
 }
 
 func formatKey(prefix string) string { return prefix + ":{00}:format" }
 
-// bucketOf spreads keys evenly; it is part of the format.
+// bucketOf returns the number of the bucket that holds a record. It spreads keys
+// evenly. It is part of the format: changing it would hide all records.
 func bucketOf(key string) int {
 	h := fnv.New32a()
 	h.Write([]byte(key))
-	return int(h.Sum32() % buckets)
+	return int(h.Sum32() % bucketCount)
 }
 
-// take locks a key for ARGV[1] (a random owner) and reads the record. It answers with {record}, or with the
-// milliseconds that the lease of another still has, and leaves word that it waits. Sent twice, it finds the lock to be the
-// owner's already.
-var take = goredis.NewScript(`
+// acquireScript acquires a lock for a random owner and reads the record.
+//
+// It returns {record} if the owner holds the lock now. Otherwise it leaves a note
+// that another process waits, and returns the milliseconds that are left of the
+// other lease. Sent twice, it finds that the owner holds the lock already.
+var acquireScript = goredis.NewScript(`
 local lock, records, want = KEYS[1], KEYS[2], KEYS[3]
 local owner, lease, key = ARGV[1], ARGV[2], ARGV[3]
 if not redis.call('SET', lock, owner, 'NX', 'PX', lease) then
@@ -60,16 +71,18 @@ redis.call('DEL', want)
 return {redis.call('HGET', records, key)}
 `)
 
-// extend begins the lease anew; 0: the lock is not the owner's any more.
-var extend = goredis.NewScript(`
+// extendScript restarts the lease. It returns 0 if the owner does not hold the
+// lock any more.
+var extendScript = goredis.NewScript(`
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
 return 0
 `)
 
-// release unlocks, if the lock is still the owner's; 2: another process waits for it.
-var release = goredis.NewScript(`
+// releaseScript releases the lock if the owner holds it. It returns 2 if another
+// process waits for it, 1 if none does, and 0 if the owner did not hold it.
+var releaseScript = goredis.NewScript(`
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   redis.call('DEL', KEYS[1])
   return 1 + redis.call('EXISTS', KEYS[2])
@@ -77,15 +90,19 @@ end
 return 0
 `)
 
-// save writes the record (an empty one: deletes it), notes the change and unlocks; 0: the lock was lost, nothing was done; 2:
-// another process waits for it.
+// saveScript saves the record (or deletes it, if the record is empty), appends
+// the change to the log and releases the lock. It returns 2 if another process
+// waits for the lock, 1 if none does, and 0 if the lock was lost and nothing was
+// saved.
 //
-// A lock that is nobody's counts as ours while the record is the one that was read (ARGV[4] is its SHA-1, "" where there
-// was none): nobody has come between, and what is to be saved exists once. That is so after a Redis that was away for
-// longer than the lease, and after a failover that has lost the lock.
+// A lock without an owner counts as held if the record is still the one that was
+// read. ARGV[4] is its SHA-1, or "" if there was none. No other process has
+// written in between, and WeChat issues the new record's refresh token only once.
+// This happens after Redis was unreachable for longer than the lease, and after a
+// failover that lost the lock.
 //
-// Sent twice because the answer was lost, it finds its own record.
-var save = goredis.NewScript(`
+// Sent twice because the reply was lost, it finds its own record and returns 1.
+var saveScript = goredis.NewScript(`
 local lock, records, names, changes, head, want = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local owner, key, record, read, logged = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local holder = redis.call('GET', lock)
@@ -119,8 +136,9 @@ end
 return 1 + redis.call('EXISTS', want)
 `)
 
-// page gives {keys, records}: as many as ARGV[3] in the range of keys.
-const page = `
+// pageScript returns {keys, records}: at most ARGV[3] records in the range of keys
+// from ARGV[1] to ARGV[2].
+const pageScript = `
 local keys = redis.call('ZRANGEBYLEX', KEYS[1], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3])
 if #keys == 0 then
   return {{}, {}}
@@ -128,10 +146,14 @@ end
 return {keys, redis.call('HMGET', KEYS[2], unpack(keys))}
 `
 
-// news gives {id, n, everything, keys}: which keys have changed since change ARGV[2] of the log ARGV[1]. everything is 1
-// where that cannot be told: another log (Redis was emptied), one that has gone backwards, or one that does not reach back so
-// far. An empty ARGV[1] is the log of a bucket that was empty.
-const news = `
+// changesScript returns {id, n, all, keys}: the position of the change log, and
+// the keys that have changed since change ARGV[2] of the log ARGV[1]. An empty
+// ARGV[1] is the log of a bucket that was empty.
+//
+// all is 1 if the changed keys are unknown: the log is another one (Redis was
+// emptied), it has gone backwards (a failover lost changes), or it does not reach
+// back that far.
+const changesScript = `
 local changes, head = KEYS[1], KEYS[2]
 local id, since, logged = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local is = redis.call('HMGET', head, 'id', 'n')

@@ -1,3 +1,5 @@
+//go:build unix
+
 package redis_test
 
 import (
@@ -22,7 +24,11 @@ import (
 	"wxproxy/tokens/store/redis"
 )
 
-// server is a real Redis of a test's own.
+// patience bounds everything that has to happen sooner or later. It is far more
+// than a busy machine needs, because no test may depend on being fast.
+const patience = 2 * time.Minute
+
+// server is a redis-server process of a single test.
 type server struct {
 	t    testing.TB
 	args []string
@@ -34,7 +40,8 @@ type server struct {
 	out   bytes.Buffer
 }
 
-// tool is where .ci/tools.sh has put name, or where the machine has it.
+// tool returns the path of an executable: the one that .ci/tools.sh installed, or
+// that of the system.
 func tool(t testing.TB, name string) string {
 	t.Helper()
 	folder := os.Getenv("WXPROXY_TOOLS")
@@ -54,21 +61,22 @@ func tool(t testing.TB, name string) string {
 	return path
 }
 
-// start starts a Redis on a loopback port; args may say otherwise.
+// start starts a Redis on a loopback port. args override its settings.
 func start(t testing.TB, args ...string) *server {
 	t.Helper()
 	s := &server{t: t}
-	for try := range 5 {
+	for range 5 { // another process may take the port
 		s.port = freePort(t)
-		s.args = append([]string{"--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--databases", "100", "--dir", t.TempDir()}, args...)
+		s.args = append([]string{
+			"--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no",
+			"--databases", "100", "--dir", t.TempDir(),
+		}, args...)
 		if s.run() {
 			return s
 		}
-		if try == 4 {
-			t.Fatalf("redis-server has ended:\n%s", s.out.String())
-		}
 	}
-	return s
+	t.Fatalf("redis-server does not start:\n%s", s.out.String())
+	return nil
 }
 
 func freePort(t testing.TB) string {
@@ -82,7 +90,8 @@ func freePort(t testing.TB) string {
 	return port
 }
 
-// run starts the process and waits until it answers; false: it has ended, as when the port was taken meanwhile.
+// run starts the process and waits until it accepts connections. It returns false
+// if the process ended, for example because its port is in use.
 func (s *server) run() bool {
 	s.t.Helper()
 	s.mu.Lock()
@@ -92,7 +101,7 @@ func (s *server) run() bool {
 		args = append([]string{"--port", s.port}, args...)
 	}
 	cmd := exec.Command(tool(s.t, "redis-server"), args...)
-	// Sentinels want their file to be the first argument.
+	// A sentinel expects its file as the first argument.
 	if strings.HasSuffix(s.args[len(s.args)-1], ".conf") {
 		cmd = exec.Command(tool(s.t, "redis-server"), s.args[len(s.args)-1], "--sentinel")
 	}
@@ -109,19 +118,21 @@ func (s *server) run() bool {
 		cmd.Process.Kill()
 		<-ended
 	})
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	running := true
+	eventually(s.t, "redis-server accepts connections", func() bool {
 		select {
 		case <-ended:
-			return false
+			running = false
+			return true
 		default:
 		}
-		if conn, err := net.DialTimeout("tcp", s.addr(), time.Second); err == nil {
+		conn, err := net.DialTimeout("tcp", s.addr(), patience)
+		if err == nil {
 			conn.Close()
-			return true
 		}
-	}
-	s.t.Fatal("redis-server does not answer")
-	return false
+		return err == nil
+	})
+	return running
 }
 
 func (s *server) addr() string { return "127.0.0.1:" + s.port }
@@ -134,29 +145,30 @@ func (s *server) signal(sig syscall.Signal) {
 	}
 }
 
-// stop kills it, and run starts it again.
+// stop kills the process; run starts it again.
 func (s *server) stop() {
 	s.signal(syscall.SIGKILL)
 	<-s.ended
 }
 
-// do sends commands as they would be typed, and gives the last answer in the form of the protocol.
+// do sends commands as a user would type them, over one connection, and returns
+// the last reply. An error reply fails the test.
 func (s *server) do(commands ...string) string {
 	s.t.Helper()
-	answer, err := s.try(commands...)
-	if err != nil || strings.HasPrefix(answer, "-") {
-		s.t.Fatalf("%s: %s %v", commands, answer, err)
+	reply, err := s.try(commands...)
+	if err != nil || strings.HasPrefix(reply, "-") {
+		s.t.Fatalf("%s: got reply %s, error %v", commands, reply, err)
 	}
-	return answer
+	return reply
 }
 
-func (s *server) try(commands ...string) (answer string, err error) {
-	conn, err := net.DialTimeout("tcp", s.addr(), 20*time.Second)
+func (s *server) try(commands ...string) (reply string, err error) {
+	conn, err := net.DialTimeout("tcp", s.addr(), patience)
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	in := bufio.NewReader(conn)
 	for _, c := range commands {
 		words := strings.Fields(c)
@@ -164,15 +176,16 @@ func (s *server) try(commands ...string) (answer string, err error) {
 		for _, w := range words {
 			fmt.Fprintf(conn, "$%d\r\n%s\r\n", len(w), w)
 		}
-		if answer, err = reply(in); err != nil {
+		if reply, err = readReply(in); err != nil {
 			return "", err
 		}
 	}
-	return answer, nil
+	return reply, nil
 }
 
-// reply reads one answer: a line, or the text of a bulk string; arrays are joined with blanks.
-func reply(in *bufio.Reader) (string, error) {
+// readReply reads one reply: a line with its type byte, or the text of a bulk
+// string. The elements of an array are joined with spaces.
+func readReply(in *bufio.Reader) (string, error) {
 	line, err := in.ReadString('\n')
 	if err != nil {
 		return "", err
@@ -187,7 +200,7 @@ func reply(in *bufio.Reader) (string, error) {
 	case line[0] == '*':
 		var all []string
 		for range n {
-			one, err := reply(in)
+			one, err := readReply(in)
 			if err != nil {
 				return "", err
 			}
@@ -198,8 +211,13 @@ func reply(in *bufio.Reader) (string, error) {
 	return line, nil
 }
 
-// quick has short leases, so that tests need not wait for long ones.
-var quick = redis.Options{Lease: time.Second}
+// The options of most tests. Long timeouts, so that a busy machine passes.
+var (
+	patient = redis.Options{}.WithTimeout(patience)
+	// shortLease is for tests that wait until a lease expires. It is long enough
+	// for a process on a busy machine to extend it in time.
+	shortLease = redis.Options{Lease: 2 * time.Second}.WithTimeout(patience)
+)
 
 func open(t testing.TB, url string, o redis.Options) *redis.Store {
 	t.Helper()
@@ -211,37 +229,39 @@ func open(t testing.TB, url string, o redis.Options) *redis.Store {
 	return s
 }
 
-func replaceWith(record string) func(context.Context, []byte) ([]byte, error) {
+func replaceWith(record string) store.UpdateFunc {
 	return func(context.Context, []byte) ([]byte, error) { return []byte(record), nil }
 }
+
+func deleteRecord(context.Context, []byte) ([]byte, error) { return nil, nil }
 
 func put(t testing.TB, s store.Store, key, record string) {
 	t.Helper()
 	if err := s.Update(t.Context(), key, replaceWith(record)); err != nil {
-		t.Fatal(err)
+		t.Fatalf("update of %q: %v", key, err)
 	}
 }
 
 func want(t testing.TB, s store.Store, key, record string) {
 	t.Helper()
 	if got, err := s.Load(t.Context(), key); err != nil || string(got) != record {
-		t.Fatalf("%q: %.80q, %v; want %.80q", key, got, err, record)
+		t.Fatalf("load of %q: got %.80q, error %v, want %.80q", key, got, err, record)
 	}
 }
 
 func wantNone(t testing.TB, s store.Store, key string) {
 	t.Helper()
 	if got, err := s.Load(t.Context(), key); !errors.Is(err, store.ErrNotFound) {
-		t.Fatalf("%q: %.80q, %v; want ErrNotFound", key, got, err)
+		t.Fatalf("load of %q: got %.80q, error %v, want ErrNotFound", key, got, err)
 	}
 }
 
-// eventually wants ok within half a minute.
-func eventually(t testing.TB, what string, ok func() bool) {
+// eventually waits until condition is true.
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); !condition(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }

@@ -9,106 +9,111 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-const (
-	// pollEvery is how late a change is seen by other processes, at most, while Redis answers.
-	pollEvery = time.Second
-	// pollTimeout bounds each step of a poll. A Redis that comes back is noticed within it and pollEvery.
-	pollTimeout = time.Second
-)
+// pollInterval is how late other processes see a change, at most, while Redis
+// responds.
+const pollInterval = time.Second
 
-// cursor is how far the log of a bucket's changes was read.
-type cursor struct {
-	id string // "" of an empty bucket
-	n  string
+// logPosition is a position in the change log of a bucket.
+type logPosition struct {
+	id string // of the log; "" for an empty bucket
+	n  string // number of the last change that was read
 }
 
-// never is a cursor that fits no log.
-var never = cursor{id: "?", n: "0"}
+// unknownPosition matches no log, so that the first poll reports everything.
+var unknownPosition = logPosition{id: "?", n: "0"}
 
-// Watch implements [store.Watcher]. It asks once a second; nothing depends on a message that could be lost. Where the
-// connection was another one than before, everything may have changed: after a failover the log may say under the same numbers
-// something else.
+// Watch implements [store.Watcher]. It polls the change logs once a second, so
+// that no change depends on a message that could be lost.
+//
+// After a new connection it reports that every record may have changed: after a
+// failover, the log of the new master may hold other changes under the same
+// numbers.
 func (s *Store) Watch(ctx context.Context, changed func(keys []string)) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.polling, cancel)()
-	var at [buckets]cursor
-	for i := range at {
-		at[i] = never
+	defer context.AfterFunc(s.watchCtx, cancel)()
+	var positions [bucketCount]logPosition
+	for i := range positions {
+		positions[i] = unknownPosition
 	}
-	dialled, away := int64(-1), false
-	t := time.NewTicker(pollEvery)
-	defer t.Stop()
+	dials, unreachable := int64(-1), false
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
 	for {
-		keys, everything, err := s.poll(ctx, &at)
-		if n := s.dialled.Load(); err == nil && n != dialled {
-			dialled, everything = n, true
+		keys, all, err := s.poll(ctx, &positions)
+		if n := s.watchDials.Load(); err == nil && n != dials {
+			dials, all = n, true
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		// Told when it changes, and not each second.
-		if err != nil && !away {
-			s.warn("the store does not answer; tokens at hand go on being used: " + s.fault(ctx, err).Error())
-		} else if err == nil && away {
-			s.warn("the store answers again")
+		// Warn when the state changes, not once a second.
+		if err != nil && !unreachable {
+			s.warn("store unreachable, serving cached tokens: " + s.convertError(ctx, err).Error())
+		} else if err == nil && unreachable {
+			s.warn("store reachable again")
 		}
-		away = err != nil
+		unreachable = err != nil
 		switch {
-		case everything:
-			s.restore(ctx)
+		case all:
+			s.restoreFormat(ctx)
 			changed(nil)
 		case len(keys) > 0:
 			changed(keys)
 		}
 		select {
-		case <-t.C:
+		case <-ticker.C:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// poll asks all buckets at once what is new. The error is the first of a bucket that did not answer; its cursor stays where
-// it was.
-func (s *Store) poll(ctx context.Context, at *[buckets]cursor) (keys []string, everything bool, err error) {
-	var cmds [buckets]*goredis.Cmd
-	_, err = s.poller.Pipelined(ctx, func(p goredis.Pipeliner) error {
-		for i, c := range at {
+// poll asks all buckets for their changes, in one pipeline, and advances the
+// positions. all reports that the changed keys of a bucket are unknown. The
+// position of a bucket that did not respond stays unchanged, and poll returns an
+// error together with the changes of the others.
+func (s *Store) poll(
+	ctx context.Context, positions *[bucketCount]logPosition,
+) (keys []string, all bool, err error) {
+	var cmds [bucketCount]*goredis.Cmd
+	_, err = s.watchClient.Pipelined(ctx, func(p goredis.Pipeliner) error {
+		for i, pos := range positions {
 			b := &s.buckets[i]
-			cmds[i] = p.Eval(ctx, news, []string{b.changes, b.head}, c.id, c.n, logged)
+			cmds[i] = p.Eval(ctx, changesScript, []string{b.changes, b.head}, pos.id, pos.n, changeLogSize)
 		}
 		return nil
 	})
 	for i, cmd := range cmds {
-		answer, cmdErr := cmd.Slice()
+		reply, cmdErr := cmd.Slice()
 		if cmdErr != nil {
 			err = errors.Join(err, cmdErr)
 			continue
 		}
-		if len(answer) != 4 {
-			err = errors.Join(err, errors.New("it gives changes that are none"))
+		if len(reply) != 4 {
+			err = errors.Join(err, errors.New("invalid reply to the change script"))
 			continue
 		}
-		id, _ := answer[0].(string)
-		n, _ := answer[1].(string)
-		gap, _ := answer[2].(int64)
+		id, _ := reply[0].(string)
+		n, _ := reply[1].(string)
+		unknown, _ := reply[2].(int64)
 		if _, numErr := strconv.ParseInt(n, 10, 64); numErr != nil {
 			n = "0"
 		}
-		at[i] = cursor{id, n}
-		everything = everything || gap != 0
-		changes, _ := answer[3].([]any)
+		positions[i] = logPosition{id, n}
+		all = all || unknown != 0
+		changes, _ := reply[3].([]any)
 		for _, c := range changes {
 			if key, ok := c.(string); ok {
 				keys = append(keys, key)
 			}
 		}
 	}
-	return keys, everything, err
+	return keys, all, err
 }
 
-// restore writes the format again if Redis was emptied.
-func (s *Store) restore(ctx context.Context) {
-	_ = s.client.SetNX(ctx, s.format, format, 0).Err()
+// restoreFormat writes the format version again if Redis was emptied. Errors are
+// ignored: the next process that starts writes it, too.
+func (s *Store) restoreFormat(ctx context.Context) {
+	_ = s.client.SetNX(ctx, s.formatKey, format, 0).Err()
 }

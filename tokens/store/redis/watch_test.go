@@ -1,3 +1,5 @@
+//go:build unix
+
 package redis_test
 
 import (
@@ -11,218 +13,212 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// news is what somebody who watches a store has heard.
-type news struct {
+// watcher records what Watch has reported.
+type watcher struct {
 	mu         sync.Mutex
-	keys       []string
-	everything int
+	keys       []string // since the last waitFor or waitForReset
+	resetCount int      // reports that every record may have changed
 }
 
-func watch(t *testing.T, s store.Watcher) *news {
+// watch starts watching s, and returns after the first report.
+func watch(t *testing.T, s store.Watcher) *watcher {
 	t.Helper()
-	n := &news{}
+	w := &watcher{}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		s.Watch(ctx, func(keys []string) {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			if n.keys = append(n.keys, keys...); keys == nil {
-				n.everything++
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.keys = append(w.keys, keys...); keys == nil {
+				w.resetCount++
 			}
 		})
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
-	n.everythingAfter(t, 0)
-	return n
+	w.waitForReset(t, 0)
+	return w
 }
 
-// everythingAfter waits until everything may have changed more often than before times, and forgets the rest.
-func (n *news) everythingAfter(t *testing.T, before int) int {
+// waitForReset waits for more than before reports that every record may have
+// changed, and clears the keys.
+func (w *watcher) waitForReset(t *testing.T, before int) {
 	t.Helper()
-	eventually(t, "everything may have changed", func() bool {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		if n.everything <= before {
+	eventually(t, "a report that every record may have changed", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.resetCount <= before {
 			return false
 		}
-		n.keys, before = nil, n.everything
+		w.keys = nil
 		return true
 	})
-	return before
 }
 
-func (n *news) times() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.everything
+func (w *watcher) resets() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.resetCount
 }
 
-// heard says whether key has changed, by itself.
-func (n *news) heard(key string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return slices.Contains(n.keys, key)
-}
-
-// hears waits for all of want.
-func (n *news) hears(t *testing.T, want ...string) {
-	t.Helper()
-	eventually(t, fmt.Sprintf("%q changed", want), func() bool {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		for _, key := range want {
-			if !slices.Contains(n.keys, key) {
-				return false
-			}
+// reported reports whether all keys were reported by name.
+func (w *watcher) reported(keys ...string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, key := range keys {
+		if !slices.Contains(w.keys, key) {
+			return false
 		}
-		n.keys = nil
-		return true
-	})
+	}
+	return true
 }
 
-func TestWatch(t *testing.T) {
+// waitFor waits until all keys were reported, and clears the keys.
+func (w *watcher) waitFor(t *testing.T, keys ...string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("reports of %q", keys), func() bool { return w.reported(keys...) })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.keys = nil
+}
+
+func TestWatchReportsChanges(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	a, b := open(t, r.url(), quick), open(t, r.url(), quick)
-	n := watch(t, b)
-	before := n.times()
+	a, b := open(t, r.url(), patient), open(t, r.url(), patient)
+	w := watch(t, b)
+	before := w.resets()
 	var keys []string
 	for i := range 50 {
 		keys = append(keys, fmt.Sprint("k/", i))
 		put(t, a, keys[i], "one")
 	}
-	n.hears(t, keys...)
+	w.waitFor(t, keys...)
 	put(t, b, "own", "one")
-	n.hears(t, "own")
+	w.waitFor(t, "own")
 	for range 10 {
 		put(t, a, "k/1", "two")
 	}
-	n.hears(t, "k/1")
-	if err := a.Update(t.Context(), "k/2", func(context.Context, []byte) ([]byte, error) { return nil, nil }); err != nil {
+	w.waitFor(t, "k/1")
+	if err := a.Update(t.Context(), "k/2", deleteRecord); err != nil {
 		t.Fatal(err)
 	}
-	n.hears(t, "k/2")
-	// What changed nothing is no news.
+	w.waitFor(t, "k/2")
+
+	// Updates that change nothing are not reported: deleting a missing record, and
+	// Keep.
 	for _, key := range []string{"k/2", "none"} {
-		if err := a.Update(t.Context(), key, func(context.Context, []byte) ([]byte, error) { return nil, nil }); err != nil {
+		if err := a.Update(t.Context(), key, deleteRecord); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := a.Update(t.Context(), "k/3", func(context.Context, []byte) ([]byte, error) { return store.Keep, nil }); err != nil {
+	keep := func(context.Context, []byte) ([]byte, error) { return store.Keep, nil }
+	if err := a.Update(t.Context(), "k/3", keep); err != nil {
 		t.Fatal(err)
 	}
 	put(t, a, "end", "one")
-	eventually(t, "the end is heard", func() bool {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		return slices.Contains(n.keys, "end")
-	})
-	n.mu.Lock()
+	eventually(t, "a report of the last change", func() bool { return w.reported("end") })
 	for _, key := range []string{"k/2", "none", "k/3"} {
-		if slices.Contains(n.keys, key) {
-			t.Errorf("%s is news", key)
+		if w.reported(key) {
+			t.Errorf("%s was reported, but did not change", key)
 		}
 	}
-	n.mu.Unlock()
-	if n.times() != before {
-		t.Errorf("everything may have changed %d times more", n.times()-before)
+	if got := w.resets(); got != before {
+		t.Errorf("reports that every record may have changed: got %d more, want none", got-before)
 	}
 }
 
-// A Redis that was emptied, with more changes afterwards than there were before, is noticed.
-func TestWatchEmptied(t *testing.T) {
+// TestWatchDetectsEmptiedRedis makes more changes after Redis was emptied than
+// there were before.
+func TestWatchDetectsEmptiedRedis(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	a, b := open(t, r.url(), quick), open(t, r.url(), quick)
+	a, b := open(t, r.url(), patient), open(t, r.url(), patient)
 	put(t, a, "a", "one")
-	n := watch(t, b)
-	before := n.times()
+	w := watch(t, b)
+	before := w.resets()
 	r.do("FLUSHALL")
 	for range 20 {
 		put(t, a, "a", "two")
 	}
-	n.everythingAfter(t, before)
+	w.waitForReset(t, before)
 	eventually(t, "the format is written again", func() bool { return r.do("GET wxproxy:{00}:format") == "1" })
 }
 
-// Of a bucket in which more keys have changed than its log holds not all is known.
-func TestWatchGap(t *testing.T) {
+// TestWatchDetectsLogOverflow: if more keys have changed than the log of a bucket
+// holds, every record may have changed.
+func TestWatchDetectsLogOverflow(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	a, b := open(t, r.url(), quick), open(t, r.url(), quick)
+	a, b := open(t, r.url(), patient), open(t, r.url(), patient)
 	const head = "wxproxy:{00}:head"
 	for i := 0; r.do("EXISTS "+head) == ":0"; i++ {
 		put(t, a, fmt.Sprint("first/", i), "one")
 	}
-	n := watch(t, b)
-	before := n.times()
-	// As 10,000 updates would have left one bucket: numbered on from what was there, in the same log.
-	id := r.do("HGET " + head + " id")
-	if id == "" {
-		t.Fatal("the bucket has no log")
+	w := watch(t, b)
+	before := w.resets()
+	// Leave the bucket as 10,000 updates would: same log, higher numbers.
+	if id := r.do("HGET " + head + " id"); id == "" {
+		t.Fatal("the bucket has no change log")
 	}
 	add := "ZADD wxproxy:{00}:changes"
 	for k := 6001; k <= 10000; k++ {
 		add += fmt.Sprintf(" %d k%d", k, k)
 	}
 	r.do("MULTI", "HSET "+head+" n 10000", "DEL wxproxy:{00}:changes", add, "EXEC")
-	n.everythingAfter(t, before)
+	w.waitForReset(t, before)
 	put(t, a, "after", "one")
-	n.hears(t, "after")
-	// The log stays as long as it may be.
+	w.waitFor(t, "after")
+	// Further changes do not make the log longer.
 	for i := range 100 {
 		put(t, a, fmt.Sprint("more/", i), "x")
 	}
 	if got := r.do("ZCARD wxproxy:{00}:changes"); got != ":4000" {
-		t.Errorf("the log holds %s", got)
+		t.Errorf("length of the log: got %s, want :4000", got)
 	}
 }
 
-// While Redis is away the watch goes on; when it is back everything is compared, and then changes are heard again.
-func TestWatchAway(t *testing.T) {
+// TestWatchContinuesAfterOutage stops and restarts Redis under a watcher. It warns
+// once, reports that every record may have changed, and then reports changes.
+func TestWatchContinuesAfterOutage(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	var mu sync.Mutex
-	var said []string
-	o := quick
+	var warnings []string
+	o := patient
 	o.Warn = func(p string) {
 		mu.Lock()
 		defer mu.Unlock()
-		said = append(said, p)
+		warnings = append(warnings, p)
 	}
-	a, b := open(t, r.url(), quick), open(t, r.url(), o)
-	n := watch(t, b)
-	before := n.times()
+	a, b := open(t, r.url(), patient), open(t, r.url(), o)
+	w := watch(t, b)
+	before := w.resets()
 	r.stop()
-	eventually(t, "it is told that Redis is away", func() bool {
+	eventually(t, "a warning that Redis is unreachable", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return len(said) == 2 // the first: nothing is kept on disk
+		return len(warnings) == 2 // the first is about persistence
 	})
 	if !r.run() {
 		t.Fatal("redis-server does not start again")
 	}
-	began := time.Now()
-	n.everythingAfter(t, before)
-	t.Logf("noticed after %v", time.Since(began))
-	// One more connection may have been made meanwhile, for which everything is compared once more, and that says all there
-	// is to say of this change: so it is made again, until it is heard by itself.
-	var last time.Time
-	for i := 0; last.IsZero() || !n.heard("a"); i++ {
-		if time.Since(began) > 30*time.Second {
-			t.Fatal("no change is heard")
+	w.waitForReset(t, before)
+	// Another connection may be made later. Its report covers a change of a without
+	// its name, so a changes again until it is reported by name.
+	n, changedAt := 0, time.Time{}
+	eventually(t, "a report of a by name", func() bool {
+		if time.Since(changedAt) > 3*time.Second {
+			n++
+			put(t, a, "a", fmt.Sprint(n))
+			changedAt = time.Now()
 		}
-		if time.Since(last) > 3*time.Second {
-			put(t, a, "a", fmt.Sprint(i))
-			last = time.Now()
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return w.reported("a")
+	})
 	mu.Lock()
 	defer mu.Unlock()
-	if len(said) != 3 || said[2] != "the store answers again" {
-		t.Errorf("%q", said)
+	if len(warnings) != 3 || warnings[2] != "store reachable again" {
+		t.Errorf("got warnings %q, want the third to say that the store is reachable", warnings)
 	}
 }
