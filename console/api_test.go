@@ -171,7 +171,7 @@ func TestBrokerErrorsBecomeStatuses(t *testing.T) {
 		}
 	}
 	f(tokens.ErrUnknownAccount, 404, "", "unknown account")
-	f(fmt.Errorf("refresh: %w", tokens.ErrRevoked), 410, "", "withdrawn")
+	f(fmt.Errorf("refresh: %w", tokens.ErrRevoked), 410, "", "revoked")
 	f(tokens.ErrThrottled, 429, "60", "one a minute")
 	f(fmt.Errorf("%w: i/o timeout", tokens.ErrUnavailable), 503, "1", "i/o timeout")
 	f(tokens.ErrNoTicket, 503, "1", "ticket")

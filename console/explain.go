@@ -64,7 +64,7 @@ func (s *state) addHolder(r *http.Request, e *Explanation) error {
 	case errors.Is(err, tokens.ErrUnknownAccount) && e.Credential == tokens.Authorizer.String():
 		e.refuse(http.StatusNotFound,
 			fmt.Sprintf("wxproxy: account %s has not authorized this component", e.Holder),
-			"check the appid; an account is known from its authorization on")
+			"check the appid; an account is known once it has authorized")
 		return nil
 	case errors.Is(err, tokens.ErrUnknownAccount):
 		e.Note = "no token was fetched yet; the first request fetches one"
@@ -76,8 +76,8 @@ func (s *state) addHolder(r *http.Request, e *Explanation) error {
 	e.Account = &view
 	switch {
 	case a.State == tokens.Revoked:
-		e.refuse(http.StatusGone, fmt.Sprintf("wxproxy: account %s has withdrawn its authorization",
-			e.Holder), "the account has to authorize the component again")
+		e.refuse(http.StatusGone, fmt.Sprintf("wxproxy: account %s has revoked its authorization",
+			e.Holder), "the merchant has to authorize again")
 	case a.Token == "":
 		e.Note = "there is no token; the next request fetches one"
 	case !a.Expires.After(time.Now()):

@@ -33,8 +33,8 @@ func (s *state) toFault(err error, appid string) *fault {
 	case errors.As(err, &f):
 		return f
 	case errors.Is(err, tokens.ErrRevoked):
-		return &fault{http.StatusGone, "account " + appid + " has withdrawn its authorization",
-			"the account has to authorize the component again", 0}
+		return &fault{http.StatusGone, "account " + appid + " has revoked its authorization",
+			"the merchant has to authorize again", 0}
 	case errors.Is(err, tokens.ErrThrottled):
 		return &fault{http.StatusTooManyRequests, tokens.ErrThrottled.Error(),
 			"find the cause of the rejections: requests with the wrong kind of token, or another program that renews tokens", time.Minute}

@@ -84,7 +84,7 @@ func TestSlowAccount(t *testing.T) {
 		select {
 		case r := <-results:
 			refused++
-			if r.status != 503 || !strings.Contains(r.body, "too many calls of this account") || r.retryAt != "1" {
+			if r.status != 503 || !strings.Contains(r.body, "concurrency limit of this account") || r.retryAt != "1" {
 				t.Fatalf("%+v", r)
 			}
 		case <-time.After(10 * time.Second):
@@ -112,7 +112,7 @@ func TestSlowAccount(t *testing.T) {
 		}
 	}
 	waitFor(t, func() bool { return p.UnderWay() == 64 })
-	if resp, body := send(t, address, "GET /"+accounts[25]+"/cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n"); resp.StatusCode != 503 || !strings.Contains(body, "as there is room for") || resp.Header.Get("Retry-After") != "1" {
+	if resp, body := send(t, address, "GET /"+accounts[25]+"/cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n"); resp.StatusCode != 503 || !strings.Contains(body, "concurrency limit reached") || resp.Header.Get("Retry-After") != "1" {
 		t.Errorf("the 65th: %d %s", resp.StatusCode, body)
 	}
 	release()
@@ -189,7 +189,7 @@ func TestTooManyConnections(t *testing.T) {
 	}
 	for range 50 {
 		resp, body := send(t, address, "GET /"+accountNo(1)+"/cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n")
-		if resp.StatusCode != 503 || !strings.Contains(body, `"errcode":-503`) || !strings.Contains(body, "connections are open") || resp.Header.Get("Retry-After") != "1" || !resp.Close {
+		if resp.StatusCode != 503 || !strings.Contains(body, `"errcode":-503`) || !strings.Contains(body, "connection limit reached") || resp.Header.Get("Retry-After") != "1" || !resp.Close {
 			t.Fatalf("the ninth: %d %s", resp.StatusCode, body)
 		}
 	}

@@ -41,38 +41,65 @@ func newAPIError(status int, hint, format string, args ...any) *apiError {
 
 // Errors of requests that are wrong in themselves.
 var (
-	errMalformedRequest = &apiError{status: http.StatusBadRequest, msg: "this is not a proper HTTP request", hint: "check the client"}
-	errHeader           = &apiError{status: http.StatusBadRequest, msg: "a header holds control characters", hint: "send plain text in headers"}
-	errPath             = &apiError{status: http.StatusBadRequest, msg: "the path cannot be forwarded as it is",
-		hint: "send it plainly: no dot segments, empty segments, backslashes, control characters or semicolons, no % / \\ . in escaped form, no letters other than UTF-8"}
-	errQuery = &apiError{status: http.StatusBadRequest, msg: "the query holds spaces, control characters or #",
-		hint: "percent-encode them"}
-	errHeadTooLarge   = &apiError{status: http.StatusRequestHeaderFieldsTooLarge, msg: "request line and headers are over 16 KiB", hint: "send less"}
-	errRequestTimeout = &apiError{status: http.StatusRequestTimeout, msg: "the request did not come in time", hint: "send it faster"}
-	errBodyTooLarge   = &apiError{status: http.StatusRequestEntityTooLarge, msg: "the request body is over the limit",
-		hint: "raise [proxy] max_request_body, or send less; where callers have keys, a call without one may have 64 KiB"}
-	errFormTooLarge = &apiError{status: http.StatusRequestEntityTooLarge, msg: "this body is too large for a request of a token",
-		hint: "send the appid and the key, as WeChat's documentation says"}
-	errConnect = &apiError{status: http.StatusMethodNotAllowed, msg: "CONNECT is not possible: wxproxy has to see the call to put the token in",
-		hint: "use http://api.weixin.qq.com/… through this proxy (it goes out by TLS), or make this address the base URL"}
-	errForeignHost = &apiError{status: http.StatusForbidden, msg: "only calls to WeChat are forwarded",
-		hint: "the host must be api.weixin.qq.com or one of its regional names"}
-	errBrowser = &apiError{status: http.StatusForbidden, msg: "calls from web pages are not taken",
-		hint: "this listener is for servers; a page must ask its own server"}
+	errMalformedRequest = &apiError{status: http.StatusBadRequest, msg: "malformed HTTP request", hint: "check the client"}
+	errHeader           = &apiError{status: http.StatusBadRequest, msg: "header contains control characters", hint: "send plain text in headers"}
+	errPath             = &apiError{
+		status: http.StatusBadRequest, msg: "path cannot be forwarded unchanged",
+		hint: "send no dot segments, empty segments, backslashes, control characters or semicolons, no escaped % / \\ or dot, and only UTF-8",
+	}
+	errQuery = &apiError{
+		status: http.StatusBadRequest, msg: "query contains spaces, control characters or #",
+		hint: "percent-encode them",
+	}
+	errHeadTooLarge   = &apiError{status: http.StatusRequestHeaderFieldsTooLarge, msg: "request line and headers exceed 16 KiB", hint: "send less"}
+	errRequestTimeout = &apiError{
+		status: http.StatusRequestTimeout, msg: "request not received in time",
+		hint: "check the network between the client and wxproxy",
+	}
+	errBodyTooLarge = &apiError{
+		status: http.StatusRequestEntityTooLarge, msg: "request body exceeds the limit",
+		hint: "send less, or raise [proxy] max_request_body",
+	}
+	errFormTooLarge = &apiError{
+		status: http.StatusRequestEntityTooLarge, msg: "request body too large for a token request",
+		hint: "send the appid and the key, as WeChat's documentation says",
+	}
+	errConnect = &apiError{
+		status: http.StatusMethodNotAllowed, msg: "CONNECT is not supported, since wxproxy has to inject the token into the request",
+		hint: "use http://api.weixin.qq.com/… through this proxy (WeChat is called over TLS), or make this address the base URL",
+	}
+	errForeignHost = &apiError{
+		status: http.StatusForbidden, msg: "only requests to WeChat are forwarded",
+		hint: "the host must be api.weixin.qq.com or one of its regional names",
+	}
+	errBrowser = &apiError{
+		status: http.StatusForbidden, msg: "requests from web pages are not accepted",
+		hint: "this listener is for servers; call it from the server of the page",
+	}
 )
 
 // Errors of routing: which account a request is for, and which token it needs.
 var (
-	errNoAccount = &apiError{status: http.StatusBadRequest, msg: "for which account is this call?",
-		hint: "put the appid in front of the path (/wx…/cgi-bin/…), send the header X-WX-APPID, or set [proxy] default_appid"}
-	errAccountHeader = &apiError{status: http.StatusBadRequest, msg: "the header X-WX-APPID is no appid",
-		hint: "an appid is wx and 16 lower-case letters or digits"}
-	errAmbiguousAction = &apiError{status: http.StatusBadRequest, msg: "the parameter action occurs with different values",
-		hint: "it decides which token the call needs: send it once"}
-	errNoComponent = &apiError{status: http.StatusBadRequest, msg: "this call needs the component's token, and no component is configured",
-		hint: "fill in [component]"}
-	errComponentAccount = &apiError{status: http.StatusBadRequest, msg: "this call needs the token of an account, and the appid given is the component's",
-		hint: "name the account that the call is for"}
+	errNoAccount = &apiError{
+		status: http.StatusBadRequest, msg: "no account given",
+		hint: "put the appid before the path (/wx…/cgi-bin/…), send the header X-WX-APPID, or set [proxy] default_appid",
+	}
+	errAccountHeader = &apiError{
+		status: http.StatusBadRequest, msg: "X-WX-APPID is not an appid",
+		hint: "an appid is wx and 16 lower-case letters or digits",
+	}
+	errAmbiguousAction = &apiError{
+		status: http.StatusBadRequest, msg: "parameter action occurs with different values",
+		hint: "send it once: it decides which token the request needs",
+	}
+	errNoComponent = &apiError{
+		status: http.StatusBadRequest, msg: "request needs the component's token, but no component is configured",
+		hint: "fill in [component]",
+	}
+	errComponentAccount = &apiError{
+		status: http.StatusBadRequest, msg: "request needs the token of an account, but the appid is the component's",
+		hint: "name the account that the request is for",
+	}
 )
 
 // accountConflict is the error of a request in which a and b name different
@@ -85,42 +112,54 @@ func accountConflict(a, b string) *apiError {
 func pathRefused(e *wechat.Endpoint) *apiError {
 	reason := e.Why
 	if reason == "" {
-		reason = "the configuration refuses it"
+		reason = "a [[route]] refuses it"
 	}
-	return newAPIError(http.StatusForbidden, "callers have no need of it", "this path is not forwarded: %s", reason)
+	return newAPIError(http.StatusForbidden, "callers do not need it", "path is not forwarded: %s", reason)
 }
 
 // Errors of authentication.
 var (
-	errNoKey = &apiError{status: http.StatusUnauthorized, msg: "this call shows no key",
-		hint: "send the caller's key: Authorization: Bearer KEY, X-Wxproxy-Key: KEY, or as the password of a proxy; SDKs: in place of the app secret"}
-	errUnknownKey = &apiError{status: http.StatusUnauthorized, msg: "this key is nobody's",
-		hint: "compare it with the [[caller]] blocks: key_sha256 is the SHA-256 of a key; an Authorization header that is meant for somebody else must not be sent here"}
-	errKeyConflict = &apiError{status: http.StatusUnauthorized, msg: "this call shows two different keys", hint: "send one"}
+	errNoKey = &apiError{
+		status: http.StatusUnauthorized, msg: "no API key",
+		hint: "send the caller's key: Authorization: Bearer KEY, X-Wxproxy-Key: KEY, or as the password of a proxy; SDKs: in place of the app secret",
+	}
+	errUnknownKey = &apiError{
+		status: http.StatusUnauthorized, msg: "unknown API key",
+		hint: "compare it with the [[caller]] blocks: key_sha256 is the SHA-256 of a key; do not send Authorization headers that are meant for other servers",
+	}
+	errKeyConflict = &apiError{status: http.StatusUnauthorized, msg: "keys of different callers", hint: "send one key"}
 
 	// These are WeChat's own errors, so that SDKs fetch a new token.
-	errStandInExpired = &apiError{status: http.StatusOK, errcode: wechat.CodeTokenExpired,
-		msg: "access_token expired hint: [wxproxy: this stand-in is over, fetch a new one]"}
-	errStandInInvalid = &apiError{status: http.StatusOK, errcode: wechat.CodeInvalidCredential,
-		msg: "invalid credential, access_token is invalid or not latest hint: [wxproxy: this is no stand-in that it gave to a caller of now, fetch a new one]"}
+	errStandInExpired = &apiError{
+		status: http.StatusOK, errcode: wechat.CodeTokenExpired,
+		msg: "access_token expired hint: [wxproxy: stand-in expired, fetch a new one]",
+	}
+	errStandInInvalid = &apiError{
+		status: http.StatusOK, errcode: wechat.CodeInvalidCredential,
+		msg: "invalid credential, access_token is invalid or not latest hint: [wxproxy: not a stand-in of a configured caller, fetch a new one]",
+	}
 )
 
 // Errors of authorization: what the [[caller]] block of the caller allows.
 
 func methodDenied(c *caller, method []byte) *apiError {
-	return newAPIError(http.StatusForbidden, "its methods are set in its [[caller]] block", "caller %s may not use the method %s", c.name, sanitize(method))
+	return newAPIError(http.StatusForbidden, "the methods are set in its [[caller]] block",
+		"caller %s is not allowed to use method %s", c.name, sanitize(method))
 }
 
 func pathDenied(c *caller) *apiError {
-	return newAPIError(http.StatusForbidden, "its paths are set in its [[caller]] block", "caller %s may not call this path", c.name)
+	return newAPIError(http.StatusForbidden, "the paths are set in its [[caller]] block",
+		"caller %s is not allowed to call this path", c.name)
 }
 
 func accountDenied(c *caller, appid []byte) *apiError {
-	return newAPIError(http.StatusForbidden, "its appids are set in its [[caller]] block", "caller %s may not call for %s", c.name, sanitize(appid))
+	return newAPIError(http.StatusForbidden, "the appids are set in its [[caller]] block",
+		"caller %s is not allowed to call for %s", c.name, sanitize(appid))
 }
 
 func rateLimited(c *caller, wait time.Duration) *apiError {
-	e := newAPIError(http.StatusTooManyRequests, "call again after the time in Retry-After; the rate is set in the [[caller]] block", "caller %s calls more often than it may", c.name)
+	e := newAPIError(http.StatusTooManyRequests, "retry after the time in Retry-After; the rate is set in its [[caller]] block",
+		"rate limit of caller %s exceeded", c.name)
 	e.retryAfter = wait
 	return e
 }
@@ -128,20 +167,31 @@ func rateLimited(c *caller, wait time.Duration) *apiError {
 // Errors of requests for stand-ins. Those with WeChat's codes say what WeChat
 // would say.
 var (
-	errInvalidAppID  = &apiError{status: http.StatusOK, errcode: wechat.CodeInvalidAppID, msg: "invalid appid hint: [wxproxy: no account that it could give a token of]"}
-	errInvalidSecret = &apiError{status: http.StatusOK, errcode: wechat.CodeInvalidSecret, msg: "invalid appsecret hint: [wxproxy: the secret must be the caller's key]"}
-	errNoCode        = &apiError{status: http.StatusOK, errcode: wechat.CodeCodeInvalid, msg: "code is invalid hint: [wxproxy: there is no authorization_code in the body]"}
-	errNoExchange    = &apiError{status: http.StatusServiceUnavailable, msg: "authorization codes cannot be exchanged here",
-		hint: "let the merchant's browser bring the code to the callback listener", retryAfter: time.Minute}
+	errInvalidAppID = &apiError{
+		status: http.StatusOK, errcode: wechat.CodeInvalidAppID,
+		msg: "invalid appid hint: [wxproxy: not an account that is known here]",
+	}
+	errInvalidSecret = &apiError{
+		status: http.StatusOK, errcode: wechat.CodeInvalidSecret,
+		msg: "invalid appsecret hint: [wxproxy: the secret must be the caller's key]",
+	}
+	errNoCode = &apiError{
+		status: http.StatusOK, errcode: wechat.CodeCodeInvalid,
+		msg: "code is invalid hint: [wxproxy: no authorization_code in the body]",
+	}
+	errNoExchange = &apiError{
+		status: http.StatusServiceUnavailable, msg: "authorization codes cannot be exchanged here",
+		hint: "let the merchant's browser bring the code to the callback listener", retryAfter: time.Minute,
+	}
 
 	// SDKs take a response with status 200 to api_authorizer_token for success
 	// and forget their refresh token for good. These have status 503 therefore.
-	errComponentTokenInvalid = componentTokenError("the component_access_token is a stand-in that is over, or that nobody here made")
-	errComponentTokenKind    = componentTokenError("the token is an account's, and this call needs the component's")
-	errComponentTokenForeign = componentTokenError("the token is none that was given out here")
+	errComponentTokenInvalid = componentTokenError("component_access_token is an invalid or expired stand-in")
+	errComponentTokenKind    = componentTokenError("the token is the stand-in of an account, not of the component")
+	errComponentTokenForeign = componentTokenError("component_access_token was not issued here")
 	errAuthorizerComponent   = authorizerError("fill in [component]", "no component is configured")
 	errAuthorizerOther       = authorizerError("compare it with [component] appid", "component_appid is not this component's")
-	errAuthorizerAppID       = authorizerError("name the account that authorized the component", "authorizer_appid is no account's")
+	errAuthorizerAppID       = authorizerError("name the account that authorized the component", "authorizer_appid is not an account")
 )
 
 func componentTokenError(msg string) *apiError {
@@ -164,37 +214,47 @@ func authorizerUnavailable(e *apiError) *apiError {
 // accountKept is the error of a caller whose code was exchanged, but which has
 // no permission for the account that authorized.
 func accountKept(denied *apiError) *apiError {
-	return newAPIError(denied.status, "the account is authorized, and others may call for it", "%s", denied.msg)
+	return newAPIError(denied.status, "the account is authorized, and other callers can call for it", "%s", denied.msg)
 }
 
 // Errors of load and of wxproxy itself.
 var (
-	errLimit = &apiError{status: http.StatusServiceUnavailable, msg: "as many calls are under way as there is room for", retryAfter: time.Second,
-		hint: "WeChat answers slowly, or more is asked than one wxproxy can do: try again, start more replicas, raise the limit of open files"}
-	errAccountLimit = &apiError{status: http.StatusServiceUnavailable, msg: "too many calls of this account are under way", retryAfter: time.Second,
-		hint: "WeChat answers them slowly, and others need room, too: try again"}
-	errBodyBudget = &apiError{status: http.StatusServiceUnavailable, msg: "the bodies of other calls take all the memory that there is for them", retryAfter: time.Second,
-		hint: "large uploads take turns: try again, send fewer at the same time, start more replicas"}
-	errStopping = &apiError{status: http.StatusServiceUnavailable, msg: "wxproxy is stopping", hint: "ask another replica", retryAfter: time.Second}
-	errInternal = &apiError{status: http.StatusInternalServerError, msg: "a defect of wxproxy's own",
-		hint: "please report it with what the log says about this request id"}
+	errLimit = &apiError{
+		status: http.StatusServiceUnavailable, msg: "concurrency limit reached", retryAfter: time.Second,
+		hint: "WeChat is slow, or this wxproxy is overloaded: retry, start more replicas, or raise the limit of open files",
+	}
+	errAccountLimit = &apiError{
+		status: http.StatusServiceUnavailable, msg: "concurrency limit of this account reached", retryAfter: time.Second,
+		hint: "WeChat is slow for it, and other accounts need capacity, too: retry later",
+	}
+	errBodyBudget = &apiError{
+		status: http.StatusServiceUnavailable, msg: "no memory left for request bodies", retryAfter: time.Second,
+		hint: "retry, send fewer large uploads at a time, or start more replicas",
+	}
+	errTooManyConns = &apiError{
+		status: http.StatusServiceUnavailable, msg: "connection limit reached", retryAfter: time.Second,
+		hint: "reuse connections, or start more replicas",
+	}
+	errStopping = &apiError{
+		status: http.StatusServiceUnavailable, msg: "wxproxy is stopping", retryAfter: time.Second,
+		hint: "retry: another replica answers",
+	}
+	errInternal = &apiError{
+		status: http.StatusInternalServerError, msg: "internal error",
+		hint: "report it with what the log says about this request id",
+	}
 )
-
-// tooManyConnsResponse is what one connection too many receives, before it has
-// sent anything.
-const tooManyConnsResponse = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n" +
-	"Retry-After: 1\r\nX-Wxproxy-Token: none\r\nConnection: close\r\nContent-Length: 134\r\n\r\n" +
-	`{"errcode":-503,"errmsg":"wxproxy: as many connections are open as there may be","hint":"use connections again; start more replicas"}` + "\n"
 
 // responseWithheld is the error of a response in which credentials could not be
 // searched for.
 func responseWithheld(reason error) *apiError {
-	return newAPIError(http.StatusBadGateway, "ask for less at a time, or without Range", "WeChat's answer could not be searched for credentials, so it is held back: %s", reason)
+	return newAPIError(http.StatusBadGateway, "ask for less at a time, or without Range",
+		"response withheld, it cannot be searched for credentials: %s", reason)
 }
 
 // toAPIError turns an error of tokens, admission or transport into the response
 // to the caller. It is the only place where their errors become statuses. The
-// appid is the one that the token was wanted for.
+// appid is the one whose token or slot was wanted.
 func toAPIError(err error, appid string, now time.Time) *apiError {
 	var e *apiError
 	switch {
@@ -205,23 +265,23 @@ func toAPIError(err error, appid string, now time.Time) *apiError {
 	case errors.Is(err, admission.ErrKeyLimit):
 		return errAccountLimit
 	case errors.Is(err, tokens.ErrRevoked):
-		return newAPIError(http.StatusGone, "the account has to authorize the component again", "account %s has withdrawn its authorization", appid)
+		return newAPIError(http.StatusGone, "the merchant has to authorize again", "account %s has revoked its authorization", appid)
 	case errors.Is(err, tokens.ErrUnavailable):
-		e = newAPIError(http.StatusServiceUnavailable, "try again after the time in Retry-After", "no token can be had for %s: %s", appid, err)
+		e = newAPIError(http.StatusServiceUnavailable, "retry after the time in Retry-After", "no token available for %s: %s", appid, err)
 		e.retryAfter = tokens.RetryAfter(err, now)
 		return e
 	case errors.Is(err, tokens.ErrUnknownAccount):
-		return newAPIError(http.StatusNotFound, "check the appid; an account is known from its authorization on", "account %s has not authorized this component", appid)
+		return newAPIError(http.StatusNotFound, "check the appid; an account is known once it has authorized", "account %s has not authorized this component", appid)
 	case errors.Is(err, tokens.ErrClosed):
 		return errStopping
 	case errors.Is(err, transport.ErrTimeout):
-		return newAPIError(http.StatusGatewayTimeout, "the call may have been carried out; [proxy] timeout sets how long is waited", "WeChat took too long")
+		return newAPIError(http.StatusGatewayTimeout, "the request may have been executed; [proxy] timeout sets the limit", "WeChat took too long")
 	case errors.Is(err, transport.ErrUnreachable):
-		return newAPIError(http.StatusBadGateway, "the call was not sent; it may be repeated", "WeChat could not be reached: %s", err)
+		return newAPIError(http.StatusBadGateway, "the request was not sent and can be repeated", "WeChat could not be reached: %s", err)
 	case errors.Is(err, transport.ErrBroken):
-		return newAPIError(http.StatusBadGateway, "the call may have been carried out", "WeChat broke off: %s", err)
+		return newAPIError(http.StatusBadGateway, "the request may have been executed", "exchange with WeChat failed: %s", err)
 	case errors.Is(err, context.DeadlineExceeded):
-		e = newAPIError(http.StatusServiceUnavailable, "try again", "no token came in time for %s", appid)
+		e = newAPIError(http.StatusServiceUnavailable, "retry", "no token in time for %s", appid)
 		e.retryAfter = time.Second
 		return e
 	}
@@ -254,11 +314,22 @@ func exchangeError(err error, now time.Time) *apiError {
 	case errors.As(err, &said) && !wechat.TokenRefused(said.Code, true):
 		return &apiError{status: http.StatusOK, errcode: said.Code, msg: said.Msg}
 	case said != nil:
-		return newAPIError(http.StatusServiceUnavailable, "try again; the code was not spent", "WeChat did not take the component's token")
+		return newAPIError(http.StatusServiceUnavailable, "retry; the code was not used", "WeChat rejected the component's token")
 	case errors.Is(err, wechat.ErrUnreachable) && !errors.Is(err, tokens.ErrUnavailable):
-		return newAPIError(http.StatusBadGateway, "the code may have been spent; try again", "the exchange failed: %s", err)
+		return newAPIError(http.StatusBadGateway, "retry; the code may have been used", "code exchange failed: %s", err)
 	}
 	return toAPIError(err, "the component", now)
+}
+
+// response returns e as the bytes of a whole response that ends a connection.
+func (e *apiError) response() []byte {
+	var resp fasthttp.Response
+	e.write(&resp)
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\n", e.status, http.StatusText(e.status))
+	fmt.Fprintf(&b, "Retry-After: %s\r\nX-Wxproxy-Token: none\r\n", resp.Header.Peek("Retry-After"))
+	fmt.Fprintf(&b, "Connection: close\r\nContent-Length: %d\r\n\r\n%s", len(resp.Body()), resp.Body())
+	return b.Bytes()
 }
 
 // write makes e the response.

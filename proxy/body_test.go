@@ -139,7 +139,7 @@ func TestBodiesTogether(t *testing.T) {
 		t.Errorf("%d bytes are held", n)
 	}
 	for range 5 {
-		if status, body := upload("", 390_000); status != 503 || !strings.Contains(body, "the bodies of other calls") {
+		if status, body := upload("", 390_000); status != 503 || !strings.Contains(body, "no memory left for request bodies") {
 			t.Fatalf("the third: %d %s", status, body)
 		}
 		if status, body := upload("", 60_000); status != 200 {

@@ -50,9 +50,9 @@ func newCallerSet(callers []Caller, old callerSet) (callerSet, error) {
 	for _, config := range callers {
 		switch {
 		case config.Name == "" || len(config.Name) > standin.MaxCallerName:
-			return set, errors.New("a caller needs a name, of 64 bytes at most")
+			return set, errors.New("a caller needs a name of at most 64 bytes")
 		case set.byName[config.Name] != nil:
-			return set, fmt.Errorf("there are two callers of the name %q", config.Name)
+			return set, fmt.Errorf("two callers have the name %q", config.Name)
 		}
 		c := newCaller(config)
 		if before := old.byName[c.name]; before != nil && sameRate(before.rate, c.rate) {

@@ -39,18 +39,18 @@ type Explanation struct {
 }
 
 // ErrQuestion means that no such request can exist.
-var ErrQuestion = errors.New("this is no call")
+var ErrQuestion = errors.New("not a request")
 
 // Explain describes what would happen to a request with this method and path. The
 // path may have a query and an appid prefix, or scheme and host as through a
 // forward proxy. appid stands for the header X-WX-APPID, "" for none.
 //
-// The caller is taken to be allowed everything, unless the query has a stand-in,
-// which is somebody's. The state of the account is not part of the answer. The
+// The caller is taken to be allowed everything, unless the query has a
+// stand-in, which belongs to one. The state of the account is not part of the answer. The
 // error is ErrQuestion.
 func (p *Proxy) Explain(appid, method, path string) (Explanation, error) {
 	if !isToken([]byte(method)) {
-		return Explanation{}, fmt.Errorf("%w: the method is no word such as GET", ErrQuestion)
+		return Explanation{}, fmt.Errorf("%w: the method is not a word such as GET", ErrQuestion)
 	}
 	if !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "http://") && !strings.HasPrefix(path, "https://") {
 		return Explanation{}, fmt.Errorf("%w: the path does not begin with a slash", ErrQuestion)
@@ -90,9 +90,9 @@ func (p *Proxy) Permission(name, appid, method, path string) (allowed bool, reas
 	c := s.callers.byName[name]
 	switch {
 	case s.callers.disabled():
-		return true, "no caller is configured: calls need no key, and everybody who reaches the proxy listener may make them"
+		return true, "authentication is disabled: no caller is configured"
 	case c == nil:
-		return false, "there is no caller of that name"
+		return false, "no caller has this name"
 	}
 	h, err := hypotheticalHead(appid, method, path, c)
 	if err == nil {
@@ -101,7 +101,7 @@ func (p *Proxy) Permission(name, appid, method, path string) (allowed bool, reas
 	if err != nil {
 		return false, err.msg
 	}
-	return true, "its limits allow it"
+	return true, "allowed by its [[caller]] block"
 }
 
 // hypotheticalHead returns the head of a request that was not sent. It is the

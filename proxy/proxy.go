@@ -135,7 +135,7 @@ func (p *Proxy) Reconfigure(c Config) error {
 // listener speaks TLS. It must be called once.
 func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
 	l := transport.NewListener(ln, transport.ListenerConfig{
-		MaxConns: p.maxConns, IdleTimeout: p.idleTimeout, TLS: conf, TooManyConns: []byte(tooManyConnsResponse),
+		MaxConns: p.maxConns, IdleTimeout: p.idleTimeout, TLS: conf, TooManyConns: errTooManyConns.response(),
 	})
 	p.listener.Store(l)
 	stop := make(chan struct{})
@@ -160,7 +160,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	err := p.server.ShutdownWithContext(ctx)
 	p.settings.Load().upstream.Close()
 	if errors.Is(err, context.DeadlineExceeded) {
-		return errors.New("calls were still under way when the time for stopping was over")
+		return errors.New("requests still in flight at the shutdown deadline")
 	}
 	return err
 }

@@ -303,14 +303,14 @@ func TestOwnErrors(t *testing.T) {
 		body   string // where the answer is WeChat's own
 	}{
 		"unknown":             {&scripted{err: tokens.ErrUnknownAccount}, 404, "has not authorized", ""},
-		"revoked":             {&scripted{err: tokens.ErrRevoked}, 410, "withdrawn", ""},
-		"unavailable":         {&scripted{err: tokens.ErrUnavailable}, 503, "no token can be had", ""},
+		"revoked":             {&scripted{err: tokens.ErrRevoked}, 410, "revoked its authorization", ""},
+		"unavailable":         {&scripted{err: tokens.ErrUnavailable}, 503, "no token available", ""},
 		"stopping":            {&scripted{err: tokens.ErrClosed}, 503, "stopping", ""},
-		"late":                {&scripted{err: context.DeadlineExceeded}, 503, "in time", ""},
-		"defect":              {&scripted{err: errors.New("secret detail")}, 500, "defect", ""},
+		"late":                {&scripted{err: context.DeadlineExceeded}, 503, "no token in time", ""},
+		"defect":              {&scripted{err: errors.New("secret detail")}, 500, "internal error", ""},
 		"refused, throttled":  {&scripted{current: "T0", renewErr: tokens.ErrThrottled}, 200, "", `{"errcode":42001}`},
-		"refused, gone":       {&scripted{current: "T0", renewErr: tokens.ErrRevoked}, 410, "withdrawn", ""},
-		"refused, no new one": {&scripted{current: "T0", renewErr: tokens.ErrUnavailable}, 503, "no token can be had", ""},
+		"refused, gone":       {&scripted{current: "T0", renewErr: tokens.ErrRevoked}, 410, "revoked its authorization", ""},
+		"refused, no new one": {&scripted{current: "T0", renewErr: tokens.ErrUnavailable}, 503, "no token available", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, addr := start(t, up, func(p *proxy.Config) { p.Tokens = c.broker })

@@ -135,10 +135,10 @@ func (c *call) exchangeRegisteredCode(body []byte) {
 
 // Reasons why a response cannot be searched. The caller receives them.
 var (
-	errTooLong   = errors.New("it is too large")
-	errEncoding  = errors.New("its encoding is not known")
-	errPartial   = errors.New("it is a part only")
-	errTruncated = errors.New("it broke off")
+	errTooLong   = errors.New("too large")
+	errEncoding  = errors.New("unknown encoding")
+	errPartial   = errors.New("partial content")
+	errTruncated = errors.New("truncated")
 )
 
 // readWhole reads the body of a response to its end, also if it is streamed, and

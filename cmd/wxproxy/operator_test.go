@@ -342,8 +342,8 @@ token       11112222, issued 7m ago, expires in 1h52m
 `})
 	d.want("explain "+revokedAccount+" POST /a --caller orders", ran{out: `call        POST /a, for wxd000000000000002
 answer      410 by wxproxy itself, WeChat is not called
-            wxproxy: account wxd000000000000002 has withdrawn its authorization
-            the account has to authorize the component again
+            wxproxy: account wxd000000000000002 has revoked its authorization
+            the merchant has to authorize again
 credential  the token of the authorizer wxd000000000000002
 parameter   access_token
 taken out   access_token, if the caller sends them
