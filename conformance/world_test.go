@@ -85,7 +85,8 @@ func newWorld(t *testing.T, own bool) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wx, err := sandbox.New(sandbox.Config{})
+	// A busy machine can need more than WeChat's five seconds.
+	wx, err := sandbox.New(sandbox.Config{PushTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,8 @@ const (
 	defaultTokenLife  = 2 * time.Hour
 	defaultGrace      = 5 * time.Minute
 	defaultTicketLife = 12 * time.Hour
+	// WeChat waits five seconds for the response to a push.
+	defaultPushTimeout = 5 * time.Second
 )
 
 // Config holds the settings of a [WeChat]. The zero value is valid: a component
@@ -53,6 +55,10 @@ type Config struct {
 	// TicketLife is the lifetime of a component_verify_ticket. Default: twelve
 	// hours.
 	TicketLife time.Duration
+	// PushTimeout is how long a callback can take to respond to a push.
+	// Default: five seconds. A test that does not depend on it can set more, so
+	// that it passes on a busy machine.
+	PushTimeout time.Duration
 	// RotateRefreshTokens issues a new refresh token with each renewal.
 	// WeChat's do not change in practice, but its staff has described what
 	// happens if they do: the old one works for Grace.
@@ -93,6 +99,7 @@ func (c *Config) complete() {
 	setDefault(&c.TokenLife, defaultTokenLife)
 	setDefault(&c.Grace, defaultGrace)
 	setDefault(&c.TicketLife, defaultTicketLife)
+	setDefault(&c.PushTimeout, defaultPushTimeout)
 	c.Grace = max(c.Grace, 0)
 	if c.Now == nil {
 		c.Now = time.Now
@@ -109,6 +116,8 @@ func (c *Config) check() error {
 		return errors.New("sandbox: negative TokenLife")
 	case c.TicketLife < 0:
 		return errors.New("sandbox: negative TicketLife")
+	case c.PushTimeout < 0:
+		return errors.New("sandbox: negative PushTimeout")
 	}
 	return nil
 }

@@ -59,6 +59,7 @@ func newEnv(t *testing.T, cfg sandbox.Config) *env {
 	if cfg.Now == nil {
 		cfg.Now = c.Now
 	}
+	cfg.PushTimeout = time.Minute // far more than a busy machine needs
 	s, err := sandbox.New(cfg)
 	if err != nil {
 		t.Fatal(err)

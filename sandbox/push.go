@@ -21,8 +21,8 @@ func (s *WeChat) SetPushURL(base string) error { return s.push.SetURL(base) }
 
 // PushTicket makes a new ticket and pushes it. The ticket works even if the
 // push fails. It fails with [ErrNoPushURL], or if the callback cannot be
-// reached within five seconds or responds with anything but the seven bytes
-// "success".
+// reached within [Config].PushTimeout or responds with anything but the seven
+// bytes "success".
 func (s *WeChat) PushTicket(ctx context.Context) error {
 	now := s.cfg.Now()
 	ticket := s.state.Tickets.New(now)
@@ -55,8 +55,8 @@ func (s *WeChat) Run(ctx context.Context, onError func(error)) {
 // URL, and returns the body of the response, at most 1 MiB of it. On the path
 // "/component/events" it is an authorization event, on "/{appid}/events" a
 // message to that account. It fails with [ErrNoPushURL], if the callback cannot
-// be reached within five seconds, or if it responds with another status than
-// 200.
+// be reached within [Config].PushTimeout, or if it responds with another status
+// than 200.
 func (s *WeChat) PushXML(ctx context.Context, path, xml string) (answer []byte, err error) {
 	var to push.Recipient
 	appid, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")

@@ -50,7 +50,7 @@ func New(c Config) (*WeChat, error) {
 			ComponentAppID: c.ComponentAppID, TokenLife: c.TokenLife, Grace: c.Grace,
 			TicketLife: c.TicketLife, RotateRefreshTokens: c.RotateRefreshTokens,
 		}),
-		push:       push.NewSender(c.ComponentAppID, crypt, c.Now),
+		push:       push.NewSender(c.ComponentAppID, crypt, c.PushTimeout, c.Now),
 		faults:     &faultList{},
 		history:    &history{},
 		violations: &violationList{},

@@ -26,6 +26,7 @@ func TestNewNamesTheInvalidField(t *testing.T) {
 		"EncodingAESKey":     {EncodingAESKey: "tooshortandsecret"},
 		"TokenLife":          {TokenLife: -1},
 		"TicketLife":         {TicketLife: -1},
+		"PushTimeout":        {PushTimeout: -1},
 		"malformed push URL": {PushURL: "127.0.0.1:8081"},
 	} {
 		_, err := sandbox.New(c)

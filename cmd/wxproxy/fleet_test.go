@@ -50,6 +50,7 @@ type replica struct {
 // newFleet starts WeChat, Redis and n replicas.
 func newFleet(t *testing.T, n int, c sandbox.Config) *fleet {
 	t.Helper()
+	c.PushTimeout = time.Minute // a busy machine can need more than WeChat's five seconds
 	wx, err := sandbox.New(c)
 	if err != nil {
 		t.Fatal(err)

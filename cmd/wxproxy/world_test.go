@@ -104,6 +104,7 @@ type world struct {
 // newWorld starts the sandbox; start starts wxproxy.
 func newWorld(t *testing.T, c sandbox.Config) *world {
 	t.Helper()
+	c.PushTimeout = time.Minute // a busy machine can need more than WeChat's five seconds
 	wx, err := sandbox.New(c)
 	if err != nil {
 		t.Fatal(err)

@@ -21,10 +21,8 @@ import (
 // (授权事件接收URL).
 const eventsPath = "/component/events"
 
-const (
-	timeout   = 5 * time.Second // WeChat waits that long for the response to a push
-	maxAnswer = 1 << 20         // bytes read of a response
-)
+// maxAnswer is how many bytes of a response are read.
+const maxAnswer = 1 << 20
 
 // ErrNoURL is returned where there is no push URL.
 var ErrNoURL = errors.New("sandbox: no push URL is set")
@@ -36,6 +34,7 @@ type Sender struct {
 	component string // appid
 	crypt     *wechat.Crypt
 	client    *http.Client
+	timeout   time.Duration // of each push
 	now       func() time.Time
 
 	mu         sync.Mutex
@@ -44,9 +43,10 @@ type Sender struct {
 	background sync.WaitGroup
 }
 
-// NewSender returns a sender without a URL. crypt is that of the component.
-func NewSender(component string, crypt *wechat.Crypt, now func() time.Time) *Sender {
-	return &Sender{component: component, crypt: crypt, now: now, client: &http.Client{
+// NewSender returns a sender without a URL. crypt is that of the component;
+// timeout is how long a callback can take to respond.
+func NewSender(component string, crypt *wechat.Crypt, timeout time.Duration, now func() time.Time) *Sender {
+	return &Sender{component: component, crypt: crypt, timeout: timeout, now: now, client: &http.Client{
 		Timeout:       timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -74,8 +74,8 @@ func (s *Sender) URL() string {
 	return s.url
 }
 
-// Background runs push in its own goroutine with a context that ends after five
-// seconds. It does nothing if there is no URL or after Close.
+// Background runs push in its own goroutine with a context that ends after the
+// timeout. It does nothing if there is no URL or after Close.
 func (s *Sender) Background(push func(context.Context)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +84,7 @@ func (s *Sender) Background(push func(context.Context)) {
 	}
 	// Under the lock, so that Close cannot miss a push that has just begun.
 	s.background.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 		defer cancel()
 		push(ctx)
 	})
@@ -108,7 +108,7 @@ type Recipient struct {
 
 // Send pushes the document xml to a path below the URL and returns the response
 // body, at most 1 MiB of it. It fails with ErrNoURL, or if the listener cannot
-// be reached within five seconds or responds with another status than 200.
+// be reached within the timeout or responds with another status than 200.
 func (s *Sender) Send(ctx context.Context, path, xml string, to Recipient) ([]byte, error) {
 	base := s.URL()
 	if base == "" {
