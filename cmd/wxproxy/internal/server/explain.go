@@ -12,14 +12,15 @@ import (
 	"wxproxy/wechat"
 )
 
-// about is what the console says of the program. The store is named by its kind: its URL can hold a
-// password.
+// about returns what the console shows about the program. It names only the
+// kind of the store, because the URL can contain a password.
 func (s *Server) about() console.About {
 	kind, _, _ := strings.Cut(s.cfg.Store.URL, ":")
 	return console.About{Version: s.version, GoVersion: runtime.Version(), Store: kind}
 }
 
-// explain answers the console with what the proxy would decide, and for a caller with what it might do.
+// explain returns what the proxy would do with a request, and whether caller,
+// unless it is "", is allowed to send it.
 func (s *Server) explain(appid, method, path, caller string) (console.Explanation, error) {
 	e, err := s.proxy.Explain(appid, method, path)
 	if errors.Is(err, proxy.ErrQuestion) {
@@ -29,9 +30,17 @@ func (s *Server) explain(appid, method, path, caller string) (console.Explanatio
 		return console.Explanation{}, err
 	}
 	out := console.Explanation{
-		AppID: e.AppID, Method: e.Method, Path: e.Path, Forwarded: e.Forwarded, Credential: e.Credential, Parameter: e.Parameter, Holder: e.Holder,
-		Adds: e.Adds, Removes: e.Removes, Masked: e.Masked,
-		Rule: console.Rule{Path: e.Rule, Source: ruleSource(e), Guess: e.RuleGuess},
+		AppID:      e.AppID,
+		Method:     e.Method,
+		Path:       e.Path,
+		Forwarded:  e.Forwarded,
+		Credential: e.Credential,
+		Parameter:  e.Parameter,
+		Holder:     e.Holder,
+		Adds:       e.Adds,
+		Removes:    e.Removes,
+		Masked:     e.Masked,
+		Rule:       console.Rule{Path: e.Rule, Source: ruleSource(e), Guess: e.RuleGuess},
 	}
 	if e.Status != 0 {
 		out.Refusal = &console.Refusal{Status: e.Status, Error: e.Error, Hint: e.Hint}
@@ -41,9 +50,9 @@ func (s *Server) explain(appid, method, path, caller string) (console.Explanatio
 	}
 	switch {
 	case e.Answered:
-		out.Note = "wxproxy answers this by itself: SDKs fetch their tokens here"
+		out.Note = "wxproxy responds itself: SDKs fetch their tokens here"
 	case e.Credential == "none" && !slices.Contains(e.Removes, wechat.AccessToken):
-		out.Note = "what the caller sends as a token is an end user's, and passes as it is"
+		out.Note = "a token in the request belongs to an end user, and is forwarded as it is"
 	}
 	if caller != "" {
 		allowed, reason := s.proxy.Permission(caller, appid, method, path)
@@ -52,7 +61,9 @@ func (s *Server) explain(appid, method, path, caller string) (console.Explanatio
 	return out, nil
 }
 
-// ruleSource says where the row stands that decided.
+// ruleSource returns where the rule that decided is written: "route" for the
+// configuration, "table" for the table of package wechat, "default" if no rule
+// matched, and "" if none was reached.
 func ruleSource(e proxy.Explanation) string {
 	switch {
 	case e.RuleOwn:

@@ -12,7 +12,7 @@ import (
 
 const accountA = "wxaaaaaaaaaaaaaaaa"
 
-// What the console is told is what the proxy decides.
+// The console shows what the proxy would decide.
 func TestServerExplains(t *testing.T) {
 	p, err := proxy.New(proxy.Config{Component: "wxcccccccccccccccc", Upstream: "http://127.0.0.1:1",
 		Routes: []wechat.Endpoint{{Path: "/cgi-bin/new/*", Need: wechat.NeedComponent, Parameter: wechat.ComponentAccessToken}}})
@@ -25,7 +25,7 @@ func TestServerExplains(t *testing.T) {
 		e, err := s.explain(appid, "GET", path, caller)
 		b, _ := json.Marshal(e)
 		if err != nil || string(b) != want {
-			t.Errorf("%s: %v\n%s\nwant\n%s", path, err, b, want)
+			t.Errorf("explain %s: got %v\n%s\nwant\n%s", path, err, b, want)
 		}
 	}
 	f(accountA, "/cgi-bin/user/info", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/cgi-bin/user/info","forwarded_path":"/cgi-bin/user/info","credential":"authorizer","parameter":"access_token",`+
@@ -38,8 +38,8 @@ func TestServerExplains(t *testing.T) {
 	f(accountA, "/cgi-bin/clear_quota/v2", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/cgi-bin/clear_quota/v2","credential":"refused","rule":{"path":"/cgi-bin/clear_quota/v2","source":"table"},`+
 		`"refusal":{"status":403,"error":"wxproxy: path is not forwarded: needs the account's secret; /cgi-bin/clear_quota does the same with a token","hint":"callers do not need it"}}`)
 	f("", "/sns/userinfo", "", `{"appid":"","method":"GET","path":"/sns/userinfo","forwarded_path":"/sns/userinfo","credential":"none","rule":{"path":"/sns/*","source":"table"},"removes":["secret"],`+
-		`"note":"what the caller sends as a token is an end user's, and passes as it is"}`)
+		`"note":"a token in the request belongs to an end user, and is forwarded as it is"}`)
 	if _, err := s.explain("", "G T", "/a", ""); !errors.Is(err, console.ErrQuestion) {
-		t.Error(err)
+		t.Errorf("explain with an invalid method: got %v, want %v", err, console.ErrQuestion)
 	}
 }

@@ -1,3 +1,6 @@
+// Package server runs a whole wxproxy: it builds the components that a
+// configuration describes, starts three listeners, reloads, and stops
+// everything in order.
 package server
 
 import (
@@ -8,54 +11,57 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"runtime"
 	"time"
 
 	"wxproxy/callback"
-	"wxproxy/callback/pages"
 	"wxproxy/cmd/wxproxy/internal/config"
 	"wxproxy/console"
 	"wxproxy/metrics"
 	"wxproxy/proxy"
 	"wxproxy/tokens"
 	"wxproxy/tokens/store"
-	"wxproxy/wechat"
 )
 
-// Server is a whole wxproxy: three listeners, a broker, a store. serve and demo run one.
+// Server is a whole wxproxy: three listeners, a broker and a store. [Open]
+// creates one. Run and Reload can be called concurrently, but Reload must not
+// be called concurrently with itself.
 type Server struct {
 	log     *slog.Logger
 	version string
-	cfg     config.Config // as it was at the start, or after the last good reload
+	cfg     config.Config // as at the start, or after the last successful reload
 	watch   func(proxy.Call)
 	metrics *metrics.Metrics
 	store   store.Store
 	broker  *tokens.Broker
-	keys    keys
+	keys    signingKeys
 
 	proxy    *proxy.Proxy
 	callback *callback.Handler
 	console  *console.Handler
 
-	tls                            *tls.Config // of the proxy listener; nil: plain
+	tls                            *tls.Config // of the proxy listener; nil: plain HTTP
 	proxyLn, callbackLn, consoleLn net.Listener
 	callbackServer, consoleServer  *http.Server
 }
 
 const (
-	// stopTime is what calls and renewals under way get when wxproxy stops.
-	stopTime = 30 * time.Second
-	// deliverTime is what events on their way to services get of it.
-	deliverTime = stopTime / 2
+	// stopTimeout is how long requests and renewals in flight may take after
+	// Run was told to stop.
+	stopTimeout = 30 * time.Second
+
+	// deliveryTimeout is the part of it for events on their way to services.
+	// The rest is for the broker, which must save what it has fetched.
+	deliveryTimeout = stopTimeout / 2
 )
 
-// Options are what a Server needs besides its configuration.
+// Options are what a [Server] needs besides its configuration.
 type Options struct {
 	// Version is shown in metrics, on the console and in the log.
 	Version string
-	Log     *slog.Logger
-	// Watch, if not nil, is called with each request after it was answered.
+	// Log receives all messages. It must not be nil.
+	Log *slog.Logger
+	// Watch, if not nil, is called after each request was answered.
 	Watch func(proxy.Call)
 }
 
@@ -63,47 +69,27 @@ type Options struct {
 // that a busy port or a store in use is reported before anything is served.
 // After an error nothing stays open. Call Run to serve.
 func Open(ctx context.Context, cfg config.Config, o Options) (_ *Server, err error) {
-	log := o.Log
-	s := &Server{log: log, version: o.Version, cfg: cfg, watch: o.Watch}
+	s := &Server{log: o.Log, version: o.Version, cfg: cfg, watch: o.Watch}
 	defer func() {
 		if err != nil {
 			s.release()
 		}
 	}()
-	p, err := newComponents(cfg)
+	c, err := newComponents(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if s.store, err = openStore(ctx, cfg, func(problem string) { log.Warn("store", "problem", problem) }); err != nil {
+	s.tls = c.tls
+	if err := s.openBroker(ctx, cfg, c); err != nil {
 		return nil, err
 	}
-	s.tls = p.tls
-	s.metrics = metrics.New(s.version, runtime.Version())
-	if s.broker, err = tokens.New(tokens.Config{
-		Store: s.store, Client: p.client, Secrets: p.secrets,
-		RenewBefore: time.Duration(cfg.Tokens.RenewBefore), CacheSize: int64(cfg.Tokens.CacheSize),
-		Observer: s.metrics, Log: log,
-	}); err != nil {
-		return nil, fmt.Errorf("store.url: %w", err)
-	}
-	if s.keys, err = loadKeys(ctx, s.broker); err != nil {
-		return nil, fmt.Errorf("store.url: %w", err)
-	}
-	s.metrics.Pull(metrics.Gauges{
-		TicketAge: s.broker.TicketAge, ComponentExpiry: s.broker.ComponentExpiry, Accounts: s.broker.Accounts,
-		Evictions: s.broker.Evictions, SetsDropped: s.broker.SetsDropped,
-		Panicked: func(what string, cause any) {
-			// Only the kind of it: the cause itself can be anything.
-			log.Error("BUG: a metric could not be read", "metric", what, "panic", fmt.Sprintf("%T", cause))
-		},
-	})
-	if s.proxy, err = proxy.New(s.proxyConfig(cfg, p)); err != nil {
+	if s.proxy, err = proxy.New(s.proxyConfig(cfg, c)); err != nil {
 		return nil, fmt.Errorf("[proxy] and [[caller]]: %w", err)
 	}
-	s.callback = callback.New(s.callbackConfig(cfg, p))
+	s.callback = callback.New(s.callbackConfig(cfg, c))
 	s.console = console.New(s.consoleConfig(cfg))
-	s.callbackServer = callback.NewServer(s.callback, log)
-	s.consoleServer = console.NewServer(s.console, log)
+	s.callbackServer = callback.NewServer(s.callback, s.log)
+	s.consoleServer = console.NewServer(s.console, s.log)
 	for _, l := range []struct {
 		key, addr string
 		ln        *net.Listener
@@ -119,104 +105,65 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Server, err err
 	return s, nil
 }
 
-// Listen opens addr, HOST:PORT. Its error starts with key, the name of the
-// setting that addr comes from.
-func Listen(key, addr string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", addr)
+// openBroker opens the store and creates the broker and the metrics.
+func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components) (err error) {
+	warn := func(problem string) { s.log.Warn("store", "problem", problem) }
+	if s.store, err = openStore(ctx, cfg, warn); err != nil {
+		return err
+	}
+	s.metrics = metrics.New(s.version, runtime.Version())
+	s.broker, err = tokens.New(tokens.Config{
+		Store:       s.store,
+		Client:      c.client,
+		Secrets:     c.secrets,
+		RenewBefore: time.Duration(cfg.Tokens.RenewBefore),
+		CacheSize:   int64(cfg.Tokens.CacheSize),
+		Observer:    s.metrics,
+		Log:         s.log,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: cannot listen on %s: %w", key, addr, NetCause(err))
+		return fmt.Errorf("store.url: %w", err)
 	}
-	return ln, nil
-}
-
-// NetCause returns the cause within a network error, without the address,
-// which the messages that quote it name already.
-func NetCause(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err
+	if s.keys, err = loadKeys(ctx, s.broker); err != nil {
+		return fmt.Errorf("store.url: %w", err)
 	}
-	return err
-}
-
-func (s *Server) proxyConfig(cfg config.Config, p components) proxy.Config {
-	return proxy.Config{
-		Component: cfg.Component.AppID, Apps: p.secrets.Apps, DefaultAppID: cfg.Proxy.DefaultAppID, Routes: p.routes, Callers: p.callers,
-		Upstream: cfg.Proxy.Upstream, Roots: p.roots, Timeout: time.Duration(cfg.Proxy.Timeout), MaxBody: int(cfg.Proxy.MaxRequestBody),
-		Tokens: s.broker, StandInKey: s.keys.standIn, Exchange: s.broker.Exchange, Revalidate: s.broker.Revalidate,
-		Observer: s.metrics, Watch: s.watch, Log: s.log,
-	}
-}
-
-func (s *Server) callbackConfig(cfg config.Config, p components) callback.Config {
-	return callback.Config{
-		ComponentAppID: cfg.Component.AppID, Crypts: p.crypts, Accounts: s.broker, Observe: s.metrics.Event, Log: s.log,
-		Pages: pages.Config{
-			CodeExchanger: s.broker, StateKey: s.keys.state,
-			PublicURL: cfg.Callback.PublicURL, ReturnTo: cfg.Callback.ReturnTo, LoginBase: loginBase(cfg),
+	s.metrics.Pull(metrics.Gauges{
+		TicketAge:       s.broker.TicketAge,
+		ComponentExpiry: s.broker.ComponentExpiry,
+		Accounts:        s.broker.Accounts,
+		Evictions:       s.broker.Evictions,
+		SetsDropped:     s.broker.SetsDropped,
+		Panicked: func(metric string, cause any) {
+			// Only the type of cause is logged: its value can contain anything.
+			s.log.Error("BUG: panic while reading a metric", "metric", metric, "panic", fmt.Sprintf("%T", cause))
 		},
-		ExchangeCode: s.broker.Exchange,
-		Forwards:     forwardsOf(cfg), SendText: func(ctx context.Context, appid, openid, text string) error {
-			return sendText(ctx, s.broker, p.client, appid, openid, text)
-		},
-	}
+	})
+	return nil
 }
 
-// sendText sends a text to a user of an account, once more where its token is refused.
-func sendText(ctx context.Context, b *tokens.Broker, client *wechat.Client, appid, openid, text string) error {
-	t, err := b.Token(ctx, appid)
-	if err != nil {
-		return err
-	}
-	err = client.SendText(ctx, t.Value, openid, text)
-	if !wechat.TokenRefused(wechat.Code(err), false) {
-		return err
-	}
-	if t, err = b.Renew(ctx, appid, t.Value); err != nil {
-		return err
-	}
-	return client.SendText(ctx, t.Value, openid, text)
-}
-
-// loginBase is where merchants consent: at WeChat (""), or at a sandbox. It is one where both WeChat and this wxproxy
-// are addresses that only a browser on this machine can reach: WeChat would send nobody back to such an address.
-func loginBase(cfg config.Config) string {
-	upstream, err1 := url.Parse(cfg.Proxy.Upstream)
-	public, err2 := url.Parse(cfg.Callback.PublicURL)
-	if err1 == nil && err2 == nil && config.IsLoopbackHost(upstream.Hostname()) && config.IsLoopbackHost(public.Hostname()) {
-		return cfg.Proxy.Upstream
-	}
-	return ""
-}
-
-func (s *Server) consoleConfig(cfg config.Config) console.Config {
-	return console.Config{Ready: s.broker.Ready, Metrics: s.metrics.Handler(), Key: cfg.Admin.Key, Log: s.log, Loopback: config.IsLoopback(cfg.Admin.Listen),
-		Accounts: s.broker, Stats: s.broker, Explain: s.explain, About: s.about(),
-	}
-}
-
-// Run serves until ctx ends or a listener fails, then stops everything in order.
+// Run serves until ctx ends or a listener fails, and then stops everything in
+// order. It must be called once.
 func (s *Server) Run(ctx context.Context) error {
 	var err error
 	failed := make(chan error, 3)
 	go func() { failed <- s.proxy.Serve(s.proxyLn, s.tls) }()
 	go func() { failed <- s.callbackServer.Serve(s.callbackLn) }()
 	go func() { failed <- s.consoleServer.Serve(s.consoleLn) }()
-	s.log.Info("serving", "version", s.version, "proxy", s.proxyLn.Addr().String(), "callback", s.callbackLn.Addr().String(), "admin", s.consoleLn.Addr().String())
+	s.log.Info("serving", "version", s.version, "proxy", s.proxyLn.Addr().String(),
+		"callback", s.callbackLn.Addr().String(), "admin", s.consoleLn.Addr().String())
 	select {
 	case <-ctx.Done():
-		s.log.Info("stopping: calls and renewals under way are finished first", "at_most", stopTime)
-		err = nil
+		s.log.Info("stopping after the requests in flight", "timeout", stopTimeout)
 	case err = <-failed:
 		err = fmt.Errorf("a listener failed: %w", err)
 	}
 	return errors.Join(err, s.stop())
 }
 
-// stop ends what takes calls first, then what they need; the admin listener last, so that it can
-// be asked until the end.
+// stop closes what accepts requests first, then what they need. The admin
+// listener is last, so that it shows the state until the end.
 func (s *Server) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	errs := make(chan error, 2)
 	go func() { errs <- s.proxy.Shutdown(ctx) }()
@@ -229,15 +176,15 @@ func (s *Server) stop() error {
 	return err
 }
 
-// deliver gives events on their way to services some time. That a service does not take them is no failure of ours, and
-// was logged.
+// deliver waits for events that are on their way to services. A service that
+// does not accept them is not an error of the server, and was logged.
 func (s *Server) deliver(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, deliverTime)
+	ctx, cancel := context.WithTimeout(ctx, deliveryTimeout)
 	defer cancel()
 	_ = s.callback.Close(ctx)
 }
 
-// release closes what open had opened before it failed.
+// release closes what Open had opened before it failed.
 func (s *Server) release() {
 	for _, ln := range []net.Listener{s.proxyLn, s.callbackLn, s.consoleLn} {
 		if ln != nil {
@@ -252,21 +199,46 @@ func (s *Server) release() {
 	}
 }
 
-// Reload takes over what may change while wxproxy runs, or nothing at all.
+// Reload applies what can change while wxproxy runs. After an error nothing has
+// changed. Keys that need a restart are logged.
 func (s *Server) Reload(cfg config.Config) error {
-	p, err := newComponents(cfg)
+	c, err := newComponents(cfg)
 	if err != nil {
 		return err
 	}
-	if err := s.proxy.Reconfigure(s.proxyConfig(cfg, p)); err != nil {
+	// The proxy is first: it is the only one that can reject a configuration.
+	if err := s.proxy.Reconfigure(s.proxyConfig(cfg, c)); err != nil {
 		return fmt.Errorf("[proxy] and [[caller]]: %w", err)
 	}
-	s.broker.Reconfigure(p.secrets, p.client)
-	s.callback.Reconfigure(s.callbackConfig(cfg, p))
+	s.broker.Reconfigure(c.secrets, c.client)
+	s.callback.Reconfigure(s.callbackConfig(cfg, c))
 	s.console.Reconfigure(s.consoleConfig(cfg))
 	for _, key := range needsRestart(s.cfg, cfg) {
-		s.log.Warn("this change takes effect at the next start only", "key", key)
+		s.log.Warn("the change takes effect after a restart", "key", key)
 	}
 	s.cfg = cfg
 	return nil
+}
+
+// needsRestart returns the keys that differ between a and b and are read only
+// at the start.
+func needsRestart(a, b config.Config) (keys []string) {
+	for key, differs := range map[string]bool{
+		"proxy.listen":         a.Proxy.Listen != b.Proxy.Listen,
+		"proxy.tls_cert_file":  a.Proxy.TLSCertFile != b.Proxy.TLSCertFile,
+		"proxy.tls_key_file":   a.Proxy.TLSKeyFile != b.Proxy.TLSKeyFile,
+		"proxy.client_ca_file": a.Proxy.ClientCAFile != b.Proxy.ClientCAFile,
+		"callback.listen":      a.Callback.Listen != b.Callback.Listen,
+		"admin.listen":         a.Admin.Listen != b.Admin.Listen,
+		"store.url":            a.Store.URL != b.Store.URL,
+		"store.key":            !a.Store.Key.Equal(b.Store.Key),
+		"tokens.renew_before":  a.Tokens.RenewBefore != b.Tokens.RenewBefore,
+		"tokens.cache_size":    a.Tokens.CacheSize != b.Tokens.CacheSize,
+		"log.format":           a.Log.Format != b.Log.Format,
+	} {
+		if differs {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }

@@ -1,31 +1,36 @@
+// Package suggest finds the name that was probably meant by a mistyped one.
 package suggest
 
-import (
-	"strings"
-)
+import "strings"
 
-// Nearest finds the name that somebody meant who wrote s, "" where none is near.
+// maxLength is the longest name in bytes for which [Nearest] looks. All known
+// names are shorter, and comparing long ones would take time.
+const maxLength = 40
+
+// Nearest returns the name in names that is most similar to s, or "" if none is
+// similar enough.
 func Nearest(s string, names []string) string {
-	// Beyond that nobody has mistyped a name of ours, and comparing would take long.
-	const longest = 40
-	if s == "" || len(s) > longest {
+	if s == "" || len(s) > maxLength {
 		return ""
 	}
-	best, near := "", 1+max(1, min(3, (len(s)+1)/3)) // one slip in a short word, three in a long one
+	// One typing error is allowed in a short name, and up to three in a long one.
+	best, limit := "", 1+max(1, min(3, (len(s)+1)/3))
 	for _, name := range names {
 		d := distance(s, name)
-		// secret for appsecret, upstream_ca for upstream_ca_file
+		// "secret" for appsecret, "upstream_ca" for upstream_ca_file
 		if len(s) > 3 && (strings.HasPrefix(name, s) || strings.HasSuffix(name, s)) {
 			d = 1
 		}
-		if d < near {
-			best, near = name, d
+		if d < limit {
+			best, limit = name, d
 		}
 	}
 	return best
 }
 
-// distance counts the letters to insert, delete or replace that make b of a (Levenshtein).
+// distance returns the Levenshtein distance of a and b in bytes: how many
+// insertions, deletions and replacements turn one into the other. row holds one
+// row of the usual matrix at a time.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -10,7 +10,7 @@ func TestNearest(t *testing.T) {
 	f := func(in, want string) {
 		t.Helper()
 		if got := Nearest(in, names); got != want {
-			t.Errorf("%q: %q", in, got)
+			t.Errorf("Nearest(%q): got %q, want %q", in, got, want)
 		}
 	}
 	f("lisen", "listen")
@@ -22,7 +22,7 @@ func TestNearest(t *testing.T) {
 	f("upstream_ca", "upstream_ca_file")
 	f("keys", "key")
 	f("kez", "key")
-	f("lveel", "level") // two letters in the wrong order are two slips
+	f("lveel", "level") // swapped letters count as two errors
 	f("xyz", "")
 	f("k", "")
 	f("", "")
@@ -34,7 +34,7 @@ func TestDistance(t *testing.T) {
 	f := func(a, b string, want int) {
 		t.Helper()
 		if got, back := distance(a, b), distance(b, a); got != want || back != want {
-			t.Errorf("%q, %q: %d, %d", a, b, got, back)
+			t.Errorf("distance of %q and %q: got %d, and %d in reverse, want %d", a, b, got, back, want)
 		}
 	}
 	f("", "", 0)

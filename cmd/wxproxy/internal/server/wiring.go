@@ -1,0 +1,113 @@
+package server
+
+import (
+	"context"
+	"net/url"
+	"time"
+
+	"wxproxy/callback"
+	"wxproxy/callback/pages"
+	"wxproxy/cmd/wxproxy/internal/config"
+	"wxproxy/console"
+	"wxproxy/proxy"
+	"wxproxy/tokens"
+	"wxproxy/wechat"
+)
+
+// proxyConfig returns the configuration of the proxy.
+func (s *Server) proxyConfig(cfg config.Config, c components) proxy.Config {
+	return proxy.Config{
+		Component:    cfg.Component.AppID,
+		Apps:         c.secrets.Apps,
+		DefaultAppID: cfg.Proxy.DefaultAppID,
+		Routes:       c.routes,
+		Callers:      c.callers,
+		Upstream:     cfg.Proxy.Upstream,
+		Roots:        c.roots,
+		Timeout:      time.Duration(cfg.Proxy.Timeout),
+		MaxBody:      int(cfg.Proxy.MaxRequestBody),
+		Tokens:       s.broker,
+		StandInKey:   s.keys.standIn,
+		Exchange:     s.broker.Exchange,
+		Revalidate:   s.broker.Revalidate,
+		Observer:     s.metrics,
+		Watch:        s.watch,
+		Log:          s.log,
+	}
+}
+
+// callbackConfig returns the configuration of the callback listener.
+func (s *Server) callbackConfig(cfg config.Config, c components) callback.Config {
+	var forwards []callback.Forward
+	for _, f := range cfg.Forwards {
+		forwards = append(forwards, callback.Forward{AppIDs: f.AppIDs, Events: f.Events, URL: f.URL})
+	}
+	return callback.Config{
+		ComponentAppID: cfg.Component.AppID,
+		Crypts:         c.crypts,
+		Accounts:       s.broker,
+		Observe:        s.metrics.Event,
+		Log:            s.log,
+		Pages: pages.Config{
+			CodeExchanger: s.broker,
+			StateKey:      s.keys.state,
+			PublicURL:     cfg.Callback.PublicURL,
+			ReturnTo:      cfg.Callback.ReturnTo,
+			LoginBase:     loginBase(cfg),
+		},
+		ExchangeCode: s.broker.Exchange,
+		Forwards:     forwards,
+		SendText: func(ctx context.Context, appid, openid, text string) error {
+			return sendText(ctx, s.broker, c.client, appid, openid, text)
+		},
+	}
+}
+
+// consoleConfig returns the configuration of the admin listener.
+func (s *Server) consoleConfig(cfg config.Config) console.Config {
+	return console.Config{
+		Ready:    s.broker.Ready,
+		Metrics:  s.metrics.Handler(),
+		Key:      cfg.Admin.Key,
+		Log:      s.log,
+		Loopback: config.IsLoopback(cfg.Admin.Listen),
+		Accounts: s.broker,
+		Stats:    s.broker,
+		Explain:  s.explain,
+		About:    s.about(),
+	}
+}
+
+// sendText sends a text message to a user of an account. If WeChat rejects the
+// token, it sends once more with a new one.
+func sendText(
+	ctx context.Context, b *tokens.Broker, client *wechat.Client, appid, openid, text string,
+) error {
+	t, err := b.Token(ctx, appid)
+	if err != nil {
+		return err
+	}
+	err = client.SendText(ctx, t.Value, openid, text)
+	if !wechat.TokenRefused(wechat.Code(err), false) {
+		return err
+	}
+	if t, err = b.Renew(ctx, appid, t.Value); err != nil {
+		return err
+	}
+	return client.SendText(ctx, t.Value, openid, text)
+}
+
+// loginBase returns the base URL of the page on which merchants give consent:
+// "" for WeChat's own, or upstream if that is a sandbox. It is taken for a
+// sandbox if upstream and public_url are both loopback addresses: WeChat would
+// never redirect a browser to one.
+func loginBase(cfg config.Config) string {
+	isLoopback := func(s string) bool {
+		u, err := url.Parse(s)
+		return err == nil && config.IsLoopbackHost(u.Hostname())
+	}
+	if isLoopback(cfg.Proxy.Upstream) && isLoopback(cfg.Callback.PublicURL) {
+		return cfg.Proxy.Upstream
+	}
+	return ""
+}
