@@ -21,14 +21,25 @@ demo: ## the whole thing in one process, nothing to configure
 
 test: lint unit alloc deploy ## all tests; installs what they need (Debian's packages)
 
-lint: ## formatting, go vet, staticcheck
+# wxproxy runs on these. Each has system calls or fallbacks of its own, in proxy/transport.
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64 freebsd/amd64
+
+lint: cross ## formatting, go vet, staticcheck, and that it builds on every platform
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt the files above"; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
 
+.PHONY: cross $(PLATFORMS)
+cross: $(PLATFORMS)
+
+$(PLATFORMS):
+	CGO_ENABLED=0 GOOS=$(@D) GOARCH=$(@F) go build -o /dev/null ./cmd/wxproxy
+	CGO_ENABLED=0 GOOS=$(@D) GOARCH=$(@F) go vet ./proxy/transport
+
 unit: ## the tests, with the race detector, in random order
 	bash .ci/tools.sh
 	go test -race -shuffle=on ./...
+	go test -race -shuffle=on -tags plainsocket ./proxy/transport # as on other systems than Linux
 
 alloc: ## the tests that count allocations, which the race detector would spoil
 	go test -run 'Alloc' ./wechat ./tokens ./proxy ./metrics
