@@ -101,7 +101,8 @@ func (c *call) serve() *apiError {
 		return err
 	}
 	if c.decision.endpoint.Guess {
-		c.proxy.log.Info("unknown path, guessing that it needs the component's token", "path", sanitize(c.head.target.path))
+		c.proxy.log.Info("unknown path, guessing that it needs the component's token",
+			"path", sanitize(c.head.target.path))
 	}
 	return c.forward()
 }

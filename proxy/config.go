@@ -113,7 +113,8 @@ func newSettings(c Config, old *settings, readAhead *transport.Budget) (*setting
 		s.maxBody = 32 << 20
 	}
 	var err error
-	if s.upstream, err = transport.NewUpstream(transport.UpstreamConfig{URL: c.Upstream, Roots: c.Roots, ReadAhead: readAhead}); err != nil {
+	upstream := transport.UpstreamConfig{URL: c.Upstream, Roots: c.Roots, ReadAhead: readAhead}
+	if s.upstream, err = transport.NewUpstream(upstream); err != nil {
 		return nil, err
 	}
 	var present callerSet

@@ -10,8 +10,8 @@ type decision struct {
 	caller *caller
 }
 
-// decide applies the rules to a request: which endpoint it is for, who sends it,
-// and what that caller is allowed to do. Forwarding, requests for stand-ins,
+// decide applies the rules to a request: which endpoint it is for, which
+// caller sends it, and whether that caller is allowed to. Forwarding, requests for stand-ins,
 // "Expect: 100-continue", Explain and Permission all use it.
 //
 // It reads nothing but its arguments, and changes nothing but h.scratch: the same

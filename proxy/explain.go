@@ -52,7 +52,8 @@ func (p *Proxy) Explain(appid, method, path string) (Explanation, error) {
 	if !isToken([]byte(method)) {
 		return Explanation{}, fmt.Errorf("%w: the method is not a word such as GET", ErrQuestion)
 	}
-	if !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "http://") && !strings.HasPrefix(path, "https://") {
+	if !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "http://") &&
+		!strings.HasPrefix(path, "https://") {
 		return Explanation{}, fmt.Errorf("%w: the path does not begin with a slash", ErrQuestion)
 	}
 	e := Explanation{Method: method, Credential: "refused"}

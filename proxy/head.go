@@ -46,8 +46,8 @@ func (h *requestHead) reset() {
 	*h = requestHead{forwarded: h.forwarded[:0], scratch: h.scratch[:0]}
 }
 
-// parse fills h from r. It returns the error of a request that must be rejected
-// whoever sends it.
+// parse fills h from r. It returns the error of a request that must be rejected,
+// whatever its credentials are.
 func (h *requestHead) parse(r *fasthttp.RequestHeader) (err *apiError) {
 	if r.IsConnect() {
 		return errConnect

@@ -34,7 +34,8 @@ const forwardedPrefix = "x-forwarded-"
 // Hop-by-hop headers concern one connection (RFC 9110, 7.6.1). Headers about the
 // caller's network are none of WeChat's business.
 func roleOf(name []byte) headerRole {
-	if len(name) > len(forwardedPrefix) && name[2]|0x20 == 'f' && equalFold(name[:len(forwardedPrefix)], forwardedPrefix) {
+	if len(name) > len(forwardedPrefix) && name[2]|0x20 == 'f' &&
+		equalFold(name[:len(forwardedPrefix)], forwardedPrefix) {
 		return headerDrop
 	}
 	if len(name) > maxHeaderName {

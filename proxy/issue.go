@@ -169,7 +169,8 @@ func (s *settings) formAccount(h *requestHead, field string) ([]byte, *apiError)
 // formDecides reports whether the body, which is unknown, has to name the account:
 // appid, which formAccount has returned, is none that can have a stand-in.
 func (s *settings) formDecides(h *requestHead, field string, appid []byte) bool {
-	return !h.form.complete() && h.form.get(field) == "" && (appid == nil || bytes.Equal(appid, s.component))
+	return !h.form.complete() && h.form.get(field) == "" &&
+		(appid == nil || bytes.Equal(appid, s.component))
 }
 
 // issue answers a request for a stand-in.

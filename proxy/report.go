@@ -139,8 +139,10 @@ func (c *call) report() {
 	if !logged {
 		return
 	}
-	c.proxy.log.Log(context.Background(), level, "call", "id", done.RequestID, "caller", done.Caller, "account", done.AppID,
-		"method", done.Method, "path", done.Path, "status", done.Status, "errcode", done.ErrCode, "token", done.Token,
+	c.proxy.log.Log(context.Background(), level, "call",
+		"id", done.RequestID, "caller", done.Caller, "account", done.AppID,
+		"method", done.Method, "path", done.Path,
+		"status", done.Status, "errcode", done.ErrCode, "token", done.Token,
 		"took", done.Took, "upstream", done.Upstream, "error", done.Error)
 }
 

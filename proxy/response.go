@@ -35,7 +35,8 @@ const minSecretLength = 16
 // in reports whether text contains a credential.
 func (s *sentCredentials) in(text []byte) bool {
 	for _, secret := range s {
-		if len(secret) >= minSecretLength && len(text) >= len(secret) && strings.Contains(unsafeString(text), secret) {
+		if len(secret) >= minSecretLength && len(text) >= len(secret) &&
+			strings.Contains(unsafeString(text), secret) {
 			return true
 		}
 	}
@@ -127,14 +128,16 @@ func cleanResponseHeaders(h *fasthttp.ResponseHeader, sent *sentCredentials) {
 	switch {
 	case connection == nil && !suspect:
 		return
-	case !suspect && (equalFold(connection, "keep-alive") || equalFold(connection, "close")): // the usual case
+	case !suspect && (equalFold(connection, "keep-alive") || equalFold(connection, "close")):
+		// The usual case.
 		h.ResetConnectionClose()
 		h.Del("Connection")
 		return
 	}
 	var remove []string // in WeChat's spelling, since Del compares bytes
 	for name := range bytes.SplitSeq(connection, []byte(",")) {
-		if name = bytes.TrimSpace(name); len(name) > 0 && roleOf(name) == headerPass && !describesBody(name) {
+		name = bytes.TrimSpace(name)
+		if len(name) > 0 && roleOf(name) == headerPass && !describesBody(name) {
 			remove = append(remove, string(name))
 		}
 	}
@@ -157,5 +160,6 @@ func cleanResponseHeaders(h *fasthttp.ResponseHeader, sent *sentCredentials) {
 // describesBody reports whether a header frames or describes the body, so that
 // Connection cannot remove it.
 func describesBody(name []byte) bool {
-	return equalFold(name, "Content-Type") || equalFold(name, "Content-Encoding") || equalFold(name, "Content-Length")
+	return equalFold(name, "Content-Type") || equalFold(name, "Content-Encoding") ||
+		equalFold(name, "Content-Length")
 }

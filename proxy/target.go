@@ -39,7 +39,8 @@ func parseTarget(uri []byte) (t target, err *apiError) {
 	// Base URLs end in a slash, and SDKs put one before the path.
 	t.path = collapseLeadingSlash(t.path)
 	const end = len("/wx0123456789abcdef")
-	if len(t.path) >= end && wechat.IsAppID(t.path[1:end]) && (len(t.path) == end || t.path[end] == '/') {
+	if len(t.path) >= end && wechat.IsAppID(t.path[1:end]) &&
+		(len(t.path) == end || t.path[end] == '/') {
 		t.prefix, t.path = t.path[1:end], collapseLeadingSlash(t.path[end:])
 	}
 	for _, ch := range t.query {
@@ -124,8 +125,11 @@ func unescapePath(path []byte) ([]byte, *apiError) {
 			}
 			ch = byte(hexDigit(path[i+1])<<4 | hexDigit(path[i+2]))
 			i += 2
-			switch {
-			case ch < ' ' || ch == 0x7f, ch == '/', ch == '\\', ch == '.', ch == '%', ch == ';', ch == '?', ch == '#':
+			switch ch {
+			case '/', '\\', '.', '%', ';', '?', '#', 0x7f:
+				return nil, errPath
+			}
+			if ch < ' ' {
 				return nil, errPath
 			}
 		}
@@ -164,5 +168,5 @@ var byteClasses = func() (c [256]uint8) {
 }()
 
 func isDotSegment(segment []byte) bool {
-	return len(segment) == 1 && segment[0] == '.' || len(segment) == 2 && segment[0] == '.' && segment[1] == '.'
+	return string(segment) == "." || string(segment) == ".."
 }
