@@ -131,7 +131,7 @@ func onCredential(change func(*WeChat, string) bool, missing string) serveRoute 
 	}
 }
 
-// pushError gives the error of a push its status.
+// pushError returns the error of a push with status 502, nil for nil.
 func pushError(err error) error {
 	if err == nil {
 		return nil

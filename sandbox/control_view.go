@@ -77,8 +77,8 @@ func viewAccount(a state.Status, now time.Time) accountView {
 // seconds returns d in whole seconds, rounded down.
 func seconds(d time.Duration) int { return int(d / time.Second) }
 
-// fingerprint returns a few digits that tell secrets apart and give nothing
-// away.
+// fingerprint returns a few digits by which secrets can be distinguished, but
+// not reconstructed.
 func fingerprint(secret string) string { return wechat.NewSecret(secret).Fingerprint() }
 
 // withoutUser cuts the user and the password from a URL.

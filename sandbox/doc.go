@@ -23,7 +23,7 @@
 //
 // It knows 150 of WeChat's fifteen hundred paths; any other gets 40066, as an
 // unknown path does at WeChat. About seventy of them return plausible responses
-// and remember what they were told. The others return
+// and remember what was sent. The others return
 // {"errcode":0,"errmsg":"ok"} to the right credential. Add a [Fault] with a
 // Body where a test needs another response.
 //

@@ -119,7 +119,7 @@ func takesLongNameOnly(path string) bool {
 }
 
 // checkForm checks the method and the body of a request. It returns an errcode,
-// 0 if both are as the endpoint wants them.
+// 0 if both are as the endpoint requires.
 func (e *endpoint) checkForm(r *Request) int {
 	switch {
 	case e.method == http.MethodGet && r.Method != http.MethodGet:
@@ -127,7 +127,7 @@ func (e *endpoint) checkForm(r *Request) int {
 	case e.method == http.MethodPost && r.Method != http.MethodPost:
 		return 43002
 	}
-	// Endpoints that take either method want a body only with POST.
+	// Endpoints that take either method require a body only with POST.
 	if e.body == noBody || r.Method == http.MethodGet {
 		return 0
 	}

@@ -1,6 +1,6 @@
 // Package protocol answers requests to api.weixin.qq.com as WeChat does, from
 // the memory in package state. Each family of endpoints has a handler type and
-// a file; endpoints.go says which path has which handler.
+// a file, which also lists its paths.
 //
 // It does not know faults, the history of requests, or the control endpoints:
 // those surround it, and cannot be seen by a handler. It never blocks.

@@ -154,7 +154,7 @@ func (h *authorizerHandler) setOptionByBody(r *Request) Response {
 	return h.changeOption(r, a.AppID)
 }
 
-// getOption serves the newer pair, in which the token says which account it is.
+// getOption serves the newer pair, in which the token identifies the account.
 func (h *authorizerHandler) getOption(r *Request) Response {
 	name, value, code := h.option(r, r.account.AppID)
 	if code != 0 {

@@ -57,7 +57,8 @@ func (h *tokenHandler) endpoints() endpoints {
 	}
 }
 
-// componentToken wants appid, secret, and any ticket of the last twelve hours.
+// componentToken requires appid, secret, and any ticket of the last twelve
+// hours.
 func (h *tokenHandler) componentToken(r *Request) Response {
 	in, good := decode[struct {
 		AppID  string `json:"component_appid"`

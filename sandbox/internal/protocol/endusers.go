@@ -68,7 +68,7 @@ func (h *endUserHandler) bySecret(r *Request, grant string) (state.Account, int)
 }
 
 // useCode uses up an end user's code of that account. If it is not good,
-// refused is true and the response says why.
+// refused is true and the response has the errcode.
 func (h *endUserHandler) useCode(a state.Account, code string) (resp Response, refused bool) {
 	switch {
 	case code == "":
@@ -149,7 +149,7 @@ func (h *endUserHandler) componentOAuthRefresh(r *Request) Response {
 	return h.refresh(r, a, code)
 }
 
-// oauthRefresh wants no secret, only the appid, as at WeChat.
+// oauthRefresh requires no secret, only the appid, as at WeChat.
 func (h *endUserHandler) oauthRefresh(r *Request) Response {
 	a, known := h.accounts.FindAuthorizer(r.Arg("appid"))
 	code := 0

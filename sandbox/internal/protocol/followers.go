@@ -117,7 +117,7 @@ func (h *followerHandler) tags(r *Request) Response {
 	return reply(fields{"tags": h.profiles.Tags(r.account.AppID)})
 }
 
-// deleteTag wants the ID, not the name.
+// deleteTag takes the ID, not the name.
 func (h *followerHandler) deleteTag(r *Request) Response {
 	in, good := decode[struct {
 		Tag struct {

@@ -21,7 +21,7 @@ func (h *menuHandler) endpoints() endpoints {
 	}
 }
 
-// create keeps the menu as it was sent. WeChat wants one to three buttons.
+// create keeps the menu as it was sent. A menu has one to three buttons.
 func (h *menuHandler) create(r *Request) Response {
 	in, good := decode[struct {
 		Button []json.RawMessage `json:"button"`
@@ -45,7 +45,7 @@ func (h *menuHandler) get(r *Request) Response {
 	return reply(fields{"menu": menu})
 }
 
-// delete succeeds without a menu, too. WeChat wants GET here.
+// delete succeeds without a menu, too. The method is GET, as at WeChat.
 func (h *menuHandler) delete(r *Request) Response {
 	h.profiles.SetMenu(r.account.AppID, nil)
 	return ok()

@@ -54,7 +54,7 @@ func readMessage(r *Request) (message, int) {
 	return m, 0
 }
 
-// sendCustom (客服消息) wants the part of the body that msgtype names.
+// sendCustom (客服消息) requires the part of the body that msgtype names.
 func (h *messageHandler) sendCustom(r *Request) Response {
 	m, code := readMessage(r)
 	switch {

@@ -40,7 +40,7 @@ const (
 	maxCodePath = 1024 // bytes
 )
 
-// codeForScene wants a scene of 1 to 32 characters.
+// codeForScene requires a scene of 1 to 32 characters.
 func (h *miniProgramHandler) codeForScene(r *Request) Response {
 	in, good := decode[struct {
 		Scene *string `json:"scene"`
@@ -51,7 +51,7 @@ func (h *miniProgramHandler) codeForScene(r *Request) Response {
 	return picture(*in.Scene)
 }
 
-// codeForPath wants a path of at most 1,024 bytes.
+// codeForPath requires a path of at most 1,024 bytes.
 func (h *miniProgramHandler) codeForPath(r *Request) Response {
 	p := r.Field("path")
 	if p == "" || len(p) > maxCodePath {
@@ -118,7 +118,7 @@ func (h *miniProgramHandler) commit(r *Request) Response {
 	return ok()
 }
 
-// submitAudit wants a commit before it.
+// submitAudit requires a commit before it.
 func (h *miniProgramHandler) submitAudit(r *Request) Response {
 	id, committed := h.profiles.SubmitAudit(r.account.AppID)
 	if !committed {
@@ -136,7 +136,8 @@ func (h *miniProgramHandler) latestAudit(r *Request) Response {
 	return okWith(fields{"auditid": id, "status": 0, "reason": "", "ScreenShot": ""})
 }
 
-// release wants exactly the body {}. An empty body gets 44002, any other 47001.
+// release requires exactly the body {}. An empty body gets 44002, any other
+// 47001.
 func (h *miniProgramHandler) release(r *Request) Response {
 	switch {
 	case string(bytes.TrimSpace(r.Body)) != "{}":

@@ -52,7 +52,8 @@ func (h *registrationHandler) registerPerson(r *Request) Response {
 	return fail(47001)
 }
 
-// registerBeta wants the name and the openid of the person that tries it out.
+// registerBeta requires the name and the openid of the person that tries it
+// out.
 func (h *registrationHandler) registerBeta(r *Request) Response {
 	if r.Field("name") == "" || r.Field("openid") == "" {
 		return fail(47001)

@@ -161,9 +161,9 @@ func (s *Sender) seal(xml string, to Recipient) (query url.Values, body string) 
 	return query, string(Document("").Element("xml", outer.CDATA("Encrypt", encrypted)))
 }
 
-// SendEvent pushes an authorization event, and wants the seven bytes "success"
-// back (doc/oplatform/…/Before_Develop/component_verify_ticket). It fails as
-// Send does, and if the response is another.
+// SendEvent pushes an authorization event, and requires the seven bytes
+// "success" back (doc/oplatform/…/Before_Develop/component_verify_ticket). It
+// fails as Send does, and if the response is another.
 func (s *Sender) SendEvent(ctx context.Context, event Document) error {
 	body, err := s.Send(ctx, eventsPath, string(Document("").Element("xml", event)), Recipient{})
 	switch {

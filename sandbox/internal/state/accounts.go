@@ -47,7 +47,7 @@ func (a *Account) OriginalID() string {
 }
 
 // OpenID returns the openid of an end user as this account sees it. The same
-// seed gives the same user.
+// seed stands for the same user.
 func (a *Account) OpenID(seed string) string { return OpenID(a.AppID, seed) }
 
 // OpenID returns the openid that account appid has for the user of that seed.

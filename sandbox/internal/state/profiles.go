@@ -22,7 +22,7 @@ const (
 	defaultOption = "0"
 )
 
-// profile is what one account was told.
+// profile holds what requests stored for one account.
 type profile struct {
 	options   map[string]string
 	privacy   json.RawMessage // nil before the first setting
@@ -33,7 +33,8 @@ type profile struct {
 	auditID   int  // of the last audit, 0 if none was requested
 }
 
-// Profiles holds what accounts were told: options, menus, tags, releases. The
+// Profiles holds what requests stored for each account: options, menus, tags,
+// releases. The
 // zero value is ready to use. It is safe for concurrent use.
 type Profiles struct {
 	mu      sync.Mutex // guards everything below

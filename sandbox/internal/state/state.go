@@ -5,7 +5,7 @@
 //	Accounts      accounts, consents, authorization codes, access tokens
 //	Tickets       component_verify_tickets
 //	EndUsers      tokens and login codes of end users
-//	Profiles      what each account was told: menu, tags, options, releases
+//	Profiles      what requests stored for each account: menu, tags, options, releases
 //	Quotas        numbers of calls, and how often they were cleared
 //	Media         uploaded files
 //	Templates     the component's template library
