@@ -17,7 +17,7 @@ import (
 )
 
 // NewCertificate returns a TLS certificate for these host names and IP
-// addresses and, in PEM, the CA certificate that signed it, for
+// addresses. caPEM is the CA certificate that signed it, for
 // proxy.upstream_ca_file or a client's roots. Without arguments it is for
 // localhost, 127.0.0.1 and ::1. Both are new each time and valid for a year.
 // The key of the CA is discarded, so that it can never sign anything else.

@@ -52,7 +52,7 @@ func (s *WeChat) Run(ctx context.Context, onError func(error)) {
 }
 
 // PushXML pushes any document, encrypted and signed, to a path below the push
-// URL, and returns the body of the response, at most 1 MiB of it. On the path
+// URL. It returns the body of the response, at most 1 MiB of it. On the path
 // "/component/events" it is an authorization event, on "/{appid}/events" a
 // message to that account. It fails with [ErrNoPushURL], if the callback cannot
 // be reached within [Config].PushTimeout, or if it responds with another status

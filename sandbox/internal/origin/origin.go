@@ -27,8 +27,7 @@ type Guard struct {
 }
 
 // Check returns ErrCrossSite for a request that the browser marks as caused by
-// another site, ErrHost for one under a host name that is not allowed, and nil
-// otherwise. The host name matters because an attacker can point a name of
+// another site, and ErrHost for one under a host name that is not allowed. The host name matters because an attacker can point a name of
 // their own at this address (DNS rebinding): the browser then sees one origin.
 func (g *Guard) Check(r *http.Request) error {
 	switch site := r.Header.Get("Sec-Fetch-Site"); site {
