@@ -1,44 +1,32 @@
 package main
 
 import (
-	"bufio"
-	"encoding/base64"
-	"encoding/json"
-	"errors"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
 )
 
-// browser is a Chromium without a window, driven by the DevTools protocol over pipes.
+// browserTimeout is how long a browser may take for one step on a busy machine.
+const browserTimeout = 2 * time.Minute
+
+// browser is a Chromium without a window.
 type browser struct {
-	t       *testing.T
-	out     *os.File // commands to it
-	mu      sync.Mutex
-	last    int
-	waiting map[int]chan message
-	gone    chan struct{} // closed when it has ended
+	t   *testing.T
+	ctx context.Context // of chromedp
 }
 
-type message struct {
-	ID        int             `json:"id,omitempty"`
-	SessionID string          `json:"sessionId,omitempty"`
-	Method    string          `json:"method,omitempty"`
-	Params    any             `json:"params,omitempty"`
-	Result    json.RawMessage `json:"result,omitempty"`
-	Error     *struct {
-		Message string `json:"message"`
-	} `json:"error,omitempty"`
-}
-
-// patient is how long a browser may take on a busy machine.
-const patient = 60 * time.Second
-
-// newBrowser starts one with an empty profile. It reaches this machine only.
+// newBrowser starts a browser with an empty profile, which reaches only this
+// machine. It skips the test if WXPROXY_NO_BROWSER=1.
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
 	if os.Getenv("WXPROXY_NO_BROWSER") == "1" {
@@ -46,218 +34,139 @@ func newBrowser(t *testing.T) *browser {
 	}
 	path, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Fatal("chromium is missing: run .ci/tools.sh, which installs it (WXPROXY_NO_BROWSER=1 does without)")
+		t.Fatal("chromium is missing: run .ci/tools.sh, which installs it, or set WXPROXY_NO_BROWSER=1")
 	}
-	profile, err := os.MkdirTemp("", "wxproxy-browser-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	commandR, commandW, err1 := os.Pipe()
-	answerR, answerW, err2 := os.Pipe()
-	if err := errors.Join(err1, err2); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, "--headless=new", "--remote-debugging-pipe", "--user-data-dir="+profile, "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-		"--no-proxy-server", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-default-apps", "--disable-extensions",
-		"--no-first-run", "--hide-scrollbars", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "about:blank")
-	cmd.ExtraFiles = []*os.File{commandR, answerW} // its 3 and 4
-	var said output
-	cmd.Stderr = &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	commandR.Close()
-	answerW.Close()
-	b := &browser{t: t, out: commandW, waiting: map[int]chan message{}, gone: make(chan struct{})}
-	go b.read(answerR)
+	var stderr output
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path),
+		chromedp.UserDataDir(t.TempDir()),
+		chromedp.NoSandbox, // the tests may run as root
+		chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("no-proxy-server", true),
+		chromedp.Flag("hide-scrollbars", true),
+		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
+		chromedp.CombinedOutput(&stderr),
+		chromedp.WSURLReadTimeout(browserTimeout),
+	)
+	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, closeBrowser := chromedp.NewContext(allocator)
 	t.Cleanup(func() {
-		b.out.Close() // it ends with its pipe
-		select {
-		case <-b.gone:
-		case <-time.After(10 * time.Second):
-			cmd.Process.Kill()
-		}
-		cmd.Process.Kill()
-		cmd.Wait()
-		answerR.Close()
-		// Its helpers may write for a moment longer.
-		for end := time.Now().Add(10 * time.Second); os.RemoveAll(profile) != nil && time.Now().Before(end); {
-			time.Sleep(50 * time.Millisecond)
-		}
+		closeBrowser()
+		stop() // waits for the process, so that its folder can be removed
 		if t.Failed() {
-			t.Logf("chromium said:\n%s", said.String())
+			t.Logf("output of chromium:\n%s", stderr.String())
 		}
 	})
-	return b
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("starting chromium: %v", err)
+	}
+	return &browser{t, ctx}
 }
 
-// read hands each answer to whoever waits for it; events are passed over.
-func (b *browser) read(from *os.File) {
-	defer close(b.gone)
-	r := bufio.NewReader(from)
-	for {
-		line, err := r.ReadBytes(0)
-		if err != nil {
-			return
-		}
-		var m message
-		if json.Unmarshal(line[:len(line)-1], &m) != nil || m.ID == 0 {
-			continue
-		}
-		b.mu.Lock()
-		ch := b.waiting[m.ID]
-		delete(b.waiting, m.ID)
-		b.mu.Unlock()
-		if ch != nil {
-			ch <- m
-		}
-	}
-}
-
-func (b *browser) send(session, method string, params any, result any) error {
-	b.mu.Lock()
-	b.last++
-	m := message{ID: b.last, SessionID: session, Method: method, Params: params}
-	ch := make(chan message, 1)
-	b.waiting[m.ID] = ch
-	text, err := json.Marshal(m)
-	if err == nil {
-		_, err = b.out.Write(append(text, 0))
-	}
-	b.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	select {
-	case got := <-ch:
-		if got.Error != nil {
-			return fmt.Errorf("%s: %s", method, got.Error.Message)
-		}
-		if result != nil {
-			return json.Unmarshal(got.Result, result)
-		}
-		return nil
-	case <-b.gone:
-		return fmt.Errorf("%s: chromium has ended", method)
-	case <-time.After(patient):
-		return fmt.Errorf("%s: no answer within %v", method, patient)
-	}
-}
-
-// tab is a page of a size, in a language, with cookies and a cache of its own.
+// tab is a page with cookies and a cache of its own.
 type tab struct {
-	*browser
-	session string
+	t   *testing.T
+	ctx context.Context
 }
 
-type object = map[string]any
-
-func (b *browser) tab(language string, width, height int, phone bool) *tab {
+// tab opens a tab of a size that prefers a language.
+func (b *browser) tab(language string, width, height int64, isPhone bool) *tab {
 	b.t.Helper()
-	var context struct {
-		ID string `json:"browserContextId"`
+	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
+	b.t.Cleanup(cancel)
+	// The first action ends the tab with its context, so it must not have a timeout.
+	if err := chromedp.Do(ctx); err != nil {
+		b.t.Fatalf("opening a tab: %v", err)
 	}
-	var target struct {
-		ID string `json:"targetId"`
-	}
-	var attached struct {
-		ID string `json:"sessionId"`
-	}
-	b.must(b.send("", "Target.createBrowserContext", object{}, &context))
-	b.must(b.send("", "Target.createTarget", object{"url": "about:blank", "browserContextId": context.ID}, &target))
-	b.must(b.send("", "Target.attachToTarget", object{"targetId": target.ID, "flatten": true}, &attached))
-	p := &tab{b, attached.ID}
-	p.do("Page.enable", object{}, nil)
-	p.do("Emulation.setDeviceMetricsOverride", object{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}, nil)
-	p.do("Network.enable", object{}, nil)
-	p.do("Network.setExtraHTTPHeaders", object{"headers": object{"Accept-Language": language}}, nil)
+	p := &tab{b.t, ctx}
+	p.do(
+		command(emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
+			Width: width, Height: height, DeviceScaleFactor: 1, Mobile: isPhone,
+		}),
+		command(network.Enable, network.EnableParams{}),
+		command(network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{
+			Headers: network.Headers{"Accept-Language": language},
+		}),
+	)
 	return p
 }
 
-func (b *browser) must(err error) {
-	b.t.Helper()
-	if err != nil {
-		b.t.Fatal(err)
+// command returns an action that sends a command of the DevTools protocol.
+func command[P, R any](c cdp.Command[P, R], params P) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, c, params)
+		return err
+	})
+}
+
+// do performs actions in the tab.
+func (p *tab) do(actions ...chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, browserTimeout)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		p.t.Fatalf("browser at %s: %v", p.address(), err)
 	}
 }
 
-func (p *tab) do(method string, params, result any) {
-	p.t.Helper()
-	p.must(p.send(p.session, method, params, result))
-}
-
+// open loads a page.
 func (p *tab) open(url string) {
 	p.t.Helper()
-	var result struct {
-		Error string `json:"errorText"`
-	}
-	p.do("Page.navigate", object{"url": url}, &result)
-	if result.Error != "" {
-		p.t.Fatalf("the browser cannot open the page: %s", result.Error)
-	}
+	p.do(chromedp.Navigate(url))
 }
 
-// eval gives what a JavaScript expression comes to, as text. While a page is being left it is "".
+// eval returns the value of a JavaScript expression as text. It returns "" for
+// an exception, and while another page is being loaded.
 func (p *tab) eval(expression string) string {
-	p.t.Helper()
-	var result struct {
-		Result struct {
-			Value any `json:"value"`
-		} `json:"result"`
-		Exception *struct {
-			Text string `json:"text"`
-		} `json:"exceptionDetails"`
-	}
-	err := p.send(p.session, "Runtime.evaluate", object{"expression": expression, "returnByValue": true}, &result)
-	if err != nil || result.Exception != nil || result.Result.Value == nil {
+	ctx, cancel := context.WithTimeout(p.ctx, browserTimeout)
+	defer cancel()
+	value, err := chromedp.Run(ctx, chromedp.Evaluate[any](expression))
+	if err != nil || value == nil {
 		return ""
 	}
-	return fmt.Sprint(result.Result.Value)
+	return fmt.Sprint(value)
 }
 
-// until waits for a page of which the expression is true and that has been read to its end.
+// until waits for a completely loaded page on which the expression is true.
 func (p *tab) until(expression string) {
 	p.t.Helper()
-	for end := time.Now().Add(patient); p.eval("document.readyState === 'complete' && ("+expression+")") != "true"; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			p.t.Fatalf("never: %s\nat %s\n%s", expression, p.address(), p.eval("document.body.innerText"))
+	deadline := time.Now().Add(browserTimeout)
+	for p.eval("document.readyState === 'complete' && ("+expression+")") != "true" {
+		if time.Now().After(deadline) {
+			p.t.Fatalf("the page %s: got no true for %s within %v\n%s",
+				p.address(), expression, browserTimeout, p.eval("document.body.innerText"))
 		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// address is where the browser is, without the query.
+// address returns the URL of the page, without the query.
 func (p *tab) address() string {
 	address, _, _ := strings.Cut(p.eval("location.href"), "?")
 	return address
 }
 
-// click clicks with the mouse on what the selector finds, as people do: only what is seen can be clicked on.
+// click waits for the element to be visible and clicks on it with the mouse.
 func (p *tab) click(selector string) {
 	p.t.Helper()
 	p.until(fmt.Sprintf("!!document.querySelector(%q)", selector))
-	var at struct{ X, Y float64 }
-	text := p.eval(fmt.Sprintf(`(() => { const e = document.querySelector(%q); e.scrollIntoView({block: "center"}); const r = e.getBoundingClientRect();
-		return JSON.stringify({X: r.x + r.width/2, Y: r.y + r.height/2, W: r.width}) })()`, selector))
-	if err := json.Unmarshal([]byte(text), &at); err != nil || at.X == 0 {
-		p.t.Fatalf("%s is not to be seen: %s", selector, text)
-	}
-	for _, kind := range []string{"mousePressed", "mouseReleased"} {
-		p.do("Input.dispatchMouseEvent", object{"type": kind, "x": at.X, "y": at.Y, "button": "left", "clickCount": 1}, nil)
-	}
+	p.do(chromedp.Click(chromedp.CSS(selector)))
 }
 
-// picture takes a screenshot into the folder that WXPROXY_SCREENSHOTS names, if it names one.
+// picture saves a screenshot in the folder WXPROXY_SCREENSHOTS, if that is set.
 func (p *tab) picture(name string) {
 	p.t.Helper()
 	folder := os.Getenv("WXPROXY_SCREENSHOTS")
 	if folder == "" {
 		return
 	}
-	var result struct{ Data string }
-	p.do("Page.captureScreenshot", object{"format": "png", "optimizeForSpeed": false}, &result)
-	png, err := base64.StdEncoding.DecodeString(result.Data)
+	png, err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot())
 	if err == nil {
-		err = os.WriteFile(folder+"/"+name+".png", png, 0o644)
+		err = os.WriteFile(filepath.Join(folder, name+".png"), png, 0o644)
 	}
-	p.must(err)
+	if err != nil {
+		p.t.Fatalf("screenshot %s: %v", name, err)
+	}
 }
