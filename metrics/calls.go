@@ -30,7 +30,7 @@ const (
 // first call with that credential.
 type caller struct {
 	name   string
-	tables [credentials]atomic.Pointer[codes]
+	tables [numCredentials]atomic.Pointer[codes]
 }
 
 // codes holds one counter for each status, and at its end the one for all others. A counter is
@@ -68,7 +68,7 @@ func (m *Metrics) CallStarted() { m.inflight.Add(1) }
 // component, authorizer, app or none; code is the HTTP status that the caller got; took is the
 // whole of it and upstream WeChat's part, 0 or less where WeChat was not asked.
 func (m *Metrics) CallDone(caller, credential string, code int, took, upstream time.Duration) {
-	c := credentialOf(credential)
+	c := credentialLabel(credential)
 	m.inflight.Add(-1)
 	m.request(m.caller(caller), c, code).Inc()
 	// A clock that was set back must not take anything off a sum that may only grow.

@@ -56,5 +56,5 @@ func (m *Metrics) Redacted() { m.redactions.Inc() }
 // own address, or other; result is ok, stale, ignored, replayed, bad_signature, undecryptable,
 // wrong_appid, bad_message, too_large, store, undelivered or bad_reply.
 func (m *Metrics) Event(event, result string) {
-	m.events.WithLabelValues(among(knownEvents, event), among(eventResults, result)).Inc()
+	m.events.WithLabelValues(oneOf(knownEvents, event), oneOf(eventResults, result)).Inc()
 }

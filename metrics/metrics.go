@@ -49,18 +49,18 @@ type Metrics struct {
 	redactions   prometheus.Counter
 	events       *prometheus.CounterVec
 
-	pulled *pulled
+	gauges *gaugeCollector
 }
 
 // New makes a registry of its own, with nothing global about it: several may live in one
 // process. version and goversion are shown as labels of wxproxy_build_info.
 func New(version, goversion string) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry(), pulled: newPulled()}
+	m := &Metrics{registry: prometheus.NewRegistry(), gauges: newGaugeCollector()}
 	m.callers.Store(&map[string]*caller{})
 	m.registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.pulled,
+		m.gauges,
 	)
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "wxproxy_build_info",
@@ -78,11 +78,11 @@ func New(version, goversion string) *Metrics {
 
 // scrapes is how many may be answered at the same time; more get 503. Two Prometheus servers
 // and a curious operator need three.
-const scrapes = 16
+const maxScrapes = 16
 
 // handler answers scrapes of what from gathers, and counts its own errors in own.
 func handler(from prometheus.Gatherer, own prometheus.Registerer) http.Handler {
-	return promhttp.HandlerFor(discreet{from}, promhttp.HandlerOpts{
+	return promhttp.HandlerFor(redactingGatherer{from}, promhttp.HandlerOpts{
 		// The reading that fails must not hide all the others.
 		ErrorHandling:     promhttp.ContinueOnError,
 		Registry:          own,
@@ -90,7 +90,7 @@ func handler(from prometheus.Gatherer, own prometheus.Registerer) http.Handler {
 		// Scrapes that come while one is under way share its numbers, so that a slow
 		// store is not asked once for each.
 		CoalesceGather:      true,
-		MaxRequestsInFlight: scrapes,
+		MaxRequestsInFlight: maxScrapes,
 	})
 }
 
@@ -99,13 +99,13 @@ func handler(from prometheus.Gatherer, own prometheus.Registerer) http.Handler {
 // out and counted in promhttp_metric_handler_errors_total; the scraper is not told why.
 func (m *Metrics) Handler() http.Handler { return m.handler }
 
-// discreet keeps what went wrong from the scraper: where nothing at all could be gathered,
+// redactingGatherer keeps what went wrong from the scraper: where nothing at all could be gathered,
 // promhttp puts the error's text, with a stack, into its answer.
-type discreet struct{ prometheus.Gatherer }
+type redactingGatherer struct{ prometheus.Gatherer }
 
 var errNotGathered = errors.New("some metrics could not be read")
 
-func (d discreet) Gather() ([]*dto.MetricFamily, error) {
+func (d redactingGatherer) Gather() ([]*dto.MetricFamily, error) {
 	families, err := d.Gatherer.Gather()
 	if err != nil {
 		err = errNotGathered

@@ -185,7 +185,7 @@ func busy() *metrics.Metrics {
 	m.Event("component_verify_ticket", "ok")
 	m.Event("notify_icpfiling_verify_result", "ignored")
 	m.Event("other", "bad_signature")
-	m.Pull(metrics.Gauges{
+	m.SetSources(metrics.Sources{
 		TicketAge:       func() (time.Duration, bool) { return 7*time.Minute + 500*time.Millisecond, true },
 		ComponentExpiry: func() (time.Duration, bool) { return -time.Second, true },
 		Accounts:        func() (int, int, int, bool) { return 12345, 6, 7, true },

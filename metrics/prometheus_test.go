@@ -109,7 +109,7 @@ type target struct {
 
 func newTarget(t *testing.T) *target {
 	m := metrics.New("v1", "go1")
-	m.Pull(metrics.Gauges{TicketAge: func() (time.Duration, bool) { return time.Minute, true }})
+	m.SetSources(metrics.Sources{TicketAge: func() (time.Duration, bool) { return time.Minute, true }})
 	tg := &target{scraped: make(chan struct{}, 1)}
 	var scrapes atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -52,7 +52,7 @@ func (m *Metrics) registerTokens() {
 // TokenUsed counts a token that went into a call: a hit came from the cache, anything else
 // had to be read or fetched. credential is component, authorizer or app.
 func (m *Metrics) TokenUsed(credential string, hit bool) {
-	if c := credentialOf(credential); hit {
+	if c := credentialLabel(credential); hit {
 		m.hits.of(c).Inc()
 	} else {
 		m.misses.of(c).Inc()
@@ -62,8 +62,8 @@ func (m *Metrics) TokenUsed(credential string, hit bool) {
 // Refreshed counts a renewal. result is ok, refused, unreachable or store; took is 0 or less
 // where it ended before WeChat was asked, and then says nothing about WeChat.
 func (m *Metrics) Refreshed(credential, result string, took time.Duration) {
-	c := credentialOf(credential)
-	m.refreshes.WithLabelValues(c.String(), among(refreshResults, result)).Inc()
+	c := credentialLabel(credential)
+	m.refreshes.WithLabelValues(c.String(), oneOf(refreshResults, result)).Inc()
 	if took > 0 {
 		m.renewals.of(c).Observe(took.Seconds())
 	}
@@ -72,5 +72,5 @@ func (m *Metrics) Refreshed(credential, result string, took time.Duration) {
 // Retried counts a call whose token was refused. errcode is what WeChat said the first time;
 // result is ok, refused_again, no_token or unreachable.
 func (m *Metrics) Retried(credential string, errcode int, result string) {
-	m.retries.WithLabelValues(credentialOf(credential).String(), number(retryErrcodes, errcode), among(retryResults, result)).Inc()
+	m.retries.WithLabelValues(credentialLabel(credential).String(), errcodeLabel(retryErrcodes, errcode), oneOf(retryResults, result)).Inc()
 }

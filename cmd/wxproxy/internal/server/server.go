@@ -127,7 +127,7 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 	if s.keys, err = loadKeys(ctx, s.broker); err != nil {
 		return fmt.Errorf("store.url: %w", err)
 	}
-	s.metrics.Pull(metrics.Gauges{
+	s.metrics.SetSources(metrics.Sources{
 		TicketAge:       s.broker.TicketAge,
 		ComponentExpiry: s.broker.ComponentExpiry,
 		Accounts:        s.broker.Accounts,

@@ -19,11 +19,11 @@ const (
 	authorizer
 	app
 	none
-	unknown // in words: "other"
-	credentials
+	otherCredential // in words: "other"
+	numCredentials
 )
 
-var credentialWords = [credentials]string{"component", "authorizer", "app", "none", other}
+var credentialNames = [numCredentials]string{"component", "authorizer", "app", "none", other}
 
 // callCredentials are what a call can go out with, none included.
 var callCredentials = []credential{component, authorizer, app, none}
@@ -32,14 +32,14 @@ var callCredentials = []credential{component, authorizer, app, none}
 // these only.
 var tokenCredentials = []credential{component, authorizer, app}
 
-func (c credential) String() string { return credentialWords[c] }
+func (c credential) String() string { return credentialNames[c] }
 
 // byCredential holds one series for each credential, resolved when it is first needed; two that
 // resolve it at once get the same one. A fresh process shows no "other": that one is for the
 // day when two packages disagree about a word.
 type byCredential[series any] struct {
 	resolve func(word string) series
-	known   [credentials]atomic.Pointer[series]
+	known   [numCredentials]atomic.Pointer[series]
 }
 
 func (b *byCredential[series]) of(c credential) series {
@@ -51,7 +51,7 @@ func (b *byCredential[series]) of(c credential) series {
 	return s
 }
 
-func credentialOf(word string) credential {
+func credentialLabel(word string) credential {
 	switch word {
 	case "component":
 		return component
@@ -62,7 +62,7 @@ func credentialOf(word string) credential {
 	case "none":
 		return none
 	}
-	return unknown
+	return otherCredential
 }
 
 var (
@@ -112,7 +112,7 @@ var (
 )
 
 // among gives word if it is on the list, else "other".
-func among(list []string, word string) string {
+func oneOf(list []string, word string) string {
 	if slices.Contains(list, word) {
 		return word
 	}
@@ -120,7 +120,7 @@ func among(list []string, word string) string {
 }
 
 // number gives n in decimal if it is on the list, else "other".
-func number(list []int, n int) string {
+func errcodeLabel(list []int, n int) string {
 	if slices.Contains(list, n) {
 		return strconv.Itoa(n)
 	}

@@ -13,11 +13,11 @@ import (
 
 func TestPullOfNothing(t *testing.T) {
 	m := metrics.New("v1", "go1")
-	for _, g := range []metrics.Gauges{{}, {
+	for _, g := range []metrics.Sources{{}, {
 		TicketAge:       func() (time.Duration, bool) { return time.Hour, false },
 		ComponentExpiry: func() (time.Duration, bool) { return time.Hour, false },
 	}} {
-		m.Pull(g)
+		m.SetSources(g)
 		for _, line := range []string{
 			"wxproxy_verify_ticket_age_seconds NaN",
 			"wxproxy_component_token_expiry_seconds NaN",
@@ -35,17 +35,17 @@ func TestPullOfNothing(t *testing.T) {
 func TestPullIsReadAtEachScrape(t *testing.T) {
 	m := metrics.New("v1", "go1")
 	var n atomic.Uint64
-	m.Pull(metrics.Gauges{Evictions: func() uint64 { return n.Add(1) }})
+	m.SetSources(metrics.Sources{Evictions: func() uint64 { return n.Add(1) }})
 	expect(t, m, "wxproxy_cache_evictions_total 1")
 	expect(t, m, "wxproxy_cache_evictions_total 2")
-	m.Pull(metrics.Gauges{Evictions: func() uint64 { return 77 }})
+	m.SetSources(metrics.Sources{Evictions: func() uint64 { return 77 }})
 	expect(t, m, "wxproxy_cache_evictions_total 77")
 }
 
 func TestPullThatPanics(t *testing.T) {
 	m := metrics.New("v1", "go1")
 	told := make(chan string, 10)
-	m.Pull(metrics.Gauges{
+	m.SetSources(metrics.Sources{
 		TicketAge:   func() (time.Duration, bool) { panic("the ticket's value") },
 		Accounts:    func() (int, int, int, bool) { panic("the accounts' value") },
 		Evictions:   func() uint64 { panic("the cache's value") },
@@ -76,7 +76,7 @@ func TestPullThatHangs(t *testing.T) {
 		m := metrics.New("v1", "go1")
 		release := make(chan struct{})
 		var asked atomic.Int64
-		m.Pull(metrics.Gauges{
+		m.SetSources(metrics.Sources{
 			Accounts: func() (int, int, int, bool) {
 				asked.Add(1)
 				<-release

@@ -8,10 +8,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Gauges are asked at each scrape, for what somebody else knows better than a counter could.
+// Sources are asked at each scrape, for what somebody else knows better than a counter could.
 // Each may be nil, and each may be slow: a scrape waits three seconds for all of them together
 // and then goes without. What is not known is NaN for a gauge, and left out for a counter.
-type Gauges struct {
+type Sources struct {
 	// TicketAge is how long ago the newest component_verify_ticket came; false for none.
 	TicketAge func() (time.Duration, bool)
 	// ComponentExpiry is how long the component's token lives on, negative where it is over;
@@ -28,49 +28,49 @@ type Gauges struct {
 }
 
 // Pull sets what is asked at scrapes from now on, in place of what was set before.
-func (m *Metrics) Pull(g Gauges) { m.pulled.gauges.Store(&g) }
+func (m *Metrics) SetSources(g Sources) { m.gauges.sources.Store(&g) }
 
-// pullWait is short of Prometheus's usual 10 s for a whole scrape: while the store hangs, the
+// collectTimeout is short of Prometheus's usual 10 s for a whole scrape: while the store hangs, the
 // counters of calls and errors are wanted most.
-const pullWait = 3 * time.Second
+const collectTimeout = 3 * time.Second
 
 // pulled is the collector of all series that are read at scrape.
-type pulled struct {
-	gauges   atomic.Pointer[Gauges]
+type gaugeCollector struct {
+	sources  atomic.Pointer[Sources]
 	readings []*reading
 }
 
 // A reading is one question, whose answer has one value for each series.
 type reading struct {
-	what   string
+	name   string
 	kind   prometheus.ValueType
 	desc   *prometheus.Desc
 	labels []string // of the series; none: there is one, without label
 	// read gives the values, nil where they are not known.
-	read func(*Gauges) []float64
+	read func(*Sources) []float64
 	// under is set while read runs: one that hangs is not asked a second time.
-	under atomic.Bool
+	running atomic.Bool
 }
 
-func newPulled() *pulled {
-	p := &pulled{}
-	p.gauges.Store(&Gauges{})
+func newGaugeCollector() *gaugeCollector {
+	p := &gaugeCollector{}
+	p.sources.Store(&Sources{})
 	add := func(r *reading, help string, label ...string) {
-		r.desc = prometheus.NewDesc(r.what, help, label, nil)
+		r.desc = prometheus.NewDesc(r.name, help, label, nil)
 		p.readings = append(p.readings, r)
 	}
 	add(&reading{
-		what: "wxproxy_verify_ticket_age_seconds", kind: prometheus.GaugeValue,
-		read: func(g *Gauges) []float64 { return duration(g.TicketAge) },
+		name: "wxproxy_verify_ticket_age_seconds", kind: prometheus.GaugeValue,
+		read: func(g *Sources) []float64 { return duration(g.TicketAge) },
 	}, "Seconds since WeChat pushed the newest component_verify_ticket; it comes every ten minutes. NaN: there is none.")
 	add(&reading{
-		what: "wxproxy_component_token_expiry_seconds", kind: prometheus.GaugeValue,
-		read: func(g *Gauges) []float64 { return duration(g.ComponentExpiry) },
+		name: "wxproxy_component_token_expiry_seconds", kind: prometheus.GaugeValue,
+		read: func(g *Sources) []float64 { return duration(g.ComponentExpiry) },
 	}, "Seconds from now until the component's token expires, negative where it has. NaN: there is none.")
 	add(&reading{
-		what: "wxproxy_accounts", kind: prometheus.GaugeValue,
+		name: "wxproxy_accounts", kind: prometheus.GaugeValue,
 		labels: []string{"active", "revoked", "failing"},
-		read: func(g *Gauges) []float64 {
+		read: func(g *Sources) []float64 {
 			if g.Accounts == nil {
 				return nil
 			}
@@ -82,12 +82,12 @@ func newPulled() *pulled {
 		},
 	}, "Accounts that have authorized the component, by state. NaN: the store does not answer.", "state")
 	add(&reading{
-		what: "wxproxy_cache_evictions_total", kind: prometheus.CounterValue,
-		read: func(g *Gauges) []float64 { return count(g.Evictions) },
+		name: "wxproxy_cache_evictions_total", kind: prometheus.CounterValue,
+		read: func(g *Sources) []float64 { return count(g.Evictions) },
 	}, "Tokens pushed out of the cache for want of room.")
 	add(&reading{
-		what: "wxproxy_cache_sets_dropped_total", kind: prometheus.CounterValue,
-		read: func(g *Gauges) []float64 { return count(g.SetsDropped) },
+		name: "wxproxy_cache_sets_dropped_total", kind: prometheus.CounterValue,
+		read: func(g *Sources) []float64 { return count(g.SetsDropped) },
 	}, "Tokens that the cache did not take in under load; the store answers for them.")
 	return p
 }
@@ -112,21 +112,21 @@ func count(ask func() uint64) []float64 {
 }
 
 // Describe implements [prometheus.Collector].
-func (p *pulled) Describe(to chan<- *prometheus.Desc) {
+func (p *gaugeCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, r := range p.readings {
 		to <- r.desc
 	}
 }
 
 // Collect implements [prometheus.Collector]. All are asked at the same time.
-func (p *pulled) Collect(to chan<- prometheus.Metric) {
-	g := p.gauges.Load()
+func (p *gaugeCollector) Collect(to chan<- prometheus.Metric) {
+	g := p.sources.Load()
 	answers := make([]<-chan []float64, len(p.readings))
 	for i, r := range p.readings {
 		answers[i] = r.start(g)
 	}
 	late := make(chan struct{})
-	timer := time.AfterFunc(pullWait, func() { close(late) })
+	timer := time.AfterFunc(collectTimeout, func() { close(late) })
 	defer timer.Stop()
 	for i, r := range p.readings {
 		var values []float64
@@ -144,9 +144,9 @@ func (p *pulled) Collect(to chan<- prometheus.Metric) {
 
 // start asks, unless the last asking has not come back. The channel has room for the answer,
 // so that a late one goes away by itself.
-func (r *reading) start(g *Gauges) <-chan []float64 {
+func (r *reading) start(g *Sources) <-chan []float64 {
 	answer := make(chan []float64, 1)
-	if !r.under.CompareAndSwap(false, true) {
+	if !r.running.CompareAndSwap(false, true) {
 		answer <- nil
 		return answer
 	}
@@ -156,10 +156,10 @@ func (r *reading) start(g *Gauges) <-chan []float64 {
 		// finds it down.
 		defer func() {
 			cause := recover()
-			r.under.Store(false)
+			r.running.Store(false)
 			answer <- values
 			if cause != nil && g.Panicked != nil {
-				g.Panicked(r.what, cause)
+				g.Panicked(r.name, cause)
 			}
 		}()
 		values = r.read(g)
