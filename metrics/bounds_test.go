@@ -15,7 +15,7 @@ import (
 	"wxproxy/metrics"
 )
 
-func TestUnknownWordsAreOther(t *testing.T) {
+func TestUnknownLabelsAreOther(t *testing.T) {
 	m := metrics.New("v1", "go1")
 	m.CallStarted()
 	m.CallDone("orders", "wx1234567890abcdef", 999, time.Second, time.Second)
@@ -40,12 +40,13 @@ func TestUnknownWordsAreOther(t *testing.T) {
 		expect(t, m, line)
 	}
 	if got := lines(t, m, "wx1234567890abcdef"); got != nil {
-		t.Errorf("an appid is a label:\n%s", strings.Join(got, "\n"))
+		t.Errorf("got an appid as a label:\n%s", strings.Join(got, "\n"))
 	}
 }
 
-// Likewise two lists: a word that callback adds and metrics does not know would be "other".
-func TestEventsAreTheCallbacks(t *testing.T) {
+// Both packages list the events. One that callback adds and metrics does not
+// know would be "other".
+func TestEventsOfCallbackAreKnown(t *testing.T) {
 	m := metrics.New("v1", "go1")
 	for _, event := range callback.Events {
 		for _, result := range callback.Results {
@@ -55,7 +56,7 @@ func TestEventsAreTheCallbacks(t *testing.T) {
 	}
 }
 
-func TestStatusesAtTheEdges(t *testing.T) {
+func TestStatusesOutOfRangeAreOther(t *testing.T) {
 	m := metrics.New("v1", "go1")
 	for _, code := range []int{-1, 0, 99, 100, 599, 600, 1 << 40} {
 		m.CallStarted()
@@ -66,7 +67,7 @@ func TestStatusesAtTheEdges(t *testing.T) {
 	expect(t, m, `wxproxy_requests_total{caller="anonymous",code="other",credential="app"} 5`)
 }
 
-func TestClockSetBack(t *testing.T) {
+func TestNegativeDurationsDoNotDecreaseSums(t *testing.T) {
 	m := metrics.New("v1", "go1")
 	m.CallStarted()
 	m.CallDone("", "app", 200, -time.Hour, -time.Hour)
@@ -78,22 +79,22 @@ func TestClockSetBack(t *testing.T) {
 	expect(t, m, `wxproxy_token_refreshes_total{credential="app",result="ok"} 1`)
 }
 
-func TestCallersAreBounded(t *testing.T) {
+func TestCallersAreLimited(t *testing.T) {
 	m := metrics.New("v1", "go1")
 	const calls = 5000
 	for i := range calls {
 		m.CallStarted()
 		m.CallDone(fmt.Sprint("caller-", i), "app", 200, 0, 0)
 	}
-	// One more is "other", and anonymous was there first.
+	// One more than the limit is "other". anonymous is one of the callers.
 	if got := len(lines(t, m, "wxproxy_requests_total{", `code="200",credential="app"`)); got != 4096+1 {
-		t.Errorf("%d callers have series", got)
+		t.Errorf("callers with series: got %d, want %d", got, 4096+1)
 	}
 	expect(t, m, `wxproxy_requests_total{caller="caller-0",code="200",credential="app"} 1`)
 	expect(t, m, fmt.Sprintf(`wxproxy_requests_total{caller="other",code="200",credential="app"} %d`, calls-4095))
 }
 
-// A caller's name in a buffer that is used again must not change under us.
+// A caller's name can be in a buffer that is reused, so it must be copied.
 func TestCallerNameIsCopied(t *testing.T) {
 	m := metrics.New("v1", "go1")
 	buffer := []byte("xxordersxx")
@@ -106,8 +107,9 @@ func TestCallerNameIsCopied(t *testing.T) {
 	expect(t, m, `wxproxy_requests_total{caller="stocks",code="200",credential="app"} 1`)
 }
 
-// Two that count the first event of a series at once must not lose one.
-func TestNothingIsLostBetweenGoroutines(t *testing.T) {
+// Goroutines that count the first events of a series concurrently must not lose
+// one.
+func TestConcurrentCountsAreNotLost(t *testing.T) {
 	m := metrics.New("v1", "go1")
 	const workers, rounds, codes = 8, 20, 50
 	var all sync.WaitGroup
@@ -131,9 +133,10 @@ func TestNothingIsLostBetweenGoroutines(t *testing.T) {
 	close(start)
 	all.Wait()
 	if got := len(lines(t, m, "wxproxy_requests_total{", fmt.Sprintf("} %d", workers))); got != rounds*codes {
-		t.Errorf("%d series have all their calls, of %d", got, rounds*codes)
+		t.Errorf("series with all their requests: got %d, want %d", got, rounds*codes)
 	}
-	expect(t, m, fmt.Sprintf(`wxproxy_request_duration_seconds_count{credential="authorizer"} %d`, workers*rounds*codes))
+	expect(t, m, fmt.Sprintf(`wxproxy_request_duration_seconds_count{credential="authorizer"} %d`,
+		workers*rounds*codes))
 	expect(t, m, fmt.Sprintf(`wxproxy_token_cache_hits_total{credential="other"} %d`, workers*rounds*codes))
 	expect(t, m, `wxproxy_inflight_requests 0`)
 }
@@ -152,7 +155,7 @@ func FuzzLabels(f *testing.F) {
 			parser := expfmt.NewTextParser(model.UTF8Validation)
 			all, err := parser.TextToMetricFamilies(bytes.NewReader(body))
 			if err != nil {
-				t.Fatalf("not readable: %v\n%s", err, body)
+				t.Fatalf("parsing the scrape: %v\n%s", err, body)
 			}
 			sum := 0
 			for name, family := range all {
@@ -170,10 +173,10 @@ func FuzzLabels(f *testing.F) {
 		m.WeChatError(n)
 		m.Refreshed(credential, word, time.Duration(n))
 		m.Event(word, word)
-		// At most one new series for each of: requests, both durations, hits, retries, refreshes
-		// and their duration, events.
+		// At most one new series for requests, for both durations, hits,
+		// retries, refreshes and their duration, and events.
 		if grown := series() - before; grown > 8 {
-			t.Errorf("%d series more", grown)
+			t.Errorf("new series: got %d, want 8 at most", grown)
 		}
 	})
 }

@@ -10,46 +10,49 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// anonymous is how a call without a caller is shown: none is configured. Where some are, the proxy has a
-// name of its own for calls of which nobody knows whose they are.
+// anonymous labels requests without a caller: authentication is disabled. If it
+// is enabled, the proxy labels unauthenticated requests "unknown".
 const anonymous = "anonymous"
 
-// maxCallers bounds the number of caller names that get series of their own; those that come
-// later share the one of "other". They come from the configuration, so only a program that
-// rewrites it all the time gets there: each reload may bring new ones and takes none away.
+// maxCallers limits the callers with series of their own; later ones share
+// "other". Names come from the configuration. Each reload can add some and
+// removes none, so only a configuration that keeps changing reaches the limit.
 const maxCallers = 4096
 
-// HTTP statuses with a series of their own; everything else, such as 0 where the caller left
-// before there was an answer, is "other".
+// minCode and maxCode bound the HTTP statuses with series of their own. All
+// others are "other", such as 0 for a client that disconnected before the
+// response.
 const (
 	minCode = 100
 	maxCode = 599
 )
 
-// caller holds the requests_total series of one caller. The tables, 4 KB each, are made at the
-// first call with that credential.
+// caller holds the requests_total series of one caller. The tables, 4 KB each,
+// are made at the first request with their credential.
 type caller struct {
 	name   string
 	tables [numCredentials]atomic.Pointer[codes]
 }
 
-// codes holds one counter for each status, and at its end the one for all others. A counter is
-// resolved when it is first needed; two that resolve it at once get the same one.
+// codes holds a counter for each status, and the one for "other" at its end. A
+// counter is resolved when it is first needed. Goroutines that do so
+// concurrently get the same counter.
 type codes [maxCode - minCode + 2]atomic.Pointer[prometheus.Counter]
 
+// registerCalls registers the metrics of requests to the proxy.
 func (m *Metrics) registerCalls() {
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "wxproxy_requests_total",
-		Help: "Calls answered, by caller, credential that went in, and HTTP status to the caller.",
+		Help: "Requests answered, by caller, injected credential, and HTTP status of the response.",
 	}, []string{"caller", "credential", "code"})
 	durations := prometheus.NewHistogramVec(histogram("wxproxy_request_duration_seconds",
-		"Time from the arrival of a call to the end of its answer, in seconds."), []string{"credential"})
+		"Time from the arrival of a request to the end of its response, in seconds."), []string{"credential"})
 	upstreams := prometheus.NewHistogramVec(histogram("wxproxy_upstream_duration_seconds",
-		"Time that WeChat took of it, both tries of a repeated call together, in seconds."), []string{"credential"})
+		"Part of it that WeChat took, both attempts of a repeated request together, in seconds."), []string{"credential"})
 	m.registry.MustRegister(m.requests, durations, upstreams,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "wxproxy_inflight_requests",
-			Help: "Calls that are being answered now.",
+			Help: "Requests in flight.",
 		}, func() float64 { return float64(m.inflight.Load()) }))
 	m.durations.resolve = func(word string) prometheus.Observer { return durations.WithLabelValues(word) }
 	m.upstreams.resolve = func(word string) prometheus.Observer { return upstreams.WithLabelValues(word) }
@@ -61,24 +64,26 @@ func (m *Metrics) registerCalls() {
 	}
 }
 
-// CallStarted counts a call in; each needs one [Metrics.CallDone].
+// CallStarted counts a request that has arrived. Each needs one
+// [Metrics.CallDone].
 func (m *Metrics) CallStarted() { m.inflight.Add(1) }
 
-// CallDone counts a call out. caller is its name in the configuration, "" for none; credential is
-// component, authorizer, app or none; code is the HTTP status that the caller got; took is the
-// whole of it and upstream WeChat's part, 0 or less where WeChat was not asked.
+// CallDone counts a request that has ended. caller is the name in the
+// configuration, "" for none. credential is component, authorizer, app or none.
+// code is the HTTP status of the response. took is the whole time, and upstream
+// the part of WeChat, 0 or less if WeChat was not called.
 func (m *Metrics) CallDone(caller, credential string, code int, took, upstream time.Duration) {
 	c := credentialLabel(credential)
 	m.inflight.Add(-1)
 	m.request(m.caller(caller), c, code).Inc()
-	// A clock that was set back must not take anything off a sum that may only grow.
+	// A clock that was set back must not decrease a sum, which is a counter.
 	m.durations.of(c).Observe(max(took, 0).Seconds())
 	if upstream > 0 {
 		m.upstreams.of(c).Observe(upstream.Seconds())
 	}
 }
 
-// caller finds the series of a name, and makes them at its first call.
+// caller returns the series of a name, and makes them at its first request.
 func (m *Metrics) caller(name string) *caller {
 	if name == "" {
 		name = anonymous
@@ -98,7 +103,7 @@ func (m *Metrics) caller(name string) *caller {
 			return c
 		}
 	}
-	// Cloned: the name may be a piece of a request's buffer, which is used again.
+	// Clone the name: it can alias the buffer of a request, which is reused.
 	name = strings.Clone(name)
 	c := &caller{name: label(name)}
 	more := maps.Clone(known)
@@ -107,11 +112,11 @@ func (m *Metrics) caller(name string) *caller {
 	return c
 }
 
-// request finds the counter of a caller, a credential and a status.
+// request returns the counter of a caller, a credential and a status.
 func (m *Metrics) request(of *caller, c credential, code int) prometheus.Counter {
 	table := of.tables[c].Load()
 	if table == nil {
-		of.tables[c].CompareAndSwap(nil, new(codes)) // whoever loses takes the winner's
+		of.tables[c].CompareAndSwap(nil, new(codes)) // the first one wins
 		table = of.tables[c].Load()
 	}
 	slot := len(table) - 1

@@ -6,18 +6,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// registerEvents registers the metrics of errors, masked responses and pushes.
 func (m *Metrics) registerEvents() {
 	errcodes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "wxproxy_wechat_errors_total",
-		Help: "Answers of WeChat with an errcode, by errcode; business codes are other.",
+		Help: "Responses of WeChat with an errcode, by errcode; business codes are other.",
 	}, []string{"errcode"})
 	m.redactions = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "wxproxy_redactions_total",
-		Help: "Answers of WeChat in which a credential was replaced before the caller got them.",
+		Help: "Responses of WeChat in which a credential was masked.",
 	})
 	m.events = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "wxproxy_callback_events_total",
-		Help: "Pushes on the callback listener, by what they tell and what became of them.",
+		Help: "Pushes received on the callback listener, by event and result.",
 	}, []string{"event", "result"})
 	m.registry.MustRegister(errcodes, m.redactions, m.events)
 
@@ -29,15 +30,16 @@ func (m *Metrics) registerEvents() {
 	for _, event := range commonEvents {
 		m.events.WithLabelValues(event, "ok")
 	}
-	m.events.WithLabelValues("message", "undelivered") // users wait for an answer: worth an alarm
-	// Refusals come before the push is read, so nobody knows what it would have been. These
-	// are the ones to be alarmed by, and an alarm on increase() needs the zero.
+	// Alerts use increase(), which needs the zero: users wait for the reply to
+	// an undelivered message, and rejected pushes can be an attack. A push is
+	// rejected before its event is known, so its event is "other".
+	m.events.WithLabelValues("message", "undelivered")
 	for _, result := range eventResults {
 		m.events.WithLabelValues(other, result)
 	}
 }
 
-// WeChatError counts an answer of WeChat's with an errcode. 0 is no error, and not counted.
+// WeChatError counts a response of WeChat with an errcode. 0 is not counted.
 func (m *Metrics) WeChatError(errcode int) {
 	if errcode == 0 {
 		return
@@ -49,12 +51,13 @@ func (m *Metrics) WeChatError(errcode int) {
 	m.otherErrcode.Inc()
 }
 
-// Redacted counts an answer that held a credential, which the caller did not get.
+// Redacted counts a response in which a credential was masked.
 func (m *Metrics) Redacted() { m.redactions.Inc() }
 
-// Event counts a push from WeChat: event is its InfoType, message for those on an account's
-// own address, or other; result is ok, stale, ignored, replayed, bad_signature, undecryptable,
-// wrong_appid, bad_message, too_large, store, undelivered or bad_reply.
+// Event counts a push from WeChat. event is its InfoType, message for a push on
+// an account's own address, or other. result is ok, stale, ignored, replayed,
+// bad_signature, undecryptable, wrong_appid, bad_message, too_large, store,
+// undelivered or bad_reply.
 func (m *Metrics) Event(event, result string) {
 	m.events.WithLabelValues(oneOf(knownEvents, event), oneOf(eventResults, result)).Inc()
 }

@@ -7,11 +7,11 @@ import (
 	"sync/atomic"
 )
 
-// other stands for every word that is not on its list.
+// other is the label for every value that is not on its list.
 const other = "other"
 
-// A credential is an index into arrays of counters that were resolved beforehand: looking a
-// counter up by its labels costs more than counting.
+// credential is an index into arrays of resolved counters. Finding a counter by
+// its labels would cost more than counting.
 type credential uint8
 
 const (
@@ -19,29 +19,33 @@ const (
 	authorizer
 	app
 	none
-	otherCredential // in words: "other"
+	otherCredential // labeled "other"
 	numCredentials
 )
 
+// credentialNames are the labels of credentials.
 var credentialNames = [numCredentials]string{"component", "authorizer", "app", "none", other}
 
-// callCredentials are what a call can go out with, none included.
+// callCredentials are those that a request can be forwarded with, none
+// included.
 var callCredentials = []credential{component, authorizer, app, none}
 
-// tokenCredentials are those that have a token: hits, renewals and retries start at zero for
-// these only.
+// tokenCredentials are those with a token. Hits, renewals and retries start at
+// zero for these only.
 var tokenCredentials = []credential{component, authorizer, app}
 
+// String returns the label of c.
 func (c credential) String() string { return credentialNames[c] }
 
-// byCredential holds one series for each credential, resolved when it is first needed; two that
-// resolve it at once get the same one. A fresh process shows no "other": that one is for the
-// day when two packages disagree about a word.
+// byCredential holds a series for each credential, resolved when it is first
+// needed. Goroutines that do so concurrently get the same one. A new process
+// shows no "other", which only occurs if two packages disagree about a name.
 type byCredential[series any] struct {
 	resolve func(word string) series
 	known   [numCredentials]atomic.Pointer[series]
 }
 
+// of returns the series of c.
 func (b *byCredential[series]) of(c credential) series {
 	if s := b.known[c].Load(); s != nil {
 		return *s
@@ -51,6 +55,7 @@ func (b *byCredential[series]) of(c credential) series {
 	return s
 }
 
+// credentialLabel returns the credential with a name, or otherCredential.
 func credentialLabel(word string) credential {
 	switch word {
 	case "component":
@@ -65,26 +70,29 @@ func credentialLabel(word string) credential {
 	return otherCredential
 }
 
+// Values of labels.
 var (
 	refreshResults = []string{"ok", "refused", "unreachable", "store"}
 
 	retryResults = []string{"ok", "refused_again", "no_token", "unreachable"}
 
-	// componentOnly says "component_access_token expired", and nothing else does it concern.
+	// componentOnly is the errcode "component_access_token expired". It occurs
+	// with the component's token only.
 	componentOnly = 42006
 
-	// retryErrcodes are the codes that say "this token is not accepted".
+	// retryErrcodes are the errcodes that reject a token.
 	retryErrcodes = []int{40001, 40014, 42001, componentOnly}
 
-	// commonEvents start at zero. "message" is everything on an account's own address, "other"
-	// what came before anybody knew what it was, and types that WeChat has added since.
+	// commonEvents start at zero. "message" is every push on an account's own
+	// address. "other" is a push that was rejected before its event was known,
+	// or an event that WeChat has added since.
 	commonEvents = []string{
 		"component_verify_ticket", "authorized", "updateauthorized", "unauthorized",
 		"notify_third_fasteregister", "message", other,
 	}
 
-	// knownEvents are the further InfoTypes of the pages below
-	// doc/oplatform/openApi; most platforms never see one.
+	// knownEvents are also the other InfoTypes of the pages below
+	// doc/oplatform/openApi. Most platforms never receive one.
 	knownEvents = append([]string{
 		"notify_third_fastregisterbetaapp", "notify_third_fastverifybetaapp",
 		"notify_icpfiling_verify_result", "notify_apply_icpfiling_result",
@@ -92,15 +100,16 @@ var (
 		"order_path_apply_result_notify", "order_path_audit_result_notify",
 	}, commonEvents...)
 
-	// eventResults say what became of a push; all but the first three and bad_reply are answered with an error.
+	// eventResults are the results of a push. WeChat receives an error for all
+	// but the first three and bad_reply.
 	eventResults = []string{
 		"ok", "stale", "ignored", "replayed", "bad_signature", "undecryptable",
 		"wrong_appid", "bad_message", "too_large", "store", "undelivered", "bad_reply",
 	}
 
-	// knownErrcodes are those of WeChat's table of return codes (全局返回码) that concern tokens,
-	// authorization, limits and the form of requests. The business codes, some thousand of
-	// them, are "other".
+	// knownErrcodes are those of WeChat's table of return codes (全局返回码) that
+	// concern tokens, authorization, limits and the form of requests. The
+	// business codes, more than a thousand, are "other".
 	knownErrcodes = []int{
 		-1, 40001, 40002, 40013, 40014, 40029, 40030, 40033, 40066, 40090, 40091, 40094, 40125, 40163, 40164, 40221, 40222, 40234,
 		41001, 41004, 41008, 41018, 41019, 41020, 41021, 42001, 42002, 42003, 42004, 42005, 42006, 42007, 42008, 42009,
@@ -111,7 +120,7 @@ var (
 	}
 )
 
-// among gives word if it is on the list, else "other".
+// oneOf returns word if it is on the list, else "other".
 func oneOf(list []string, word string) string {
 	if slices.Contains(list, word) {
 		return word
@@ -119,7 +128,7 @@ func oneOf(list []string, word string) string {
 	return other
 }
 
-// number gives n in decimal if it is on the list, else "other".
+// errcodeLabel returns n in decimal if it is on the list, else "other".
 func errcodeLabel(list []int, n int) string {
 	if slices.Contains(list, n) {
 		return strconv.Itoa(n)
@@ -127,5 +136,6 @@ func errcodeLabel(list []int, n int) string {
 	return other
 }
 
-// label makes a text fit for a label value: Prometheus panics on what is not UTF-8.
+// label returns text as a valid label value. Prometheus panics on invalid
+// UTF-8.
 func label(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }

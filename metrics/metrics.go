@@ -1,13 +1,15 @@
-// Package metrics counts. It is the only package that knows Prometheus; all others say what
-// happened in words and numbers, through interfaces of their own.
+// Package metrics counts what wxproxy does, for Prometheus. It is the only
+// package that imports Prometheus. Other packages report events through
+// interfaces of their own, with plain strings and numbers.
 //
-// No label is unbounded. Every label value comes from a list in words.go, from the numbers
-// that HTTP and WeChat define, or from the configuration (the callers' names, capped). A word
-// that is not on its list is counted as "other": a slip in a far corner of the program must
-// neither end a call nor fill the memory of the program and of every Prometheus behind it.
+// No label is unbounded. Every label value comes from a list in labels.go, from
+// the numbers that HTTP and WeChat define, or from the configuration (the names
+// of callers, limited in number). Any other value is counted as "other": a
+// mistake elsewhere must not fail a request, or fill the memory of wxproxy and
+// Prometheus.
 //
-// What has a small and known set of labels exists from the start, at zero: rate() and
-// increase() see the step from 0 to 1 only if the 0 was scraped.
+// Series with a small and known set of labels exist from the start, at zero.
+// rate() and increase() see a step from 0 to 1 only if the 0 was scraped.
 package metrics
 
 import (
@@ -23,19 +25,20 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// Metrics holds every number that wxproxy shows. All methods are safe for concurrent use;
-// [Metrics.CallStarted], [Metrics.CallDone], [Metrics.TokenUsed] and [Metrics.WeChatError] are on
-// the path of every call and allocate nothing once the series they count in exists.
+// Metrics holds all metrics of wxproxy. All methods are safe for concurrent
+// use. [Metrics.CallStarted], [Metrics.CallDone], [Metrics.TokenUsed] and
+// [Metrics.WeChatError] run for every request. They do not allocate once their
+// series exists.
 //
-// Its zero value is not usable: see [New].
+// The zero value is not usable; call [New].
 type Metrics struct {
 	registry *prometheus.Registry
 	handler  http.Handler
 
 	inflight  atomic.Int64
 	requests  *prometheus.CounterVec
-	callersMu sync.Mutex                         // held to add a caller, never to count
-	callers   atomic.Pointer[map[string]*caller] // replaced whole, so that counting takes no lock
+	callersMu sync.Mutex                         // held to add a caller, not to count
+	callers   atomic.Pointer[map[string]*caller] // copied on write, so that counting takes no lock
 	durations byCredential[prometheus.Observer]
 	upstreams byCredential[prometheus.Observer]
 
@@ -44,7 +47,7 @@ type Metrics struct {
 	refreshes    *prometheus.CounterVec
 	retries      *prometheus.CounterVec
 
-	errcodes     map[int]prometheus.Counter // read only after New
+	errcodes     map[int]prometheus.Counter // read-only after New
 	otherErrcode prometheus.Counter
 	redactions   prometheus.Counter
 	events       *prometheus.CounterVec
@@ -52,8 +55,8 @@ type Metrics struct {
 	gauges *gaugeCollector
 }
 
-// New makes a registry of its own, with nothing global about it: several may live in one
-// process. version and goversion are shown as labels of wxproxy_build_info.
+// New returns metrics with a registry of their own, so that several can exist
+// in one process. version and goversion become labels of wxproxy_build_info.
 func New(version, goversion string) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), gauges: newGaugeCollector()}
 	m.callers.Store(&map[string]*caller{})
@@ -64,7 +67,7 @@ func New(version, goversion string) *Metrics {
 	)
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "wxproxy_build_info",
-		Help: "Always 1; the labels say what is running.",
+		Help: "Always 1; the labels describe the running program.",
 	}, []string{"version", "goversion"})
 	m.registry.MustRegister(build)
 	build.WithLabelValues(label(version), label(goversion)).Set(1)
@@ -76,35 +79,39 @@ func New(version, goversion string) *Metrics {
 	return m
 }
 
-// scrapes is how many may be answered at the same time; more get 503. Two Prometheus servers
-// and a curious operator need three.
+// maxScrapes limits concurrent scrapes; more get 503. Two Prometheus servers
+// and an operator need three.
 const maxScrapes = 16
 
-// handler answers scrapes of what from gathers, and counts its own errors in own.
+// handler returns a handler for scrapes of from. It counts its own errors in
+// own.
 func handler(from prometheus.Gatherer, own prometheus.Registerer) http.Handler {
 	return promhttp.HandlerFor(redactingGatherer{from}, promhttp.HandlerOpts{
-		// The reading that fails must not hide all the others.
+		// A source that fails must not hide the others.
 		ErrorHandling:     promhttp.ContinueOnError,
 		Registry:          own,
 		EnableOpenMetrics: true,
-		// Scrapes that come while one is under way share its numbers, so that a slow
-		// store is not asked once for each.
+		// Concurrent scrapes share one collection, so that a slow store is not
+		// queried for each.
 		CoalesceGather:      true,
 		MaxRequestsInFlight: maxScrapes,
 	})
 }
 
-// Handler answers scrapes: in Prometheus's text format, in OpenMetrics, or in protobuf, which
-// is the one that carries native histograms, as the scraper asks. What cannot be read is left
-// out and counted in promhttp_metric_handler_errors_total; the scraper is not told why.
+// Handler returns the handler for scrapes. It responds in the format that the
+// scraper accepts: Prometheus's text format, OpenMetrics, or protobuf, the one
+// with native histograms. Metrics that cannot be read are omitted and counted
+// in promhttp_metric_handler_errors_total. The scraper does not learn why.
 func (m *Metrics) Handler() http.Handler { return m.handler }
 
-// redactingGatherer keeps what went wrong from the scraper: where nothing at all could be gathered,
-// promhttp puts the error's text, with a stack, into its answer.
+// redactingGatherer hides the text of errors from the scraper. If nothing could
+// be gathered, promhttp responds with the error's text and a stack trace, which
+// can contain addresses and passwords of the store.
 type redactingGatherer struct{ prometheus.Gatherer }
 
-var errNotGathered = errors.New("some metrics could not be read")
+var errNotGathered = errors.New("gathering metrics failed")
 
+// Gather implements [prometheus.Gatherer].
 func (d redactingGatherer) Gather() ([]*dto.MetricFamily, error) {
 	families, err := d.Gatherer.Gather()
 	if err != nil {
@@ -113,17 +120,19 @@ func (d redactingGatherer) Gather() ([]*dto.MetricFamily, error) {
 	return families, err
 }
 
-// histogram gives the options that all durations share: native and classic in one.
+// histogram returns the options of all durations: a native and a classic
+// histogram in one.
 func histogram(name, help string) prometheus.HistogramOpts {
 	return prometheus.HistogramOpts{
 		Name: name,
 		Help: help,
-		// A cached answer takes a millisecond, a call to WeChat tens to hundreds of them, an
-		// upload seconds, and the default timeout is 60 s.
+		// A response from the cache takes 1 ms, a request to WeChat 10 to 1000
+		// ms, an upload seconds, and the default timeout is 60 s.
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
-		// At most 10 % between two bounds: 8 buckets for each doubling. What takes less than
-		// 61 µs is one bucket, and 200 reach from there to half an hour; so the reset,
-		// which would take the classic buckets along, is for clocks that went mad.
+		// Bounds are at most 10 % apart, which takes 8 buckets per doubling.
+		// All below 61 µs is one bucket. 200 buckets reach from there to half
+		// an hour, so the reset, which also clears the classic buckets, happens
+		// only if the clock is wrong.
 		NativeHistogramBucketFactor:     1.1,
 		NativeHistogramZeroThreshold:    1.0 / (1 << 14),
 		NativeHistogramMaxBucketNumber:  200,

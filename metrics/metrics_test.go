@@ -20,11 +20,11 @@ import (
 	"wxproxy/wechat"
 )
 
-var update = flag.Bool("update", false, "write testdata/exposition.txt anew")
+var update = flag.Bool("update", false, "rewrite testdata/exposition.txt")
 
 const protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 
-// scrape asks in the format of accept, "" for text.
+// scrape returns a scrape in the format of accept, "" for text.
 func scrape(t testing.TB, m *metrics.Metrics, accept string) (body []byte, contentType string) {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
@@ -32,18 +32,18 @@ func scrape(t testing.TB, m *metrics.Metrics, accept string) (body []byte, conte
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, r)
 	if w.Code != http.StatusOK {
-		t.Fatalf("scrape: %d %s", w.Code, w.Body)
+		t.Fatalf("scrape: got %d %s, want 200", w.Code, w.Body)
 	}
 	return w.Body.Bytes(), w.Header().Get("Content-Type")
 }
 
-// families decodes a scrape; native histograms come along.
+// families returns a decoded scrape, with native histograms.
 func families(t testing.TB, m *metrics.Metrics) map[string]*dto.MetricFamily {
 	t.Helper()
 	body, contentType := scrape(t, m, protobuf)
 	decoder := expfmt.NewDecoder(bytes.NewReader(body), expfmt.NewFormat(expfmt.TypeProtoDelim))
 	if !strings.HasPrefix(contentType, "application/vnd.google.protobuf") {
-		t.Fatalf("asked for protobuf, got %s", contentType)
+		t.Fatalf("Content-Type: got %s, want protobuf", contentType)
 	}
 	all := map[string]*dto.MetricFamily{}
 	for {
@@ -57,7 +57,7 @@ func families(t testing.TB, m *metrics.Metrics) map[string]*dto.MetricFamily {
 	}
 }
 
-// lines gives the text lines of our own series that contain all of parts.
+// lines returns the lines of wxproxy's own series that contain all of parts.
 func lines(t testing.TB, m *metrics.Metrics, parts ...string) []string {
 	t.Helper()
 	body, _ := scrape(t, m, "")
@@ -73,16 +73,16 @@ func lines(t testing.TB, m *metrics.Metrics, parts ...string) []string {
 	return found
 }
 
-// expect wants exactly this line in a scrape.
+// expect checks that a scrape has exactly this line.
 func expect(t testing.TB, m *metrics.Metrics, line string) {
 	t.Helper()
 	name, _, _ := strings.Cut(line, "{")
 	if found := lines(t, m, name); !slices.Contains(found, line) {
-		t.Errorf("no line\n%s\namong\n%s", line, strings.Join(found, "\n"))
+		t.Errorf("scrape: want line\n%s\ngot\n%s", line, strings.Join(found, "\n"))
 	}
 }
 
-// table is what README and dashboards promise, labels in the order of the alphabet.
+// table has the documented metrics, with their labels in alphabetical order.
 var table = []struct{ name, kind, labels string }{
 	{"wxproxy_requests_total", "COUNTER", "caller code credential"},
 	{"wxproxy_request_duration_seconds", "HISTOGRAM", "credential"},
@@ -104,45 +104,45 @@ var table = []struct{ name, kind, labels string }{
 	{"wxproxy_build_info", "GAUGE", "goversion version"},
 }
 
-func TestFreshProcessShowsEveryName(t *testing.T) {
+func TestNewProcessShowsEveryMetric(t *testing.T) {
 	all := families(t, metrics.New("v1", "go1"))
 	for _, want := range table {
 		family := all[want.name]
 		if family == nil {
-			t.Errorf("%s is not there", want.name)
+			t.Errorf("%s: got none", want.name)
 			continue
 		}
 		if got := family.GetType().String(); got != want.kind {
-			t.Errorf("%s is a %s, want %s", want.name, got, want.kind)
+			t.Errorf("%s: got a %s, want a %s", want.name, got, want.kind)
 		}
 		for _, series := range family.GetMetric() {
 			var labels []string
 			for _, l := range series.GetLabel() {
 				labels = append(labels, l.GetName())
 				if l.GetValue() == "other" && l.GetName() == "credential" {
-					t.Errorf("%s shows a credential of other before there was one", want.name)
+					t.Errorf("%s: got credential other in a new process", want.name)
 				}
 			}
 			if got := strings.Join(labels, " "); got != want.labels {
-				t.Errorf("%s has the labels %q, want %q", want.name, got, want.labels)
+				t.Errorf("%s: got labels %q, want %q", want.name, got, want.labels)
 			}
 		}
 		delete(all, want.name)
 	}
 	for name := range all {
 		if strings.HasPrefix(name, "wxproxy_") {
-			t.Errorf("%s is in no table", name)
+			t.Errorf("%s: it is not documented", name)
 		}
 	}
 	for _, name := range []string{"go_goroutines", "process_resident_memory_bytes"} {
 		if all[name] == nil {
-			t.Errorf("%s is not there", name)
+			t.Errorf("%s: got none", name)
 		}
 	}
 }
 
-// The counters that alarms are built on are at zero from the start.
-func TestFreshProcessShowsZeros(t *testing.T) {
+// Counters that alerts use exist at zero from the start.
+func TestNewProcessShowsZeros(t *testing.T) {
 	m := metrics.New("v1", "go1")
 	for _, line := range []string{
 		`wxproxy_requests_total{caller="anonymous",code="200",credential="none"} 0`,
@@ -161,7 +161,8 @@ func TestFreshProcessShowsZeros(t *testing.T) {
 	}
 }
 
-// busy has one of everything, with times that print alike on every machine.
+// busy returns metrics with every kind of event, and times that print the same
+// on every machine.
 func busy() *metrics.Metrics {
 	m := metrics.New("v1.2.3", "go1.26")
 	m.CallStarted()
@@ -200,7 +201,8 @@ func TestExposition(t *testing.T) {
 	body, _ := scrape(t, busy(), "")
 	var own bytes.Buffer
 	for line := range strings.Lines(string(body)) {
-		if strings.HasPrefix(line, "wxproxy_") || strings.HasPrefix(line, "# ") && strings.HasPrefix(line[len("# HELP "):], "wxproxy_") {
+		if strings.HasPrefix(line, "wxproxy_") || strings.HasPrefix(line, "# ") &&
+			strings.HasPrefix(line[len("# HELP "):], "wxproxy_") {
 			own.WriteString(line)
 		}
 	}
@@ -227,10 +229,10 @@ func TestExposition(t *testing.T) {
 			t.Errorf("- %s", line)
 		}
 	}
-	t.Errorf("not what %s says; if it should be: go test ./metrics -run TestExposition -update", file)
+	t.Errorf("the scrape differs from %s; to accept it, run go test ./metrics -run TestExposition -update", file)
 }
 
-func TestLint(t *testing.T) {
+func TestPromlintAcceptsEveryName(t *testing.T) {
 	body, _ := scrape(t, busy(), "")
 	problems, err := promlint.New(bytes.NewReader(body)).Lint()
 	if err != nil {
@@ -244,42 +246,45 @@ func TestLint(t *testing.T) {
 func TestOpenMetrics(t *testing.T) {
 	body, contentType := scrape(t, busy(), "application/openmetrics-text;version=1.0.0")
 	if !strings.HasPrefix(contentType, "application/openmetrics-text") || !bytes.HasSuffix(body, []byte("# EOF\n")) {
-		t.Errorf("no OpenMetrics: %s, ends with %q", contentType, body[max(0, len(body)-20):])
+		t.Errorf("OpenMetrics: got %s that ends with %q", contentType, body[max(0, len(body)-20):])
 	}
 }
 
 func TestNativeHistograms(t *testing.T) {
 	all := families(t, busy())
-	for _, name := range []string{"wxproxy_request_duration_seconds", "wxproxy_upstream_duration_seconds", "wxproxy_token_refresh_duration_seconds"} {
+	for _, name := range []string{"wxproxy_request_duration_seconds",
+		"wxproxy_upstream_duration_seconds", "wxproxy_token_refresh_duration_seconds"} {
 		filled := 0
 		for _, series := range all[name].GetMetric() {
 			h := series.GetHistogram()
 			if h.GetSchema() != 3 || h.GetZeroThreshold() > .0001 {
-				t.Errorf("%s: schema %d, zero threshold %v", name, h.GetSchema(), h.GetZeroThreshold())
+				t.Errorf("%s: got schema %d and zero threshold %v, want 3 and 0.0001 at most", name,
+					h.GetSchema(), h.GetZeroThreshold())
 			}
 			if h.GetSampleCount() > 0 && len(h.GetPositiveDelta()) > 0 {
 				filled++
 			}
 			if n := len(h.GetBucket()); n != 15 {
-				t.Errorf("%s: %d classic buckets, want 15", name, n)
+				t.Errorf("%s: got %d classic buckets, want 15", name, n)
 			}
 		}
 		if filled == 0 {
-			t.Errorf("%s has no native buckets", name)
+			t.Errorf("%s: got no native buckets", name)
 		}
 	}
 }
 
-// Two lists of the same codes: this package imports none of ours.
-func TestErrcodesAreWeChats(t *testing.T) {
+// This package has its own list of errcodes, because it imports no other
+// package of wxproxy.
+func TestErrcodesEqualThoseOfPackageWechat(t *testing.T) {
 	m := metrics.New("v1", "go1")
 	for _, code := range wechat.KnownCodes {
 		m.WeChatError(code)
 	}
 	if got := lines(t, m, "wxproxy_wechat_errors_total{", "} 1"); len(got) != len(wechat.KnownCodes) {
-		t.Errorf("%d codes of wechat.KnownCodes have a series of their own, of %d", len(got), len(wechat.KnownCodes))
+		t.Errorf("codes of wechat.KnownCodes with a series: got %d, want %d", len(got), len(wechat.KnownCodes))
 	}
 	if got := lines(t, m, "wxproxy_wechat_errors_total{", "} 0"); len(got) != 1 {
-		t.Errorf("codes that are not in wechat.KnownCodes, beside other:\n%s", strings.Join(got, "\n"))
+		t.Errorf("codes that are not in wechat.KnownCodes: got\n%s\nwant only other", strings.Join(got, "\n"))
 	}
 }

@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,8 +23,9 @@ import (
 	"wxproxy/metrics"
 )
 
-// tool finds a binary that .ci/tools.sh has unpacked, in WXPROXY_TOOLS or in .tools at the
-// module's root. A missing one is a failure: a test that is skipped where it matters tests nothing.
+// tool returns the path of a program that .ci/tools.sh has unpacked, in
+// WXPROXY_TOOLS or in .tools at the root of the module. A missing program fails
+// the test, because a skipped test would go unnoticed.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	if testing.Short() {
@@ -41,24 +41,24 @@ func tool(t *testing.T, name string) string {
 	}
 	path := filepath.Join(folder, "usr", "bin", name)
 	if _, err := os.Stat(path); err != nil {
-		t.Fatalf("no %s: run make test (or .ci/tools.sh) first", name)
+		t.Fatalf("%s: not found; run make test or .ci/tools.sh first", name)
 	}
 	return path
 }
 
-func TestPromtoolFindsNothingWrong(t *testing.T) {
+func TestPromtoolAcceptsScrape(t *testing.T) {
 	promtool := tool(t, "promtool")
 	body, _ := scrape(t, busy(), "")
 	check := exec.CommandContext(t.Context(), promtool, "check", "metrics")
 	check.Stdin = bytes.NewReader(body)
 	if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("promtool check metrics: %v\n%s", err, out)
 	}
 }
 
-// What a dashboard asks of a real Prometheus that scrapes us, once with classic buckets and
-// once with native ones. Each call took 20 ms.
-func TestPrometheusUnderstands(t *testing.T) {
+// A real Prometheus answers the queries of a dashboard, once with classic
+// histograms and once with native ones. Each request took 20 ms.
+func TestPrometheusAnswersDashboardQueries(t *testing.T) {
 	const quantile = `histogram_quantile(0.5, sum by (le) (rate(wxproxy_request_duration_seconds_bucket{credential="authorizer"}[1m])))`
 	const native = `histogram_quantile(0.5, sum(rate(wxproxy_request_duration_seconds{credential="authorizer"}[1m])))`
 	type question struct {
@@ -79,48 +79,51 @@ func TestPrometheusUnderstands(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // most of the time it waits for its first scrape
+			t.Parallel() // it mostly waits for scrapes
 			binary := tool(t, "prometheus")
 			target := newTarget(t)
 			api := startPrometheus(t, binary, target.address, c.flags...)
+			// Count the refusal after Prometheus has stored a zero. A scrape
+			// that it received too late does not count, on a busy machine.
+			target.query(t, api, `1 + sum(wxproxy_token_refreshes_total{result="refused"})`)
+			target.metrics.Refreshed("component", "refused", time.Second)
 			for _, q := range append(c.questions,
 				question{`sum(rate(wxproxy_requests_total{caller="orders",code="200"}[1m]))`, 1, 1e9},
-				// Seen from zero on, though nothing of it happened before the first scrape.
+				// The zero was scraped, so the step to 1 is an increase.
 				question{`sum(increase(wxproxy_token_refreshes_total{result="refused"}[1m]))`, .5, 1e9},
 				question{`max(wxproxy_build_info{version="v1"})`, 1, 1},
 				question{`scalar(wxproxy_verify_ticket_age_seconds) == bool 60`, 1, 1},
 			) {
-				got := target.ask(t, api, q.query)
+				got := target.query(t, api, q.query)
 				if got < q.min || got > q.max {
-					t.Errorf("%s\nis %v, want %v to %v", q.query, got, q.min, q.max)
+					t.Errorf("%s\ngot %v, want %v to %v", q.query, got, q.min, q.max)
 				}
 			}
 		})
 	}
 }
 
+// perScrape is how many requests are counted after each scrape.
 const perScrape = 100
 
-// target is a listener of ours for Prometheus to scrape, with traffic in step with the scrapes.
+// target is a listener for Prometheus to scrape. It counts requests after each
+// scrape.
 type target struct {
 	address string
-	scraped chan struct{} // one for each scrape answered, as far as somebody listens
+	metrics *metrics.Metrics
+	scraped chan struct{} // receives after a scrape, unless it is full
 }
 
 func newTarget(t *testing.T) *target {
 	m := metrics.New("v1", "go1")
 	m.SetSources(metrics.Sources{TicketAge: func() (time.Duration, bool) { return time.Minute, true }})
-	tg := &target{scraped: make(chan struct{}, 1)}
-	var scrapes atomic.Int64
+	tg := &target{metrics: m, scraped: make(chan struct{}, 1)}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		m.Handler().ServeHTTP(w, r)
-		// After the first answer: the series have to be there at zero.
+		// After the response, so that the first scrape sees zeros.
 		for range perScrape {
 			m.CallStarted()
 			m.CallDone("orders", "authorizer", 200, 20*time.Millisecond, 19*time.Millisecond)
-		}
-		if scrapes.Add(1) == 1 {
-			m.Refreshed("component", "refused", time.Second)
 		}
 		select {
 		case tg.scraped <- struct{}{}:
@@ -132,17 +135,18 @@ func newTarget(t *testing.T) *target {
 	return tg
 }
 
-// ask repeats a query with every scrape until it has an answer that is a number: rate() needs
-// two scrapes, and the last one may not be in the database yet.
-func (tg *target) ask(t *testing.T, api, query string) float64 {
+// query repeats a query after every scrape until its result is a number other
+// than
+// 0. rate() needs two scrapes, and the last one may not be stored yet.
+func (tg *target) query(t *testing.T, api, query string) float64 {
 	t.Helper()
-	patience := time.After(time.Minute)
+	timeout := time.After(3 * time.Minute)
 	var last string
 	for {
 		select {
 		case <-tg.scraped:
-		case <-patience:
-			t.Fatalf("no answer to\n%s\nthe last was %s", query, last)
+		case <-timeout:
+			t.Fatalf("%s\ngot no number, last response %s", query, last)
 		}
 		resp, err := http.Get(api + "/api/v1/query?query=" + url.QueryEscape(query))
 		if err != nil {
@@ -162,7 +166,7 @@ func (tg *target) ask(t *testing.T, api, query string) float64 {
 			}
 		}
 		if err := json.Unmarshal(raw, &answer); err != nil || resp.StatusCode == http.StatusBadRequest {
-			t.Fatalf("%s\n%v %s", query, err, raw)
+			t.Fatalf("%s\ngot %s: %v", query, raw, err)
 		}
 		if v, ok := value(answer.Data.ResultType, answer.Data.Result); ok && v != 0 {
 			return v
@@ -170,7 +174,7 @@ func (tg *target) ask(t *testing.T, api, query string) float64 {
 	}
 }
 
-// value takes the number out of a scalar, or of a vector's first series.
+// value returns the number in a scalar, or in the first series of a vector.
 func value(kind string, result json.RawMessage) (float64, bool) {
 	var sample [2]any
 	if kind == "scalar" {
@@ -189,8 +193,8 @@ func value(kind string, result json.RawMessage) (float64, bool) {
 	return v, err == nil && v == v
 }
 
-// startPrometheus runs a server that scrapes address four times a second, on a port that it
-// chooses itself, until the test ends. It gives the base of its API.
+// startPrometheus runs a server that scrapes address every second until the
+// test ends. It chooses its own port. It returns the base URL of its API.
 func startPrometheus(t *testing.T, binary, address string, flags ...string) string {
 	t.Helper()
 	folder := t.TempDir()
@@ -198,14 +202,14 @@ func startPrometheus(t *testing.T, binary, address string, flags ...string) stri
 	err := os.WriteFile(config, fmt.Appendf(nil, `
 scrape_configs:
   - job_name: wxproxy
-    scrape_interval: 250ms
-    scrape_timeout: 250ms
+    scrape_interval: 1s
+    scrape_timeout: 1s
     static_configs: [{targets: [%q]}]
 `, address), 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// SIGTERM to this one process, and SIGKILL where it does not heed it.
+	// SIGTERM to this process, and SIGKILL if it does not end.
 	ctx, stop := context.WithCancel(context.Background())
 	server := exec.CommandContext(ctx, binary, append([]string{
 		"--config.file=" + config,
@@ -238,15 +242,15 @@ scrape_configs:
 	}()
 	t.Cleanup(func() {
 		stop()
-		<-read // Wait closes the pipe
+		<-read // before Wait, which closes the pipe
 		server.Wait()
 		if t.Failed() {
-			t.Logf("Prometheus said:\n%s", log.Bytes())
+			t.Logf("log of Prometheus:\n%s", log.Bytes())
 		}
 	})
 	listens, ok := <-listening
 	if _, _, err := net.SplitHostPort(listens); !ok || err != nil {
-		t.Fatalf("Prometheus does not listen: %q", listens)
+		t.Fatalf("Prometheus: got address %q, want host and port", listens)
 	}
 	return "http://" + listens
 }

@@ -11,8 +11,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// From inside, because from outside nothing can be made to fail as a whole.
-func TestScraperIsNotToldWhy(t *testing.T) {
+// An internal test, because no public function makes the whole collection fail.
+func TestScraperDoesNotSeeErrors(t *testing.T) {
 	own := prometheus.NewRegistry()
 	h := handler(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		return nil, errors.New("redis://user:pass@10.0.0.1: refused")
@@ -20,13 +20,13 @@ func TestScraperIsNotToldWhy(t *testing.T) {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "pass") {
-		t.Errorf("%d %s", w.Code, w.Body)
+		t.Errorf("scrape: got %d %s, want 500 without the error", w.Code, w.Body)
 	}
 	counted, err := own.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := counted[0].String(); !strings.Contains(got, `value:"gathering"`) || !strings.Contains(got, "value:1") {
-		t.Errorf("not counted: %s", got)
+		t.Errorf("errors counted: got %s, want one with cause gathering", got)
 	}
 }

@@ -8,50 +8,63 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Sources are asked at each scrape, for what somebody else knows better than a counter could.
-// Each may be nil, and each may be slow: a scrape waits three seconds for all of them together
-// and then goes without. What is not known is NaN for a gauge, and left out for a counter.
+// Sources are functions that a scrape reads, for values that other packages
+// know. Each can be nil, and each can be slow: a scrape waits three seconds for
+// all of them and then omits the missing values. An unknown value is NaN for a
+// gauge, and omitted for a counter.
 type Sources struct {
-	// TicketAge is how long ago the newest component_verify_ticket came; false for none.
+	// TicketAge returns the time since the newest component_verify_ticket,
+	// false without one.
 	TicketAge func() (time.Duration, bool)
-	// ComponentExpiry is how long the component's token lives on, negative where it is over;
-	// false where there is none.
+
+	// ComponentExpiry returns the time until the component's token expires,
+	// negative if it has expired, and false without a token.
 	ComponentExpiry func() (time.Duration, bool)
-	// Accounts counts the authorizers by state; false where they cannot be counted.
+
+	// Accounts returns the number of authorizers by state. known is false if
+	// they cannot be counted.
 	Accounts func() (active, revoked, failing int, known bool)
-	// Evictions and SetsDropped are the token cache's, since the start of the process.
+
+	// Evictions and SetsDropped are counters of the token cache since the start
+	// of the process.
 	Evictions   func() uint64
 	SetsDropped func() uint64
-	// Panicked is told of a panic in one of those above, which is named. A scrape is no
-	// reason to end the process; nil: nobody is told.
-	Panicked func(what string, cause any)
+
+	// Panicked receives the cause of a panic in one of the functions above, and
+	// the name of its metric. A scrape must not end the process. nil discards
+	// it.
+	Panicked func(metric string, cause any)
 }
 
-// Pull sets what is asked at scrapes from now on, in place of what was set before.
-func (m *Metrics) SetSources(g Sources) { m.gauges.sources.Store(&g) }
+// SetSources replaces the sources, for the scrapes from now on.
+func (m *Metrics) SetSources(s Sources) { m.gauges.sources.Store(&s) }
 
-// collectTimeout is short of Prometheus's usual 10 s for a whole scrape: while the store hangs, the
-// counters of calls and errors are wanted most.
+// collectTimeout is below Prometheus's usual 10 s for a whole scrape. While the
+// store hangs, the counters of requests and errors are needed most.
 const collectTimeout = 3 * time.Second
 
-// pulled is the collector of all series that are read at scrape.
+// gaugeCollector is the collector of all series that a scrape reads from
+// sources.
 type gaugeCollector struct {
 	sources  atomic.Pointer[Sources]
 	readings []*reading
 }
 
-// A reading is one question, whose answer has one value for each series.
+// reading is one source, with a value for each of its series.
 type reading struct {
 	name   string
 	kind   prometheus.ValueType
 	desc   *prometheus.Desc
-	labels []string // of the series; none: there is one, without label
-	// read gives the values, nil where they are not known.
+	labels []string // of the series; nil for one series without a label
+
+	// read returns the values, nil if they are unknown.
 	read func(*Sources) []float64
-	// under is set while read runs: one that hangs is not asked a second time.
+
+	// running is set while read runs. A source that hangs is not read again.
 	running atomic.Bool
 }
 
+// newGaugeCollector returns a collector for all sources.
 func newGaugeCollector() *gaugeCollector {
 	p := &gaugeCollector{}
 	p.sources.Store(&Sources{})
@@ -62,11 +75,11 @@ func newGaugeCollector() *gaugeCollector {
 	add(&reading{
 		name: "wxproxy_verify_ticket_age_seconds", kind: prometheus.GaugeValue,
 		read: func(g *Sources) []float64 { return duration(g.TicketAge) },
-	}, "Seconds since WeChat pushed the newest component_verify_ticket; it comes every ten minutes. NaN: there is none.")
+	}, "Seconds since the newest component_verify_ticket; WeChat pushes one every ten minutes. NaN without a ticket.")
 	add(&reading{
 		name: "wxproxy_component_token_expiry_seconds", kind: prometheus.GaugeValue,
 		read: func(g *Sources) []float64 { return duration(g.ComponentExpiry) },
-	}, "Seconds from now until the component's token expires, negative where it has. NaN: there is none.")
+	}, "Seconds until the component's token expires, negative if it has expired. NaN without a token.")
 	add(&reading{
 		name: "wxproxy_accounts", kind: prometheus.GaugeValue,
 		labels: []string{"active", "revoked", "failing"},
@@ -80,18 +93,19 @@ func newGaugeCollector() *gaugeCollector {
 			}
 			return []float64{float64(active), float64(revoked), float64(failing)}
 		},
-	}, "Accounts that have authorized the component, by state. NaN: the store does not answer.", "state")
+	}, "Accounts that have authorized the component, by state. NaN if the store does not respond.", "state")
 	add(&reading{
 		name: "wxproxy_cache_evictions_total", kind: prometheus.CounterValue,
 		read: func(g *Sources) []float64 { return count(g.Evictions) },
-	}, "Tokens pushed out of the cache for want of room.")
+	}, "Tokens evicted from the cache because it was full.")
 	add(&reading{
 		name: "wxproxy_cache_sets_dropped_total", kind: prometheus.CounterValue,
 		read: func(g *Sources) []float64 { return count(g.SetsDropped) },
-	}, "Tokens that the cache did not take in under load; the store answers for them.")
+	}, "Tokens that the cache did not accept under load; they are read from the store.")
 	return p
 }
 
+// duration returns one value in seconds, nil if it is unknown.
 func duration(ask func() (time.Duration, bool)) []float64 {
 	if ask == nil {
 		return nil
@@ -103,7 +117,7 @@ func duration(ask func() (time.Duration, bool)) []float64 {
 	return []float64{d.Seconds()}
 }
 
-// count takes nil for "nothing to count", which is 0.
+// count returns one value, 0 if there is no source.
 func count(ask func() uint64) []float64 {
 	if ask == nil {
 		return []float64{0}
@@ -118,7 +132,7 @@ func (p *gaugeCollector) Describe(to chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements [prometheus.Collector]. All are asked at the same time.
+// Collect implements [prometheus.Collector]. It reads all sources concurrently.
 func (p *gaugeCollector) Collect(to chan<- prometheus.Metric) {
 	g := p.sources.Load()
 	answers := make([]<-chan []float64, len(p.readings))
@@ -133,7 +147,7 @@ func (p *gaugeCollector) Collect(to chan<- prometheus.Metric) {
 		select {
 		case values = <-answers[i]:
 		case <-late:
-			select { // both may be true: what is there is shown
+			select { // both can be ready: prefer the value
 			case values = <-answers[i]:
 			default:
 			}
@@ -142,8 +156,8 @@ func (p *gaugeCollector) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// start asks, unless the last asking has not come back. The channel has room for the answer,
-// so that a late one goes away by itself.
+// start reads the source, unless an earlier read still runs. The channel is
+// buffered, so that a late read does not leave a goroutine behind.
 func (r *reading) start(g *Sources) <-chan []float64 {
 	answer := make(chan []float64, 1)
 	if !r.running.CompareAndSwap(false, true) {
@@ -152,8 +166,8 @@ func (r *reading) start(g *Sources) <-chan []float64 {
 	}
 	go func() {
 		var values []float64
-		// The flag goes down before the answer is out, so that the scrape after this one
-		// finds it down.
+		// Clear the flag before sending, so that the next scrape can read
+		// again.
 		defer func() {
 			cause := recover()
 			r.running.Store(false)
@@ -167,9 +181,10 @@ func (r *reading) start(g *Sources) <-chan []float64 {
 	return answer
 }
 
+// show sends the values of a reading to Prometheus.
 func (r *reading) show(values []float64, to chan<- prometheus.Metric) {
 	if values == nil && r.kind == prometheus.CounterValue {
-		return // a counter that falls to nothing and comes back would look like a restart
+		return // a counter that drops to 0 and returns would look like a restart
 	}
 	value := func(i int) float64 {
 		if i < len(values) {

@@ -11,7 +11,7 @@ import (
 	"wxproxy/metrics"
 )
 
-func TestPullOfNothing(t *testing.T) {
+func TestMissingSources(t *testing.T) {
 	m := metrics.New("v1", "go1")
 	for _, g := range []metrics.Sources{{}, {
 		TicketAge:       func() (time.Duration, bool) { return time.Hour, false },
@@ -32,7 +32,7 @@ func TestPullOfNothing(t *testing.T) {
 	}
 }
 
-func TestPullIsReadAtEachScrape(t *testing.T) {
+func TestSourcesAreReadAtEachScrape(t *testing.T) {
 	m := metrics.New("v1", "go1")
 	var n atomic.Uint64
 	m.SetSources(metrics.Sources{Evictions: func() uint64 { return n.Add(1) }})
@@ -42,36 +42,37 @@ func TestPullIsReadAtEachScrape(t *testing.T) {
 	expect(t, m, "wxproxy_cache_evictions_total 77")
 }
 
-func TestPullThatPanics(t *testing.T) {
+func TestSourceThatPanics(t *testing.T) {
 	m := metrics.New("v1", "go1")
-	told := make(chan string, 10)
+	reported := make(chan string, 10)
 	m.SetSources(metrics.Sources{
 		TicketAge:   func() (time.Duration, bool) { panic("the ticket's value") },
 		Accounts:    func() (int, int, int, bool) { panic("the accounts' value") },
 		Evictions:   func() uint64 { panic("the cache's value") },
 		SetsDropped: func() uint64 { return 5 },
-		Panicked:    func(what string, cause any) { told <- what + ": " + cause.(string) },
+		Panicked:    func(what string, cause any) { reported <- what + ": " + cause.(string) },
 	})
 	body, _ := scrape(t, m, "")
 	if strings.Contains(string(body), "'s value") || strings.Contains(string(body), "accounts' value") {
-		t.Error("the scraper was told what somebody panicked with")
+		t.Error("scrape: got the cause of a panic in the response")
 	}
-	heard := []string{<-told, <-told, <-told}
-	slices.Sort(heard)
-	if got, want := strings.Join(heard, "\n"), "wxproxy_accounts: the accounts' value\nwxproxy_cache_evictions_total: the cache's value\nwxproxy_verify_ticket_age_seconds: the ticket's value"; got != want {
-		t.Errorf("heard\n%s\nwant\n%s", got, want)
+	causes := []string{<-reported, <-reported, <-reported}
+	slices.Sort(causes)
+	if got, want := strings.Join(causes,
+		"\n"), "wxproxy_accounts: the accounts' value\nwxproxy_cache_evictions_total: the cache's value\nwxproxy_verify_ticket_age_seconds: the ticket's value"; got != want {
+		t.Errorf("Panicked: got\n%s\nwant\n%s", got, want)
 	}
 	expect(t, m, "wxproxy_verify_ticket_age_seconds NaN")
 	expect(t, m, `wxproxy_accounts{state="failing"} NaN`)
 	expect(t, m, "wxproxy_cache_sets_dropped_total 5")
 	if got := lines(t, m, "wxproxy_cache_evictions_total"); got != nil {
-		t.Errorf("a counter that nobody could read: %s", got)
+		t.Errorf("counter that could not be read: got %s, want none", got)
 	}
 }
 
-// A store that hangs must not take the counters of calls and errors along; and it is not
-// asked again and again.
-func TestPullThatHangs(t *testing.T) {
+// A hanging store must not hide the counters of requests and errors, and it is
+// not read again before it responds.
+func TestSourceThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := metrics.New("v1", "go1")
 		release := make(chan struct{})
@@ -88,15 +89,15 @@ func TestPullThatHangs(t *testing.T) {
 		began := time.Now()
 		expect(t, m, "wxproxy_redactions_total 1")
 		if took := time.Since(began); took != 3*time.Second {
-			t.Errorf("the first scrape took %v", took)
+			t.Errorf("first scrape: took %v, want 3s", took)
 		}
 		expect(t, m, "wxproxy_verify_ticket_age_seconds 60")
 		expect(t, m, `wxproxy_accounts{state="active"} NaN`)
 		if took := time.Since(began); took != 3*time.Second {
-			t.Errorf("the next ones waited too: %v", took)
+			t.Errorf("later scrapes: took %v in all, want no more than the first", took)
 		}
 		if n := asked.Load(); n != 1 {
-			t.Errorf("asked %d times", n)
+			t.Errorf("reads of the hanging source: got %d, want 1", n)
 		}
 		close(release)
 		synctest.Wait()

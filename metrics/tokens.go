@@ -7,24 +7,26 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// registerTokens registers the metrics of the token cache and of renewals.
 func (m *Metrics) registerTokens() {
 	hits := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "wxproxy_token_cache_hits_total",
-		Help: "Tokens that were in the cache when a call needed them.",
+		Help: "Tokens that were cached when a request needed them.",
 	}, []string{"credential"})
 	misses := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "wxproxy_token_cache_misses_total",
-		Help: "Tokens that had to be read from the store or fetched when a call needed them.",
+		Help: "Tokens that had to be read from the store or fetched when a request needed them.",
 	}, []string{"credential"})
 	m.refreshes = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "wxproxy_token_refreshes_total",
-		Help: "Renewals of tokens, by what came of them: ok, refused by WeChat, WeChat unreachable, or the store failed.",
+		Help: "Token renewals, by result: ok, refused by WeChat, WeChat unreachable, or the store failed.",
 	}, []string{"credential", "result"})
 	took := prometheus.NewHistogramVec(histogram("wxproxy_token_refresh_duration_seconds",
-		"Time that a renewal took, whatever came of it, in seconds."), []string{"credential"})
+		"Time of a token renewal, whatever its result, in seconds."), []string{"credential"})
 	m.retries = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "wxproxy_retries_total",
-		Help: "Calls whose token WeChat refused with errcode, by what became of them: ok after a new token, refused again, no new token to be had, or WeChat unreachable the second time.",
+		Help: "Requests whose token WeChat rejected with errcode, by result: ok with a new token, " +
+			"refused_again, no_token if there was no new token, or unreachable at the second attempt.",
 	}, []string{"credential", "errcode", "result"})
 	m.registry.MustRegister(hits, misses, m.refreshes, took, m.retries)
 	m.hits.resolve = func(word string) prometheus.Counter { return hits.WithLabelValues(word) }
@@ -49,8 +51,9 @@ func (m *Metrics) registerTokens() {
 	}
 }
 
-// TokenUsed counts a token that went into a call: a hit came from the cache, anything else
-// had to be read or fetched. credential is component, authorizer or app.
+// TokenUsed counts a token that was injected into a request. A hit came from
+// the cache; others had to be read or fetched. credential is component,
+// authorizer or app.
 func (m *Metrics) TokenUsed(credential string, hit bool) {
 	if c := credentialLabel(credential); hit {
 		m.hits.of(c).Inc()
@@ -59,8 +62,9 @@ func (m *Metrics) TokenUsed(credential string, hit bool) {
 	}
 }
 
-// Refreshed counts a renewal. result is ok, refused, unreachable or store; took is 0 or less
-// where it ended before WeChat was asked, and then says nothing about WeChat.
+// Refreshed counts a renewal. result is ok, refused, unreachable or store. took
+// is 0 or less if the renewal ended before it called WeChat; it is not recorded
+// then.
 func (m *Metrics) Refreshed(credential, result string, took time.Duration) {
 	c := credentialLabel(credential)
 	m.refreshes.WithLabelValues(c.String(), oneOf(refreshResults, result)).Inc()
@@ -69,8 +73,9 @@ func (m *Metrics) Refreshed(credential, result string, took time.Duration) {
 	}
 }
 
-// Retried counts a call whose token was refused. errcode is what WeChat said the first time;
-// result is ok, refused_again, no_token or unreachable.
+// Retried counts a request whose token WeChat rejected. errcode is WeChat's
+// first response. result is ok, refused_again, no_token or unreachable.
 func (m *Metrics) Retried(credential string, errcode int, result string) {
-	m.retries.WithLabelValues(credentialLabel(credential).String(), errcodeLabel(retryErrcodes, errcode), oneOf(retryResults, result)).Inc()
+	m.retries.WithLabelValues(credentialLabel(credential).String(),
+		errcodeLabel(retryErrcodes, errcode), oneOf(retryResults, result)).Inc()
 }

@@ -2,5 +2,6 @@ package metrics_test
 
 import "unsafe"
 
-// unsafeString is what fasthttp's users do to avoid a copy.
+// unsafeString returns a string that aliases b, as users of fasthttp do to
+// avoid a copy.
 func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
