@@ -103,7 +103,7 @@ func New(c Config) (*Broker, error) {
 	b := &Broker{store: c.Store, now: c.Now, log: c.Log, cache: cache, tasks: newTaskGroup()}
 	b.client.Store(c.Client)
 	b.secrets.Store(&c.Secrets)
-	b.connect(c)
+	connect(b, c)
 	if err := b.exchanger.schedulePending(b.tasks.ctx); err != nil {
 		b.Close(context.Background())
 		return nil, err
@@ -111,7 +111,7 @@ func New(c Config) (*Broker, error) {
 	go b.profiler.run()
 	go b.maintenance.run()
 	if w, ok := c.Store.(store.Watcher); ok {
-		b.watch(w)
+		startWatching(b, w)
 	}
 	return b, nil
 }

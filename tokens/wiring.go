@@ -11,23 +11,23 @@ import (
 // connect makes the parts of the Broker and gives each the functions of the
 // others that it needs. Nothing runs yet, so the order does not matter for parts
 // that are only used through a function.
-func (b *Broker) connect(c Config) {
+func connect(b *Broker, c Config) {
 	client, secrets := b.client.Load, b.secrets.Load
 	b.accounts = &accounts{store: b.store, cache: b.cache, now: b.now, log: b.log}
 	b.component = &componentAPI{appid: b.Component, client: client, tokens: b}
 	b.tickets = &tickets{
 		store: b.store, accounts: b.accounts, secrets: secrets, client: client, now: b.now, log: b.log,
 	}
-	b.connectRenewal(c)
-	b.connectExchange()
-	b.connectMaintenance(c.MaintenanceInterval)
+	connectRenewal(b, c)
+	connectExchange(b)
+	connectMaintenance(b, c.MaintenanceInterval)
 	b.signingKeys = &signingKeys{store: b.store, log: b.log}
 	b.lister = &lister{store: b.store, kind: b.Kind, now: b.now}
 	b.stateCounter = &stateCounter{store: b.store, tasks: b.tasks, now: b.now}
 }
 
 // connectRenewal makes the parts that get new tokens for known accounts.
-func (b *Broker) connectRenewal(c Config) {
+func connectRenewal(b *Broker, c Config) {
 	b.profiler = &profiler{
 		accounts: b.accounts, component: b.component, tasks: b.tasks, now: b.now, log: b.log,
 		queue: make(chan string, profileQueueSize),
@@ -57,7 +57,7 @@ func (b *Broker) connectRenewal(c Config) {
 
 // connectExchange makes the parts that learn of accounts: from codes, and from
 // what WeChat lists.
-func (b *Broker) connectExchange() {
+func connectExchange(b *Broker) {
 	b.exchanger = &exchanger{
 		store: b.store, accounts: b.accounts, component: b.component, tasks: b.tasks, now: b.now, log: b.log,
 		onAuthorized: b.cacheAuthorization,
@@ -77,7 +77,7 @@ func (b *Broker) connectExchange() {
 	}
 }
 
-func (b *Broker) connectMaintenance(interval time.Duration) {
+func connectMaintenance(b *Broker, interval time.Duration) {
 	started := b.now()
 	b.maintenance = &maintenance{
 		interval: interval, tasks: b.tasks, log: b.log,
@@ -91,8 +91,8 @@ func (b *Broker) connectMaintenance(interval time.Duration) {
 	}
 }
 
-// watch follows a store that other processes write to, until Close.
-func (b *Broker) watch(s store.Watcher) {
+// startWatching follows a store that other processes write to, until Close.
+func startWatching(b *Broker, s store.Watcher) {
 	w := &storeWatcher{
 		store: s, accounts: b.accounts, cache: b.cache, tasks: b.tasks,
 		appids:  b.earlyRenewer.appids,
