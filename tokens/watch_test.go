@@ -14,208 +14,91 @@ import (
 	"wxproxy/wechat"
 )
 
-// shared is a store of several processes, which can go away and be emptied.
-type shared struct {
-	store.Store
-	away atomic.Bool
-
-	mu    sync.Mutex
-	views []*view
-}
-
-// view is how one of the processes sees it.
-type view struct {
-	*shared
-	changes    []string // not told yet
-	everything bool
-}
-
-func newShared() *shared { return &shared{Store: store.NewMemory()} }
-
-func (s *shared) view() *view {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	v := &view{shared: s, everything: true}
-	s.views = append(s.views, v)
-	return v
-}
-
-var errAway = errors.New("the store is away")
-
-func (s *shared) fault() error {
-	if s.away.Load() {
-		return errAway
-	}
-	return nil
-}
-
-func (s *shared) Load(ctx context.Context, key string) ([]byte, error) {
-	if err := s.fault(); err != nil {
-		return nil, err
-	}
-	return s.Store.Load(ctx, key)
-}
-
-func (s *shared) List(ctx context.Context, prefix, after string, yield func(string, []byte) bool) error {
-	return errors.Join(s.fault(), s.Store.List(ctx, prefix, after, yield))
-}
-
-func (s *shared) Update(ctx context.Context, key string, fn func(context.Context, []byte) ([]byte, error)) error {
-	if err := s.fault(); err != nil {
-		return err
-	}
-	err := s.Store.Update(ctx, key, fn)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, v := range s.views {
-		v.changes = append(v.changes, key)
-	}
-	return err
-}
-
-// comeBack ends an absence: whoever watches compares everything.
-func (s *shared) comeBack() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, v := range s.views {
-		v.everything = true
-	}
-	s.away.Store(false)
-}
-
-// empty removes all records, as FLUSHALL does.
-func (s *shared) empty(t *testing.T) {
+// waitForProfile waits until the name of accountA was read. After that nothing
+// writes its record in the background.
+func waitForProfile(t *testing.T, b *tokens.Broker) {
 	t.Helper()
-	var keys []string
-	if err := s.Store.List(t.Context(), "", "", func(key string, _ []byte) bool { keys = append(keys, key); return true }); err != nil {
-		t.Fatal(err)
-	}
-	for _, key := range keys {
-		if err := s.Store.Update(t.Context(), key, func(context.Context, []byte) ([]byte, error) { return nil, nil }); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.comeBack()
-}
-
-func (v *view) Watch(ctx context.Context, changed func([]string)) {
-	t := time.NewTicker(time.Millisecond)
-	defer t.Stop()
-	for {
-		v.mu.Lock()
-		keys, everything := v.changes, v.everything
-		if v.away.Load() {
-			keys, everything = nil, false
-		} else {
-			v.changes, v.everything = nil, false
-		}
-		v.mu.Unlock()
-		switch {
-		case everything:
-			changed(nil)
-		case len(keys) > 0:
-			changed(keys)
-		}
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// heard waits until v's broker was told of all changes.
-func (v *view) heard(t *testing.T) {
-	t.Helper()
-	eventually(t, func() bool {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		return len(v.changes) == 0 && !v.everything
+	eventually(t, "the account's name is read", func() bool {
+		list, _, err := b.List(t.Context(), 0, 10, accountA)
+		return err == nil && len(list) == 1 && list[0].Name != ""
 	})
 }
 
-// named says whether the name of accountA is known, without asking for it.
-func named(t *testing.T, b *tokens.Broker) bool {
+// waitForHit waits until the token of appid is cached.
+func waitForHit(t *testing.T, b *tokens.Broker, appid string) {
 	t.Helper()
-	list, _, err := b.List(t.Context(), 0, 10, accountA)
-	return err == nil && len(list) == 1 && list[0].Name != ""
+	eventually(t, "the token of "+appid+" is cached", func() bool { return mustToken(t, b, appid).Hit })
 }
 
-// What becomes of an account in one process, becomes of it in all.
-func TestAllFollow(t *testing.T) {
-	s, client := newScript(t)
-	store := newShared()
-	one := authorized(t, store.view(), client, nil)
-	two := newBroker(t, store.view(), client, nil)
-	has := func(token tokens.Token) func() bool {
-		return func() bool {
+// What happens to an account in one replica reaches the others: a renewal, a
+// revocation, a new authorization, and that it was forgotten.
+func TestChangesReachOtherReplicas(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	s := newSharedStore()
+	one := newAuthorized(t, s.view(), client, nil)
+	two := newBroker(t, s.view(), client, nil)
+	waitForToken := func(want tokens.Token) {
+		t.Helper()
+		eventually(t, "the other replica has the token", func() bool {
 			got, err := two.Token(t.Context(), accountA)
-			return err == nil && got.Value.Equal(token.Value)
-		}
+			return err == nil && got.Value.Equal(want.Value)
+		})
 	}
-	first := mustToken(t, one, accountA)
-	eventually(t, has(first))
-	// renewed
-	fresh, err := one.Renew(t.Context(), accountA, first.Value)
-	if err != nil {
-		t.Fatal(err)
+	waitForError := func(want error) {
+		t.Helper()
+		eventually(t, "the other replica returns: "+want.Error(), func() bool {
+			return errors.Is(errorOf(two.Token(t.Context(), accountA)), want)
+		})
 	}
-	eventually(t, has(fresh))
-	// withdrawn
+	waitForToken(mustToken(t, one, accountA))
+	waitForToken(mustRenew(t, one, accountA))
 	if err := one.MarkRevoked(t.Context(), accountA, time.Unix(1001, 0)); err != nil {
-		t.Fatal(err)
+		t.Fatalf("MarkRevoked: %v", err)
 	}
-	eventually(t, func() bool { return errors.Is(second(two.Token(t.Context(), accountA)), tokens.ErrRevoked) })
-	// authorized again
+	waitForError(tokens.ErrRevoked)
 	authorize(t, one, accountA, 1002)
-	again := mustToken(t, one, accountA)
-	eventually(t, has(again))
-	// forgotten
-	s.knows(map[string]listed{})
+	waitForToken(mustToken(t, one, accountA))
+	f.list(map[string]authorizer{})
 	if err := one.Forget(t.Context(), accountA); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Forget: %v", err)
 	}
-	eventually(t, func() bool { return errors.Is(second(two.Token(t.Context(), accountA)), tokens.ErrUnknownAccount) })
+	waitForError(tokens.ErrUnknownAccount)
 }
 
-// What a process has written itself stays in its memory.
-func TestOwnChangesStay(t *testing.T) {
-	_, client := newScript(t)
-	st := newShared()
-	v := st.view()
-	b := authorized(t, v, client, nil)
-	mustToken(t, b, accountA)
-	eventually(t, func() bool { return mustToken(t, b, accountA).Hit })
-	stale := mustToken(t, b, accountA)
-	fresh, err := b.Renew(t.Context(), accountA, stale.Value)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v.heard(t)
-	eventually(t, func() bool { return mustToken(t, b, accountA).Hit })
+// A replica's own changes, and changes that change nothing, evict nothing.
+func TestOwnChangesEvictNothing(t *testing.T) {
+	_, client := newFakeWeChat(t)
+	v := newSharedStore().view()
+	b := newAuthorized(t, v, client, nil)
+	waitForHit(t, b, accountA)
+	fresh := mustRenew(t, b, accountA)
+	v.waitForWatcher(t)
+	waitForHit(t, b, accountA)
 	for range 10 {
-		if err := v.Update(t.Context(), "account/"+accountA, func(context.Context, []byte) ([]byte, error) { return store.Keep, nil }); err != nil {
-			t.Fatal(err)
+		err := v.Update(t.Context(), "account/"+accountA, func(context.Context, []byte) ([]byte, error) { return store.Keep, nil })
+		if err != nil {
+			t.Fatalf("Update: %v", err)
 		}
-		v.heard(t)
+		v.waitForWatcher(t)
 		if got, ok := b.Cached(accountA); !ok || !got.Value.Equal(fresh.Value) {
-			t.Fatal("pushed out by a change that changed nothing")
+			t.Fatalf("Cached: got token %s, %t, want %s", got.Value.Fingerprint(), ok, fresh.Value.Fingerprint())
 		}
 	}
 }
 
-// Of many processes one asks WeChat: when a token is refused everywhere, when it is due, and for what is due once a day.
-func TestOneOfAll(t *testing.T) {
-	s, client := newScript(t)
-	s.knows(map[string]listed{accountA: {"refresh@" + accountA + "@1000", 1000}})
-	store := newShared()
+// Of many replicas one asks WeChat: when a token is rejected everywhere, when it
+// is due, and for what is done once a day.
+func TestOneReplicaAsksWeChat(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	f.list(map[string]authorizer{accountA: {"refresh@" + accountA + "@1000", 1000}})
+	s := newSharedStore()
 	var c clock
-	brokers := []*tokens.Broker{authorized(t, store.view(), client, c.use)}
+	brokers := []*tokens.Broker{newAuthorized(t, s.view(), client, c.use)}
 	for range 2 {
-		brokers = append(brokers, newBroker(t, store.view(), client, c.use))
+		brokers = append(brokers, newBroker(t, s.view(), client, c.use))
 	}
-	eventually(t, func() bool { return named(t, brokers[0]) }) // the name is read once, and kept
-	names := s.count("api_get_authorizer_info")
+	waitForProfile(t, brokers[0])
+	profiles := f.count("api_get_authorizer_info")
 	everywhere := func(n int, do func(b *tokens.Broker)) {
 		var all sync.WaitGroup
 		for _, b := range brokers {
@@ -226,204 +109,202 @@ func TestOneOfAll(t *testing.T) {
 		all.Wait()
 	}
 	current := mustToken(t, brokers[0], accountA).Value
-	// A broker's cache may lag behind the store until its watcher reports the
+	// A replica's cache may lag behind the store until its watcher reports the
 	// change, so each round begins when brokers[0] has the newest token.
 	waitForCurrent := func() {
-		eventually(t, func() bool { return mustToken(t, brokers[0], accountA).Value.Equal(current) })
+		t.Helper()
+		eventually(t, "the first replica has the newest token", func() bool {
+			return mustToken(t, brokers[0], accountA).Value.Equal(current)
+		})
 	}
 	for round := range 3 {
 		waitForCurrent()
-		stale, before := current, s.count("api_authorizer_token")
+		stale, before := current, f.count("api_authorizer_token")
 		var mu sync.Mutex
 		everywhere(200, func(b *tokens.Broker) {
 			tok, err := b.Renew(t.Context(), accountA, stale)
 			if err != nil || tok.Value.Equal(stale) {
-				t.Errorf("round %d: Renew: got token %s, error %v, want another token than %s", round, tok.Value.Fingerprint(), err, stale.Fingerprint())
+				t.Errorf("round %d: Renew: got token %s, error %v, want another token than %s",
+					round, tok.Value.Fingerprint(), err, stale.Fingerprint())
 			}
 			mu.Lock()
 			defer mu.Unlock()
 			current = tok.Value
 		})
-		if n := s.count("api_authorizer_token") - before; n != 1 {
+		if n := f.count("api_authorizer_token") - before; n != 1 {
 			t.Errorf("round %d: got %d renewals for 600 rejections, want 1", round, n)
 		}
 	}
+
+	// Early renewal: the token is used everywhere and becomes due everywhere.
 	waitForCurrent()
-	// Ahead of its end: used everywhere, due everywhere at the same time.
-	before := s.count("api_authorizer_token")
-	old := mustToken(t, brokers[0], accountA).Value
+	before := f.count("api_authorizer_token")
 	everywhere(1, func(b *tokens.Broker) { mustToken(t, b, accountA) })
-	c.forward(2*time.Hour - 5*time.Minute)
+	c.advance(2*time.Hour - 5*time.Minute)
 	everywhere(50, func(b *tokens.Broker) { mustToken(t, b, accountA) })
 	for _, b := range brokers {
-		eventually(t, func() bool { return !mustToken(t, b, accountA).Value.Equal(old) })
+		eventually(t, "the due token is renewed", func() bool { return !mustToken(t, b, accountA).Value.Equal(current) })
 	}
-	if n := s.count("api_authorizer_token") - before; n != 1 {
-		t.Errorf("%d renewals ahead", n)
+	f.wantCount(t, "api_authorizer_token", before+1)
+	if n := f.count("api_get_authorizer_list"); n > 1 {
+		t.Errorf("got %d readings of WeChat's list, want 1 at most", n)
 	}
-	if n := s.count("api_get_authorizer_list"); n > 1 {
-		t.Errorf("the list was read %d times", n)
-	}
-	if n := s.count("api_get_authorizer_info"); n != names {
-		t.Errorf("the name was read %d times more", n-names)
-	}
+	f.wantCount(t, "api_get_authorizer_info", profiles)
 }
 
-// While the store is away what is in memory serves on, due or not; what happened meanwhile is seen when it is back.
-func TestStoreAway(t *testing.T) {
-	_, client := newScript(t)
-	store := newShared()
+// While the store is down, cached tokens serve, even if they are due. What
+// happened meanwhile is seen when it is up again.
+func TestCachedTokensServeWithoutStore(t *testing.T) {
+	_, client := newFakeWeChat(t)
+	s := newSharedStore()
 	var c clock
-	b := authorized(t, store.view(), client, c.use)
-	other := newBroker(t, store.view(), client, c.use)
-	mustToken(t, other, accountA)
-	eventually(t, func() bool { return mustToken(t, other, accountA).Hit })
+	b := newAuthorized(t, s.view(), client, c.use)
+	other := newBroker(t, s.view(), client, c.use)
+	waitForHit(t, other, accountA)
 
-	store.away.Store(true)
-	good := mustToken(t, other, accountA)
-	for range 10 {
-		c.forward(11 * time.Minute) // in the end it is due
-		if got := mustToken(t, other, accountA); !got.Hit || !got.Value.Equal(good.Value) {
-			t.Fatal("another token, or not from memory")
+	s.down.Store(true)
+	cached := mustToken(t, other, accountA)
+	wantCached := func(when string) {
+		t.Helper()
+		if got := mustToken(t, other, accountA); !got.Hit || !got.Value.Equal(cached.Value) {
+			t.Fatalf("%s: got token %s, hit %t, want the cached %s", when, got.Value.Fingerprint(), got.Hit, cached.Value.Fingerprint())
 		}
 	}
-	c.forward(4 * time.Minute)
 	for range 10 {
-		if got := mustToken(t, other, accountA); !got.Hit || !got.Value.Equal(good.Value) {
-			t.Fatal("due: another token, or not from memory")
-		}
+		c.advance(11 * time.Minute)
+		wantCached("valid")
 	}
-	if _, err := other.Renew(t.Context(), accountA, good.Value); !errors.Is(err, tokens.ErrUnavailable) {
-		t.Errorf("a refused one: %v", err)
+	c.advance(4 * time.Minute)
+	for range 10 {
+		wantCached("due")
 	}
-	// Its end is its end.
-	c.forward(30 * time.Minute)
-	if _, err := other.Token(t.Context(), accountA); !errors.Is(err, tokens.ErrUnavailable) {
-		t.Errorf("over: %v", err)
+	if _, err := other.Renew(t.Context(), accountA, cached.Value); !errors.Is(err, tokens.ErrUnavailable) {
+		t.Errorf("Renew: got error %v, want %v", err, tokens.ErrUnavailable)
 	}
-	store.comeBack()
-	eventually(t, func() bool { _, err := other.Token(t.Context(), accountA); return err == nil })
+	c.advance(30 * time.Minute)
+	wantTokenError(t, other, accountA, tokens.ErrUnavailable) // expired
+	s.comeUp()
+	eventually(t, "the account has a token again", func() bool { return errorOf(other.Token(t.Context(), accountA)) == nil })
 
-	// Withdrawn while one of them could not hear of it.
-	eventually(t, func() bool { return mustToken(t, other, accountA).Hit })
-	store.away.Store(true)
+	// The account is revoked while one replica cannot learn of it.
+	waitForHit(t, other, accountA)
+	s.down.Store(true)
 	mustToken(t, other, accountA)
-	store.away.Store(false)
+	s.down.Store(false)
 	if err := b.MarkRevoked(t.Context(), accountA, time.Unix(1001, 0)); err != nil {
-		t.Fatal(err)
+		t.Fatalf("MarkRevoked: %v", err)
 	}
-	store.comeBack()
-	eventually(t, func() bool { return errors.Is(second(other.Token(t.Context(), accountA)), tokens.ErrRevoked) })
+	s.comeUp()
+	eventually(t, "the revocation is seen", func() bool {
+		return errors.Is(errorOf(other.Token(t.Context(), accountA)), tokens.ErrRevoked)
+	})
 }
 
-// A store that was emptied under running processes: what they have in memory serves on, their keys stay theirs, and the
-// accounts are read from WeChat again, without a ticket, a restart or a person.
-func TestStoreEmptied(t *testing.T) {
-	s, client := newScript(t)
-	s.knows(map[string]listed{accountA: {"refresh@" + accountA + "@1000", 1000}, accountB: {"refresh@b", 1000}})
-	store := newShared()
-	v := store.view()
-	b := authorized(t, v, client, nil)
-	eventually(t, func() bool { return s.count("api_get_authorizer_list") == 1 })
+// If the store is emptied under running replicas, cached tokens serve, signing
+// keys stay the same, and the accounts are read from WeChat again. That needs no
+// ticket, no restart and no operator.
+func TestEmptiedStoreIsRebuilt(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	f.list(map[string]authorizer{accountA: {"refresh@" + accountA + "@1000", 1000}, accountB: {"refresh@b", 1000}})
+	s := newSharedStore()
+	v := s.view()
+	b := newAuthorized(t, v, client, nil)
+	eventually(t, "the accounts are listed", func() bool { return f.count("api_get_authorizer_list") == 1 })
 	key, err := b.Key(t.Context(), "standin")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("Key: %v", err)
 	}
-	eventually(t, func() bool { return named(t, b) }) // nobody writes any more
-	v.heard(t)
-	eventually(t, func() bool { return mustToken(t, b, accountA).Hit && mustToken(t, b, component).Hit })
-	store.empty(t)
+	waitForProfile(t, b)
+	v.waitForWatcher(t)
+	waitForHit(t, b, accountA)
+	waitForHit(t, b, component)
+	s.empty(t)
 	mustToken(t, b, accountA)
-	eventually(t, func() bool { return s.count("api_get_authorizer_list") == 2 })
+	eventually(t, "the accounts are listed again", func() bool { return f.count("api_get_authorizer_list") == 2 })
 	for _, appid := range []string{accountA, accountB} {
-		eventually(t, func() bool {
-			_, err := b.Account(t.Context(), appid)
-			return err == nil
-		})
+		eventually(t, appid+" is known again", func() bool { return errorOf(b.Account(t.Context(), appid)) == nil })
 		mustToken(t, b, appid)
 	}
-	fresh := newBroker(t, store.view(), client, nil)
-	eventually(t, func() bool {
+	fresh := newBroker(t, s.view(), client, nil)
+	eventually(t, "a new replica has the same signing key", func() bool {
 		again, err := fresh.Key(t.Context(), "standin")
 		return err == nil && slices.Equal(key, again)
 	})
 	mustToken(t, fresh, accountA)
-	// The next ticket is taken as ever.
 	if err := b.PutTicket(t.Context(), wechat.NewSecret("ticket@@@2"), time.Unix(2000, 0)); err != nil {
-		t.Error(err)
+		t.Errorf("PutTicket: %v", err)
 	}
 }
 
-// A code that a process took in and could not exchange before it died is exchanged by another that runs.
-func TestCodeTakenOver(t *testing.T) {
-	s, client := newScript(t)
-	store := newShared()
-	one := newBroker(t, store.view(), client, nil)
+// A code that a replica stored and did not exchange before it stopped is
+// exchanged by another one.
+func TestPendingCodeIsTakenOver(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	s := newSharedStore()
+	one := newBroker(t, s.view(), client, nil)
 	putTicket(t, one)
 	mustToken(t, one, component)
-	s.down.Store(true)
-	if err := one.Authorize(t.Context(), accountA, codeOf(accountA, 1000), time.Time{}, time.Unix(1000, 0)); err != nil {
-		t.Fatal(err)
-	}
-	two := newBroker(t, store.view(), client, func(c *tokens.Config) { c.MaintenanceInterval = 5 * time.Millisecond })
+	f.down.Store(true)
+	pushCode(t, one, accountA, codeOf(accountA, 1000), 1000)
+	two := newBroker(t, s.view(), client, func(c *tokens.Config) { c.MaintenanceInterval = 5 * time.Millisecond })
 	one.Close(t.Context())
-	s.down.Store(false)
-	eventually(t, func() bool {
-		_, err := two.Account(t.Context(), accountA)
-		return err == nil
-	})
-	if n := s.count("api_query_auth"); n == 0 {
-		t.Error("not exchanged")
+	f.down.Store(false)
+	eventually(t, "the account is known", func() bool { return errorOf(two.Account(t.Context(), accountA)) == nil })
+	if n := f.count("api_query_auth"); n == 0 {
+		t.Error("got no exchange of the code, want one")
 	}
 }
 
-// losing loses a lock once: what the update brings comes too late.
-type losing struct {
+// losingStore loses the lock of accountA once: what the update returns is not
+// saved.
+type losingStore struct {
 	store.Store
-	armed   atomic.Bool
-	quicker func() // what somebody else does meanwhile
+	armed     atomic.Bool
+	meanwhile func() // what another replica does while the lock is lost
 }
 
-func (l *losing) Update(ctx context.Context, key string, fn func(context.Context, []byte) ([]byte, error)) error {
-	if key != "account/"+accountA || !l.armed.CompareAndSwap(true, false) {
-		return l.Store.Update(ctx, key, fn)
+func (s *losingStore) Update(ctx context.Context, key string, fn store.UpdateFunc) error {
+	if key != "account/"+accountA || !s.armed.CompareAndSwap(true, false) {
+		return s.Store.Update(ctx, key, fn)
 	}
-	old, err := l.Load(ctx, key)
+	old, err := s.Load(ctx, key)
 	if err != nil {
 		return err
 	}
 	_, _ = fn(ctx, old)
-	l.quicker()
+	s.meanwhile()
 	return store.ErrLost
 }
 
-// Who slept during its renewal takes what somebody else has got meanwhile, and nobody sees an error.
-func TestLockLost(t *testing.T) {
-	_, client := newScript(t)
-	store := &losing{Store: store.NewMemory()}
-	b := authorized(t, store, client, nil)
-	other := newBroker(t, store.Store, client, nil)
-	eventually(t, func() bool { return named(t, b) }) // nobody else writes the account now
+// A replica that was suspended during a renewal, and lost the lock, returns the
+// token that another one saved. If there is none it fails, and the next attempt
+// succeeds.
+func TestLostLock(t *testing.T) {
+	_, client := newFakeWeChat(t)
+	s := &losingStore{Store: store.NewMemory()}
+	b := newAuthorized(t, s, client, nil)
+	other := newBroker(t, s.Store, client, nil)
+	waitForProfile(t, b)
 	stale := mustToken(t, b, accountA).Value
 	var theirs tokens.Token
-	store.quicker = func() {
+	s.meanwhile = func() {
 		var err error
 		if theirs, err = other.Renew(t.Context(), accountA, stale); err != nil {
-			t.Error(err)
+			t.Errorf("Renew of the other replica: %v", err)
 		}
 	}
-	store.armed.Store(true)
+	s.armed.Store(true)
 	got, err := b.Renew(t.Context(), accountA, stale)
 	if err != nil || !got.Value.Equal(theirs.Value) || got.Value.Equal(stale) {
-		t.Errorf("%v", err)
+		t.Errorf("Renew: got token %s, error %v, want the other replica's %s",
+			got.Value.Fingerprint(), err, theirs.Value.Fingerprint())
 	}
-	// Where nobody else has got one it fails, and the next try succeeds.
-	store.quicker = func() {}
-	store.armed.Store(true)
+	s.meanwhile = func() {}
+	s.armed.Store(true)
 	if _, err := b.Renew(t.Context(), accountA, got.Value); !errors.Is(err, tokens.ErrUnavailable) {
-		t.Error(err)
+		t.Errorf("Renew without another replica's token: got error %v, want %v", err, tokens.ErrUnavailable)
 	}
 	if again, err := b.Renew(t.Context(), accountA, got.Value); err != nil || again.Value.Equal(got.Value) {
-		t.Error(err)
+		t.Errorf("Renew again: got token %s, error %v, want another token", again.Value.Fingerprint(), err)
 	}
 }

@@ -1,0 +1,144 @@
+package tokens_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wxproxy/tokens"
+	"wxproxy/tokens/store"
+	"wxproxy/wechat"
+)
+
+// clock is the time that a Broker sees. It advances by itself and by hand.
+type clock struct{ offset atomic.Int64 }
+
+func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.offset.Load())) }
+func (c *clock) advance(d time.Duration) { c.offset.Add(int64(d)) }
+func (c *clock) use(cfg *tokens.Config)  { cfg.Now = c.now }
+
+func secrets() tokens.Secrets {
+	return tokens.Secrets{
+		Component: component, ComponentSecret: wechat.NewSecret("cs"),
+		Apps: map[string]wechat.Secret{ownAccount: wechat.NewSecret("as")},
+	}
+}
+
+// newBroker returns a Broker that is closed when the test ends. change may be
+// nil.
+func newBroker(t *testing.T, s store.Store, client *wechat.Client, change func(*tokens.Config)) *tokens.Broker {
+	t.Helper()
+	c := tokens.Config{Store: s, Client: client, CacheSize: 1000, Secrets: secrets()}
+	if change != nil {
+		change(&c)
+	}
+	b, err := tokens.New(c)
+	if err != nil {
+		t.Fatalf("New: %v", err)
+	}
+	t.Cleanup(func() { b.Close(context.Background()) })
+	return b
+}
+
+// newAuthorized returns a Broker with a ticket and accountA.
+func newAuthorized(t *testing.T, s store.Store, client *wechat.Client, change func(*tokens.Config)) *tokens.Broker {
+	t.Helper()
+	b := newBroker(t, s, client, change)
+	putTicket(t, b)
+	authorize(t, b, accountA, 1000)
+	return b
+}
+
+func putTicket(t *testing.T, b *tokens.Broker) {
+	t.Helper()
+	if err := b.PutTicket(t.Context(), wechat.NewSecret("ticket@@@1"), time.Unix(1000, 0)); err != nil {
+		t.Fatalf("PutTicket: %v", err)
+	}
+}
+
+// codeOf returns an authorization code that fakeWeChat exchanges for tokens of
+// appid.
+func codeOf(appid string, n int64) wechat.Secret {
+	return wechat.NewSecret(fmt.Sprintf("%s@%d", appid, n))
+}
+
+// pushCode pushes a code of appid. created is the time of the authorization.
+func pushCode(t *testing.T, b *tokens.Broker, appid string, code wechat.Secret, created int64) {
+	t.Helper()
+	if err := b.Authorize(t.Context(), appid, code, time.Time{}, time.Unix(created, 0)); err != nil {
+		t.Fatalf("Authorize(%s, %d): %v", appid, created, err)
+	}
+}
+
+// authorize pushes a code and waits until the account has a token.
+func authorize(t *testing.T, b *tokens.Broker, appid string, created int64) {
+	t.Helper()
+	pushCode(t, b, appid, codeOf(appid, created), created)
+	eventually(t, appid+" has a token", func() bool { _, err := b.Token(t.Context(), appid); return err == nil })
+}
+
+// eventually waits until ok returns true. The bound is only there for a test
+// that fails: a machine may be slow.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("timeout: %s", what)
+		}
+	}
+}
+
+func mustToken(t *testing.T, b *tokens.Broker, appid string) tokens.Token {
+	t.Helper()
+	tok, err := b.Token(t.Context(), appid)
+	if err != nil {
+		t.Fatalf("Token(%s): %v", appid, err)
+	}
+	return tok
+}
+
+// wantTokenError fails the test unless Token returns want.
+func wantTokenError(t *testing.T, b *tokens.Broker, appid string, want error) {
+	t.Helper()
+	if tok, err := b.Token(t.Context(), appid); !errors.Is(err, want) {
+		t.Errorf("Token(%s): got token %s, error %v, want error %v", appid, tok.Value.Fingerprint(), err, want)
+	}
+}
+
+// rejectToken renews the current token of appid, as after a rejection.
+func rejectToken(t *testing.T, b *tokens.Broker, appid string) (tokens.Token, error) {
+	t.Helper()
+	return b.Renew(t.Context(), appid, mustToken(t, b, appid).Value)
+}
+
+// mustRenew is rejectToken that has to succeed.
+func mustRenew(t *testing.T, b *tokens.Broker, appid string) tokens.Token {
+	t.Helper()
+	tok, err := rejectToken(t, b, appid)
+	if err != nil {
+		t.Fatalf("Renew(%s): %v", appid, err)
+	}
+	return tok
+}
+
+func stateOf(t *testing.T, b *tokens.Broker, appid string) tokens.State {
+	t.Helper()
+	a, err := b.Account(t.Context(), appid)
+	if err != nil {
+		t.Fatalf("Account(%s): %v", appid, err)
+	}
+	return a.State
+}
+
+func wantState(t *testing.T, b *tokens.Broker, appid string, want tokens.State) {
+	t.Helper()
+	if got := stateOf(t, b, appid); got != want {
+		t.Errorf("state of %s: got %s, want %s", appid, got, want)
+	}
+}
+
+// errorOf returns the error of a call with two results.
+func errorOf[T any](_ T, err error) error { return err }

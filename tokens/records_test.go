@@ -1,0 +1,101 @@
+package tokens_test
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"wxproxy/tokens"
+	"wxproxy/tokens/store"
+)
+
+// The names in stored records are fixed, because existing stores hold them. This
+// test fails if a field is renamed, or a record loses its format version.
+func TestStoredNamesDoNotChange(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	s := store.NewMemory()
+	b := newAuthorized(t, s, client, nil)
+	waitForProfile(t, b)
+	for range 3 {
+		mustRenew(t, b, accountA) // the third sets the throttle
+	}
+	if _, err := b.Key(t.Context(), "standin"); err != nil {
+		t.Fatalf("Key: %v", err)
+	}
+	if _, err := b.Sync(t.Context()); err != nil {
+		t.Fatalf("Sync: %v", err)
+	}
+	authorize(t, b, accountB, 1000)
+	if err := b.MarkRevoked(t.Context(), accountB, time.Unix(2000, 0)); err != nil {
+		t.Fatalf("MarkRevoked: %v", err)
+	}
+	f.down.Store(true)
+	pushCode(t, b, "wxffffffffffffffff", codeOf("wxffffffffffffffff", 1), 1000)
+	if _, err := b.Token(t.Context(), ownAccount); err == nil {
+		t.Fatal("Token without WeChat: got no error")
+	}
+	for key, want := range map[string]string{
+		"account/" + accountA:          "access authorized code expires issued kind name profiled refresh storm type v",
+		"account/" + ownAccount:        "failure failures kind retry_at v",
+		"ticket/" + component:          "created received ticket v",
+		"code/" + "wxffffffffffffffff": "code created expires v",
+		"sync/" + component:            "begun done v",
+		"key/standin":                  "key v",
+	} {
+		if got := fieldsOf(t, s, key); got != want {
+			t.Errorf("%s: got fields %q, want %q", key, got, want)
+		}
+	}
+	if got := fieldsOf(t, s, "account/"+accountB); !strings.Contains(got, "gone") || !strings.Contains(got, "revoked") {
+		t.Errorf("revoked account: got fields %q, want gone and revoked among them", got)
+	}
+	var exchanged string
+	err := s.List(t.Context(), "spent/", "", func(key string, _ []byte) bool { exchanged = key; return false })
+	if err != nil || exchanged == "" {
+		t.Fatalf("List(spent/): got key %q, error %v, want a key", exchanged, err)
+	}
+	if got, want := fieldsOf(t, s, exchanged), "appid at v"; got != want {
+		t.Errorf("%s: got fields %q, want %q", exchanged, got, want)
+	}
+}
+
+// fieldsOf returns the sorted names of a record's fields.
+func fieldsOf(t *testing.T, s store.Store, key string) string {
+	t.Helper()
+	raw, err := s.Load(t.Context(), key)
+	if err != nil {
+		t.Fatalf("Load(%s): %v", key, err)
+	}
+	fields := map[string]any{}
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		t.Fatalf("%s: %v", key, err)
+	}
+	if storm, ok := fields["storm"].(map[string]any); ok && (storm["at"] == nil || storm["raging"] != true) {
+		t.Errorf("%s: got storm %v, want the fields at and raging", key, storm)
+	}
+	return strings.Join(slices.Sorted(maps.Keys(fields)), " ")
+}
+
+// A record that a newer wxproxy wrote is an error, and is not overwritten.
+func TestNewerRecordIsNotOverwritten(t *testing.T) {
+	_, client := newFakeWeChat(t)
+	s := store.NewMemory()
+	newer := []byte(`{"v":2,"tokens":{}}`)
+	err := s.Update(t.Context(), "account/"+accountA, func(context.Context, []byte) ([]byte, error) { return newer, nil })
+	if err != nil {
+		t.Fatalf("Update: %v", err)
+	}
+	b := newBroker(t, s, client, nil)
+	wantTokenError(t, b, accountA, tokens.ErrUnavailable)
+	wantTokenError(t, b, accountA, store.ErrCorrupt)
+	if err := b.MarkRevoked(t.Context(), accountA, time.Unix(1000, 0)); err == nil {
+		t.Error("MarkRevoked: got no error")
+	}
+	if got, err := s.Load(t.Context(), "account/"+accountA); err != nil || string(got) != string(newer) {
+		t.Errorf("record: got %s, error %v, want %s", got, err, newer)
+	}
+}

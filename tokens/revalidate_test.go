@@ -1,0 +1,46 @@
+package tokens_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"wxproxy/tokens"
+	"wxproxy/tokens/store"
+)
+
+// WeChat is asked about an account whose request was rejected with 61003, and
+// the account is marked as revoked. Many rejections cause one question.
+func TestRevalidate(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	b := newAuthorized(t, store.NewMemory(), client, nil)
+	mustToken(t, b, accountA)
+	b.Revalidate(accountA, 48001) // says nothing about the authorization
+	b.Revalidate(unknownAccount, 61003)
+	b.Revalidate(component, 61003)
+	f.list(map[string]authorizer{})
+	for range 50 {
+		b.Revalidate(accountA, 61003)
+	}
+	eventually(t, "the account is revoked", func() bool {
+		return errors.Is(errorOf(b.Token(t.Context(), accountA)), tokens.ErrRevoked)
+	})
+	f.wantCount(t, "api_authorizer_token", 0)
+}
+
+// An account whose push was lost is found when it is called. Calls for made-up
+// appids cannot exhaust the quota.
+func TestUnknownAccountsAreAskedWithinLimit(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	b := newBroker(t, store.NewMemory(), client, nil)
+	putTicket(t, b)
+	mustToken(t, b, accountB)
+	before := f.count("api_get_authorizer_info")
+	f.list(map[string]authorizer{})
+	for i := range 200 {
+		wantTokenError(t, b, fmt.Sprintf("wx%016d", i), tokens.ErrUnknownAccount)
+	}
+	if n := f.count("api_get_authorizer_info") - before; n > 40 {
+		t.Errorf("got %d requests to WeChat for 200 unknown accounts, want 40 at most", n)
+	}
+}

@@ -1,0 +1,134 @@
+package tokens_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wxproxy/tokens/store"
+)
+
+// sharedStore is a store of several replicas. It can become unavailable, and can
+// be emptied.
+type sharedStore struct {
+	store.Store
+	down atomic.Bool
+
+	mu    sync.Mutex
+	views []*storeView
+}
+
+// storeView is the store as one replica sees it. It is a store.Watcher.
+type storeView struct {
+	*sharedStore
+	changed    []string // keys that the watcher was not told yet
+	allChanged bool     // any record may have changed
+}
+
+var errStoreDown = errors.New("store is down")
+
+func newSharedStore() *sharedStore { return &sharedStore{Store: store.NewMemory()} }
+
+func (s *sharedStore) view() *storeView {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := &storeView{sharedStore: s, allChanged: true}
+	s.views = append(s.views, v)
+	return v
+}
+
+func (s *sharedStore) err() error {
+	if s.down.Load() {
+		return errStoreDown
+	}
+	return nil
+}
+
+func (s *sharedStore) Load(ctx context.Context, key string) ([]byte, error) {
+	if err := s.err(); err != nil {
+		return nil, err
+	}
+	return s.Store.Load(ctx, key)
+}
+
+func (s *sharedStore) List(ctx context.Context, prefix, after string, yield func(string, []byte) bool) error {
+	return errors.Join(s.err(), s.Store.List(ctx, prefix, after, yield))
+}
+
+func (s *sharedStore) Update(ctx context.Context, key string, fn store.UpdateFunc) error {
+	if err := s.err(); err != nil {
+		return err
+	}
+	err := s.Store.Update(ctx, key, fn)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.views {
+		v.changed = append(v.changed, key)
+	}
+	return err
+}
+
+// comeUp makes the store available again. Its watchers compare everything.
+func (s *sharedStore) comeUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.views {
+		v.allChanged = true
+	}
+	s.down.Store(false)
+}
+
+// empty deletes all records, as FLUSHALL does in Redis.
+func (s *sharedStore) empty(t *testing.T) {
+	t.Helper()
+	var keys []string
+	err := s.Store.List(t.Context(), "", "", func(key string, _ []byte) bool { keys = append(keys, key); return true })
+	if err != nil {
+		t.Fatalf("List: %v", err)
+	}
+	for _, key := range keys {
+		if err := s.Store.Update(t.Context(), key, func(context.Context, []byte) ([]byte, error) { return nil, nil }); err != nil {
+			t.Fatalf("Update(%s): %v", key, err)
+		}
+	}
+	s.comeUp()
+}
+
+func (v *storeView) Watch(ctx context.Context, changed func([]string)) {
+	t := time.NewTicker(time.Millisecond)
+	defer t.Stop()
+	for {
+		v.mu.Lock()
+		keys, all := v.changed, v.allChanged
+		if v.down.Load() {
+			keys, all = nil, false
+		} else {
+			v.changed, v.allChanged = nil, false
+		}
+		v.mu.Unlock()
+		switch {
+		case all:
+			changed(nil)
+		case len(keys) > 0:
+			changed(keys)
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// waitForWatcher waits until the watcher of v was told of all changes.
+func (v *storeView) waitForWatcher(t *testing.T) {
+	t.Helper()
+	eventually(t, "the watcher is told of all changes", func() bool {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return len(v.changed) == 0 && !v.allChanged
+	})
+}
