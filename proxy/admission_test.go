@@ -16,7 +16,7 @@ import (
 
 // crowded is a proxy with little room, before a WeChat that answers the account slow when it is told to, and all others
 // at once.
-func crowded(t *testing.T, underWay, callers int) (p *proxy.Proxy, address string, release func()) {
+func startLimited(t *testing.T, underWay, callers int) (p *proxy.Proxy, address string, release func()) {
 	t.Helper()
 	gate := make(chan struct{})
 	release = sync.OnceFunc(func() { close(gate) })
@@ -34,11 +34,11 @@ func crowded(t *testing.T, underWay, callers int) (p *proxy.Proxy, address strin
 		io.WriteString(w, `{"errcode":0}`)
 	})
 	t.Cleanup(release) // before the server ends, which waits for its calls
-	p, err := proxy.New(proxy.Config{Component: component, Upstream: upstream, Tokens: &scripted{current: "T0"}})
+	p, err := proxy.New(proxy.Config{Component: component, Upstream: upstream, Tokens: &fakeTokens{current: "T0"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.SetRoom(underWay, callers)
+	p.SetLimits(underWay, callers)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -51,10 +51,10 @@ func crowded(t *testing.T, underWay, callers int) (p *proxy.Proxy, address strin
 func accountNo(i int) string { return fmt.Sprintf("wx%016d", i) }
 
 // strangers is n accounts each of which has a share of its own.
-func strangers(p *proxy.Proxy, n int) (accounts []string) {
+func accountsWithOwnLimit(p *proxy.Proxy, n int) (accounts []string) {
 	seen := map[any]bool{}
 	for i := 0; len(accounts) < n; i++ {
-		if share := p.Share(accountNo(i)); !seen[share] {
+		if share := p.LimitSlot(accountNo(i)); !seen[share] {
 			seen[share] = true
 			accounts = append(accounts, accountNo(i))
 		}
@@ -64,8 +64,8 @@ func strangers(p *proxy.Proxy, n int) (accounts []string) {
 
 // An account that WeChat is slow for does not take all the room: the others are served as ever, and all of it comes back.
 func TestSlowAccount(t *testing.T) {
-	p, address, release := crowded(t, 64, 1000)
-	accounts := strangers(p, 26)
+	p, address, release := startLimited(t, 64, 1000)
+	accounts := accountsWithOwnLimit(p, 26)
 	type result struct {
 		status        int
 		body, retryAt string
@@ -88,10 +88,10 @@ func TestSlowAccount(t *testing.T) {
 				t.Fatalf("%+v", r)
 			}
 		case <-time.After(10 * time.Second):
-			t.Fatalf("%d calls were refused, %d are under way", refused, p.UnderWay())
+			t.Fatalf("%d calls were refused, %d are under way", refused, p.InFlight())
 		}
 	}
-	if n := p.UnderWay(); n != 32 {
+	if n := p.InFlight(); n != 32 {
 		t.Errorf("%d calls of one account are under way", n)
 	}
 	// The others, each of whom is slow at up to an eighth of it, until there is no room at all.
@@ -111,13 +111,13 @@ func TestSlowAccount(t *testing.T) {
 			})
 		}
 	}
-	waitFor(t, func() bool { return p.UnderWay() == 64 })
+	waitUntil(t, "TODO", func() bool { return p.InFlight() == 64 })
 	if resp, body := send(t, address, "GET /"+accounts[25]+"/cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n"); resp.StatusCode != 503 || !strings.Contains(body, "concurrency limit reached") || resp.Header.Get("Retry-After") != "1" {
 		t.Errorf("the 65th: %d %s", resp.StatusCode, body)
 	}
 	release()
 	all.Wait()
-	waitFor(t, func() bool { return p.UnderWay() == 0 })
+	waitUntil(t, "TODO", func() bool { return p.InFlight() == 0 })
 	for range 32 {
 		if r := <-results; r.status != 200 {
 			t.Errorf("%+v", r)
@@ -127,7 +127,7 @@ func TestSlowAccount(t *testing.T) {
 
 // A burst of many more calls than there are places is served, one after another, and nobody is refused.
 func TestBurst(t *testing.T) {
-	p, address, _ := crowded(t, 8, 1000)
+	p, address, _ := startLimited(t, 8, 1000)
 	for range 3 {
 		var all sync.WaitGroup
 		for i := range 100 {
@@ -138,13 +138,13 @@ func TestBurst(t *testing.T) {
 			})
 		}
 		all.Wait()
-		waitFor(t, func() bool { return p.UnderWay() == 0 })
+		waitUntil(t, "TODO", func() bool { return p.InFlight() == 0 })
 	}
 }
 
 // A place is given back whatever becomes of the call: a stream that ends, one that the caller leaves, no connection.
 func TestPlacesComeBack(t *testing.T) {
-	p, address, _ := crowded(t, 4, 1000)
+	p, address, _ := startLimited(t, 4, 1000)
 	for i := range 20 {
 		resp, body := send(t, address, "GET /"+accountNo(i)+"/cgi-bin/media/get?large=1 HTTP/1.1\r\nHost: x\r\n\r\n")
 		if resp.StatusCode != 200 || len(body) != 1<<20 {
@@ -158,22 +158,13 @@ func TestPlacesComeBack(t *testing.T) {
 		c.Read(make([]byte, 10))
 		c.(*net.TCPConn).SetLinger(0)
 		c.Close()
-		waitFor(t, func() bool { return p.UnderWay() == 0 })
-	}
-}
-
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it never came true")
-		}
+		waitUntil(t, "TODO", func() bool { return p.InFlight() == 0 })
 	}
 }
 
 // One connection too many is told so, and is welcome when another has gone.
 func TestTooManyConnections(t *testing.T) {
-	_, address, _ := crowded(t, 16, 8)
+	_, address, _ := startLimited(t, 16, 8)
 	var conns []net.Conn
 	for range 8 {
 		c, err := net.Dial("tcp", address)
@@ -210,7 +201,7 @@ func TestTooManyConnections(t *testing.T) {
 		t.Errorf("%d of 300 were answered", answered)
 	}
 	conns[0].Close()
-	waitFor(t, func() bool { // the end of the flood may still be closed without a word
+	waitUntil(t, "TODO", func() bool { // the end of the flood may still be closed without a word
 		resp, err := http.Get("http://" + address + "/" + accountNo(1) + "/cgi-bin/user/info")
 		if err != nil {
 			return false

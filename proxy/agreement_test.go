@@ -357,7 +357,7 @@ func TestUnauthenticatedRequestsLearnNothing(t *testing.T) {
 	w := newWitness(t)
 	_, addr := start(t, w.upstream, func(c *proxy.Config) {
 		*c = agreementConfig(w, []proxy.Caller{named("orders", ordersKey)})
-		c.Tokens = untouched{t}
+		c.Tokens = unusedTokens{t}
 	})
 	client := &rawClient{t: t, addr: addr}
 	for _, credential := range []question{

@@ -51,7 +51,7 @@ func TestBodiesCutShort(t *testing.T) {
 		fmt.Fprintf(w, `{"n":%d}`, n)
 	})
 	_, plain := start(t, up, nil)
-	safe, roots := secured(t, proxy.Config{Upstream: up, Tokens: &scripted{current: "T0"}})
+	safe, roots := secured(t, proxy.Config{Upstream: up, Tokens: &fakeTokens{current: "T0"}})
 	dial := map[string]func() (net.Conn, error){
 		"plain": func() (net.Conn, error) { return net.Dial("tcp", plain) },
 		"TLS":   func() (net.Conn, error) { return tls.Dial("tcp", safe, &tls.Config{RootCAs: roots}) },
@@ -110,11 +110,11 @@ func TestBodiesTogether(t *testing.T) {
 	})
 	release := sync.OnceFunc(func() { close(gate) })
 	t.Cleanup(release)
-	p, err := proxy.New(proxy.Config{Upstream: up, Tokens: &scripted{current: "T0"}, MaxBody: 400_000})
+	p, err := proxy.New(proxy.Config{Upstream: up, Tokens: &fakeTokens{current: "T0"}, MaxBody: 400_000})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.SetRoomForBodies(1_000_000)
+	p.SetBodyBudget(1_000_000)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -134,8 +134,8 @@ func TestBodiesTogether(t *testing.T) {
 			}
 		})
 	}
-	waitFor(t, func() bool { return under.Load() == 2 })
-	if n := p.Held(); n < 780_000 || n > 1_000_000 {
+	waitUntil(t, "TODO", func() bool { return under.Load() == 2 })
+	if n := p.BodyMemory(); n < 780_000 || n > 1_000_000 {
 		t.Errorf("%d bytes are held", n)
 	}
 	for range 5 {
@@ -154,7 +154,7 @@ func TestBodiesTogether(t *testing.T) {
 	}
 	release()
 	held.Wait()
-	waitFor(t, func() bool { return p.Held() == 0 })
+	waitUntil(t, "TODO", func() bool { return p.BodyMemory() == 0 })
 	if status, body := upload("", 390_000); status != 200 {
 		t.Errorf("with room: %d %s", status, body)
 	}

@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -20,43 +19,9 @@ import (
 	"wxproxy/wechat"
 )
 
-const (
-	ordersKey = "orders-key_0123456789"
-	stockKey  = "stock-key_9876543210"
-	other     = "wxbbbbbbbbbbbbbbbb"
-)
-
-// named is a caller that may do everything.
-func named(name, key string) proxy.Caller {
-	return proxy.Caller{Name: name, KeySHA256: sha256.Sum256([]byte(key)), AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"}}
-}
-
-// mirror is a WeChat that answers with what it got.
-func mirror(t *testing.T) (url string, seen func() []string) {
-	var mu sync.Mutex
-	var all []string
-	url = wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
-		var head bytes.Buffer
-		r.Header.Write(&head)
-		mu.Lock()
-		all = append(all, r.Method+" "+r.RequestURI+"\n"+head.String())
-		mu.Unlock()
-		fmt.Fprintf(w, `{"errcode":0,"uri":%q}`, r.RequestURI)
-	})
-	return url, func() []string { mu.Lock(); defer mu.Unlock(); return all }
-}
-
-func get(path string, headers ...string) string {
-	return "GET " + path + " HTTP/1.1\r\nHost: x\r\n" + strings.Join(append(headers, ""), "\r\n") + "\r\n"
-}
-
-func basic(user, key string) string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+key))
-}
-
 // Each way to show a key works, none of them reaches WeChat, and whoever shows none, a wrong one or two, gets 401.
 func TestKeys(t *testing.T) {
-	up, seen := mirror(t)
+	up, seen := recordingServer(t)
 	calls := make(chan proxy.Call, 100)
 	_, addr := start(t, up, func(c *proxy.Config) {
 		c.Callers = []proxy.Caller{named("orders", ordersKey), named("stock", stockKey), {Name: "bare"}}
@@ -118,8 +83,8 @@ func TestKeys(t *testing.T) {
 
 // What is refused before anything is told of accounts, and in which order.
 func TestOrderOfRefusals(t *testing.T) {
-	up, seen := mirror(t)
-	broker := &scripted{current: "T0", err: tokens.ErrUnknownAccount}
+	up, seen := recordingServer(t)
+	broker := &fakeTokens{current: "T0", err: tokens.ErrUnknownAccount}
 	limited := named("limited", stockKey)
 	limited.AppIDs, limited.Paths, limited.Methods = []string{account}, []string{"/cgi-bin/user/*", "/cgi-bin/exact", "/wxa/*", "/cgi-bin/component/*", "/sns/*"}, []string{"GET"}
 	_, addr := start(t, up, func(c *proxy.Config) {
@@ -195,7 +160,7 @@ func TestOrderOfRefusals(t *testing.T) {
 
 // A caller that names nothing may do nothing.
 func TestCallerWithoutLimits(t *testing.T) {
-	up, seen := mirror(t)
+	up, seen := recordingServer(t)
 	_, addr := start(t, up, func(c *proxy.Config) {
 		c.Callers = []proxy.Caller{{Name: "nothing", KeySHA256: sha256.Sum256([]byte(ordersKey))}}
 	})
@@ -211,7 +176,7 @@ func TestCallerWithoutLimits(t *testing.T) {
 
 // A call for the default account is one for an account that the caller has to be allowed.
 func TestLimitAndDefaultAccount(t *testing.T) {
-	up, _ := mirror(t)
+	up, _ := recordingServer(t)
 	limited := named("limited", stockKey)
 	limited.AppIDs = []string{other}
 	_, addr := start(t, up, func(c *proxy.Config) { c.Callers, c.DefaultAppID = []proxy.Caller{limited}, account })
@@ -223,11 +188,11 @@ func TestLimitAndDefaultAccount(t *testing.T) {
 }
 
 func TestRate(t *testing.T) {
-	up, seen := mirror(t)
+	up, seen := recordingServer(t)
 	slow := named("slow", ordersKey)
 	slow.Rate, slow.Burst = 1, 3
 	quick := named("quick", stockKey)
-	config := proxy.Config{Component: component, Upstream: up, Tokens: &scripted{current: "T0"}, Callers: []proxy.Caller{slow, quick}}
+	config := proxy.Config{Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"}, Callers: []proxy.Caller{slow, quick}}
 	p, addr := start(t, up, func(c *proxy.Config) { *c = config })
 	call := func(key string) (int, string) {
 		resp, _ := send(t, addr, get("/"+account+"/cgi-bin/a", "X-Wxproxy-Key: "+key))
@@ -283,8 +248,8 @@ func TestRate(t *testing.T) {
 
 // A reload changes who may call from the next call on, on connections that are open as well.
 func TestReloadCallers(t *testing.T) {
-	up, _ := mirror(t)
-	config := proxy.Config{Component: component, Upstream: up, Tokens: &scripted{current: "T0"}, Callers: []proxy.Caller{named("orders", ordersKey)}}
+	up, _ := recordingServer(t)
+	config := proxy.Config{Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"}, Callers: []proxy.Caller{named("orders", ordersKey)}}
 	p, addr := start(t, up, func(c *proxy.Config) { *c = config })
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
@@ -354,7 +319,7 @@ func (l *labels) CallDone(caller, _ string, code int, _, _ time.Duration) {
 
 // Whatever a caller sends, the labels are those of the configuration and one more.
 func TestCallerLabels(t *testing.T) {
-	up, _ := mirror(t)
+	up, _ := recordingServer(t)
 	seen := &labels{}
 	_, addr := start(t, up, func(c *proxy.Config) { c.Callers, c.Observer = []proxy.Caller{named("orders", ordersKey)}, seen })
 	for _, raw := range []string{get("/"+account+"/cgi-bin/a", "X-Wxproxy-Key: "+ordersKey), get("/"+account+"/cgi-bin/a", "X-Wxproxy-Key: mallory"),
@@ -366,32 +331,12 @@ func TestCallerLabels(t *testing.T) {
 	}
 }
 
-// untouched is a broker that must not be asked.
-type untouched struct{ t *testing.T }
-
-func (u untouched) Cached(string) (tokens.Token, bool) {
-	u.t.Error("asked for a token")
-	return tokens.Token{}, false
-}
-func (u untouched) Token(context.Context, string) (tokens.Token, error) {
-	u.t.Error("asked for a token")
-	return tokens.Token{}, tokens.ErrClosed
-}
-func (u untouched) Renew(context.Context, string, wechat.Secret) (tokens.Token, error) {
-	u.t.Error("asked for a new token")
-	return tokens.Token{}, tokens.ErrClosed
-}
-func (u untouched) Known(context.Context, string) error {
-	u.t.Error("asked for an account")
-	return tokens.ErrClosed
-}
-
 // A body that nobody may send is not looked at, and a broker is not asked for strangers.
 func TestStrangersCostNothing(t *testing.T) {
-	up, seen := mirror(t)
+	up, seen := recordingServer(t)
 	_, addr := start(t, up, func(c *proxy.Config) {
 		c.Callers = []proxy.Caller{named("orders", ordersKey)}
-		c.Tokens = untouched{t}
+		c.Tokens = unusedTokens{t}
 		c.Exchange = func(context.Context, wechat.Secret) (tokens.Authorization, error) {
 			t.Error("a code was exchanged")
 			return tokens.Authorization{}, errors.New("no")
@@ -415,10 +360,10 @@ func TestStrangersCostNothing(t *testing.T) {
 
 // Reloads drop no call, and no call sees half of one.
 func TestReloadUnderLoad(t *testing.T) {
-	up, _ := mirror(t)
+	up, _ := recordingServer(t)
 	orders := named("orders", ordersKey)
 	orders.Rate = 1_000_000
-	config := proxy.Config{Component: component, Upstream: up, Tokens: &scripted{current: "T0"}, StandInKey: key, Callers: []proxy.Caller{orders}}
+	config := proxy.Config{Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"}, StandInKey: key, Callers: []proxy.Caller{orders}}
 	p, addr := start(t, up, func(c *proxy.Config) { *c = config })
 	st := fetchAccount(t, addr, account, ordersKey)
 	var wg sync.WaitGroup
@@ -460,7 +405,7 @@ func TestReloadUnderLoad(t *testing.T) {
 }
 
 func TestShortStandInKey(t *testing.T) {
-	_, err := proxy.New(proxy.Config{Upstream: "http://127.0.0.1:1", Tokens: &scripted{}, StandInKey: []byte("short")})
+	_, err := proxy.New(proxy.Config{Upstream: "http://127.0.0.1:1", Tokens: &fakeTokens{}, StandInKey: []byte("short")})
 	if err == nil || !strings.Contains(err.Error(), "stand-in key") || strings.Contains(err.Error(), "short") {
 		t.Errorf("%v", err)
 	}
@@ -468,7 +413,7 @@ func TestShortStandInKey(t *testing.T) {
 
 // Bodies are held in memory: of strangers only small ones are.
 func TestStrangersBodies(t *testing.T) {
-	up, seen := mirror(t)
+	up, seen := recordingServer(t)
 	_, addr := start(t, up, func(c *proxy.Config) { c.Callers, c.MaxBody = []proxy.Caller{named("orders", ordersKey)}, 1<<20 })
 	upload := func(n int, chunked bool, path string, headers ...string) string {
 		if !chunked {

@@ -70,11 +70,11 @@ func (a *authority) pool() *x509.CertPool {
 
 // A client certificate of the operator's authority is as good as the key of the caller of its name.
 func TestClientCertificates(t *testing.T) {
-	up, _ := mirror(t)
+	up, _ := recordingServer(t)
 	ours, foreign := newAuthority(t), newAuthority(t)
 	server := ours.sign(&x509.Certificate{SerialNumber: big.NewInt(3), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	config := proxy.Config{Component: component, Upstream: up, Tokens: &scripted{current: "T0"},
+	config := proxy.Config{Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"},
 		Callers: []proxy.Caller{named("orders", ordersKey), {Name: "bare", AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"}}}}
 	p, err := proxy.New(config)
 	if err != nil {

@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,35 +12,7 @@ import (
 	"testing"
 
 	"wxproxy/proxy"
-	"wxproxy/tokens"
-	"wxproxy/wechat"
 )
-
-// labeled is a broker whose tokens say whose they are.
-type labeled struct{ *scripted }
-
-func (labeled) Cached(appid string) (tokens.Token, bool) {
-	return tokens.Token{Value: wechat.NewSecret("T-" + appid), Escaped: "T-" + appid, Hit: true}, true
-}
-func (n labeled) Token(_ context.Context, appid string) (tokens.Token, error) {
-	t, _ := n.Cached(appid)
-	return t, nil
-}
-func (labeled) Renew(context.Context, string, wechat.Secret) (tokens.Token, error) {
-	return tokens.Token{}, tokens.ErrThrottled
-}
-
-const ownApp = "wx00000000000000ff"
-
-func withRoutes(c *proxy.Config) {
-	c.Tokens = labeled{&scripted{}}
-	c.Apps = map[string]wechat.Secret{ownApp: wechat.NewSecret("hidden")}
-	c.Routes = []wechat.Endpoint{
-		{Path: "/cgi-bin/new/*", Need: wechat.NeedComponent, Parameter: "component_access_token"},
-		{Path: "/cgi-bin/hidden", Need: wechat.NeedRefusal},
-		{Path: "/cgi-bin/open", Need: wechat.NeedNothing},
-	}
-}
 
 // What is explained is what happens: each question is asked, and then the call is made.
 func TestExplainSaysWhatHappens(t *testing.T) {

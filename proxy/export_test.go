@@ -6,28 +6,31 @@ import (
 	"wxproxy/wechat"
 )
 
+// testToken is a token whose escaped form differs.
 var testToken = tokens.Token{Value: wechat.NewSecret("T@"), Escaped: "T%40"}
 
-// SetRoom is for tests of what happens when there is none. Before Serve.
-func (p *Proxy) SetRoom(underWay, callers int) {
-	p.limiter, p.maxConns = admission.NewLimiter(underWay), callers
+// SetLimits sets how many requests may be in flight and how many connections may
+// be open. It must be called before Serve.
+func (p *Proxy) SetLimits(maxInFlight, maxConns int) {
+	p.limiter, p.maxConns = admission.NewLimiter(maxInFlight), maxConns
 }
 
-// SetRoomForBodies is for tests of what happens when there is none. Before Serve.
-func (p *Proxy) SetRoomForBodies(n int) {
+// SetBodyBudget sets the memory for large bodies, if that is more than the largest
+// bodies need. It must be called before Serve.
+func (p *Proxy) SetBodyBudget(n int) {
 	p.minBodyBudget = n
 	p.bodyBudget.SetLimit(max(n, bodyBudgetFactor*p.settings.Load().maxBody))
 }
 
-// Held is what large bodies take.
-func (p *Proxy) Held() int64 { return p.bodyBudget.Used() }
+// BodyMemory returns the memory that large bodies take, in bytes.
+func (p *Proxy) BodyMemory() int64 { return p.bodyBudget.Used() }
 
-// Share tells accounts apart that have a share of the places each; a few of many have one together.
-func (p *Proxy) Share(appid string) any {
+// LimitSlot returns a value that is equal for accounts that share a limit.
+func (p *Proxy) LimitSlot(appid string) any {
 	slot, _ := p.limiter.TryAcquire([]byte(appid))
 	p.limiter.Release(slot)
 	return slot
 }
 
-// UnderWay is how many calls are with WeChat.
-func (p *Proxy) UnderWay() int { return p.limiter.InFlight() }
+// InFlight returns the number of requests that are waiting for WeChat.
+func (p *Proxy) InFlight() int { return p.limiter.InFlight() }

@@ -14,10 +14,10 @@ import (
 // Every way in which SDKs are known to ask is answered, and what they get is good for a call, on every replica and
 // after a restart.
 func TestStandInsAreFetched(t *testing.T) {
-	up, seen := mirror(t)
+	up, seen := recordingServer(t)
 	configure := func(c *proxy.Config) {
 		c.Callers, c.StandInKey = []proxy.Caller{named("orders", ordersKey), named(strings.Repeat("n", 64), stockKey)}, key
-		c.Apps = map[string]wechat.Secret{"wx00000000000000ff": wechat.NewSecret("s3cret")}
+		c.Apps = map[string]wechat.Secret{ownApp: wechat.NewSecret("s3cret")}
 	}
 	_, addr := start(t, up, configure)
 	_, replica := start(t, up, configure)
@@ -48,9 +48,9 @@ func TestStandInsAreFetched(t *testing.T) {
 		"authorizer, more fields":   post("/cgi-bin/component/api_authorizer_token?component_access_token="+c, `{"neededText":"","appid":"`+component+`","secret":"r","authorizer_appid":"`+account+`"}`),
 	} {
 		t.Run(name, func(t *testing.T) {
-			st := fetch(t, addr, raw)
+			st := fetchStandIn(t, addr, raw)
 			if strings.Contains(name, "authorizer") {
-				if _, body := send(t, addr, raw); !strings.Contains(body, `"authorizer_refresh_token":"`+keptRefresh+`"`) {
+				if _, body := send(t, addr, raw); !strings.Contains(body, `"authorizer_refresh_token":"`+placeholderRefresh+`"`) {
 					t.Errorf("%s", body)
 				}
 			}
@@ -63,7 +63,7 @@ func TestStandInsAreFetched(t *testing.T) {
 		})
 	}
 	// own accounts, long names, and the component itself
-	own := fetchAccount(t, addr, "wx00000000000000ff", stockKey)
+	own := fetchAccount(t, addr, ownApp, stockKey)
 	for _, path := range []string{"/cgi-bin/user/info?access_token=" + own, "/wxa/gettemplatelist?access_token=" + c, "/cgi-bin/component/api_create_preauthcode?component_access_token=" + c,
 		"/cgi-bin/clear_quota?access_token=" + c} {
 		if resp, body := send(t, addr, get(path)); resp.StatusCode != 200 {
@@ -79,10 +79,10 @@ func TestStandInsAreFetched(t *testing.T) {
 
 // What WeChat says of a wrong appid or secret, and never 40001, 40014 or 42001, on which SDKs ask again without end.
 func TestTokenRequestsRefused(t *testing.T) {
-	up, seen := mirror(t)
+	up, seen := recordingServer(t)
 	limited := named("limited", stockKey)
 	limited.AppIDs, limited.Paths, limited.Methods = []string{account}, []string{"/nothing"}, []string{"GET"}
-	broker := &scripted{current: "T0", knownErr: map[string]error{
+	broker := &fakeTokens{current: "T0", knownErr: map[string]error{
 		other: tokens.ErrUnknownAccount, "wxdddddddddddddddd": tokens.ErrRevoked, "wxeeeeeeeeeeeeeeee": fmt.Errorf("%w: disk", tokens.ErrUnavailable),
 	}}
 	_, addr := start(t, up, func(c *proxy.Config) {
@@ -155,7 +155,7 @@ func TestTokenRequestsRefused(t *testing.T) {
 	}
 	// The limits of paths and methods are for calls to WeChat; these are none.
 	fetchAccount(t, addr, account, stockKey)
-	fetch(t, addr, post("/cgi-bin/stable_token", `{"appid":"`+account+`","secret":"`+stockKey+`"}`))
+	fetchStandIn(t, addr, post("/cgi-bin/stable_token", `{"appid":"`+account+`","secret":"`+stockKey+`"}`))
 	if n := len(seen()); n != 0 {
 		t.Errorf("%d calls reached WeChat", n)
 	}

@@ -60,7 +60,7 @@ func TestEchoedToken(t *testing.T) {
 		}
 	})
 	second := longToken + "-renewed"
-	_, addr := start(t, up, func(c *proxy.Config) { c.Tokens = &changing{scripted{current: longToken}, second} })
+	_, addr := start(t, up, func(c *proxy.Config) { c.Tokens = &changing{fakeTokens{current: longToken}, second} })
 	for _, method := range []string{"GET", "POST", "HEAD", "OPTIONS", "DELETE"} {
 		for _, path := range []string{"/cgi-bin/user/info", "/cgi-bin/gzip", "/cgi-bin/redirect", "/cgi-bin/html", "/cgi-bin/large", "/cgi-bin/retried", "/cgi-bin/component/api_x"} {
 			resp, body := send(t, addr, method+" /"+account+path+"?a=1 HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
@@ -81,9 +81,9 @@ func TestEchoedToken(t *testing.T) {
 	}
 }
 
-// changing is scripted with one other token after the renewal.
+// changing is fakeTokens with one other token after the renewal.
 type changing struct {
-	scripted
+	fakeTokens
 	next string
 }
 
@@ -102,7 +102,7 @@ func TestTokensBecomeStandIns(t *testing.T) {
 		io.WriteString(w, before+`"authorization_info":{"authorizer_appid":"`+account+`","authorizer_access_token":"`+longToken+`","authorizer_refresh_token":"refreshtoken@@@x"}}`)
 	})
 	_, addr := start(t, up, func(c *proxy.Config) {
-		c.Tokens = &scripted{current: "T0"}
+		c.Tokens = &fakeTokens{current: "T0"}
 		c.Callers = []proxy.Caller{named("orders", ordersKey)}
 	})
 	_, body := send(t, addr, "POST /cgi-bin/component/api_get_authorizer_info HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: "+ordersKey+"\r\nContent-Length: 2\r\n\r\n{}")
@@ -158,7 +158,7 @@ func TestRegisteredAccountIsClaimed(t *testing.T) {
 }
 
 // panicking breaks down over a token, with the token in its mouth.
-type panicking struct{ scripted }
+type panicking struct{ fakeTokens }
 
 func (*panicking) Cached(string) (tokens.Token, bool) { panic("BUG: what about " + longToken) }
 

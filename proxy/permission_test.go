@@ -9,12 +9,12 @@ import (
 
 // What is told of a caller's limits is what a call of his meets.
 func TestPermission(t *testing.T) {
-	up, _ := mirror(t)
+	up, _ := recordingServer(t)
 	limited := named("limited", stockKey)
 	limited.AppIDs, limited.Paths, limited.Methods = []string{account}, []string{"/cgi-bin/user/*", "/wxa/*"}, []string{"GET"}
 	platform := named("platform", "platform-key")
 	platform.AppIDs = []string{component}
-	config := proxy.Config{Component: component, Upstream: up, Tokens: &scripted{current: "T0"}, Callers: []proxy.Caller{limited, platform}}
+	config := proxy.Config{Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"}, Callers: []proxy.Caller{limited, platform}}
 	p, addr := start(t, up, func(c *proxy.Config) { *c = config })
 	keys := map[string]string{"limited": stockKey, "platform": "platform-key"}
 	f := func(name, appid, method, path string, want bool, word string) {

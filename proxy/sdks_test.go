@@ -68,7 +68,7 @@ func TestAnyTicketWillDo(t *testing.T) {
 	for _, more := range []string{``, `,"component_verify_ticket":""`, `,"component_verify_ticket":null`, `,"component_verify_ticket":"placeholder"`, `,"component_verify_ticket":{"a":[0]}`,
 		`,"component_verify_ticket":"ticket@@@x","appid":"x","secret":"y","neededText":""`} {
 		body := fmt.Sprintf(`{"component_appid":%q,"component_appsecret":%q%s}`, component, ordersKey, more)
-		c := fetch(t, addr, post("/"+component+"/cgi-bin/component/api_component_token", body))
+		c := fetchStandIn(t, addr, post("/"+component+"/cgi-bin/component/api_component_token", body))
 		if resp, answer := send(t, addr, post("/"+component+"/cgi-bin/component/api_create_preauthcode?component_access_token="+c, "{}")); resp.StatusCode != 200 || !strings.HasSuffix(last().uri, "access_token=T0") {
 			t.Errorf("%s: %s %s", more, resp.Status, answer)
 		}

@@ -1,10 +1,6 @@
 package proxy_test
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
 	"fmt"
 	"regexp"
 	"strings"
@@ -14,19 +10,13 @@ import (
 	"wxproxy/proxy"
 )
 
-var key = []byte("0123456789abcdef0123456789abcdef")
-
-func post(path, body string, headers ...string) string {
-	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\n%s\r\nContent-Length: %d\r\n\r\n%s", path, strings.Join(append(headers, "X-A: b"), "\r\n"), len(body), body)
-}
-
-const keptRefresh = "refreshtoken@@@wxproxy-keeps-it"
+const placeholderRefresh = "refreshtoken@@@wxproxy-keeps-it"
 
 // fetch asks for a stand-in and gives it.
-func fetch(t *testing.T, addr, raw string) string {
+func fetchStandIn(t *testing.T, addr, raw string) string {
 	t.Helper()
 	resp, body := send(t, addr, raw)
-	m := regexp.MustCompile(`^\{"(component_|authorizer_)?access_token":"(wxp_[A-Za-z0-9_-]+)","expires_in":7200(,"authorizer_refresh_token":"` + keptRefresh + `")?\}$`).FindStringSubmatch(body)
+	m := regexp.MustCompile(`^\{"(component_|authorizer_)?access_token":"(wxp_[A-Za-z0-9_-]+)","expires_in":7200(,"authorizer_refresh_token":"` + placeholderRefresh + `")?\}$`).FindStringSubmatch(body)
 	if m == nil || resp.StatusCode != 200 || !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") || len(m[2]) > 512 || resp.Header.Get("X-Wxproxy-Token") != "none" {
 		t.Fatalf("%.120q: %s %s %s", raw, resp.Status, resp.Header, body)
 	}
@@ -35,27 +25,27 @@ func fetch(t *testing.T, addr, raw string) string {
 
 func fetchAccount(t *testing.T, addr, appid, secret string) string {
 	t.Helper()
-	return fetch(t, addr, get("/cgi-bin/token?grant_type=client_credential&appid="+appid+"&secret="+secret))
+	return fetchStandIn(t, addr, get("/cgi-bin/token?grant_type=client_credential&appid="+appid+"&secret="+secret))
 }
 
 func fetchComponent(t *testing.T, addr, secret string) string {
 	t.Helper()
-	return fetch(t, addr, post("/cgi-bin/component/api_component_token", fmt.Sprintf(`{"component_appid":%q,"component_appsecret":%q,"component_verify_ticket":"ticket@@@x"}`, component, secret)))
+	return fetchStandIn(t, addr, post("/cgi-bin/component/api_component_token", fmt.Sprintf(`{"component_appid":%q,"component_appsecret":%q,"component_verify_ticket":"ticket@@@x"}`, component, secret)))
 }
 
 // Where nobody is asked for a key SDKs get along with any secret.
 func TestStandInsForEverybody(t *testing.T) {
-	up, _ := mirror(t)
-	config := proxy.Config{Component: component, Upstream: up, Tokens: &scripted{current: "T0"}}
+	up, _ := recordingServer(t)
+	config := proxy.Config{Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"}}
 	p, addr := start(t, up, func(c *proxy.Config) { *c = config })
 	for _, secret := range []string{"anything", "", strings.Repeat("x", 2000)} {
 		st, c := fetchAccount(t, addr, account, secret), fetchComponent(t, addr, secret)
 		if resp, body := send(t, addr, get("/"+component+"/cgi-bin/user/info?access_token="+st)); resp.StatusCode != 200 {
 			t.Errorf("%s %s", resp.Status, body)
 		}
-		fetch(t, addr, post("/cgi-bin/component/api_authorizer_token?component_access_token="+c, `{"authorizer_appid":"`+account+`"}`))
+		fetchStandIn(t, addr, post("/cgi-bin/component/api_authorizer_token?component_access_token="+c, `{"authorizer_appid":"`+account+`"}`))
 	}
-	fetch(t, addr, post("/cgi-bin/component/api_authorizer_token", `{"authorizer_appid":"`+account+`"}`))
+	fetchStandIn(t, addr, post("/cgi-bin/component/api_authorizer_token", `{"authorizer_appid":"`+account+`"}`))
 	st := fetchAccount(t, addr, account, "x")
 	// A reload without a key keeps the one that was made up.
 	if err := p.Reconfigure(config); err != nil {
@@ -84,8 +74,8 @@ func TestStandInsForEverybody(t *testing.T) {
 
 // A stand-in that is not good is answered as WeChat answers a token that is not; nothing of it reaches WeChat.
 func TestStandInsRefused(t *testing.T) {
-	up, seen := mirror(t)
-	config := proxy.Config{Component: component, Upstream: up, Tokens: &scripted{current: "T0"}, StandInKey: key,
+	up, seen := recordingServer(t)
+	config := proxy.Config{Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"}, StandInKey: key,
 		Callers: []proxy.Caller{named("orders", ordersKey), named("stock", stockKey)}}
 	p, addr := start(t, up, func(c *proxy.Config) { *c = config })
 	mine, theirs := fetchAccount(t, addr, account, ordersKey), fetchAccount(t, addr, account, stockKey)
@@ -187,7 +177,7 @@ func TestStandInsRefused(t *testing.T) {
 
 // What the stand-in decides, and what WeChat gets of the query.
 func TestStandInsRoute(t *testing.T) {
-	up, seen := mirror(t)
+	up, seen := recordingServer(t)
 	_, addr := start(t, up, func(c *proxy.Config) { c.Callers = []proxy.Caller{named("orders", ordersKey)} })
 	a, c, k := fetchAccount(t, addr, account, ordersKey), fetchComponent(t, addr, ordersKey), "X-Wxproxy-Key: "+ordersKey
 	long := "component_appid=" + component + "&component_access_token=T0&"
@@ -235,19 +225,10 @@ func TestStandInsRoute(t *testing.T) {
 	}
 }
 
-// forge makes a stand-in as somebody could who has the key.
-func forge(version, kind byte, end time.Time, appid, caller string) string {
-	b := append([]byte{version, kind}, binary.BigEndian.AppendUint32(nil, uint32(end.Unix()))...)
-	b = append(b, appid+caller...)
-	mac := hmac.New(sha256.New, key)
-	mac.Write(b)
-	return "wxp_" + base64.RawURLEncoding.EncodeToString(mac.Sum(b))
-}
-
 // A stand-in works for the whole of the life that was announced and a little longer; then WeChat's "expired" is what is
 // said. The form is fixed: other replicas, and later versions, have to read it.
 func TestStandInForm(t *testing.T) {
-	up, seen := mirror(t)
+	up, seen := recordingServer(t)
 	_, addr := start(t, up, func(c *proxy.Config) { c.Callers, c.StandInKey = []proxy.Caller{named("orders", ordersKey)}, key })
 	now := time.Now()
 	expired, unknown := `{"errcode":42001,"errmsg":"access_token expired`, `{"errcode":40001,`

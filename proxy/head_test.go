@@ -1,0 +1,153 @@
+package proxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wxproxy/proxy"
+)
+
+func TestLimitsOfRequests(t *testing.T) {
+	var hits atomic.Int32
+	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+		hits.Add(1)
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprintf(w, `{"n":%d}`, n)
+	})
+	_, addr := start(t, up, func(c *proxy.Config) { c.MaxBody = 1 << 20 })
+	post := func(n int, chunked bool) (int, string) {
+		t.Helper()
+		var r io.Reader = bytes.NewReader(make([]byte, n))
+		if chunked {
+			r = io.MultiReader(r)
+		}
+		resp, err := http.Post("http://"+addr+"/"+account+"/cgi-bin/media/upload", "application/octet-stream", r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(b)
+	}
+	for _, chunked := range []bool{false, true} {
+		if s, b := post(1<<20, chunked); s != 200 || b != `{"n":1048576}` {
+			t.Errorf("at the limit: %d %s", s, b)
+		}
+		hits.Store(0)
+		for _, n := range []int{1<<20 + 1, 20 << 20} {
+			if s, b := post(n, chunked); s != 413 || !strings.Contains(b, `"errcode":-413`) {
+				t.Errorf("%d bytes: %d %s", n, s, b)
+			}
+		}
+		if hits.Load() != 0 {
+			t.Errorf("WeChat was asked %d times", hits.Load())
+		}
+	}
+
+	// Expect: 100-continue: asked for where it fits, refused before the body where it does not.
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	br := bufio.NewReader(conn)
+	io.WriteString(conn, "POST /"+account+"/cgi-bin/a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+	if line, err := br.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100") {
+		t.Fatalf("%q %v", line, err)
+	}
+	br.ReadString('\n')
+	io.WriteString(conn, "hello")
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := io.ReadAll(resp.Body); string(b) != `{"n":5}` {
+		t.Errorf("%s", b)
+	}
+	if resp, _ := send(t, addr, "POST /"+account+"/cgi-bin/a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9999999\r\n\r\n"); resp.StatusCode != 413 {
+		t.Errorf("a body over the limit was asked for: %s", resp.Status)
+	}
+}
+
+// Requests that could be read in two ways, or are not requests.
+func TestHostileRequests(t *testing.T) {
+	var hits atomic.Int32
+	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) { hits.Add(1); io.WriteString(w, `{}`) })
+	_, addr := start(t, up, nil)
+	path := "/" + account + "/cgi-bin/a"
+	for _, raw := range []string{
+		"GET " + path + " HTTP/1.1\r\nHost: x\r\nX-A: b\rX-B: c\r\n\r\n",
+		"GET " + path + " HTTP/1.1\r\nHost: x\r\nX-A: b\x00c\r\n\r\n",
+		"GET " + path + " HTTP/1.1\r\nHost: x\r\nX A: b\r\n\r\n",
+		"GET " + path + " HTTP/1.1\r\nHost: x\r\n: b\r\n\r\n",
+		"GET " + path + "?a b HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET " + path + "\x01 HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET " + path + "#frag HTTP/1.1\r\nHost: x\r\n\r\n",
+		"POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+		"POST " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+		"POST " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+		"POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\nhello",
+		"POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+		"POST " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+		"GET /" + strings.Repeat("a", 20_000) + " HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET " + path + " HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X-A: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n", 1000) + "\r\n",
+		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+		"CONNECT api.weixin.qq.com:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET http://evil.example/cgi-bin/a HTTP/1.1\r\nHost: evil.example\r\nX-WX-APPID: " + account + "\r\n\r\n",
+		"GET " + path + " HTTP/1.1\r\nHost: x\r\nOrigin: http://evil.example\r\n\r\n",
+		"POST " + path + " HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: cross-site\r\nContent-Length: 0\r\n\r\n",
+		"GET " + path + " HTTP/1.1\r\nHost: x\r\nX-WX-APPID: " + account + "\r\nX-WX-APPID: wxbbbbbbbbbbbbbbbb\r\n\r\n",
+		"GET /cgi-bin/a HTTP/1.1\r\nHost: x\r\nX-WX-APPID: wxAAAAAAAAAAAAAAAA\r\n\r\n",
+	} {
+		resp, body := send(t, addr, raw)
+		if resp.StatusCode < 400 || resp.StatusCode >= 500 || !strings.HasPrefix(body, `{"errcode":-`) {
+			t.Errorf("%.100q: %s %s", raw, resp.Status, body)
+		}
+	}
+	if n := hits.Load(); n != 0 {
+		t.Errorf("%d of them reached WeChat", n)
+	}
+	// and the listener still works
+	for _, raw := range []string{
+		"GET http://api.weixin.qq.com" + path + " HTTP/1.1\r\nHost: api.weixin.qq.com\r\n\r\n",
+		"GET " + path + " HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: none\r\n\r\n",
+		"GET " + path + " HTTP/1.0\r\n\r\n",
+		"PATCH //" + account + "//cgi-bin/a HTTP/1.1\r\nHost: x\r\n\r\n",
+	} {
+		if resp, body := send(t, addr, raw); resp.StatusCode != 200 || body != "{}" {
+			t.Errorf("%.100q: %s %s", raw, resp.Status, body)
+		}
+	}
+}
+
+// A GET's body belongs to the GET, not to the next request on the connection.
+func TestBodyOfGet(t *testing.T) {
+	var uris []string
+	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		uris = append(uris, r.Method+" "+r.URL.Path+" "+string(b))
+		io.WriteString(w, `{}`)
+	})
+	_, addr := start(t, up, nil)
+	inner := "GET /" + account + "/cgi-bin/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+	send(t, addr, "GET /"+account+"/cgi-bin/a HTTP/1.1\r\nHost: x\r\nContent-Length: "+strconv.Itoa(len(inner))+"\r\n\r\n"+inner)
+	if len(uris) != 1 || uris[0] != "GET /cgi-bin/a "+inner {
+		t.Errorf("%q", uris)
+	}
+	// Two lengths: the chunks count, and what comes behind them is not read at all.
+	uris = nil
+	resp, _ := send(t, addr, "POST /"+account+"/cgi-bin/b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"+inner)
+	if len(uris) != 1 || uris[0] != "POST /cgi-bin/b hi" || !resp.Close {
+		t.Errorf("%q, closed: %v", uris, resp.Close)
+	}
+}
