@@ -1,5 +1,5 @@
-// Package store defines how wxproxy keeps its records, and holds everything that
-// does not depend on a database:
+// Package store defines how wxproxy keeps its records, and holds everything
+// that does not depend on a database:
 //
 //   - [Store], the contract that every database fulfills, and its errors.
 //   - [Watcher], the change feed of a store that several processes share.

@@ -54,8 +54,8 @@ func Example() {
 	// true
 }
 
-// Seal encrypts the records of any store. The keys of the records stay readable,
-// and another sealing key is rejected.
+// Seal encrypts the records of any store. The keys of the records stay
+// readable, and another sealing key is rejected.
 func ExampleSeal() {
 	ctx := context.Background()
 	inner := store.NewMemory()

@@ -21,9 +21,9 @@ import (
 // Set mayCreate to false if the store exists: it was sealed with the missing
 // key, so a new one would hide the loss and open nothing.
 //
-// A new key is on the disk before LoadOrCreateKey returns, including its name in
-// the folder. Otherwise a power failure could take away the key of records that
-// were already sealed with it. If several processes create the file
+// A new key is on the disk before LoadOrCreateKey returns, including its name
+// in the folder. Otherwise a power failure could take away the key of records
+// that were already sealed with it. If several processes create the file
 // concurrently, all of them get the same key.
 //
 // The file must be readable by its owner alone: a key that other users can read

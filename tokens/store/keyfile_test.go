@@ -15,7 +15,7 @@ import (
 
 func TestKeyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.key")
-	if _, err := store.LoadOrCreateKey(path, false); err == nil || !strings.Contains(err.Error(), path+" is missing") {
+	if _, err := store.LoadOrCreateKey(path, false); !mentions(err, path+" is missing") {
 		t.Errorf("missing file, mayCreate false: got error %v, want one that says it is missing", err)
 	}
 	if _, err := os.Stat(path); err == nil {
@@ -103,7 +103,7 @@ func TestUnusableKeyFileIsRejected(t *testing.T) {
 			}
 			continue
 		}
-		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
+		if !mentions(err, c.want, path) {
 			t.Errorf("%s: got error %v, want one with %q and the path", name, err, c.want)
 		} else if len(c.text) > 0 && strings.Contains(err.Error(), c.text[:20]) {
 			t.Errorf("%s: the error quotes the key: %v", name, err)

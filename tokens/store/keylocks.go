@@ -11,7 +11,8 @@ import (
 
 // KeyLocks.Close waits for drainTimeout until the updates in flight have
 // finished, then cancels their contexts and waits for cancelTimeout. The unit
-// and the manifests in deploy/ grant a process at least the sum of both to stop.
+// and the manifests in deploy/ grant a process at least the sum of both to
+// stop.
 const (
 	drainTimeout  = 25 * time.Second
 	cancelTimeout = 5 * time.Second
@@ -27,9 +28,9 @@ type Backend interface {
 	Write(key string, record []byte) error
 }
 
-// KeyLocks holds the locks of a store that a single process owns, and implements
-// Update for its [Backend]. In front of a lock that several processes share, it
-// is the queue of this process.
+// KeyLocks holds the locks of a store that a single process owns, and
+// implements Update for its [Backend]. In front of a lock that several
+// processes share, it is the queue of this process.
 //
 // Each key has a lock of its own. With striped locks, two keys could share one,
 // and an update inside an update (account, then component) could wait for
@@ -173,10 +174,10 @@ func (l *KeyLocks) passOn(key string) {
 	}
 }
 
-// Close rejects new updates and those that wait for a lock, and returns when the
-// updates in flight have finished. After 25 seconds it cancels their contexts.
-// Five seconds later it gives up: the remaining updates return [ErrLost] instead
-// of saving, and Close returns an error with their number.
+// Close rejects new updates and those that wait for a lock, and returns when
+// the updates in flight have finished. After 25 seconds it cancels their
+// contexts. Five seconds later it gives up: the remaining updates return
+// [ErrLost] instead of saving, and Close returns an error with their number.
 //
 // When Close has returned, nothing is written any more and the backend may be
 // closed. Close must be called only once.

@@ -79,8 +79,9 @@ func (s *sealedStore) Update(ctx context.Context, key string, fn UpdateFunc) err
 	})
 }
 
-// List decrypts each record just before it is yielded. It stops with an error at
-// the first record that cannot be decrypted, after yielding the ones before it.
+// List decrypts each record just before it is yielded. It stops with an error
+// at the first record that cannot be decrypted, after yielding the ones before
+// it.
 func (s *sealedStore) List(
 	ctx context.Context, prefix, after string, yield func(key string, record []byte) bool,
 ) error {

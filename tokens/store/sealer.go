@@ -14,8 +14,8 @@ const (
 	//
 	//	version (1 byte) · nonce (12) · AES-256-GCM ciphertext · tag (16)
 	//
-	// Stores in use hold records of this form, so it cannot change without a new
-	// version that is read beside the old one.
+	// Stores in use hold records of this form, so it cannot change without a
+	// new version that is read beside the old one.
 	sealVersion = 1
 
 	// sealPurpose precedes the record's key in the additional data. A record
@@ -61,8 +61,8 @@ func (s *sealer) open(key string, sealed []byte) ([]byte, error) {
 	}
 	record, err := s.aead.Open([]byte{}, nil, sealed[1:], additionalData(key))
 	if err != nil {
-		// The library's error is dropped: it says "authentication failed", which
-		// reads like a failed login.
+		// The library's error is dropped: it says "authentication failed",
+		// which reads like a failed login.
 		return nil, corruptRecord(key, "cannot be decrypted: it was changed or sealed with another key")
 	}
 	return record, nil

@@ -41,8 +41,8 @@ var Keep = []byte{}
 //   - an error: leave the record as it was and return the error
 //
 // ctx ends with the context of the caller, and when the lock may be lost; fn
-// must return soon after that. A record that fn returns nevertheless is saved if
-// the lock is still held: WeChat may have issued a refresh token at the last
+// must return soon after that. A record that fn returns nevertheless is saved
+// if the lock is still held: WeChat may have issued a refresh token at the last
 // moment, and issues it only once.
 type UpdateFunc = func(ctx context.Context, old []byte) ([]byte, error)
 
@@ -70,9 +70,9 @@ type Store interface {
 	Update(ctx context.Context, key string, fn UpdateFunc) error
 
 	// List calls yield with the records whose keys begin with prefix, in the
-	// byte order of the keys, until yield returns false. It starts after the key
-	// after; "" means at the beginning. Records that are written meanwhile may
-	// or may not be included. yield must not call the store.
+	// byte order of the keys, until yield returns false. It starts after the
+	// key after; "" means at the beginning. Records that are written meanwhile
+	// may or may not be included. yield must not call the store.
 	List(ctx context.Context, prefix, after string, yield func(key string, record []byte) bool) error
 
 	// Ping reports whether the store is usable, for writing too.
@@ -89,7 +89,7 @@ type Watcher interface {
 	// passes the keys of the records that any process, including this one, has
 	// saved or deleted, within about 2 seconds.
 	//
-	// nil keys mean that every record may have changed. That is so for the first
-	// call, and after the store could not be reached for a while.
+	// nil keys mean that every record may have changed. That is so for the
+	// first call, and after the store could not be reached for a while.
 	Watch(ctx context.Context, changed func(keys []string))
 }

@@ -66,7 +66,8 @@ func BenchmarkList(b *testing.B) {
 	s := filled(b, 10_000)
 	for b.Loop() {
 		n := 0
-		if err := s.List(b.Context(), "account/", "", func(string, []byte) bool { n++; return true }); err != nil || n != 10_000 {
+		err := s.List(b.Context(), "account/", "", func(string, []byte) bool { n++; return true })
+		if err != nil || n != 10_000 {
 			b.Fatalf("got %d records, error %v, want 10000", n, err)
 		}
 	}

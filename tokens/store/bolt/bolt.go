@@ -39,8 +39,8 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// The file's buckets. bbolt sorts them by name, and the verifier has to know the
-// format before it reads a record: "meta" precedes "records".
+// The file's buckets. bbolt sorts them by name, and the verifier has to know
+// the format before it reads a record: "meta" precedes "records".
 var (
 	metaBucket    = []byte("meta")
 	formatKey     = []byte("format")
@@ -125,6 +125,7 @@ func (b *backend) Write(key string, record []byte) error { return (*Store)(b).wr
 // file grows.
 const listPageSize = 1000
 
+// listEntry is a record that was read, but not yielded yet.
 type listEntry struct {
 	key    string
 	record []byte
@@ -162,7 +163,9 @@ func (s *Store) List(
 
 // readPage appends the next records to page. It stops at a damaged record and
 // returns its error as damage, with the records before it.
-func (s *Store) readPage(page []listEntry, prefix, after string) (_ []listEntry, damage, err error) {
+func (s *Store) readPage(
+	page []listEntry, prefix, after string,
+) (_ []listEntry, damage, err error) {
 	err = s.view(func(b *bbolt.Bucket) error {
 		c := b.Cursor()
 		k, v := c.Seek([]byte(max(prefix, after)))
@@ -182,8 +185,8 @@ func (s *Store) readPage(page []listEntry, prefix, after string) (_ []listEntry,
 }
 
 // Ping implements [store.Store]. It fails if a disk error has stopped writing.
-// It also fails if the file was removed or replaced while the store is open: its
-// writes would be lost when the process ends.
+// It also fails if the file was removed or replaced while the store is open:
+// its writes would be lost when the process ends.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -48,7 +48,7 @@ func openFile(t testing.TB, path string, key []byte) store.Store {
 
 func put(t testing.TB, s store.Store, key, record string) {
 	t.Helper()
-	if err := s.Update(t.Context(), key, func(context.Context, []byte) ([]byte, error) { return []byte(record), nil }); err != nil {
+	if err := s.Update(t.Context(), key, replaceWith(record)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -137,7 +137,7 @@ func TestOpenStoreCannotBeOpenedTwice(t *testing.T) {
 		begin := time.Now()
 		_, err := bolt.OpenFile(ctx, path, nil)
 		cancel()
-		if !errors.Is(err, store.ErrInUse) || !strings.Contains(err.Error(), path) {
+		if !errors.Is(err, store.ErrInUse) || !mentions(err, path) {
 			t.Errorf("second open: got error %v, want ErrInUse with the path", err)
 		}
 		// It waits for a second, not for the minute of the context.
@@ -153,8 +153,8 @@ func TestOpenStoreCannotBeOpenedTwice(t *testing.T) {
 	want(t, s, "a", "one")
 }
 
-// TestConcurrentFirstOpen: of several processes that create the store, one opens
-// it and the others get ErrInUse. No key or file replaces another.
+// TestConcurrentFirstOpen: of several processes that create the store, one
+// opens it and the others get ErrInUse. No key or file replaces another.
 func TestConcurrentFirstOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	var all sync.WaitGroup
@@ -196,7 +196,7 @@ func TestPingDetectsRemovedOrReplacedFile(t *testing.T) {
 	if err := os.Rename(path, path+".moved"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Ping(t.Context()); err == nil || !strings.Contains(err.Error(), path) {
+	if err := s.Ping(t.Context()); !mentions(err, path) {
 		t.Errorf("removed file: got error %v, want one with the path", err)
 	}
 	if err := os.WriteFile(path, []byte("another"), 0o600); err != nil {
@@ -211,7 +211,7 @@ func TestTooLongKeyIsRejected(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "a.db"))
 	put(t, s, "a", "one")
 	long := strings.Repeat("k", 40_000)
-	err := s.Update(t.Context(), long, func(context.Context, []byte) ([]byte, error) { return []byte("x"), nil })
+	err := s.Update(t.Context(), long, replaceWith("x"))
 	if err == nil || len(err.Error()) > 200 {
 		t.Errorf("key of 40,000 bytes: got error %.300v, want a short one", err)
 	}
@@ -221,8 +221,8 @@ func TestTooLongKeyIsRejected(t *testing.T) {
 	put(t, s, "b", "two") // later commits succeed
 }
 
-// TestConcurrentWritersAndReaders: 500 writers share commits, and the file grows
-// while as many goroutines read it.
+// TestConcurrentWritersAndReaders: 500 writers share commits, and the file
+// grows while as many goroutines read it.
 func TestConcurrentWritersAndReaders(t *testing.T) {
 	s := openFile(t, filepath.Join(t.TempDir(), "a.db"), nil)
 	record := strings.Repeat("r", 3000)
@@ -231,7 +231,7 @@ func TestConcurrentWritersAndReaders(t *testing.T) {
 	for i := range 500 {
 		key := fmt.Sprint("k", i)
 		all.Go(func() {
-			err := s.Update(t.Context(), key, func(context.Context, []byte) ([]byte, error) { return []byte(record), nil })
+			err := s.Update(t.Context(), key, replaceWith(record))
 			if err != nil {
 				t.Error(err)
 			}
@@ -249,4 +249,20 @@ func TestConcurrentWritersAndReaders(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+func replaceWith(record string) store.UpdateFunc {
+	return func(context.Context, []byte) ([]byte, error) { return []byte(record), nil }
+}
+
+func deleteRecord(context.Context, []byte) ([]byte, error) { return nil, nil }
+
+// mentions reports whether err is an error whose text contains all parts.
+func mentions(err error, parts ...string) bool {
+	for _, part := range parts {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			return false
+		}
+	}
+	return err != nil
 }

@@ -17,8 +17,9 @@ type pendingWrite struct {
 	done       chan error // buffered, so that the committer never blocks
 }
 
-// committer writes records to the file. Writes that arrive during a commit share
-// the next one, so 500 concurrent updates need a few syncs instead of 500.
+// committer writes records to the file. Writes that arrive during a commit
+// share the next one, so 500 concurrent updates need a few syncs instead of
+// 500.
 //
 // bbolt's own Batch is not used: it delays a single write by 10 ms to wait for
 // others, and runs in goroutines that catchFaults cannot guard.
@@ -74,8 +75,8 @@ func (c *committer) commit(w *pendingWrite) error {
 	return err
 }
 
-// stop ends the committer and waits for a commit in progress, unless the file is
-// broken: then the commit may block forever in bbolt's locks.
+// stop ends the committer and waits for a commit in progress, unless the file
+// is broken: then the commit may block forever in bbolt's locks.
 func (c *committer) stop() {
 	close(c.stopping)
 	select {
@@ -122,9 +123,9 @@ func (c *committer) save(group []*pendingWrite) error {
 		return c.db.bolt.Update(func(tx *bbolt.Tx) error { return apply(tx.Bucket(recordsBucket), group) })
 	})
 	// After a failed write-back, Linux marks pages as clean that never reached
-	// the disk. A later commit would succeed and build on them, so writing stops.
-	// Windows reports such errors with other codes: there the failed commit
-	// returns an error, and the next one is tried.
+	// the disk. A later commit would succeed and build on them, so writing
+	// stops. Windows reports such errors with other codes: there the failed
+	// commit returns an error, and the next one is tried.
 	if errors.Is(err, syscall.EIO) {
 		err = fmt.Errorf("%w; nothing is written until wxproxy is restarted", err)
 		c.writeFault.Store(&err)

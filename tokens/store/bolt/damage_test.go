@@ -17,8 +17,9 @@ import (
 	"wxproxy/tokens/store/bolt"
 )
 
-// intactFile makes a store without encryption. Its tree has branches, free pages
-// and a record that overflows its page. It returns the file and the records.
+// intactFile makes a store without encryption. Its tree has branches, free
+// pages and a record that overflows its page. It returns the file and the
+// records.
 func intactFile(t testing.TB) (file []byte, records map[string]string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "a.db")
@@ -32,7 +33,7 @@ func intactFile(t testing.TB) (file []byte, records map[string]string) {
 	records["big"] = strings.Repeat("overflow ", 1000)
 	put(t, s, "big", records["big"])
 	put(t, s, "deleted", records["big"])
-	err := s.Update(t.Context(), "deleted", func(context.Context, []byte) ([]byte, error) { return nil, nil })
+	err := s.Update(t.Context(), "deleted", deleteRecord)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,8 +136,8 @@ func TestBitFlipIsNeverReturned(t *testing.T) {
 	}
 }
 
-// TestWrongEntryCountIsDetected flips each bit of each page's number of entries.
-// Undetected, that would make records disappear.
+// TestWrongEntryCountIsDetected flips each bit of each page's number of
+// entries. Undetected, that would make records disappear.
 func TestWrongEntryCountIsDetected(t *testing.T) {
 	file, records := intactFile(t)
 	path := filepath.Join(t.TempDir(), "a.db")
@@ -162,7 +163,7 @@ func TestEmptiedStoreIsIntact(t *testing.T) {
 			put(t, s, fmt.Sprint("k", i), strings.Repeat("x", 10+i*5))
 		}
 		for i := range n {
-			err := s.Update(t.Context(), fmt.Sprint("k", i), func(context.Context, []byte) ([]byte, error) { return nil, nil })
+			err := s.Update(t.Context(), fmt.Sprint("k", i), deleteRecord)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -191,10 +192,10 @@ func TestOneLostMetaPageIsTolerated(t *testing.T) {
 	}
 }
 
-// TestFileOverwrittenWhileOpen truncates or overwrites the file of an open store.
-// Unguarded, reading a missing page would be a signal that ends the process, and
-// reading an invalid one a panic that leaves bbolt locked. Both must be errors,
-// and Close must return.
+// TestFileOverwrittenWhileOpen truncates or overwrites the file of an open
+// store. Unguarded, reading a missing page would be a signal that ends the
+// process, and reading an invalid one a panic that leaves bbolt locked. Both
+// must be errors, and Close must return.
 func TestFileOverwrittenWhileOpen(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows does not let a mapped file be truncated")
@@ -217,7 +218,7 @@ func TestFileOverwrittenWhileOpen(t *testing.T) {
 				t.Fatal(err)
 			}
 			update := func() error {
-				return s.Update(t.Context(), "big", func(context.Context, []byte) ([]byte, error) { return []byte("x"), nil })
+				return s.Update(t.Context(), "big", replaceWith("x"))
 			}
 			_, load := s.Load(t.Context(), "big")
 			for name, err := range map[string]error{
@@ -227,7 +228,7 @@ func TestFileOverwrittenWhileOpen(t *testing.T) {
 				"again":  update(),
 				"ping":   s.Ping(t.Context()),
 			} {
-				if !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), path) {
+				if !errors.Is(err, store.ErrCorrupt) || !mentions(err, path) {
 					t.Errorf("%s: got error %v, want ErrCorrupt with the path", name, err)
 				}
 			}
@@ -236,8 +237,8 @@ func TestFileOverwrittenWhileOpen(t *testing.T) {
 	}
 }
 
-// TestFaultReachesWaitingUpdates: updates that wait for a commit get the error of
-// a file that breaks meanwhile.
+// TestFaultReachesWaitingUpdates: updates that wait for a commit get the error
+// of a file that breaks meanwhile.
 func TestFaultReachesWaitingUpdates(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows does not let a mapped file be truncated")

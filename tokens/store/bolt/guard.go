@@ -64,8 +64,8 @@ func (g *guardedDB) access(do func() error) error {
 	case info.Size() < known:
 		return g.markBroken(errors.New("the file was truncated while it was open"))
 	}
-	// Of two concurrent stores the smaller size may win; the next access corrects
-	// it.
+	// Of two concurrent stores the smaller size may win; the next access
+	// corrects it.
 	g.size.Store(info.Size())
 	if err = catchFaults(do); errors.Is(err, errFault) {
 		return g.markBroken(err)
@@ -83,9 +83,9 @@ func (g *guardedDB) markBroken(reason error) error {
 	return g.fault
 }
 
-// close closes the file. If it is broken, close bypasses bbolt, which could wait
-// forever for its locks. bbolt's lock on the file then lasts until the process
-// ends.
+// close closes the file. If it is broken, close bypasses bbolt, which could
+// wait forever for its locks. bbolt's lock on the file then lasts until the
+// process ends.
 func (g *guardedDB) close() error {
 	select {
 	case <-g.broken:

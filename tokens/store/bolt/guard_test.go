@@ -11,8 +11,8 @@ import (
 	"wxproxy/tokens/store/bolt"
 )
 
-// TestFaultsBecomeErrors reads a mapped page of a file that was truncated, which
-// raises SIGBUS.
+// TestFaultsBecomeErrors reads a mapped page of a file that was truncated,
+// which raises SIGBUS.
 func TestFaultsBecomeErrors(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "mapped"))
 	if err != nil {

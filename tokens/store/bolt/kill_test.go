@@ -14,8 +14,8 @@ import (
 	"wxproxy/tokens/store/bolt"
 )
 
-// childEnv makes the test binary a child of TestAcknowledgedWritesSurviveKill. Its
-// value is the path of the store.
+// childEnv makes the test binary a child of TestAcknowledgedWritesSurviveKill.
+// Its value is the path of the store.
 const childEnv = "WXPROXY_TEST_KILL_STORE"
 
 func TestMain(m *testing.M) {
@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// writeUntilKilled counts up under eight keys concurrently, and prints each number
-// after its update has returned. It never returns.
+// writeUntilKilled counts up under eight keys concurrently, and prints each
+// number after its update has returned. It never returns.
 func writeUntilKilled(path string) {
 	s, err := bolt.OpenFile(context.Background(), path, nil)
 	if err != nil {
@@ -41,7 +41,8 @@ func writeUntilKilled(path string) {
 				err := s.Update(context.Background(), key, func(_ context.Context, old []byte) ([]byte, error) {
 					n, _ = strconv.Atoi(string(old))
 					n++
-					// Vary the length, so that pages are split and merged meanwhile.
+					// Vary the length, so that pages are split and merged
+					// meanwhile.
 					return fmt.Appendf(nil, "%d%*s", n, n%700, ""), nil
 				})
 				if err != nil {

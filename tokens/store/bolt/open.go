@@ -63,10 +63,10 @@ func OpenFile(ctx context.Context, path string, key []byte) (store.Store, error)
 // The whole file is read and verified before it is used, which takes about a
 // second per GB.
 //
-// Errors contain the path. They wrap [store.ErrInUse]; [store.ErrCorrupt] if the
-// file is empty, truncated, damaged or not a store; or the error of the system.
-// Unless Open succeeds, it changes no byte of an existing file. If it does, it
-// makes the file readable for its owner alone.
+// Errors contain the path. They wrap [store.ErrInUse]; [store.ErrCorrupt] if
+// the file is empty, truncated, damaged or not a store; or the error of the
+// system. Unless Open succeeds, it changes no byte of an existing file. If it
+// does, it makes the file readable for its owner alone.
 func Open(ctx context.Context, path string) (*Store, error) {
 	exists, err := storeExists(path)
 	if err != nil {
@@ -97,8 +97,8 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.close())
 	}
-	// The records are encrypted, so the mode is a second line of defense. If the
-	// file belongs to another user, the mode cannot be changed, and stays.
+	// The records are encrypted, so the mode is a second line of defense. If
+	// the file belongs to another user, the mode cannot be changed, and stays.
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
 		_ = db.f.Chmod(0o600)
 	}
@@ -113,7 +113,8 @@ func storeExists(path string) (bool, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		folder := filepath.Dir(path)
 		if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-			return false, fmt.Errorf("folder %s of the store file does not exist: create it, or put the store elsewhere", folder)
+			return false, fmt.Errorf("folder %s of the store file does not exist: "+
+				"create it, or put the store elsewhere", folder)
 		}
 		return false, nil
 	case err != nil:
@@ -152,7 +153,9 @@ func create(path string) error {
 
 // openDB opens an existing file with bbolt. It waits for the file's lock until
 // deadline or until the deadline of ctx, whichever comes first.
-func openDB(ctx context.Context, path string, deadline time.Time, readOnly bool) (*guardedDB, error) {
+func openDB(
+	ctx context.Context, path string, deadline time.Time, readOnly bool,
+) (*guardedDB, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -167,8 +170,8 @@ func openDB(ctx context.Context, path string, deadline time.Time, readOnly bool)
 			ReadOnly:     readOnly,
 			FreelistType: bbolt.FreelistMapType,
 			NoStatistics: true,
-			// Never create a file: if it was removed after storeExists, that is an
-			// error.
+			// Never create a file: if it was removed after storeExists, that is
+			// an error.
 			OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
 				f, err = os.OpenFile(name, flag&^os.O_CREATE, mode)
 				return f, err

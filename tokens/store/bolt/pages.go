@@ -51,7 +51,8 @@ func (p pageBytes) kind() uint16     { return byteOrder.Uint16(p[8:]) }
 func (p pageBytes) count() int       { return int(byteOrder.Uint16(p[10:])) }
 func (p pageBytes) overflow() uint64 { return uint64(byteOrder.Uint32(p[12:])) }
 
-// element is an entry of a leaf (flags, key, value) or of a branch (key, child).
+// element is an entry of a leaf (flags, key, value) or of a branch (key,
+// child).
 type element struct {
 	flags      uint32
 	key, value []byte
@@ -87,7 +88,8 @@ func (p pageBytes) element(i int, start uint64) (element, bool) {
 	return e, true
 }
 
-// meta is a meta page: it names the root of the tree and the list of free pages.
+// meta is a meta page: it names the root of the tree and the list of free
+// pages.
 type meta struct {
 	pageSize, root, freelist, pages, transaction uint64
 }

@@ -46,5 +46,6 @@ func decodeValue(key, value []byte) ([]byte, error) {
 }
 
 func checksumMatches(key, value []byte) bool {
-	return len(value) >= checksumSize && binary.LittleEndian.Uint32(value) == checksum(key, value[checksumSize:])
+	return len(value) >= checksumSize &&
+		binary.LittleEndian.Uint32(value) == checksum(key, value[checksumSize:])
 }

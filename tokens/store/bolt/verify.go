@@ -13,13 +13,13 @@ import (
 
 // verifyFile checks the file of a store before bbolt opens it for writing.
 //
-// bbolt trusts what it reads, and reads the file as memory: a page number that a
-// damaged disk made up crashes the process, perhaps during a renewal. bbolt's
+// bbolt trusts what it reads, and reads the file as memory: a page number that
+// a damaged disk made up crashes the process, perhaps during a renewal. bbolt's
 // own check does not help, because it runs in a goroutine that catchFaults
 // cannot guard. This one only reads, page by page, and trusts no number in it.
 //
-// Errors wrap [store.ErrCorrupt], except those of reading and of a newer format.
-// A damaged page that is not in use is not an error.
+// Errors wrap [store.ErrCorrupt], except those of reading and of a newer
+// format. A damaged page that is not in use is not an error.
 func verifyFile(ctx context.Context, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -218,7 +218,8 @@ func (v *verifier) checkFormat() error {
 	case v.format == nil || err != nil || n < 1:
 		return corrupt("it is a bbolt file, but not a wxproxy store")
 	case n > known:
-		return fmt.Errorf("unknown store format %d, this wxproxy knows format %s: a newer wxproxy wrote it", n, format)
+		return fmt.Errorf("unknown store format %d, this wxproxy knows format %s: "+
+			"a newer wxproxy wrote it", n, format)
 	case !v.hasRecords:
 		return corrupt("the bucket for records is missing")
 	}

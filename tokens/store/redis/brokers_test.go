@@ -62,8 +62,9 @@ func (f *fakeWeChat) count(name string) int {
 	return f.calls[name]
 }
 
-// TestThreeBrokersShareOneRedis: 600 concurrent renewals in three brokers cost one
-// request to WeChat, and what one broker learns about an account reaches all.
+// TestThreeBrokersShareOneRedis: 600 concurrent renewals in three brokers cost
+// one request to WeChat, and what one broker learns about an account reaches
+// all.
 func TestThreeBrokersShareOneRedis(t *testing.T) {
 	t.Parallel()
 	r := start(t)
@@ -119,7 +120,8 @@ func TestThreeBrokersShareOneRedis(t *testing.T) {
 		for _, b := range brokers {
 			for range 200 {
 				all.Go(func() {
-					if got, err := b.Renew(t.Context(), account, stale.Value); err != nil || got.Value.Equal(stale.Value) {
+					got, err := b.Renew(t.Context(), account, stale.Value)
+					if err != nil || got.Value.Equal(stale.Value) {
 						t.Errorf("Renew: got error %v or the stale token, want a new one", err)
 					}
 				})
@@ -133,7 +135,9 @@ func TestThreeBrokersShareOneRedis(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		everywhere("the new token", func(got tokens.Token, err error) bool { return err == nil && got.Value.Equal(fresh.Value) })
+		everywhere("the new token", func(got tokens.Token, err error) bool {
+			return err == nil && got.Value.Equal(fresh.Value)
+		})
 	}
 
 	if err := brokers[1].MarkRevoked(t.Context(), account, time.Unix(1001, 0)); err != nil {
@@ -145,10 +149,12 @@ func TestThreeBrokersShareOneRedis(t *testing.T) {
 	if err := brokers[0].Forget(t.Context(), account); err != nil {
 		t.Fatal(err)
 	}
-	everywhere("forgotten", func(_ tokens.Token, err error) bool { return errors.Is(err, tokens.ErrUnknownAccount) })
+	everywhere("forgotten", func(_ tokens.Token, err error) bool {
+		return errors.Is(err, tokens.ErrUnknownAccount)
+	})
 
-	// Redis is emptied: the brokers keep serving, and after the next ticket they read
-	// the accounts from WeChat again.
+	// Redis is emptied: the brokers keep serving, and after the next ticket
+	// they read the accounts from WeChat again.
 	authorize(brokers[2], "code@@@3", 1004)
 	everywhere("authorized a third time", working)
 	lists := f.count("api_get_authorizer_list")

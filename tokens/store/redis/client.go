@@ -35,14 +35,14 @@ var defaultTimeouts = timeouts{
 }
 
 const (
-	// poolSize is the maximum number of connections to one server. A script takes
-	// about 50 µs there, so more connections would not be faster. Requests beyond
-	// that wait for a connection.
+	// poolSize is the maximum number of connections to one server. A script
+	// takes about 50 µs there, so more connections would not be faster.
+	// Requests beyond that wait for a connection.
 	poolSize = 64
 	// pipelinePoolSize is the number of further connections for pipelines.
 	pipelinePoolSize = 4
-	// retries follow a failed attempt. Scripts may be sent twice: each recognizes
-	// its own earlier work.
+	// retries follow a failed attempt. Scripts may be sent twice: each
+	// recognizes its own earlier work.
 	retries = 1
 	// maxRedirects is how often a cluster may redirect a command, or ask to try
 	// again.
@@ -76,8 +76,8 @@ func (o clientOptions) onConnect() func(context.Context, *goredis.Conn) error {
 	return func(context.Context, *goredis.Conn) error { o.dials.Add(1); return nil }
 }
 
-// newClient returns a client for t. It does not connect yet. Its only error is an
-// unusable ca_file.
+// newClient returns a client for t. It does not connect yet. Its only error is
+// an unusable ca_file.
 //
 // All clients use protocol 2 and end each step with the caller's context. The
 // notifications of managed services are off: they need protocol 3.

@@ -77,8 +77,8 @@ var transientCodes = map[string]bool{
 	"TRYAGAIN": true, "READONLY": true, "NOREPLICAS": true,
 }
 
-// isTransient reports whether the same command may succeed later. That is so for
-// errors of the connection and for some of Redis's own.
+// isTransient reports whether the same command may succeed later. That is so
+// for errors of the connection and for some of Redis's own.
 func isTransient(err error) bool {
 	if code, isReply := replyCode(err); isReply {
 		return transientCodes[code]

@@ -14,8 +14,8 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// inspect checks that this Redis is suitable: it responds and can be written to,
-// it does not evict records, and its records have a known format.
+// inspect checks that this Redis is suitable: it responds and can be written
+// to, it does not evict records, and its records have a known format.
 func (s *Store) inspect(ctx context.Context) error {
 	if err := s.Ping(ctx); err != nil {
 		return err
@@ -41,14 +41,16 @@ func (s *Store) checkFormat(ctx context.Context) error {
 		return s.convertError(ctx, err)
 	}
 	if n, err := strconv.Atoi(stored); err != nil || n != format {
-		return s.withName(fmt.Errorf("%w: its records have format %.20q, this wxproxy knows %d: a newer wxproxy wrote them",
-			store.ErrCorrupt, stored, format))
+		return s.withName(fmt.Errorf("%w: its records have format %.20q, this wxproxy knows %d: "+
+			"a newer wxproxy wrote them", store.ErrCorrupt, stored, format))
 	}
 	return nil
 }
 
 // forEachServer calls f for every server that is written to.
-func (s *Store) forEachServer(ctx context.Context, f func(context.Context, *goredis.Client) error) error {
+func (s *Store) forEachServer(
+	ctx context.Context, f func(context.Context, *goredis.Client) error,
+) error {
 	switch c := s.client.(type) {
 	case *goredis.ClusterClient:
 		return c.ForEachMaster(ctx, f)
@@ -76,13 +78,15 @@ func (s *Store) inspectServer(ctx context.Context, c *goredis.Client) error {
 	limit := cmp.Or(info["config maxmemory"], info["maxmemory"], "0")
 	policy := cmp.Or(info["config maxmemory-policy"], info["maxmemory_policy"], "noeviction")
 	if limit != "0" && policy != "noeviction" {
-		return s.withName(fmt.Errorf("it evicts records when its memory is full (maxmemory-policy %s), "+
-			"and refresh tokens cannot be replaced: set maxmemory-policy noeviction, and do not share it with a cache", policy))
+		return s.withName(fmt.Errorf("it evicts records when its memory is full "+
+			"(maxmemory-policy %s), and refresh tokens cannot be replaced: "+
+			"set maxmemory-policy noeviction, and do not share it with a cache", policy))
 	}
 	saves, known := info["config save"]
-	appendOnly := cmp.Or(info["config appendonly"], info["aof_enabled"]) == "yes" || info["aof_enabled"] == "1"
+	appendOnly := info["config appendonly"] == "yes" || info["aof_enabled"] == "1"
 	if known && saves == "" && !appendOnly {
-		s.warn(s.name + " has no persistence: after it restarts, all accounts must be read from WeChat again; set appendonly yes")
+		s.warn(s.name + " has no persistence: after it restarts, " +
+			"all accounts must be read from WeChat again; set appendonly yes")
 	}
 	return nil
 }

@@ -8,8 +8,8 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// startExtending extends the lease until stopExtending is called. It calls lost,
-// with [store.ErrLost] as the cause, if the lock is lost before.
+// startExtending extends the lease until stopExtending is called. It calls
+// lost, with [store.ErrLost] as the cause, if the lock is lost before.
 //
 // A lease is extended after a third of its length. An extension that fails is
 // retried after a twentieth, until the lease has expired: from then on another

@@ -8,10 +8,11 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// pageSize is how many records of one bucket List holds in memory. 16 buckets of
-// 200 records with about 600 bytes each are 2 MB.
+// pageSize is how many records of one bucket List holds in memory. 16 buckets
+// of 200 records with about 600 bytes each are 2 MB.
 const pageSize = 200
 
+// listEntry is a record that was read, but not yielded yet.
 type listEntry struct{ key, record string }
 
 // bucketIterator reads one bucket in key order, page by page.
@@ -22,9 +23,9 @@ type bucketIterator struct {
 	done   bool // no records follow the page
 }
 
-// List implements [store.Store]. It reads all buckets a page at a time and merges
-// them. A record that is written meanwhile is included if it belongs after the
-// pages that were read.
+// List implements [store.Store]. It reads all buckets a page at a time and
+// merges them. A record that is written meanwhile is included if it belongs
+// after the pages that were read.
 func (s *Store) List(
 	ctx context.Context, prefix, after string, yield func(key string, record []byte) bool,
 ) error {
@@ -90,7 +91,8 @@ func (s *Store) fetchPages(ctx context.Context, iterators []bucketIterator, high
 	cmds := make([]*goredis.Cmd, len(empty))
 	_, err := s.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
 		for i, it := range empty {
-			cmds[i] = p.Eval(ctx, pageScript, []string{it.bucket.names, it.bucket.records}, it.min, high, pageSize)
+			keys := []string{it.bucket.names, it.bucket.records}
+			cmds[i] = p.Eval(ctx, pageScript, keys, it.min, high, pageSize)
 		}
 		return nil
 	})

@@ -16,12 +16,13 @@ import (
 // Update implements [store.Store].
 //
 // The updates of a key in this process wait in a queue. The first of them
-// competes for the lock in Redis with other processes, by asking again and again.
+// competes for the lock in Redis with other processes, by asking again and
+// again.
 //
 // While fn runs, the lease of the lock is extended. The lock is lost if Redis
-// cannot be reached until the lease has expired, or if another process holds the
-// lock. Then the context of fn ends with [store.ErrLost] as its cause. What fn
-// returns nevertheless is saved if no other process has written meanwhile.
+// cannot be reached until the lease has expired, or if another process holds
+// the lock. Then the context of fn ends with [store.ErrLost] as its cause. What
+// fn returns nevertheless is saved if no other process has written meanwhile.
 func (s *Store) Update(ctx context.Context, key string, fn store.UpdateFunc) error {
 	if s.closed.Load() {
 		return store.ErrClosed
@@ -36,8 +37,8 @@ func (s *Store) Update(ctx context.Context, key string, fn store.UpdateFunc) err
 		defer l.stopExtending()
 		record, err := fn(ctx, old)
 		if err != nil || record != nil && len(record) == 0 {
-			// Nothing to save. Release it before the next update in the queue asks
-			// for the lock.
+			// Nothing to save. Release it before the next update in the queue
+			// asks for the lock.
 			l.ensureReleased()
 		}
 		return record, err
@@ -58,8 +59,8 @@ type lock struct {
 	acquiredAt time.Time
 
 	mu sync.Mutex
-	// leaseEnd is when the lease expires at the earliest: it is computed from the
-	// time before the request was sent, so Redis never ends it before.
+	// leaseEnd is when the lease expires at the earliest: it is computed from
+	// the time before the request was sent, so Redis never ends it before.
 	leaseEnd time.Time
 	timer    *time.Timer             // next extension
 	lost     context.CancelCauseFunc // nil while the lease is not to be extended
@@ -84,10 +85,12 @@ func (l *lock) Read(string) ([]byte, error) {
 	pause := firstPause
 	for {
 		sentAt := time.Now()
-		reply, err := acquireScript.Run(l.ctx, l.s.client, keys, l.owner, l.s.lease.Milliseconds(), l.key).Result()
+		reply, err := acquireScript.Run(l.ctx, l.s.client, keys,
+			l.owner, l.s.lease.Milliseconds(), l.key).Result()
 		if err != nil {
-			// The lock may be acquired although the reply was lost. Release it in
-			// the background: the caller must not wait for an unreachable Redis.
+			// The lock may be acquired although the reply was lost. Release it
+			// in the background: the caller must not wait for an unreachable
+			// Redis.
 			l.released.Store(true)
 			go l.release()
 			return nil, l.s.convertError(l.ctx, err)
@@ -96,8 +99,8 @@ func (l *lock) Read(string) ([]byte, error) {
 			return l.acquired(sentAt, row[0])
 		}
 		// Another process holds the lock. The random part keeps a waiter from
-		// always being the last; and there is no point in sleeping for longer than
-		// the remaining lease.
+		// always being the last; and there is no point in sleeping for longer
+		// than the remaining lease.
 		wait := pause/2 + mathrand.N(pause)
 		if left, ok := reply.(int64); ok && left >= 0 {
 			wait = min(wait, time.Duration(left+1)*time.Millisecond)
@@ -154,7 +157,8 @@ func (l *lock) Write(_ string, record []byte) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), patience)
 	defer cancel()
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		saved, err := saveScript.Run(ctx, l.s.client, keys, l.owner, l.key, record, l.readSum, changeLogSize).Int()
+		saved, err := saveScript.Run(ctx, l.s.client, keys,
+			l.owner, l.key, record, l.readSum, changeLogSize).Int()
 		switch {
 		case err == nil && saved > 0:
 			l.released.Store(true)
@@ -174,8 +178,8 @@ func (l *lock) Write(_ string, record []byte) error {
 	}
 }
 
-// ensureReleased releases the lock unless that was done before. If it fails, the
-// lease expires.
+// ensureReleased releases the lock unless that was done before. If it fails,
+// the lease expires.
 func (l *lock) ensureReleased() {
 	if l.owner != "" && !l.released.Swap(true) {
 		l.release()
@@ -195,17 +199,18 @@ func (l *lock) release() {
 // Without turns, a long queue in one process could keep the others out forever:
 // its next update asks for the lock at once, the others only after a pause.
 const (
-	// yieldPause is how long a process leaves a lock to others. It is longer than
-	// the longest pause of a waiter (1.5 times lastPause).
+	// yieldPause is how long a process leaves a lock to others. It is longer
+	// than the longest pause of a waiter (1.5 times lastPause).
 	yieldPause = 200 * time.Millisecond
-	// turnLength is how long a process keeps a contended lock, on average at most,
-	// before it yields.
+	// turnLength is how long a process keeps a contended lock, on average at
+	// most, before it yields.
 	turnLength = 250 * time.Millisecond
 )
 
 // yieldTurn is called after a release with the reply of the script. If another
-// process waits for the lock (reply 2), the next update of this process may have
-// to wait for yieldPause. That is the more likely the longer this update took.
+// process waits for the lock (reply 2), the next update of this process may
+// have to wait for yieldPause. That is the more likely the longer this update
+// took.
 func (l *lock) yieldTurn(reply int) {
 	if reply < 2 || mathrand.N(turnLength) > time.Since(l.acquiredAt) {
 		return

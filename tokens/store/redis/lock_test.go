@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -22,8 +21,8 @@ import (
 	"wxproxy/tokens/store/redis"
 )
 
-// childEnv makes the test binary a child that holds a lock. Its value is the URL
-// of the Redis.
+// childEnv makes the test binary a child that holds a lock. Its value is the
+// URL of the Redis.
 const childEnv = "WXPROXY_TEST_REDIS_HOLDER"
 
 func TestMain(m *testing.M) {
@@ -95,8 +94,8 @@ func (h *holder) wantLine(t *testing.T, want string) {
 	}
 }
 
-// TestLockOfKilledProcessExpires: a living holder keeps its lock for longer than
-// a lease, a killed one does not.
+// TestLockOfKilledProcessExpires: a living holder keeps its lock for longer
+// than a lease, a killed one does not.
 func TestLockOfKilledProcessExpires(t *testing.T) {
 	t.Parallel()
 	r := start(t)
@@ -124,7 +123,8 @@ func TestLockOfKilledProcessExpires(t *testing.T) {
 }
 
 // TestSuspendedHolderOverwritesNothing: a holder that was suspended for longer
-// than its lease does not overwrite what was written meanwhile, and gets ErrLost.
+// than its lease does not overwrite what was written meanwhile, and gets
+// ErrLost.
 func TestSuspendedHolderOverwritesNothing(t *testing.T) {
 	t.Parallel()
 	r := start(t)
@@ -251,8 +251,9 @@ func TestTakenLockCancelsTheUpdate(t *testing.T) {
 	}
 }
 
-// TestUpdateSavesAfterOutage stops Redis for longer than a lease while an update
-// runs. That cancels the update, and its record is saved when Redis is back.
+// TestUpdateSavesAfterOutage stops Redis for longer than a lease while an
+// update runs. That cancels the update, and its record is saved when Redis is
+// back.
 func TestUpdateSavesAfterOutage(t *testing.T) {
 	t.Parallel()
 	r := start(t, "--appendonly", "yes", "--appendfsync", "always")
@@ -262,7 +263,7 @@ func TestUpdateSavesAfterOutage(t *testing.T) {
 	err := s.Update(t.Context(), "a", func(ctx context.Context, _ []byte) ([]byte, error) {
 		r.stop()
 		<-ctx.Done()
-		if cause := context.Cause(ctx); !errors.Is(cause, store.ErrLost) || !strings.Contains(cause.Error(), r.addr()) {
+		if cause := context.Cause(ctx); !errors.Is(cause, store.ErrLost) || !mentions(cause, r.addr()) {
 			t.Errorf("cause: got %v, want ErrLost with the address", cause)
 		}
 		go func() { started <- r.run() }()
@@ -277,8 +278,8 @@ func TestUpdateSavesAfterOutage(t *testing.T) {
 	want(t, s, "a", "precious")
 }
 
-// TestWaitersLeave: a waiter for a lock of another process leaves when its context
-// ends and when the store is closed.
+// TestWaitersLeave: a waiter for a lock of another process leaves when its
+// context ends and when the store is closed.
 func TestWaitersLeave(t *testing.T) {
 	t.Parallel()
 	r := start(t)

@@ -19,8 +19,8 @@ import (
 	"wxproxy/tokens/store/redis"
 )
 
-// relay forwards connections between a store and its Redis, and can delay or drop
-// the replies.
+// relay forwards connections between a store and its Redis, and can delay or
+// drop the replies.
 type relay struct {
 	ln          net.Listener
 	closed      chan struct{}
@@ -95,8 +95,8 @@ func (r *relay) reset() {
 
 func (r *relay) url() string { return "redis://" + r.ln.Addr().String() }
 
-// TestSuspendedRedis: while Redis does not respond, everything ends with a timeout
-// that names the Redis. Afterwards the store works again.
+// TestSuspendedRedis: while Redis does not respond, everything ends with a
+// timeout that names the Redis. Afterwards the store works again.
 func TestSuspendedRedis(t *testing.T) {
 	t.Parallel()
 	r := start(t)
@@ -131,7 +131,9 @@ func TestSuspendedRedis(t *testing.T) {
 	}
 	r.signal(syscall.SIGCONT)
 	eventually(t, "Redis responds again", func() bool { return s.Ping(t.Context()) == nil })
-	eventually(t, "an update succeeds", func() bool { return s.Update(t.Context(), "a", replaceWith("three")) == nil })
+	eventually(t, "an update succeeds", func() bool {
+		return s.Update(t.Context(), "a", replaceWith("three")) == nil
+	})
 	want(t, s, "a", "three")
 }
 
@@ -145,7 +147,7 @@ func TestStoppedAndRestartedRedis(t *testing.T) {
 		"update": s.Update(t.Context(), "a", replaceWith("two")),
 		"ping":   s.Ping(t.Context()),
 	} {
-		if err == nil || !strings.Contains(err.Error(), "cannot be reached") || !strings.Contains(err.Error(), r.addr()) {
+		if !mentions(err, "cannot be reached", r.addr()) {
 			t.Errorf("%s: got error %v, want one that it cannot be reached, with the address", name, err)
 		}
 	}

@@ -3,9 +3,9 @@
 // works like Redis.
 //
 // Scripts do everything that must be atomic; scripts.go documents them and the
-// keys in Redis. Locks are leases that their holder extends, see lock.go. Changes
-// are read from a log once a second, see watch.go, because a message could be
-// lost.
+// keys in Redis. Locks are leases that their holder extends, see lock.go.
+// Changes are read from a log once a second, see watch.go, because a message
+// could be lost.
 package redis
 
 import (
@@ -23,8 +23,9 @@ import (
 
 // Options configures a Store. The zero value is valid.
 type Options struct {
-	// Lease is how long a lock outlives a killed process that held it. A running
-	// process extends the lease for as long as its update takes. default: 6s
+	// Lease is how long a lock outlives a killed process that held it. A
+	// running process extends the lease for as long as its update takes.
+	// default: 6s
 	Lease time.Duration
 	// Warn is called with problems that are not errors, during Open and later,
 	// possibly from several goroutines. nil discards them.
@@ -85,8 +86,8 @@ var (
 	_ store.Watcher = (*Store)(nil)
 )
 
-// OpenSealed is [Open] followed by [store.Seal]. All replicas need the same key,
-// of [store.KeySize] bytes.
+// OpenSealed is [Open] followed by [store.Seal]. All replicas need the same
+// key, of [store.KeySize] bytes.
 func OpenSealed(ctx context.Context, url string, key []byte, o Options) (store.Store, error) {
 	s, err := Open(ctx, url, o)
 	if err != nil {
@@ -102,9 +103,9 @@ func OpenSealed(ctx context.Context, url string, key []byte, o Options) (store.S
 	return sealed, nil
 }
 
-// Open connects to a Redis (6.2 or later) and checks that it is suitable: it can
-// be written to, does not evict records, and holds no newer format. The URL is
-// one of
+// Open connects to a Redis (6.2 or later) and checks that it is suitable: it
+// can be written to, does not evict records, and holds no newer format. The URL
+// is one of
 //
 //	redis://[USER:PASSWORD@]HOST[:PORT][/DB]
 //	redis+sentinel://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]/MASTERNAME[/DB][?sentinel_password=PASSWORD]
@@ -112,7 +113,8 @@ func OpenSealed(ctx context.Context, url string, key []byte, o Options) (store.S
 //	redis+unix://[USER:PASSWORD@]/PATH[?db=DB]
 //
 // With rediss instead of redis, the first three use TLS and verify the
-// certificate. ?ca_file=PATH then replaces the system's certificate authorities.
+// certificate. ?ca_file=PATH then replaces the system's certificate
+// authorities.
 //
 // Errors say what is wrong with this Redis and what to do, and never contain a
 // password. [store.ErrCorrupt] means that a newer wxproxy has written there.

@@ -7,10 +7,10 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// bucketCount is the number of buckets. In a cluster, the part of a key in braces
-// decides on which node it is stored. So each bucket is on one node as a whole,
-// where a script can change it atomically, and a cluster spreads the buckets over
-// its nodes. These are the keys of one bucket:
+// bucketCount is the number of buckets. In a cluster, the part of a key in
+// braces decides on which node it is stored. So each bucket is on one node as a
+// whole, where a script can change it atomically, and a cluster spreads the
+// buckets over its nodes. These are the keys of one bucket:
 //
 //	wxproxy:{0a}:records    hash        key of the record → record
 //	wxproxy:{0a}:names      sorted set  the same keys, all with score 0, so in byte order
@@ -44,8 +44,8 @@ func newBucketKeys(prefix string, i int) bucketKeys {
 
 func formatKey(prefix string) string { return prefix + ":{00}:format" }
 
-// bucketOf returns the number of the bucket that holds a record. It spreads keys
-// evenly. It is part of the format: changing it would hide all records.
+// bucketOf returns the number of the bucket that holds a record. It spreads
+// keys evenly. It is part of the format: changing it would hide all records.
 func bucketOf(key string) int {
 	h := fnv.New32a()
 	h.Write([]byte(key))
@@ -54,9 +54,10 @@ func bucketOf(key string) int {
 
 // acquireScript acquires a lock for a random owner and reads the record.
 //
-// It returns {record} if the owner holds the lock now. Otherwise it leaves a note
-// that another process waits, and returns the milliseconds that are left of the
-// other lease. Sent twice, it finds that the owner holds the lock already.
+// It returns {record} if the owner holds the lock now. Otherwise it leaves a
+// note that another process waits, and returns the milliseconds that are left
+// of the other lease. Sent twice, it finds that the owner holds the lock
+// already.
 var acquireScript = goredis.NewScript(`
 local lock, records, want = KEYS[1], KEYS[2], KEYS[3]
 local owner, lease, key = ARGV[1], ARGV[2], ARGV[3]
@@ -80,8 +81,9 @@ end
 return 0
 `)
 
-// releaseScript releases the lock if the owner holds it. It returns 2 if another
-// process waits for it, 1 if none does, and 0 if the owner did not hold it.
+// releaseScript releases the lock if the owner holds it. It returns 2 if
+// another process waits for it, 1 if none does, and 0 if the owner did not hold
+// it.
 var releaseScript = goredis.NewScript(`
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   redis.call('DEL', KEYS[1])
@@ -92,14 +94,14 @@ return 0
 
 // saveScript saves the record (or deletes it, if the record is empty), appends
 // the change to the log and releases the lock. It returns 2 if another process
-// waits for the lock, 1 if none does, and 0 if the lock was lost and nothing was
-// saved.
+// waits for the lock, 1 if none does, and 0 if the lock was lost and nothing
+// was saved.
 //
-// A lock without an owner counts as held if the record is still the one that was
-// read. ARGV[4] is its SHA-1, or "" if there was none. No other process has
-// written in between, and WeChat issues the new record's refresh token only once.
-// This happens after Redis was unreachable for longer than the lease, and after a
-// failover that lost the lock.
+// A lock without an owner counts as held if the record is still the one that
+// was read. ARGV[4] is its SHA-1, or "" if there was none. No other process has
+// written in between, and WeChat issues the new record's refresh token only
+// once. This happens after Redis was unreachable for longer than the lease, and
+// after a failover that lost the lock.
 //
 // Sent twice because the reply was lost, it finds its own record and returns 1.
 var saveScript = goredis.NewScript(`
@@ -136,8 +138,8 @@ end
 return 1 + redis.call('EXISTS', want)
 `)
 
-// pageScript returns {keys, records}: at most ARGV[3] records in the range of keys
-// from ARGV[1] to ARGV[2].
+// pageScript returns {keys, records}: at most ARGV[3] records in the range of
+// keys from ARGV[1] to ARGV[2].
 const pageScript = `
 local keys = redis.call('ZRANGEBYLEX', KEYS[1], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3])
 if #keys == 0 then
@@ -151,8 +153,8 @@ return {keys, redis.call('HMGET', KEYS[2], unpack(keys))}
 // ARGV[1] is the log of a bucket that was empty.
 //
 // all is 1 if the changed keys are unknown: the log is another one (Redis was
-// emptied), it has gone backwards (a failover lost changes), or it does not reach
-// back that far.
+// emptied), it has gone backwards (a failover lost changes), or it does not
+// reach back that far.
 const changesScript = `
 local changes, head = KEYS[1], KEYS[2]
 local id, since, logged = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])

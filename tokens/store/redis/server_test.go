@@ -40,8 +40,8 @@ type server struct {
 	out   bytes.Buffer
 }
 
-// tool returns the path of an executable: the one that .ci/tools.sh installed, or
-// that of the system.
+// tool returns the path of an executable: the one that .ci/tools.sh installed,
+// or that of the system.
 func tool(t testing.TB, name string) string {
 	t.Helper()
 	folder := os.Getenv("WXPROXY_TOOLS")
@@ -90,8 +90,8 @@ func freePort(t testing.TB) string {
 	return port
 }
 
-// run starts the process and waits until it accepts connections. It returns false
-// if the process ended, for example because its port is in use.
+// run starts the process and waits until it accepts connections. It returns
+// false if the process ended, for example because its port is in use.
 func (s *server) run() bool {
 	s.t.Helper()
 	s.mu.Lock()
@@ -214,8 +214,8 @@ func readReply(in *bufio.Reader) (string, error) {
 // The options of most tests. Long timeouts, so that a busy machine passes.
 var (
 	patient = redis.Options{}.WithTimeout(patience)
-	// shortLease is for tests that wait until a lease expires. It is long enough
-	// for a process on a busy machine to extend it in time.
+	// shortLease is for tests that wait until a lease expires. It is long
+	// enough for a process on a busy machine to extend it in time.
 	shortLease = redis.Options{Lease: 2 * time.Second}.WithTimeout(patience)
 )
 
@@ -264,4 +264,14 @@ func eventually(t testing.TB, what string, condition func() bool) {
 			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
+}
+
+// mentions reports whether err is an error whose text contains all parts.
+func mentions(err error, parts ...string) bool {
+	for _, part := range parts {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			return false
+		}
+	}
+	return err != nil
 }

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// topology is the kind of a Redis: how many servers it has, and how the one that
-// takes writes is found.
+// topology is the kind of a Redis: how many servers it has, and how the one
+// that takes writes is found.
 type topology uint8
 
 const (

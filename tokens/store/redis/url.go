@@ -15,9 +15,9 @@ const (
 	defaultSentinelPort = "26379"
 )
 
-// Check reports what is wrong with the form of a URL. It connects to nothing and
-// reads no file. Its errors quote no part of the URL that could be a password,
-// and are worded to follow the name of a setting: "is not a URL".
+// Check reports what is wrong with the form of a URL. It connects to nothing
+// and reads no file. Its errors quote no part of the URL that could be a
+// password, and are worded to follow the name of a setting: "is not a URL".
 func Check(raw string) error {
 	_, err := parseURL(raw)
 	return err
@@ -131,8 +131,8 @@ func (t *target) parseHosts(list string) error {
 	return nil
 }
 
-// hostPort adds the default port to s unless s has one, and reports whether host
-// and port are valid.
+// hostPort adds the default port to s unless s has one, and reports whether
+// host and port are valid.
 func hostPort(s, defaultPort string) (string, bool) {
 	host, port := s, defaultPort
 	if h, p, err := net.SplitHostPort(s); err == nil {
@@ -149,8 +149,8 @@ func hostPort(s, defaultPort string) (string, bool) {
 	return net.JoinHostPort(host, port), true
 }
 
-// parsePath parses what follows the hosts: the name of the master for sentinels,
-// and the number of a database.
+// parsePath parses what follows the hosts: the name of the master for
+// sentinels, and the number of a database.
 func (t *target) parsePath(path string) error {
 	db := path
 	switch t.topology {

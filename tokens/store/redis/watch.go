@@ -71,8 +71,8 @@ func (s *Store) Watch(ctx context.Context, changed func(keys []string)) {
 
 // poll asks all buckets for their changes, in one pipeline, and advances the
 // positions. all reports that the changed keys of a bucket are unknown. The
-// position of a bucket that did not respond stays unchanged, and poll returns an
-// error together with the changes of the others.
+// position of a bucket that did not respond stays unchanged, and poll returns
+// an error together with the changes of the others.
 func (s *Store) poll(
 	ctx context.Context, positions *[bucketCount]logPosition,
 ) (keys []string, all bool, err error) {
@@ -80,7 +80,8 @@ func (s *Store) poll(
 	_, err = s.watchClient.Pipelined(ctx, func(p goredis.Pipeliner) error {
 		for i, pos := range positions {
 			b := &s.buckets[i]
-			cmds[i] = p.Eval(ctx, changesScript, []string{b.changes, b.head}, pos.id, pos.n, changeLogSize)
+			keys := []string{b.changes, b.head}
+			cmds[i] = p.Eval(ctx, changesScript, keys, pos.id, pos.n, changeLogSize)
 		}
 		return nil
 	})
@@ -112,8 +113,8 @@ func (s *Store) poll(
 	return keys, all, err
 }
 
-// restoreFormat writes the format version again if Redis was emptied. Errors are
-// ignored: the next process that starts writes it, too.
+// restoreFormat writes the format version again if Redis was emptied. Errors
+// are ignored: the next process that starts writes it, too.
 func (s *Store) restoreFormat(ctx context.Context) {
 	_ = s.client.SetNX(ctx, s.formatKey, format, 0).Err()
 }

@@ -106,8 +106,8 @@ func TestWatchReportsChanges(t *testing.T) {
 	}
 	w.waitFor(t, "k/2")
 
-	// Updates that change nothing are not reported: deleting a missing record, and
-	// Keep.
+	// Updates that change nothing are not reported: deleting a missing record,
+	// and Keep.
 	for _, key := range []string{"k/2", "none"} {
 		if err := a.Update(t.Context(), key, deleteRecord); err != nil {
 			t.Fatal(err)
@@ -146,8 +146,8 @@ func TestWatchDetectsEmptiedRedis(t *testing.T) {
 	eventually(t, "the format is written again", func() bool { return r.do("GET wxproxy:{00}:format") == "1" })
 }
 
-// TestWatchDetectsLogOverflow: if more keys have changed than the log of a bucket
-// holds, every record may have changed.
+// TestWatchDetectsLogOverflow: if more keys have changed than the log of a
+// bucket holds, every record may have changed.
 func TestWatchDetectsLogOverflow(t *testing.T) {
 	t.Parallel()
 	r := start(t)
@@ -179,8 +179,9 @@ func TestWatchDetectsLogOverflow(t *testing.T) {
 	}
 }
 
-// TestWatchContinuesAfterOutage stops and restarts Redis under a watcher. It warns
-// once, reports that every record may have changed, and then reports changes.
+// TestWatchContinuesAfterOutage stops and restarts Redis under a watcher. It
+// warns once, reports that every record may have changed, and then reports
+// changes.
 func TestWatchContinuesAfterOutage(t *testing.T) {
 	t.Parallel()
 	r := start(t)
@@ -205,8 +206,8 @@ func TestWatchContinuesAfterOutage(t *testing.T) {
 		t.Fatal("redis-server does not start again")
 	}
 	w.waitForReset(t, before)
-	// Another connection may be made later. Its report covers a change of a without
-	// its name, so a changes again until it is reported by name.
+	// Another connection may be made later. Its report covers a change of a
+	// without its name, so a changes again until it is reported by name.
 	n, changedAt := 0, time.Time{}
 	eventually(t, "a report of a by name", func() bool {
 		if time.Since(changedAt) > 3*time.Second {

@@ -78,7 +78,8 @@ func listOfManyPages(s suite) {
 	s.wantKeys("many/", "many/0999", keys[1000:]...)
 	s.wantKeys("many/", "many/1000", keys[1001:]...)
 	var got int
-	if err := s.List(s.ctx, "many/", "", func(string, []byte) bool { got++; return got < n }); err != nil || got != n {
+	err := s.List(s.ctx, "many/", "", func(string, []byte) bool { got++; return got < n })
+	if err != nil || got != n {
 		s.Errorf("list stopped at the last record: got %d, error %v, want %d", got, err, n)
 	}
 }

@@ -64,8 +64,8 @@ func keysHaveSeparateLocks(s suite) {
 	all.Wait()
 }
 
-// hold locks key in another goroutine. release lets fn run, and returns the error
-// of the update.
+// hold locks key in another goroutine. release lets fn run, and returns the
+// error of the update.
 func (s suite) hold(key string, fn store.UpdateFunc) (release func() error) {
 	s.Helper()
 	held, free, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
@@ -89,8 +89,8 @@ func replaceWith(record string) store.UpdateFunc {
 	return func(context.Context, []byte) ([]byte, error) { return []byte(record), nil }
 }
 
-// loadDoesNotWait reads a key that is locked: Load, List and Ping return the old
-// record at once.
+// loadDoesNotWait reads a key that is locked: Load, List and Ping return the
+// old record at once.
 func loadDoesNotWait(s suite) {
 	s.putAll("a")
 	release := s.hold("a", replaceWith("new"))
@@ -136,9 +136,9 @@ func waiterLeaves(s suite) {
 	s.put("a", "next") // the waiters that left did not keep the lock
 }
 
-// waitersLeaveDuringHandover cancels half of many waiters at the moment in which
-// the lock is released. The other half must all get the lock. Each canceled one
-// either wrote or got its error.
+// waitersLeaveDuringHandover cancels half of many waiters at the moment in
+// which the lock is released. The other half must all get the lock. Each
+// canceled one either wrote or got its error.
 func waitersLeaveDuringHandover(s suite) {
 	const n = 60
 	ctx, cancel := context.WithCancel(s.ctx)
@@ -180,8 +180,8 @@ func waitersLeaveDuringHandover(s suite) {
 	}
 }
 
-// callerCancelsFn: the context of fn carries the caller's values and ends with the
-// caller's context.
+// callerCancelsFn: the context of fn carries the caller's values and ends with
+// the caller's context.
 func callerCancelsFn(s suite) {
 	type nameKey struct{}
 	ctx, cancel := context.WithCancel(context.WithValue(s.ctx, nameKey{}, "value"))
@@ -238,8 +238,8 @@ func panicUnlocks(s suite) {
 }
 
 // nestedUpdates updates the component inside the update of an account, as
-// renewals do. Both records must be saved. The 50 accounts make sure that no two
-// keys share a lock.
+// renewals do. Both records must be saved. The 50 accounts make sure that no
+// two keys share a lock.
 func nestedUpdates(s suite) {
 	var all sync.WaitGroup
 	for i := range 50 {

@@ -14,8 +14,8 @@ import (
 )
 
 // Run runs one subtest for each rule of the contract, in parallel. open must
-// return a new, empty store for each call; Run closes it. Nothing else may write
-// to the store meanwhile.
+// return a new, empty store for each call; Run closes it. Nothing else may
+// write to the store meanwhile.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, c := range []struct {
 		name string
@@ -51,8 +51,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			// A store that blocks forever fails its test instead of the whole run.
-			// The bound is generous: a busy machine must pass.
+			// A store that blocks forever fails its test instead of the whole
+			// run. The bound is generous: a busy machine must pass.
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			store := open(t)
@@ -201,11 +201,12 @@ func emptyKeyIsRejected(s suite) {
 	s.wantNone("")
 }
 
-// unusualKeys uses keys that a database could take for syntax, for a pattern, for
-// a path, or for invalid text.
+// unusualKeys uses keys that a database could take for syntax, for a pattern,
+// for a path, or for invalid text.
 func unusualKeys(s suite) {
 	keys := []string{
-		" ", "\x00", "\x00\x00", "\n", "a\r\nSET b c", "%s%n", "*", "?[a-z]*", "{a}b", "../../etc/passwd", "a/b/c", "a//b",
+		" ", "\x00", "\x00\x00", "\n", "a\r\nSET b c", "%s%n", "*", "?[a-z]*", "{a}b",
+		"../../etc/passwd", "a/b/c", "a//b",
 		"account/wx0123456789abcdef", "账号", "\xff\xfe", "\xff", "'; --", string(bytes.Repeat([]byte("k"), 1024)),
 	}
 	for _, key := range keys {
@@ -235,8 +236,8 @@ func largeRecords(s suite) {
 	s.want("big", "small again")
 }
 
-// recordsAreCopied changes every slice that was given to the store or returned by
-// it. The stored record must not change.
+// recordsAreCopied changes every slice that was given to the store or returned
+// by it. The stored record must not change.
 func recordsAreCopied(s suite) {
 	record := []byte("record of a")
 	var old []byte

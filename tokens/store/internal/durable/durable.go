@@ -9,14 +9,14 @@ import (
 )
 
 // Create makes the file at path without ever showing a partial one there. It
-// calls write with the name of a new, empty file in the same folder, readable by
-// its owner alone. When write has written that file and synced it to the disk,
-// Create links it to path and syncs the folder, so that the name survives a
-// power failure too.
+// calls write with the name of a new, empty file in the same folder, readable
+// by its owner alone. When write has written that file and synced it to the
+// disk, Create links it to path and syncs the folder, so that the name survives
+// a power failure too.
 //
 // An existing file is never replaced: if two processes create path
-// concurrently, one of them gets an error that is io/fs.ErrExist. After an error
-// of write nothing is left behind.
+// concurrently, one of them gets an error that is io/fs.ErrExist. After an
+// error of write nothing is left behind.
 //
 // The file system must support hard links. ext4, XFS, ZFS, APFS, UFS and NTFS
 // do; FAT and exFAT do not, and Create returns their error.
