@@ -16,38 +16,38 @@ import (
 	"wxproxy/sandbox"
 )
 
-// enabled: the SDKs are installed. `make conformance` sees to it.
+// enabled says that the SDKs are installed, which `make conformance` does.
 var enabled = os.Getenv("WXPROXY_CONFORMANCE") == "1"
 
-// exchanges: wxproxy answers api_query_auth. Without it the accounts of the third-party mode are had by refresh token.
-const exchanges = true
-
-// sdk is one folder.
+// sdk is an SDK and the folder with its program.
 type sdk struct {
 	name     string
 	node     bool // main.js; otherwise a Go module
-	code     bool // it has mini program codes
-	platform bool // it has a third-party mode
-	mini     bool // it has a client for mini programs of its own, with a token of its own
-	only     bool // it has that client only
-	forgets  bool // of api_query_auth's answer it keeps the refresh token only, and asks for an access token
+	code     bool // it can create mini program codes
+	platform bool // it has a mode for third-party platforms
+	mini     bool // it has a client for mini programs, with a token of its own
+	only     bool // it has no other client
+
+	// refetches says that it keeps only the refresh token of api_query_auth,
+	// and requests an access token again.
+	refetches bool
 }
 
 var sdks = []sdk{
 	{name: "co-wechat-api", node: true, code: true, mini: true},
 	{name: "wechat-api", node: true},
 	{name: "node-easywechat", node: true, code: true, mini: true, platform: true},
-	{name: "silenceper", code: true, mini: true, platform: true, forgets: true},
+	{name: "silenceper", code: true, mini: true, platform: true, refetches: true},
 	{name: "chanxuehong"},
 	{name: "fastwego", code: true, mini: true, platform: true},
 	{name: "weapp", code: true, mini: true, only: true},
 }
 
-// mode is a way to point an SDK at wxproxy.
+// mode is a way to configure an SDK for wxproxy.
 type mode struct {
 	name string
-	own  bool   // the accounts are own ones, whose secrets wxproxy has
-	env  string // what the program is told: MODE
+	own  bool   // wxproxy has the app secrets of the accounts
+	env  string // the environment variable MODE of the program
 }
 
 var modes = []mode{
@@ -58,11 +58,12 @@ var modes = []mode{
 	{name: "refused", env: "refused"},
 }
 
-// Every SDK in every mode: what its users do, through an expiry, a renewal by somebody else and an outage, of which it
-// sees nothing but the outage.
+// TestSDKs runs every SDK in every mode through an expired token, a token
+// renewed by another program, and an outage. The SDK must notice nothing but
+// the outage.
 func TestSDKs(t *testing.T) {
 	if !enabled {
-		t.Skip("make conformance installs the SDKs and runs this")
+		t.Skip("run make conformance, which installs the SDKs")
 	}
 	var table bytes.Buffer
 	tw := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
@@ -91,7 +92,7 @@ func TestSDKs(t *testing.T) {
 	fmt.Printf("\n%s\n", &table)
 }
 
-// command gives what runs the SDK's program.
+// command returns the command line of the SDK's program.
 func (s sdk) command(t *testing.T) []string {
 	t.Helper()
 	dir, err := filepath.Abs(s.name)
@@ -109,13 +110,14 @@ func (s sdk) command(t *testing.T) []string {
 	build := exec.Command("go", "build", "-o", program, ".")
 	build.Dir = dir
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+		t.Fatalf("building %s: %v: %s", s.name, err, out)
 	}
 	return []string{program}
 }
 
+// run runs the program in one mode and checks what it sent and received.
 func (s sdk) run(t *testing.T, m mode, command []string) {
-	w := newWorld(t, m.own)
+	w := newEnv(t, m.own)
 	r := newRelay(t, w.proxy)
 	dir := t.TempDir()
 	picture := make([]byte, 300_000)
@@ -124,47 +126,53 @@ func (s sdk) run(t *testing.T, m mode, command []string) {
 	if err := os.WriteFile(file, picture, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	ctx, cancel := context.WithTimeout(context.Background(), programTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.Dir = dir // some keep files there
+	cmd.Dir = dir // some write files there
 	var out output
 	cmd.Stdout, cmd.Stderr = &out, &out
-	// Nothing of this process's environment: no proxies, no settings.
+	// A clean environment: no HTTP proxies, no settings of SDKs.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir,
 		"MODE=" + m.env, "BASE_URL=http://" + r.addr, "CONTROL_URL=" + w.wxURL, "FILE=" + file,
-		"APPID=" + appid, "MINI_APPID=" + miniAppid, "COMPONENT_APPID=" + sandbox.DefaultComponentAppID, "SECRET=" + callerKey}
-	if exchanges {
-		cmd.Env = append(cmd.Env, "EXCHANGE=1")
-	}
+		"APPID=" + appid, "MINI_APPID=" + miniAppid, "COMPONENT_APPID=" + sandbox.DefaultComponentAppID, "SECRET=" + callerKey, "EXCHANGE=1"}
 	if err := cmd.Run(); err != nil || !strings.HasSuffix(strings.TrimSpace(out.String()), "\ndone") {
-		t.Errorf("the program ended with %v (%v):\n%s", err, ctx.Err(), &out)
+		t.Errorf("program: got exit %v (%v), want 0 after \"done\":\n%s", err, ctx.Err(), &out)
 		return
 	}
-	asked, answered := r.asked(), r.answered()
-	w.clean(map[string]string{"what the SDK got": answered, "what the SDK sent": asked, "what the SDK printed": out.String()})
+	requests, responses := r.requests(), r.responses()
+	w.checkSecrets(map[string]string{"responses to the SDK": responses,
+		"requests of the SDK": requests, "output of the SDK": out.String()})
 	if m.env == "refused" {
-		// One question for each secret, and no call.
-		if n, calls := r.count("/cgi-bin/token")+r.count("/cgi-bin/stable_token"), len(w.wx.History()); n != 2 || calls != 0 {
-			t.Errorf("%d requests of a token, %d calls to WeChat:\n%s", n, calls, asked)
+		// One token request for each wrong credential, and no other request.
+		if n, calls := r.count("/cgi-bin/token")+r.count("/cgi-bin/stable_token"), len(
+			w.wx.History()); n != 2 || calls != 0 {
+			t.Errorf("got %d token requests and %d requests to WeChat, want 2 and 0:\n%s", n, calls, requests)
 		}
 		return
 	}
-	// It never saw that a token was refused, and so never asked for another one than the first.
-	if bad := regexp.MustCompile(`"errcode":\s*(40001|40014|42001)`).FindString(answered); bad != "" {
-		t.Errorf("the SDK got %s", bad)
+	// It never saw a rejected token, so it never requested another one.
+	if bad := regexp.MustCompile(`"errcode":\s*(40001|40014|42001)`).FindString(responses); bad != "" {
+		t.Errorf("response to the SDK: got %s, want no rejected token", bad)
 	}
-	want := map[string]int{"/cgi-bin/token": 1, "/cgi-bin/component/api_component_token": 0, "/cgi-bin/component/api_query_auth": 0, "/cgi-bin/component/api_authorizer_token": 0}
+	want := map[string]int{
+		"/cgi-bin/token":                          1,
+		"/cgi-bin/component/api_component_token":  0,
+		"/cgi-bin/component/api_query_auth":       0,
+		"/cgi-bin/component/api_authorizer_token": 0,
+	}
 	if s.mini && !s.only {
 		want["/cgi-bin/token"]++
 	}
 	if m.env == "platform" {
-		want = map[string]int{"/cgi-bin/token": 0, "/cgi-bin/component/api_component_token": 1, "/cgi-bin/component/api_query_auth": 0, "/cgi-bin/component/api_authorizer_token": 2}
-		if exchanges {
-			want["/cgi-bin/component/api_query_auth"], want["/cgi-bin/component/api_authorizer_token"] = 1, 1
-			if s.forgets {
-				want["/cgi-bin/component/api_authorizer_token"]++
-			}
+		want = map[string]int{
+			"/cgi-bin/token":                          0,
+			"/cgi-bin/component/api_component_token":  1,
+			"/cgi-bin/component/api_query_auth":       1,
+			"/cgi-bin/component/api_authorizer_token": 1,
+		}
+		if s.refetches {
+			want["/cgi-bin/component/api_authorizer_token"]++
 		}
 	}
 	for path, n := range want {
@@ -173,14 +181,15 @@ func (s sdk) run(t *testing.T, m mode, command []string) {
 			got += r.count("/cgi-bin/stable_token")
 		}
 		if got != n {
-			t.Errorf("the SDK asked %s %d times, want %d", path, got, n)
+			t.Errorf("requests of %s: got %d, want %d", path, got, n)
 		}
 	}
-	s.renewals(t, w, m)
+	s.checkRenewals(t, w, m)
 }
 
-// renewals: one for each time that a token was spoilt, and none more.
-func (s sdk) renewals(t *testing.T, w *world, m mode) {
+// checkRenewals checks that wxproxy renewed a token once for each time that it
+// became invalid.
+func (s sdk) checkRenewals(t *testing.T, w *env, m mode) {
 	t.Helper()
 	renewed := map[string]int{}
 	for _, c := range w.wx.History() {
@@ -194,14 +203,14 @@ func (s sdk) renewals(t *testing.T, w *world, m mode) {
 		case "/cgi-bin/component/api_component_token":
 			renewed["component"]++
 		case "/cgi-bin/token":
-			t.Errorf("wxproxy asked WeChat for a token that kills others")
+			t.Errorf("wxproxy requested /cgi-bin/token, which invalidates other tokens")
 		}
 	}
 	want := map[string]int{appid: 2, miniAppid: 0, "component": 0} // expired, and superseded
 	if s.code {
 		want[miniAppid] = 1
 	}
-	if m.own { // nobody had asked for one before
+	if m.own { // the first token of an own account is fetched on demand
 		want[appid]++
 		if s.code {
 			want[miniAppid]++
@@ -215,7 +224,7 @@ func (s sdk) renewals(t *testing.T, w *world, m mode) {
 	}
 	for id, n := range want {
 		if renewed[id] != n {
-			t.Errorf("%s: %d renewals, want %d", id, renewed[id], n)
+			t.Errorf("renewals of %s: got %d, want %d", id, renewed[id], n)
 		}
 	}
 }

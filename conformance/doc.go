@@ -1,7 +1,9 @@
-// Package conformance holds no code, but a test and the programs that it runs: SDKs as their authors published them, each
-// in its folder with its own list of dependencies, before a real wxproxy and the sandbox WeChat. `make conformance`
-// installs them and runs the test, which `go test ./...` skips.
+// Package conformance tests unmodified SDKs against a real wxproxy and the
+// sandbox WeChat. Each SDK has a folder with a program and its own list of
+// dependencies. `make conformance` installs them and runs the test, which `go
+// test ./...` skips.
 //
-// A program is given an address, an appid and a secret in its environment and does what the users of its SDK do. It
-// knows nothing of wxproxy. What it got and sent is read off the wire by a relay between the two.
+// A program receives an address, an appid and a secret in its environment, and
+// does what users of its SDK do. It does not know wxproxy. A relay between the
+// two records what it sent and received.
 package conformance

@@ -9,18 +9,18 @@ import (
 	"testing"
 )
 
-// relay stands between an SDK and wxproxy, changes nothing, and remembers all bytes of both ways.
+// relay forwards connections of an SDK to wxproxy and records all bytes.
 type relay struct {
 	addr string
 
 	mu    sync.Mutex
-	conns []*wire
+	conns []*tap
 }
 
-// wire is one connection of the SDK's.
-type wire struct {
-	relay           *relay
-	asked, answered strings.Builder // under relay.mu
+// tap is one connection of the SDK.
+type tap struct {
+	relay               *relay
+	requests, responses strings.Builder // guarded by relay.mu
 }
 
 func newRelay(t *testing.T, to string) *relay {
@@ -50,23 +50,25 @@ func (r *relay) serve(c net.Conn, to string) {
 		return
 	}
 	defer up.Close()
-	w := &wire{relay: r}
+	w := &tap{relay: r}
 	r.mu.Lock()
 	r.conns = append(r.conns, w)
 	r.mu.Unlock()
-	// What was read is remembered before it is passed on: who has the answer finds it here.
+	// Record bytes before passing them on, so that a client that has a response
+	// finds it recorded.
 	done := make(chan struct{}, 2)
 	pass := func(dst, src net.Conn, into *strings.Builder) {
 		io.Copy(dst, io.TeeReader(src, locked{r, into}))
 		dst.(*net.TCPConn).CloseWrite()
 		done <- struct{}{}
 	}
-	go pass(up, c, &w.asked)
-	go pass(c, up, &w.answered)
+	go pass(up, c, &w.requests)
+	go pass(c, up, &w.responses)
 	<-done
 	<-done
 }
 
+// locked appends to a builder under the lock of its relay.
 type locked struct {
 	r    *relay
 	into *strings.Builder
@@ -78,11 +80,12 @@ func (l locked) Write(p []byte) (int, error) {
 	return l.into.Write(p)
 }
 
-// asked and answered give what the SDK sent and what it got.
-func (r *relay) asked() string    { return r.all(func(w *wire) string { return w.asked.String() }) }
-func (r *relay) answered() string { return r.all(func(w *wire) string { return w.answered.String() }) }
+// requests and responses return all bytes that the SDK sent and received.
+func (r *relay) requests() string  { return r.all(func(w *tap) string { return w.requests.String() }) }
+func (r *relay) responses() string { return r.all(func(w *tap) string { return w.responses.String() }) }
 
-func (r *relay) all(of func(*wire) string) string {
+// all joins a part of every connection.
+func (r *relay) all(of func(*tap) string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var b strings.Builder
@@ -94,10 +97,11 @@ func (r *relay) all(of func(*wire) string) string {
 
 var requestLine = regexp.MustCompile(`(?m)(?:^|\})(GET|POST) (\S+) HTTP/1\.1\r$`)
 
-// count gives how many requests had a path that matches, without what is in front of it in a base URL.
+// count returns the number of requests for path, with any prefix of the base
+// URL.
 func (r *relay) count(path string) int {
 	n := 0
-	for _, m := range requestLine.FindAllStringSubmatch(r.asked(), -1) {
+	for _, m := range requestLine.FindAllStringSubmatch(r.requests(), -1) {
 		p, _, _ := strings.Cut(m[2], "?")
 		if strings.HasSuffix(p, path) {
 			n++

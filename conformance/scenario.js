@@ -1,11 +1,12 @@
 'use strict';
 
-// What the SDKs for Node are put through: one scenario for all of them, so that a folder holds nothing but what is
-// particular to its SDK. The programs know nothing of wxproxy: an address, an appid, a secret. Everything comes from
-// the environment, and every step that was made is printed.
+// The scenario for all SDKs for Node. A folder contains only what is particular to its
+// SDK. The programs do not know wxproxy: they receive an address, an appid and a secret
+// in their environment. They print every step.
 //
-// An SDK is an object with a function for each kind of client that it has: account(base, appid, secret) and
-// mini(base, appid, secret), and platform(base, appid, secret) for third-party platforms.
+// An SDK is an object with a function for each kind of client that it has:
+// account(base, appid, secret), mini(base, appid, secret), and for third-party
+// platforms platform(base, appid, secret).
 
 const assert = require('assert');
 const fs = require('fs');
@@ -17,7 +18,7 @@ const env = (name) => {
 
 const openid = 'oSandboxUser0000000000000001';
 
-// A menu has all that gets spoilt on the way when somebody writes JSON anew.
+// The menu has characters that change if a proxy decodes and encodes JSON.
 const menu = { button: [{ type: 'view', name: '今日<歌曲>&"more"', url: 'http://example.com/?a=1&b=2' }, { type: 'click', name: '赞', key: 'V1' }] };
 
 const template = { id: 'TEMPLATE-1', url: 'http://example.com/?a=1&b=2', data: { first: { value: '您好 <b>&' } } };
@@ -27,7 +28,7 @@ async function step(name, what) {
   console.log('ok', name);
 }
 
-// control asks the sandbox for something to happen.
+// control calls the control API of the sandbox.
 async function control(method, path, body) {
   const resp = await fetch(env('CONTROL_URL') + '/sandbox/' + path, { method, body: body && JSON.stringify(body) });
   const text = await resp.text();
@@ -35,7 +36,7 @@ async function control(method, path, body) {
   return JSON.parse(text);
 }
 
-// fails wants what to fail, and gives the text of the failure with all that the SDK tells.
+// fails returns the error of what, as text. It throws if what succeeds.
 async function fails(what) {
   let result;
   try {
@@ -43,7 +44,7 @@ async function fails(what) {
   } catch (err) {
     return `${err.name} ${err.code} ${err.message}`;
   }
-  throw new Error(`this should have failed: ${JSON.stringify(result)}`);
+  throw new Error(`got ${JSON.stringify(result)}, want an error`);
 }
 
 async function upload(c) {
@@ -51,7 +52,7 @@ async function upload(c) {
   const id = await c.upload(path);
   assert(typeof id === 'string' && id.length > 10, `media_id: ${id}`);
   const got = await c.media(id);
-  assert(Buffer.isBuffer(got) && got.equals(fs.readFileSync(path)), 'the media came back changed');
+  assert(Buffer.isBuffer(got) && got.equals(fs.readFileSync(path)), 'got different media than uploaded');
 }
 
 async function account(c, appid) {
@@ -78,7 +79,7 @@ async function account(c, appid) {
 async function mini(c, appid) {
   const picture = async () => {
     const got = await c.code('scene=1', 'pages/index');
-    assert(Buffer.isBuffer(got) && got.length > 100 && got[0] === 0xff && got[1] === 0xd8, 'no picture');
+    assert(Buffer.isBuffer(got) && got.length > 100 && got[0] === 0xff && got[1] === 0xd8, 'got no picture');
   };
   if (c.code) {
     await step('getwxacodeunlimit', picture);
@@ -110,8 +111,8 @@ async function platform(p, appid, miniAppid) {
 async function refused(sdk, base) {
   const wrong = sdk.account(base, env('APPID'), 'not-the-key');
   await step('a wrong secret is 40125', async () => assert.match(await fails(() => wrong.user(openid)), /40125/));
-  const stranger = sdk.account(base, 'wxeeeeeeeeeeeeeeee', env('SECRET'));
-  await step('a wrong appid is 40013', async () => assert.match(await fails(() => stranger.user(openid)), /40013/));
+  const unknown = sdk.account(base, 'wxeeeeeeeeeeeeeeee', env('SECRET'));
+  await step('a wrong appid is 40013', async () => assert.match(await fails(() => unknown.user(openid)), /40013/));
 }
 
 module.exports = async function run(sdk) {
@@ -121,7 +122,7 @@ module.exports = async function run(sdk) {
       await account(sdk.account(base, appid, secret), appid);
       if (sdk.mini) await mini(sdk.mini(base, miniAppid, secret), miniAppid);
     },
-    // The slash at the end is how people write a base URL; most SDKs put another behind it.
+    // Users often write a base URL with a trailing slash, and most SDKs add another.
     prefix: async () => {
       await account(sdk.account(`${base}/${appid}/`, appid, secret), appid);
       if (sdk.mini) await mini(sdk.mini(`${base}/${miniAppid}/`, miniAppid, secret), miniAppid);
@@ -140,5 +141,5 @@ module.exports = async function run(sdk) {
     process.exit(1);
   }
   console.log('done');
-  process.exit(0); // some SDKs keep connections, and with them the process, open
+  process.exit(0); // some SDKs keep connections open, which keeps the process running
 };

@@ -1,4 +1,4 @@
-// Command chanxuehong puts github.com/chanxuehong/wechat through the scenario.
+// Command chanxuehong runs the scenario with github.com/chanxuehong/wechat.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 )
 
 func account(base, appid, secret string) scenario.Account {
-	// WeChat's address is built in: the client of the program takes the calls elsewhere.
+	// WeChat's address is built in, so the HTTP client redirects the requests.
 	client := scenario.Rewriting(base)
 	c := core.NewClient(core.NewDefaultAccessTokenServer(appid, secret, client), client)
 	return scenario.Account{
@@ -46,8 +46,9 @@ func account(base, appid, secret string) scenario.Account {
 			return got.Buttons[0].Name, got.Buttons[0].URL, nil
 		},
 		Template: func(openid, link, text string) error {
-			_, err := template.Send(c, template.TemplateMessage2{ToUser: openid, TemplateId: "TEMPLATE-1", URL: link,
-				Data: map[string]template.DataItem{"first": {Value: text}}})
+			_, err := template.Send(c,
+				template.TemplateMessage2{ToUser: openid, TemplateId: "TEMPLATE-1", URL: link,
+					Data: map[string]template.DataItem{"first": {Value: text}}})
 			return err
 		},
 		Upload: func(path string) (string, error) {

@@ -5,7 +5,7 @@ const run = require('../scenario');
 
 function client(base, appid, secret) {
   const api = new API(appid, secret);
-  // There is no one option for the base URL: each of these has a host in it.
+  // There is no single option for the base URL: each prefix contains a host.
   api.prefix = base + '/cgi-bin/';
   api.snsPrefix = base + '/sns/';
   api.wxaPrefix = base + '/wxa/';

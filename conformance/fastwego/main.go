@@ -1,4 +1,5 @@
-// Command fastwego puts github.com/fastwego/offiaccount, miniprogram and wxopen through the scenario.
+// Command fastwego runs the scenario with github.com/fastwego/offiaccount,
+// miniprogram and wxopen.
 package main
 
 import (
@@ -22,9 +23,10 @@ import (
 	"wxproxy/conformance/scenario"
 )
 
-// object is JSON as it is written by hand: the SDK has no types.
+// object is a JSON object. The SDK has no types for requests.
 type object map[string]any
 
+// body returns o as JSON, without escaping HTML.
 func (o object) body() []byte {
 	var b strings.Builder
 	e := json.NewEncoder(&b)
@@ -35,7 +37,7 @@ func (o object) body() []byte {
 	return []byte(b.String())
 }
 
-// read reads an answer into v.
+// read decodes a response into v.
 func read(v any, answer []byte, err error) error {
 	if err != nil {
 		return err
@@ -43,7 +45,7 @@ func read(v any, answer []byte, err error) error {
 	return json.Unmarshal(answer, v)
 }
 
-// file takes an answer that is no JSON, of which the SDK says that it is none.
+// file returns a response that is not JSON. The SDK reports it as an error.
 func file(answer []byte, err error) ([]byte, error) {
 	if errors.As(err, new(*json.SyntaxError)) {
 		err = nil
@@ -71,7 +73,9 @@ func clientOf(a *offiaccount.OffiAccount) scenario.Account {
 			return l.Count, err
 		},
 		Menu: func(name, link string) (string, string, error) {
-			if _, err := menu.Create(a, object{"button": []object{{"type": "view", "name": name, "url": link}}}.body()); err != nil {
+			if _, err := menu.Create(a,
+				object{"button": []object{
+					{"type": "view", "name": name, "url": link}}}.body()); err != nil {
 				return "", "", err
 			}
 			var got struct {
@@ -84,7 +88,9 @@ func clientOf(a *offiaccount.OffiAccount) scenario.Account {
 			return got.Menu.Button[0].Name, got.Menu.Button[0].URL, nil
 		},
 		Template: func(openid, link, text string) error {
-			_, err := template.Send(a, object{"touser": openid, "template_id": "TEMPLATE-1", "url": link, "data": object{"first": object{"value": text}}}.body())
+			_, err := template.Send(a,
+				object{"touser": openid, "template_id": "TEMPLATE-1", "url": link,
+					"data": object{"first": object{"value": text}}}.body())
 			return err
 		},
 		Upload: func(path string) (string, error) {
@@ -95,8 +101,11 @@ func clientOf(a *offiaccount.OffiAccount) scenario.Account {
 			err = read(&m, answer, err)
 			return m.ID, err
 		},
-		// Its function for this cannot name what is wanted.
-		Media: func(id string) ([]byte, error) { return file(a.Client.HTTPGet("/cgi-bin/media/get?media_id=" + id)) },
+		// The SDK's own function has no parameter for the media_id.
+		Media: func(id string) ([]byte,
+			error) {
+			return file(a.Client.HTTPGet("/cgi-bin/media/get?media_id=" + id))
+		},
 	}
 }
 
@@ -106,7 +115,9 @@ func mini(base, appid, secret string) scenario.Mini {
 	got := miniOf(m)
 	got.Login = func(code string) (string, error) {
 		var s struct{ OpenID string }
-		answer, err := miniuser.Code2Session(m, url.Values{"appid": {appid}, "secret": {secret}, "js_code": {code}, "grant_type": {"authorization_code"}})
+		answer, err := miniuser.Code2Session(m,
+			url.Values{"appid": {appid}, "secret": {secret}, "js_code": {code},
+				"grant_type": {"authorization_code"}})
 		err = read(&s, answer, err)
 		return s.OpenID, err
 	}
@@ -122,7 +133,7 @@ func miniOf(m *miniprogram.Miniprogram) scenario.Mini {
 func platform(base, appid, secret string) (scenario.Platform, error) {
 	wxopen.WXServerUrl, offiaccount.WXServerUrl, miniprogram.WXServerUrl = base, base, base
 	p := wxopen.NewPlatform(wxopen.PlatformConfig{AppId: appid, AppSecret: secret})
-	// It waits for a push otherwise.
+	// Without a ticket it waits for a push.
 	if err := p.ReceiveComponentVerifyTicketHandler(p, "any ticket"); err != nil {
 		return scenario.Platform{}, err
 	}
@@ -143,12 +154,15 @@ func platform(base, appid, secret string) (scenario.Platform, error) {
 					Refresh string `json:"authorizer_refresh_token"`
 				} `json:"authorization_info"`
 			}
-			answer, err := auth.ApiQueryAuth(p, object{"component_appid": appid, "authorization_code": code}.body())
+			answer, err := auth.ApiQueryAuth(p,
+				object{"component_appid": appid, "authorization_code": code}.body())
 			if err := read(&got, answer, err); err != nil {
 				return scenario.Account{}, err
 			}
-			// Keeping them is left to the program.
-			err = errors.Join(p.Cache.Save("authorizer_access_token:"+got.Info.AppID, got.Info.Token, 0), p.Cache.Save("authorizer_refresh_token:"+got.Info.AppID, got.Info.Refresh, 0))
+			// The program has to store the tokens itself.
+			err = errors.Join(p.Cache.Save("authorizer_access_token:"+got.Info.AppID,
+				got.Info.Token, 0), p.Cache.Save("authorizer_refresh_token:"+got.Info.AppID,
+				got.Info.Refresh, 0))
 			if err != nil {
 				return scenario.Account{}, err
 			}

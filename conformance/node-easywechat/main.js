@@ -5,20 +5,20 @@ const fs = require('fs');
 const { OfficialAccount, MiniApp, OpenPlatform } = require('node-easywechat');
 const run = require('../scenario');
 
-// json is what a user of this SDK has to write: it raises no error for an errcode.
+// json is code that users of this SDK need: it throws no error for an errcode.
 function json(response) {
   const got = response.toObject();
-  if (!got || got.errcode) throw new Error(`WeChat says ${got && got.errcode} ${got && got.errmsg}`);
+  if (!got || got.errcode) throw new Error(`WeChat answered ${got && got.errcode} ${got && got.errmsg}`);
   return got;
 }
 
 function bytes(response) {
   const got = response.toString && response.response.data;
-  if (/json/.test(response.getHeader('content-type'))) throw new Error(`WeChat says ${got}`);
+  if (/json/.test(response.getHeader('content-type'))) throw new Error(`WeChat answered ${got}`);
   return Buffer.from(got);
 }
 
-// client has no API of its own but paths: the SDK wraps none since its version 3.
+// client uses paths, because the SDK has no functions for endpoints since version 3.
 function client(app, login) {
   const c = () => app.getClient();
   return {
@@ -34,7 +34,7 @@ function client(app, login) {
   };
 }
 
-// Tokens are kept in files of the working folder.
+// The SDK stores tokens in files of the working directory.
 const config = (base, appid, secret) => ({ app_id: appid, secret, http: { baseURL: base } });
 
 function account(base, appid, secret) {
@@ -47,7 +47,7 @@ function mini(base, appid, secret) {
 }
 
 async function platform(base, appid, secret) {
-  // The token and the key of pushes are asked for, though no push comes here; and so is a ticket.
+  // The SDK requires a token and a key for pushes, and a ticket, which are not used.
   const app = new OpenPlatform({ ...config(base, appid, secret), token: 'any', aes_key: 'a'.repeat(43) });
   await app.getVerifyTicket().setTicket('any ticket');
   return {

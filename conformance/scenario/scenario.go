@@ -1,11 +1,12 @@
-// Package scenario is what the SDKs for Go are put through: the same as scenario.js is for those for Node. The
-// programs know nothing of wxproxy: an address, an appid, a secret. Everything comes from the environment, and every step that
-// was made is printed.
+// Package scenario is the scenario for all SDKs for Go, the same as scenario.js
+// for Node. The programs do not know wxproxy: they receive an address, an appid
+// and a secret in their environment. They print every step.
 package scenario
 
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,15 +17,16 @@ import (
 
 // Account is a client of an official account.
 type Account struct {
-	User     func(openid string) (string, error) // gives the openid that was answered
-	Users    func() (int, error)                 // how many there are
+	User     func(openid string) (string, error) // returns the openid of the response
+	Users    func() (int, error)                 // returns the number of users
 	Menu     func(name, url string) (gotName, gotURL string, err error)
 	Template func(openid, link, text string) error
 	Upload   func(path string) (mediaID string, err error)
 	Media    func(mediaID string) ([]byte, error)
 }
 
-// Mini is a client of a mini program. What the SDK does not have is nil.
+// Mini is a client of a mini program. Functions that the SDK does not have are
+// nil.
 type Mini struct {
 	Code  func(scene, page string) ([]byte, error)
 	Login func(code string) (openid string, err error)
@@ -37,8 +39,8 @@ type Platform struct {
 	Mini        func(appid, refreshToken string) (Mini, error)
 }
 
-// SDK makes the clients. base is what the SDK is to call in place of https://api.weixin.qq.com. What it does not have
-// is nil, but not both Account and Mini.
+// SDK creates the clients. base replaces https://api.weixin.qq.com. Functions
+// that the SDK does not have are nil, but not both Account and Mini.
 type SDK struct {
 	Account  func(base, appid, secret string) Account
 	Mini     func(base, appid, secret string) Mini
@@ -47,6 +49,7 @@ type SDK struct {
 
 const openid = "oSandboxUser0000000000000001"
 
+// env returns an environment variable, or ends the program without it.
 func env(name string) string {
 	v := os.Getenv(name)
 	if v == "" {
@@ -55,11 +58,13 @@ func env(name string) string {
 	return v
 }
 
+// fail ends the program with an error.
 func fail(what string, err error) {
 	fmt.Println("failed", what, err)
 	os.Exit(1)
 }
 
+// step runs one step and prints its name.
 func step(name string, do func() error) {
 	if err := do(); err != nil {
 		fail(name, err)
@@ -67,7 +72,7 @@ func step(name string, do func() error) {
 	fmt.Println("ok", name)
 }
 
-// control asks the sandbox for something to happen.
+// control calls the control API of the sandbox.
 func control(method, path, body string) []byte {
 	req, err := http.NewRequest(method, env("CONTROL_URL")+"/sandbox/"+path, strings.NewReader(body))
 	if err != nil {
@@ -85,10 +90,10 @@ func control(method, path, body string) []byte {
 	return b
 }
 
-// refuses wants an error that says what.
-func refuses(what string, err error) error {
+// wantError returns an error unless err contains what.
+func wantError(what string, err error) error {
 	if err == nil || !strings.Contains(err.Error(), what) {
-		return fmt.Errorf("it should have failed with %q: %v", what, err)
+		return fmt.Errorf("got error %v, want one with %q", err, what)
 	}
 	return nil
 }
@@ -96,7 +101,7 @@ func refuses(what string, err error) error {
 func (a Account) user() error {
 	got, err := a.User(openid)
 	if err == nil && got != openid {
-		err = fmt.Errorf("openid %q", got)
+		err = fmt.Errorf("got openid %q, want %q", got, openid)
 	}
 	return err
 }
@@ -113,27 +118,27 @@ func (a Account) media() error {
 	}
 	got, err := a.Media(id)
 	if err == nil && !bytes.Equal(got, want) {
-		err = fmt.Errorf("the media came back changed: %d bytes of %d", len(got), len(want))
+		err = fmt.Errorf("got %d bytes of media, want the %d that were uploaded", len(got), len(want))
 	}
 	return err
 }
 
 func (a Account) run(appid string) {
-	// What gets spoilt on the way when somebody writes JSON or a query anew.
+	// These change if a proxy decodes and encodes JSON or a query.
 	const name, link, text = "今日<歌曲>&\"x\"", "http://example.com/?a=1&b=2", "您好 <b>&"
 	template := func() error { return a.Template(openid, link, text) }
 	step("user/info", a.user)
 	step("user/get", func() error {
 		n, err := a.Users()
 		if err == nil && n != 3 {
-			err = fmt.Errorf("%d users", n)
+			err = fmt.Errorf("got %d users, want 3", n)
 		}
 		return err
 	})
 	step("menu", func() error {
 		gotName, gotLink, err := a.Menu(name, link)
 		if err == nil && (gotName != name || gotLink != link) {
-			err = fmt.Errorf("%q %q", gotName, gotLink)
+			err = fmt.Errorf("got menu %q %q, want %q %q", gotName, gotLink, name, link)
 		}
 		return err
 	})
@@ -146,7 +151,7 @@ func (a Account) run(appid string) {
 	control("POST", "faults", `{"path":"/cgi-bin/user/info","break":"before"}`)
 	step("an outage is an error", func() error {
 		if a.user() == nil {
-			return fmt.Errorf("nobody noticed")
+			return errors.New("got no error, want one")
 		}
 		return nil
 	})
@@ -158,7 +163,7 @@ func (m Mini) run(appid string) {
 	picture := func() error {
 		b, err := m.Code("scene=1", "pages/index")
 		if err == nil && (len(b) < 100 || b[0] != 0xff || b[1] != 0xd8) {
-			err = fmt.Errorf("no picture: %.100q", b)
+			err = fmt.Errorf("got %.100q, want a picture", b)
 		}
 		return err
 	}
@@ -171,14 +176,15 @@ func (m Mini) run(appid string) {
 		step("jscode2session", func() error {
 			id, err := m.Login(fmt.Sprint("code-", os.Getpid()))
 			if err == nil && id == "" {
-				err = fmt.Errorf("no openid")
+				err = errors.New("got no openid")
 			}
 			return err
 		})
 		step("jscode2session, a bad code", func() error {
-			// Its number is not looked for: WeChat writes it as a string here, and a Go type that wants a number fails on that.
+			// Do not check the errcode: WeChat sends it as a string here, which
+			// Go types with a number reject.
 			if _, err := m.Login("invalid-code"); err == nil {
-				return fmt.Errorf("it was taken")
+				return errors.New("got no error, want one")
 			}
 			return nil
 		})
@@ -189,7 +195,7 @@ func (p Platform) run(appid, miniAppID string) {
 	preAuth := func() error {
 		c, err := p.PreAuthCode()
 		if err == nil && !strings.HasPrefix(c, "preauthcode@@@") {
-			err = fmt.Errorf("it is %.20q", c)
+			err = fmt.Errorf("got pre-auth code %.20q", c)
 		}
 		return err
 	}
@@ -216,7 +222,7 @@ func (p Platform) run(appid, miniAppID string) {
 	})
 }
 
-// Run is the program.
+// Run is the main function of a program.
 func Run(sdk SDK) {
 	base, appid, mini, secret := env("BASE_URL"), env("APPID"), env("MINI_APPID"), env("SECRET")
 	both := func(accountBase, miniBase string) {
@@ -231,7 +237,8 @@ func Run(sdk SDK) {
 	case "plain":
 		both(base, base)
 	case "prefix":
-		// The slash at the end is how people write a base URL; most SDKs put another behind it.
+		// Users often write a base URL with a trailing slash, and most SDKs add
+		// another.
 		both(base+"/"+appid+"/", base+"/"+mini+"/")
 	case "platform":
 		component := env("COMPONENT_APPID")
@@ -249,22 +256,27 @@ func Run(sdk SDK) {
 			}
 			return err
 		}
-		step("a wrong secret is 40125", func() error { return refuses("40125", call(appid, "not-the-key")) })
-		step("a wrong appid is 40013", func() error { return refuses("40013", call("wxeeeeeeeeeeeeeeee", secret)) })
+		step("a wrong secret is 40125",
+			func() error { return wantError("40125", call(appid, "not-the-key")) })
+		step("a wrong appid is 40013",
+			func() error { return wantError("40013", call("wxeeeeeeeeeeeeeeee", secret)) })
 	default:
-		fail("the environment", fmt.Errorf("no mode %q", mode))
+		fail("the environment", fmt.Errorf("unknown MODE %q", mode))
 	}
 	fmt.Println("done")
 }
 
-// Rewriting is an HTTP client for SDKs that have WeChat's address built in: calls of it go to base.
+// Rewriting returns an HTTP client for SDKs with a built-in address of WeChat.
+// It sends their requests to base.
 func Rewriting(base string) *http.Client { return &http.Client{Transport: rewriting(base)} }
 
+// rewriting is a transport that replaces WeChat's base URL.
 type rewriting string
 
+// RoundTrip implements [http.RoundTripper]. Requests to other hosts fail.
 func (base rewriting) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Host != "api.weixin.qq.com" {
-		return nil, fmt.Errorf("a call to %s", r.URL.Host)
+		return nil, fmt.Errorf("unexpected request to %s", r.URL.Host)
 	}
 	u, err := url.Parse(strings.TrimSuffix(string(base), "/") + r.URL.EscapedPath())
 	if err != nil {

@@ -1,4 +1,4 @@
-// Command silenceper puts github.com/silenceper/wechat/v2 through the scenario.
+// Command silenceper runs the scenario with github.com/silenceper/wechat/v2.
 package main
 
 import (
@@ -24,10 +24,11 @@ import (
 	"wxproxy/conformance/scenario"
 )
 
-// The SDK has two ways to another address, and both are the whole process's. The official accounts go the first, all
-// else the second.
+// The SDK has two ways to change WeChat's address, both for the whole process.
+// The official accounts use the first, all others the second.
 
-// byAddress changes addresses before they are called. Mini program codes do not come by here.
+// byAddress changes addresses before requests. Mini program codes do not use
+// it.
 func byAddress(base string) *wechat.Wechat {
 	util.SetURIModifier(func(uri string) string {
 		return strings.Replace(uri, "https://api.weixin.qq.com", base, 1)
@@ -35,7 +36,7 @@ func byAddress(base string) *wechat.Wechat {
 	return sdk(http.DefaultClient)
 }
 
-// byClient changes them where they are called, and misses none.
+// byClient changes addresses in the HTTP client, for all requests.
 func byClient(base string) *wechat.Wechat {
 	util.SetURIModifier(nil)
 	return sdk(scenario.Rewriting(base))
@@ -49,7 +50,8 @@ func sdk(client *http.Client) *wechat.Wechat {
 }
 
 func account(base, appid, secret string) scenario.Account {
-	return clientOf(base, byAddress(base).GetOfficialAccount(&config.Config{AppID: appid, AppSecret: secret}))
+	return clientOf(base,
+		byAddress(base).GetOfficialAccount(&config.Config{AppID: appid, AppSecret: secret}))
 }
 
 func clientOf(base string, a *officialaccount.OfficialAccount) scenario.Account {
@@ -73,8 +75,9 @@ func clientOf(base string, a *officialaccount.OfficialAccount) scenario.Account 
 			return got.Menu.Button[0].Name, got.Menu.Button[0].URL, nil
 		},
 		Template: func(openid, link, text string) error {
-			_, err := a.GetTemplate().Send(&message.TemplateMessage{ToUser: openid, TemplateID: "TEMPLATE-1", URL: link,
-				Data: map[string]*message.TemplateDataItem{"first": {Value: text}}})
+			_, err := a.GetTemplate().Send(
+				&message.TemplateMessage{ToUser: openid, TemplateID: "TEMPLATE-1", URL: link,
+					Data: map[string]*message.TemplateDataItem{"first": {Value: text}}})
 			return err
 		},
 		Upload: func(path string) (string, error) {
@@ -82,7 +85,7 @@ func clientOf(base string, a *officialaccount.OfficialAccount) scenario.Account 
 			return m.MediaID, err
 		},
 		Media: func(id string) ([]byte, error) {
-			// It gives the address only, for the browser of a user.
+			// The SDK returns only an address, for a browser.
 			u, err := a.GetMaterial().GetMediaURL(id)
 			if err != nil {
 				return nil, err
@@ -106,13 +109,19 @@ func miniOf(m *mini.MiniProgram) scenario.Mini {
 		Code: func(scene, page string) ([]byte, error) {
 			return m.GetQRCode().GetWXACodeUnlimit(qrcode.QRCoder{Scene: scene, Page: page})
 		},
-		Login: func(code string) (string, error) { r, err := m.GetAuth().Code2Session(code); return r.OpenID, err },
+		Login: func(code string) (string, error) {
+			r,
+				err := m.GetAuth().Code2Session(code)
+			return r.OpenID, err
+		},
 	}
 }
 
 func platform(base, appid, secret string) (scenario.Platform, error) {
-	p := byClient(base).GetOpenPlatform(&openconfig.Config{AppID: appid, AppSecret: secret, Token: "any", EncodingAESKey: "any"})
-	// Whoever gets the ticket has to call this; wxproxy does, so any ticket will do.
+	p := byClient(base).GetOpenPlatform(&openconfig.Config{AppID: appid, AppSecret: secret,
+		Token: "any", EncodingAESKey: "any"})
+	// The receiver of tickets has to call this. Here that is wxproxy, so any
+	// ticket works.
 	if _, err := p.SetComponentAccessToken(context.Background(), "any ticket"); err != nil {
 		return scenario.Platform{}, err
 	}
@@ -123,7 +132,7 @@ func platform(base, appid, secret string) (scenario.Platform, error) {
 			if err != nil {
 				return scenario.Account{}, err
 			}
-			// It keeps what api_authorizer_token answers, not this.
+			// The SDK stores the response of api_authorizer_token only.
 			if _, err := p.RefreshAuthrToken(info.Appid, info.RefreshToken); err != nil {
 				return scenario.Account{}, err
 			}
@@ -132,7 +141,7 @@ func platform(base, appid, secret string) (scenario.Platform, error) {
 		Mini: func(appid, refresh string) (scenario.Mini, error) {
 			m := p.GetMiniProgram(appid).SetAuthorizerRefreshToken(refresh)
 			_, err := m.GetAccessToken()
-			// Logins with the component's token are not in it.
+			// The SDK has no login with the component's token.
 			return scenario.Mini{Code: miniOf(m.MiniProgram).Code}, err
 		},
 	}, nil
@@ -142,7 +151,8 @@ func main() {
 	scenario.Run(scenario.SDK{
 		Account: account,
 		Mini: func(base, appid, secret string) scenario.Mini {
-			return miniOf(byClient(base).GetMiniProgram(&miniconfig.Config{AppID: appid, AppSecret: secret, UseStableAK: true}))
+			return miniOf(byClient(base).GetMiniProgram(
+				&miniconfig.Config{AppID: appid, AppSecret: secret, UseStableAK: true}))
 		},
 		Platform: platform,
 	})

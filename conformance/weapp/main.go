@@ -1,4 +1,4 @@
-// Command weapp puts github.com/medivhzhan/weapp/v3 through the scenario.
+// Command weapp runs the scenario with github.com/medivhzhan/weapp/v3.
 package main
 
 import (
@@ -11,13 +11,14 @@ import (
 )
 
 func mini(base, appid, secret string) scenario.Mini {
-	// WeChat's address is built in: the client of the program takes the calls elsewhere.
+	// WeChat's address is built in, so the HTTP client redirects the requests.
 	c := weapp.NewClient(appid, secret, weapp.WithHttpClient(scenario.Rewriting(base)))
 	return scenario.Mini{
 		Code: func(scene, page string) ([]byte, error) {
-			resp, said, err := c.NewWXACode().GetUnlimited(&wxacode.UnlimitedQRCode{Scene: scene, Page: page})
+			resp, common, err := c.NewWXACode().GetUnlimited(
+				&wxacode.UnlimitedQRCode{Scene: scene, Page: page})
 			if err == nil {
-				err = said.GetResponseError()
+				err = common.GetResponseError()
 			}
 			if err != nil {
 				return nil, err

@@ -7,7 +7,7 @@ const run = require('../scenario');
 
 function client(base, appid, secret) {
   const api = new API(appid, secret);
-  // setEndpoint puts https:// in front, whatever it is given; for plain HTTP the field is set.
+  // setEndpoint always adds https://, so set the field for plain HTTP.
   api.endpoint = base;
   const call = (name) => promisify(api[name].bind(api));
   return {

@@ -23,12 +23,19 @@ import (
 const (
 	appid     = "wxaaaaaaaaaaaaaaaa"
 	miniAppid = "wxbbbbbbbbbbbbbbbb"
-	// callerKey is all that an SDK is given.
+
+	// callerKey is the only secret that an SDK has.
 	callerKey = "key-of_the-orders-service-0123456789"
+
+	// ownSecret is the app secret of both accounts.
 	ownSecret = "5ec2e7ab1ee7ab1e5ec2e7ab1ee7ab1e"
-	deadline  = 60 * time.Second // of one program; each takes a second or two
+
+	// programTimeout is for one program, which takes a second or two on an idle
+	// machine.
+	programTimeout = 5 * time.Minute
 )
 
+// binary builds wxproxy once and returns its path.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "wxproxy-conformance")
 	if err != nil {
@@ -51,7 +58,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// output collects what a process prints.
+// output collects what a process prints. It is safe for concurrent use.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -69,8 +76,8 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// world is a WeChat, a wxproxy before it that has one caller, and two accounts.
-type world struct {
+// env is a WeChat with two accounts, and a wxproxy with one caller.
+type env struct {
 	t                      *testing.T
 	wx                     *sandbox.WeChat
 	wxURL                  string
@@ -78,21 +85,22 @@ type world struct {
 	out                    output
 }
 
-// newWorld starts all. The accounts have authorized the platform, or, if own, wxproxy has their app secrets.
-func newWorld(t *testing.T, own bool) *world {
+// newEnv starts WeChat and wxproxy. The accounts have authorized the component.
+// If own, wxproxy has their app secrets instead.
+func newEnv(t *testing.T, own bool) *env {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A busy machine can need more than WeChat's five seconds.
+	// A busy machine can take longer than WeChat's five seconds.
 	wx, err := sandbox.New(sandbox.Config{PushTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(wx)
 	t.Cleanup(srv.Close)
-	w := &world{t: t, wx: wx, wxURL: srv.URL, proxy: freeAddr(t), callback: freeAddr(t), admin: freeAddr(t)}
+	w := &env{t: t, wx: wx, wxURL: srv.URL, proxy: freeAddr(t), callback: freeAddr(t), admin: freeAddr(t)}
 	if err := wx.SetPushURL("http://" + w.callback); err != nil {
 		t.Fatal(err)
 	}
@@ -139,10 +147,10 @@ key_sha256 = "%x"
 	t.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("wxproxy ended: %v", err)
+			t.Errorf("wxproxy: got exit %v, want 0", err)
 		}
 		if t.Failed() {
-			t.Logf("wxproxy said:\n%s", &w.out)
+			t.Logf("log of wxproxy:\n%s", &w.out)
 		}
 	})
 	eventually(t, func() bool { return w.ok("http://" + w.admin + "/healthz") })
@@ -159,20 +167,22 @@ key_sha256 = "%x"
 		}
 		eventually(t, func() bool { return w.ok("http://" + w.proxy + "/" + id + "/cgi-bin/get_api_domain_ip") })
 	}
-	// What wxproxy does by itself is over: the list of accounts is read at the first ticket, their names after that.
+	// Wait for the requests that wxproxy makes itself: the list of accounts at
+	// the first ticket, and then their names.
 	eventually(t, func() bool {
 		names := 2
 		if own {
 			names = 0
 		}
-		return wx.Count("/cgi-bin/component/api_get_authorizer_list") > 0 && wx.Count("/cgi-bin/component/api_get_authorizer_info") >= names
+		return wx.Count("/cgi-bin/component/api_get_authorizer_list") > 0 &&
+			wx.Count("/cgi-bin/component/api_get_authorizer_info") >= names
 	})
 	wx.ResetHistory()
 	return w
 }
 
-// ok makes a call with the caller's key.
-func (w *world) ok(url string) bool {
+// ok makes a request with the caller's key and reports whether it succeeded.
+func (w *env) ok(url string) bool {
 	w.t.Helper()
 	req, err := http.NewRequest("GET", url, nil)
 	if err != nil {
@@ -187,31 +197,33 @@ func (w *world) ok(url string) bool {
 	return resp.StatusCode == 200
 }
 
-// clean looks for what must be nowhere: what WeChat should not have seen, and secrets in what left wxproxy.
-func (w *world) clean(left map[string]string) {
+// checkSecrets fails the test for requests that WeChat must not receive, and
+// for secrets in texts that left wxproxy.
+func (w *env) checkSecrets(left map[string]string) {
 	w.t.Helper()
 	if v := w.wx.Violations(); len(v) > 0 {
-		w.t.Errorf("WeChat saw what it must not see: %q", v)
+		w.t.Errorf("violations: got %q, want none", v)
 	}
-	left["wxproxy's log"] = w.out.String()
+	left["the log of wxproxy"] = w.out.String()
 	for where, text := range left {
 		for _, secret := range append(w.wx.Secrets(), ownSecret) {
-			// An authorization code is the merchant's browser's: an SDK brings it.
+			// An SDK has the authorization code from the merchant's browser.
 			if strings.Contains(text, secret) && !strings.HasPrefix(secret, "queryauthcode@@@") {
-				w.t.Errorf("a secret of WeChat's is in %s: %.8s…", where, secret)
+				w.t.Errorf("%s: got a secret, %.8s…", where, secret)
 			}
 		}
 	}
 	for _, word := range []string{callerKey, "wxp_"} {
 		if strings.Contains(w.out.String(), word) {
-			w.t.Errorf("%s is in wxproxy's log", word)
+			w.t.Errorf("the log of wxproxy: got %s", word)
 		}
 	}
 }
 
-// taken are the addresses that were given out: the kernel may offer one again.
+// taken are the addresses in use. The kernel can offer one again.
 var taken sync.Map
 
+// freeAddr returns a loopback address that was free a moment ago.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	for {
@@ -227,11 +239,12 @@ func freeAddr(t testing.TB) string {
 	}
 }
 
+// eventually waits until ok returns true.
 func eventually(t testing.TB, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("it never came true")
+			t.Fatal("timeout: the condition did not become true")
 		}
 	}
 }
