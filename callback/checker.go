@@ -38,7 +38,9 @@ type releaseChecker struct {
 // is one. The two texts mean the same whatever the rules say. Events of the
 // test are answered unless a rule names the account; a rule for all accounts
 // does not.
-func (c *releaseChecker) reply(account string, p verifiedPush, m wechat.Message) (r messageReply, isCheck bool, err error) {
+func (c *releaseChecker) reply(
+	account string, p verifiedPush, m wechat.Message,
+) (r messageReply, isCheck bool, err error) {
 	if !slices.Contains(checkerAccounts, account) {
 		return r, false, nil
 	}

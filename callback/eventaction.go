@@ -51,7 +51,8 @@ func (h *eventHandler) action(e wechat.Event) (eventAction, error) {
 			return nil, errNoCode
 		}
 		return func(ctx context.Context) error {
-			return h.accounts.Authorize(ctx, e.AuthorizerAppID, e.AuthorizationCode, e.AuthorizationCodeExpires, e.CreateTime)
+			return h.accounts.Authorize(
+				ctx, e.AuthorizerAppID, e.AuthorizationCode, e.AuthorizationCodeExpires, e.CreateTime)
 		}, nil
 
 	case infoUnauthorized: // has no code

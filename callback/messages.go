@@ -42,30 +42,32 @@ func (h *messageHandler) handle(ctx context.Context, account string, p verifiedP
 	if rejected != nil {
 		return *rejected
 	}
-	var settle func(delivered bool)
-	finished := false // also after a panic; otherwise outcome.done finishes
+	finish := end // must be called once, also after a panic
+	handedOver := false
 	defer func() {
-		if !finished && settle != nil {
-			settle(false)
-		}
-		if !finished {
-			end(false)
+		if !handedOver {
+			finish(false)
 		}
 	}()
-	answer, settleReply, err := h.replies.do(ctx, replyKeyOf(account, p.doc.Bytes()), func() (messageReply, error) {
+
+	key := replyKeyOf(account, p.doc.Bytes())
+	answer, settle, err := h.replies.do(ctx, key, func() (messageReply, error) {
 		return h.reply(ctx, account, p, m)
 	})
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = errors.New("timeout waiting for the reply to the same message")
 		}
-		return outcome{status: http.StatusInternalServerError, event: eventMessage, result: resultUndelivered, err: err, note: answer.note}
+		return outcome{
+			status: http.StatusInternalServerError, event: eventMessage,
+			result: resultUndelivered, err: err, note: answer.note,
+		}
 	}
-	settle = settleReply
+	// If the reply is not delivered, the repeat of this push is not a replay.
+	finish = func(delivered bool) { settle(delivered); end(delivered) }
 	out := outcome{
-		status: http.StatusOK, event: eventMessage, result: answer.result, err: answer.err, note: answer.note,
-		// If the reply was not delivered, the repeat of this push is no replay.
-		done: func(delivered bool) { settle(delivered); end(delivered) },
+		status: http.StatusOK, event: eventMessage,
+		result: answer.result, err: answer.err, note: answer.note, done: finish,
 	}
 	switch {
 	case answer.xml != nil:
@@ -73,13 +75,15 @@ func (h *messageHandler) handle(ctx context.Context, account string, p verifiedP
 	case answer.empty:
 		out.reply = &reply{"", "text/plain; charset=utf-8"}
 	}
-	finished = true
+	handedOver = true
 	return out
 }
 
 // reply gets the reply of the release checker's rules, or of the service of the
 // first rule that matches. An error means that WeChat must repeat the message.
-func (h *messageHandler) reply(ctx context.Context, account string, p verifiedPush, m wechat.Message) (messageReply, error) {
+func (h *messageHandler) reply(
+	ctx context.Context, account string, p verifiedPush, m wechat.Message,
+) (messageReply, error) {
 	if r, isCheck, err := h.checker.reply(account, p, m); isCheck {
 		return r, err
 	}

@@ -67,7 +67,9 @@ func replyKeyOf(account string, doc []byte) replyKey {
 // do returns the reply to a message: from f, or from another call of do with
 // the same key. If it returns no error, the caller must call settle once, with
 // whether the reply was delivered. ctx limits only the wait for another call.
-func (c *replyCache) do(ctx context.Context, key replyKey, f func() (messageReply, error)) (reply messageReply, settle func(delivered bool), err error) {
+func (c *replyCache) do(
+	ctx context.Context, key replyKey, f func() (messageReply, error),
+) (reply messageReply, settle func(delivered bool), err error) {
 	for {
 		c.mu.Lock()
 		c.expire()
