@@ -14,168 +14,177 @@ import (
 	"wxproxy/wechat"
 )
 
-const checker = "wx570bc396a51b8ff8" // one of WeChat's
+const checkerAccount = "wx570bc396a51b8ff8" // one of WeChat's
 
-// passive is a passive text reply.
-type passive struct {
-	ToUserName, FromUserName, MsgType, Content string
-	CreateTime                                 int64
-}
-
-func (l *listener) passive(r reply) passive {
-	l.t.Helper()
-	var p passive
-	if err := xml.Unmarshal([]byte(l.unsealed(l.crypt, r)), &p); err != nil {
-		l.t.Fatal(err)
+// wantTextReply checks a passive text reply to the user.
+func (w *world) wantTextReply(r response, content string) {
+	w.t.Helper()
+	var p struct {
+		ToUserName, FromUserName, MsgType, Content string
+		CreateTime                                 int64
 	}
-	if p.ToUserName != user || p.FromUserName != original || p.MsgType != "text" || p.CreateTime < 1_700_000_000 {
-		l.t.Errorf("%+v", p)
+	if err := xml.Unmarshal([]byte(w.decryptReply(w.crypt, r)), &p); err != nil {
+		w.t.Fatal(err)
 	}
-	return p
+	if p.ToUserName != user || p.FromUserName != originalID || p.MsgType != "text" ||
+		p.CreateTime < 1_700_000_000 {
+		w.t.Errorf("got reply %+v, want a text from %s to %s", p, originalID, user)
+	}
+	if p.Content != content {
+		w.t.Errorf("got reply %q, want %q", p.Content, content)
+	}
 }
 
-// exchanger exchanges codes for the release checker.
-type exchanger struct {
-	mu    sync.Mutex
-	n     int
-	appid string            // of the account that it gives
-	do    func(n int) error // n: which one it is, from 1
+// fakeExchanger stands in for the broker: it exchanges codes for one account.
+type fakeExchanger struct {
+	mu     sync.Mutex
+	n      int
+	result func(n int) error // n: the number of the exchange, from 1; nil: all succeed
 }
 
-func (e *exchanger) exchange(context.Context, wechat.Secret) (tokens.Authorization, error) {
+func (e *fakeExchanger) exchange(context.Context, wechat.Secret) (tokens.Authorization, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.n++
-	if e.do != nil {
-		if err := e.do(e.n); err != nil {
+	if e.result != nil {
+		if err := e.result(e.n); err != nil {
 			return tokens.Authorization{}, err
 		}
 	}
-	return tokens.Authorization{AppID: e.appid}, nil
+	return tokens.Authorization{AppID: checkerAccount}, nil
 }
 
-func (e *exchanger) count() int {
+func (e *fakeExchanger) count() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.n
 }
 
-// sent records what would be sent to users.
-type sent struct {
-	mu   sync.Mutex
-	list []string
-	fail func(n int) error // n: which one it is, from 1
+// fakeSender records the texts that are sent to users.
+type fakeSender struct {
+	mu     sync.Mutex
+	texts  []string
+	result func(n int) error // n: the number of the text, from 1; nil: all succeed
 }
 
-func (s *sent) send(_ context.Context, appid, openid, text string) error {
+func (s *fakeSender) send(_ context.Context, appid, openid, text string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.list = append(s.list, appid+" "+openid+" "+text)
-	if s.fail != nil {
-		return s.fail(len(s.list))
+	s.texts = append(s.texts, appid+" "+openid+" "+text)
+	if s.result != nil {
+		return s.result(len(s.texts))
 	}
 	return nil
 }
 
-func (s *sent) all() []string {
+func (s *fakeSender) sent() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.list)
+	return slices.Clone(s.texts)
 }
 
-// The three steps, though a rule has everything forwarded: wxproxy passes by
-// itself.
-func TestReleaseChecker(t *testing.T) {
+// wxproxy passes the three steps of the test, although a rule forwards
+// everything.
+func TestReleaseCheckIsAnswered(t *testing.T) {
 	s := newService(t, nil)
-	var out sent
-	x := exchanger{appid: checker}
-	v := start(t, callback.Config{Forwards: []callback.Forward{everything(s.URL)}, ExchangeCode: x.exchange, SendText: out.send})
-	to := func(doc string) reply { return v.sendTo(checker, toAccount(v.crypt, doc)) }
-	if got := v.passive(to(text("TESTCOMPONENT_MSG_TYPE_TEXT"))).Content; got != "TESTCOMPONENT_MSG_TYPE_TEXT_callback" {
-		t.Errorf("%q", got)
-	}
-	v.empty(to(text("QUERY_AUTH_CODE:" + theCode)))
-	eventually(t, "the message is sent", func() bool { return len(out.all()) > 0 })
-	if got := v.passive(to(event("LOCATION"))).Content; got != "LOCATIONfrom_callback" {
-		t.Errorf("%q", got)
-	}
-	if err := v.handler.Close(t.Context()); err != nil {
+	var x fakeExchanger
+	var sender fakeSender
+	w := start(t, callback.Config{
+		Forwards: []callback.Forward{forwardAll(s.URL)}, ExchangeCode: x.exchange, SendText: sender.send,
+	})
+	to := func(doc string) response { return w.sendTo(checkerAccount, sealMessage(w.crypt, doc)) }
+	w.wantTextReply(to(textDoc("TESTCOMPONENT_MSG_TYPE_TEXT")), "TESTCOMPONENT_MSG_TYPE_TEXT_callback")
+	w.wantEmpty(to(textDoc("QUERY_AUTH_CODE:" + authCode)))
+	eventually(t, "the text is sent", func() bool { return len(sender.sent()) > 0 })
+	w.wantTextReply(to(accountEventDoc("LOCATION")), "LOCATIONfrom_callback")
+	if err := w.handler.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if got := out.all(); !slices.Equal(got, []string{checker + " " + user + " " + theCode + "_from_api"}) {
-		t.Errorf("sent %q", got)
+	sent := []string{checkerAccount + " " + user + " " + authCode + "_from_api"}
+	if got := sender.sent(); !slices.Equal(got, sent) {
+		t.Errorf("got texts %q, want %q", got, sent)
 	}
-	v.wants([]string{"message ok", "message ok", "message ok"})
-	if n := len(s.got()); n != 0 {
-		t.Errorf("the service got %d", n)
-	}
-	// All else of these accounts goes by the rules, and a rule that names the
-	// account has its events.
-	v.is(to(text("TESTCOMPONENT_MSG_TYPE_TEXT?")), 200)
-	v.is(to(text("QUERY_AUTH_CODE:")), 200)
-	v.is(to(message("image")), 200)
-	v.handler.Reconfigure(callback.Config{ComponentAppID: component, Crypts: []*wechat.Crypt{v.crypt}, Forwards: []callback.Forward{
-		{AppIDs: []string{checker}, Events: []string{"location"}, URL: s.URL},
-	}})
-	v.is(to(event("LOCATION")), 200)
-	if got := v.passive(to(event("subscribe"))).Content; got != "subscribefrom_callback" {
-		t.Errorf("%q", got)
-	}
-	if n := len(s.got()); n != 4 {
-		t.Errorf("the service got %d", n)
-	}
+	w.wantCounted("message ok", "message ok", "message ok")
+	s.wantDeliveries(t, 0)
+
+	// Other messages to these accounts are forwarded, and so are events if a
+	// rule names the account.
+	w.wantResponse(to(textDoc("TESTCOMPONENT_MSG_TYPE_TEXT?")), 200)
+	w.wantResponse(to(textDoc("QUERY_AUTH_CODE:")), 200)
+	w.wantResponse(to(messageDoc("image")), 200)
+	s.wantDeliveries(t, 3)
+	w.handler.Reconfigure(callback.Config{
+		ComponentAppID: component, Crypts: []*wechat.Crypt{w.crypt},
+		Forwards: []callback.Forward{{AppIDs: []string{checkerAccount}, Events: []string{"location"}, URL: s.URL}},
+	})
+	w.wantResponse(to(accountEventDoc("LOCATION")), 200)
+	s.wantDeliveries(t, 4)
+	w.wantTextReply(to(accountEventDoc("subscribe")), "subscribefrom_callback")
+	s.wantDeliveries(t, 4)
 }
 
-// The checker's words mean nothing in other accounts.
-func TestCheckersWordsElsewhere(t *testing.T) {
-	var out sent
-	var x exchanger
-	v := start(t, callback.Config{ExchangeCode: x.exchange, SendText: out.send})
-	for _, doc := range []string{text("TESTCOMPONENT_MSG_TYPE_TEXT"), text("QUERY_AUTH_CODE:" + theCode), event("LOCATION")} {
-		v.is(v.message(doc), 200)
+func TestReleaseCheckTextsMeanNothingToOtherAccounts(t *testing.T) {
+	var x fakeExchanger
+	var sender fakeSender
+	w := start(t, callback.Config{ExchangeCode: x.exchange, SendText: sender.send})
+	for _, doc := range []string{
+		textDoc("TESTCOMPONENT_MSG_TYPE_TEXT"), textDoc("QUERY_AUTH_CODE:" + authCode), accountEventDoc("LOCATION"),
+	} {
+		w.wantResponse(w.message(doc), 200)
 	}
-	if err := v.handler.Close(t.Context()); err != nil {
+	if err := w.handler.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if x.count() != 0 || len(out.all()) != 0 {
-		t.Errorf("%d exchanges, sent %q", x.count(), out.all())
+	if x.count() != 0 || len(sender.sent()) != 0 {
+		t.Errorf("got %d exchanges and texts %q, want none", x.count(), sender.sent())
 	}
-	v.wants([]string{"message ignored", "message ignored", "message ignored"})
+	w.wantCounted("message ignored", "message ignored", "message ignored")
 }
 
-// A moment's trouble is waited out; what WeChat refuses is not asked again.
-func TestReleaseCheckerTrouble(t *testing.T) {
-	refused := &wechat.Error{Code: wechat.CodeCodeInvalid, Msg: "used " + theCode}
-	unreachable := errors.Join(errors.New(theCode), wechat.ErrUnreachable)
-	for name, v := range map[string]struct {
+// What fails for a moment is tried again; what WeChat rejects is not.
+func TestFailedReleaseCheckIsRetried(t *testing.T) {
+	const answered, notAnswered = "release checker answered", "release checker not answered"
+	unreachable := errors.Join(errors.New(authCode), wechat.ErrUnreachable)
+	once := func(err error) func(int) error {
+		return func(n int) error {
+			if n == 1 {
+				return err
+			}
+			return nil
+		}
+	}
+	always := func(err error) func(int) error { return func(int) error { return err } }
+	used := &wechat.Error{Code: wechat.CodeCodeInvalid, Msg: "used " + authCode}
+	late := &wechat.Error{Code: 45015, Msg: "late"}
+	for name, tc := range map[string]struct {
 		exchange, send  func(n int) error
 		exchanges, sent int
-		logs            string
+		logged          string
 	}{
-		"exchange unreachable": {func(n int) error {
-			if n == 1 {
-				return unreachable
-			}
-			return nil
-		}, nil, 2, 1, "release checker answered"},
-		"code refused": {func(int) error { return refused }, nil, 1, 0, "release checker not answered"},
-		"send unreachable": {nil, func(n int) error {
-			if n == 1 {
-				return unreachable
-			}
-			return nil
-		}, 2, 2, "release checker answered"},
-		"send refused": {nil, func(int) error { return &wechat.Error{Code: 45015, Msg: "late"} }, 1, 1, "release checker not answered"},
+		"exchange unreachable": {once(unreachable), nil, 2, 1, answered},
+		"code rejected":        {always(used), nil, 1, 0, notAnswered},
+		"send unreachable":     {nil, once(unreachable), 2, 2, answered},
+		"send rejected":        {nil, always(late), 1, 1, notAnswered},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out := sent{fail: v.send}
-			x := exchanger{appid: checker, do: v.exchange}
-			l := start(t, callback.Config{ExchangeCode: x.exchange, SendText: out.send})
-			l.empty(l.sendTo(checker, toAccount(l.crypt, text("QUERY_AUTH_CODE:"+theCode))))
-			eventually(t, v.logs, func() bool { return strings.Contains(l.logged(), v.logs) })
-			if x.count() != v.exchanges || len(out.all()) != v.sent {
-				t.Errorf("%d exchanges, %d sent", x.count(), len(out.all()))
+			x, sender := fakeExchanger{result: tc.exchange}, fakeSender{result: tc.send}
+			w := start(t, callback.Config{ExchangeCode: x.exchange, SendText: sender.send})
+			w.wantEmpty(w.sendTo(checkerAccount, sealMessage(w.crypt, textDoc("QUERY_AUTH_CODE:"+authCode))))
+			eventually(t, tc.logged+" in the log", func() bool { return strings.Contains(w.logged(), tc.logged) })
+			if x.count() != tc.exchanges || len(sender.sent()) != tc.sent {
+				t.Errorf("got %d exchanges and %d texts, want %d and %d",
+					x.count(), len(sender.sent()), tc.exchanges, tc.sent)
 			}
 		})
+	}
+}
+
+func TestPanicInBackgroundJobIsLogged(t *testing.T) {
+	x := fakeExchanger{result: func(int) error { panic("SECRET") }}
+	w := start(t, callback.Config{ExchangeCode: x.exchange, SendText: new(fakeSender).send})
+	w.wantEmpty(w.sendTo(checkerAccount, sealMessage(w.crypt, textDoc("QUERY_AUTH_CODE:"+authCode))))
+	eventually(t, "the panic is logged", func() bool { return strings.Contains(w.logged(), "BUG: panic") })
+	if err := w.handler.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -14,117 +14,138 @@ import (
 	"wxproxy/wechat"
 )
 
-// An event is handed on after it was stored and answered, without what is
-// secret in it.
-func TestEventsAreHandedOn(t *testing.T) {
-	for name, v := range map[string]struct{ doc, account, want string }{
-		"authorized": {authorizedDoc("authorized"), account,
-			strings.ReplaceAll(strings.Replace(authorizedDoc("authorized"), "<![CDATA["+theCode+"]]>", "***", 1), "preauthcode@@@SECRET", "***")},
-		"unauthorized": {document(component, "unauthorized", "<AuthorizerAppid>"+account+"</AuthorizerAppid>"), account, "="},
-		"registered": {document(component, "notify_third_fasteregister", "<status>0</status><appid>"+account+"</appid><auth_code>"+theCode+"</auth_code><info><code>91</code></info>"), account,
-			document(component, "notify_third_fasteregister", "<status>0</status><appid>"+account+"</appid><auth_code>***</auth_code><info><code>91</code></info>")},
-		"a certification": {document(component, "notify_3rd_wxa_auth", "<appid>"+account+"</appid><task_status>1</task_status>"), account, "="},
-		"a filing":        {document(component, "notify_apply_icpfiling_result", "<authorizer_appid>"+account+"</authorizer_appid>"), account, "="},
-		"a face":          {document(component, "notify_icpfiling_verify_result", "<verify_appid>"+account+"</verify_appid>"), account, "="},
-		"of nobody":       {document(component, "brand_new", "<a/><auth_code/>"), component, "="},
-		"codes elsewhere": {document(component, "brand_new", "<list><Auth_Code>SECRET<b>SECRET</b></Auth_Code></list><ComponentVerifyTicket>SECRET</ComponentVerifyTicket>"), component,
-			document(component, "brand_new", "<list><Auth_Code>***</Auth_Code></list><ComponentVerifyTicket>***</ComponentVerifyTicket>")},
-		"a code repeated": {document(component, "notify_third_fasteregister", "<status>0</status><appid>"+account+"</appid><auth_code>"+theCode+"</auth_code><msg>see "+theCode+"</msg>"), account,
-			document(component, "notify_third_fasteregister", "<status>0</status><appid>"+account+"</appid><auth_code>***</auth_code><msg>see ***</msg>")},
+func TestStoredEventsAreForwardedWithoutCodes(t *testing.T) {
+	const register = "notify_third_fasteregister"
+	appid := "<appid>" + account + "</appid>"
+	replace := strings.NewReplacer("<![CDATA["+authCode+"]]>", "***", authCode, "***", "preauthcode@@@SECRET", "***")
+	for name, tc := range map[string]struct{ account, doc string }{
+		"authorized":   {account, authorizedDoc("authorized")},
+		"unauthorized": {account, unauthorizedDoc()},
+		"registered": {account, eventDoc(component, register,
+			"<status>0</status>"+appid+"<auth_code>"+authCode+"</auth_code><info><code>91</code></info>")},
+		"certification": {account, eventDoc(component, "notify_3rd_wxa_auth", appid+"<task_status>1</task_status>")},
+		"filing": {account, eventDoc(component, "notify_apply_icpfiling_result",
+			"<authorizer_appid>"+account+"</authorizer_appid>")},
+		"verification": {account, eventDoc(component, "notify_icpfiling_verify_result",
+			"<verify_appid>"+account+"</verify_appid>")},
+		"without account": {component, eventDoc(component, "brand_new", "<a/><auth_code/>")},
+		"code in the text of another field": {account, eventDoc(component, register,
+			"<status>0</status>"+appid+"<auth_code>"+authCode+"</auth_code><msg>see "+authCode+"</msg>")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newService(t, nil)
-			l := start(t, callback.Config{Forwards: []callback.Forward{everything(s.URL)}})
-			l.is(l.push(v.doc), 200)
-			eventually(t, "the service gets it", func() bool { return len(s.got()) > 0 })
-			if v.want == "=" {
-				v.want = v.doc
+			w := start(t, callback.Config{Forwards: []callback.Forward{forwardAll(s.URL)}})
+			w.wantResponse(w.push(tc.doc), 200)
+			eventually(t, "the event is forwarded", func() bool { return len(s.deliveries()) > 0 })
+			if err := w.handler.Close(t.Context()); err != nil { // waits for further tries
+				t.Fatal(err)
 			}
-			g := s.got()[0]
-			if g.body != v.want || strings.Contains(g.body, "SECRET") {
-				t.Errorf("the service got\n%s\nwant\n%s", g.body, v.want)
+			s.wantDeliveries(t, 1)
+			d := s.deliveries()[0]
+			if want := replace.Replace(tc.doc); d.body != want || strings.Contains(d.body, "SECRET") {
+				t.Errorf("service: got\n%s\nwant\n%s", d.body, want)
 			}
-			if g.header.Get("X-WX-APPID") != v.account || g.header.Get("Content-Type") != "text/xml" || g.header.Get("X-Request-Id") == "" || g.header.Values("X-WX-OPENID") != nil {
-				t.Errorf("headers %v", g.header)
+			for name, want := range map[string]string{
+				"X-WX-APPID": tc.account, "Content-Type": "text/xml", "X-WX-OPENID": "",
+			} {
+				if got := d.header.Get(name); got != want {
+					t.Errorf("service: header %s: got %q, want %q", name, got, want)
+				}
 			}
-			if err := l.handler.Close(t.Context()); err != nil || len(s.got()) != 1 {
-				t.Errorf("%v, %d deliveries", err, len(s.got()))
+			if d.header.Get("X-Request-Id") == "" {
+				t.Error("service: got no X-Request-Id, want one")
 			}
 		})
 	}
 }
 
-// Tickets go to nobody, not even where a rule names them; nor does what was
-// refused, failed, is old, or no rule's.
-func TestEventsThatAreNotHandedOn(t *testing.T) {
+// Elements that hold credentials are masked wherever they are.
+func TestNestedCredentialsAreMasked(t *testing.T) {
 	s := newService(t, nil)
-	named := callback.Forward{AppIDs: []string{"*", component}, Events: []string{"*", "component_verify_ticket"}, URL: s.URL}
-	l := start(t, callback.Config{Forwards: []callback.Forward{named}})
-	l.is(l.push(ticketDoc()), 200)
-	bad := sealed(l.crypt, authorizedDoc("authorized"))
-	bad.signature = strings.Repeat("0", 40)
-	l.is(l.send(bad), 403)
-	l.accounts.answer(func(context.Context) error { return errors.New("disk full") })
-	l.is(l.push(authorizedDoc("authorized")), 500)
-	l.accounts.answer(func(context.Context) error { return tokens.ErrStale })
-	l.is(l.push(authorizedDoc("authorized")), 200)
-	l.accounts.answer(nil)
-	once := sealed(l.crypt, authorizedDoc("authorized"))
-	l.is(l.send(once), 200)
-	eventually(t, "it is handed on", func() bool { return len(s.got()) > 0 }) // behind the answer
-	l.is(l.send(once), 409)
-	named.Events = []string{"unauthorized"}
-	l.handler.Reconfigure(callback.Config{ComponentAppID: component, Crypts: []*wechat.Crypt{l.crypt}, Forwards: []callback.Forward{named}})
-	l.is(l.push(authorizedDoc("updateauthorized")), 200)
-	if err := l.handler.Close(t.Context()); err != nil {
+	w := start(t, callback.Config{Forwards: []callback.Forward{forwardAll(s.URL)}})
+	w.wantResponse(w.push(eventDoc(component, "brand_new",
+		"<list><Auth_Code>SECRET<b>SECRET</b></Auth_Code></list>"+
+			"<ComponentVerifyTicket>SECRET</ComponentVerifyTicket>")), 200)
+	eventually(t, "the event is forwarded", func() bool { return len(s.deliveries()) > 0 })
+	want := eventDoc(component, "brand_new",
+		"<list><Auth_Code>***</Auth_Code></list><ComponentVerifyTicket>***</ComponentVerifyTicket>")
+	if got := s.deliveries()[0].body; got != want {
+		t.Errorf("service: got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// Tickets are not forwarded, not even if a rule names them. Neither are events
+// that were rejected, not stored, stale, repeated or not matched by a rule.
+func TestEventsThatAreNotForwarded(t *testing.T) {
+	s := newService(t, nil)
+	rule := callback.Forward{
+		AppIDs: []string{"*", component}, Events: []string{"*", "component_verify_ticket"}, URL: s.URL,
+	}
+	w := start(t, callback.Config{Forwards: []callback.Forward{rule}})
+	w.wantResponse(w.push(ticketDoc()), 200)
+	forged := seal(w.crypt, authorizedDoc("authorized"))
+	forged.signature = strings.Repeat("0", 40)
+	w.wantResponse(w.send(forged), 403)
+	w.accounts.setResult(func(context.Context) error { return errors.New("disk full") })
+	w.wantResponse(w.push(authorizedDoc("authorized")), 500)
+	w.accounts.setResult(func(context.Context) error { return tokens.ErrStale })
+	w.wantResponse(w.push(authorizedDoc("authorized")), 200)
+	w.accounts.setResult(nil)
+
+	stored := seal(w.crypt, authorizedDoc("authorized"))
+	w.wantResponse(w.send(stored), 200) // the only event that is forwarded
+	eventually(t, "the event is forwarded", func() bool { return len(s.deliveries()) > 0 })
+	w.wantResponse(w.send(stored), 409)
+	rule.Events = []string{"unauthorized"}
+	w.handler.Reconfigure(callback.Config{
+		ComponentAppID: component, Crypts: []*wechat.Crypt{w.crypt}, Forwards: []callback.Forward{rule},
+	})
+	w.wantResponse(w.push(authorizedDoc("updateauthorized")), 200)
+	if err := w.handler.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(s.got()); n != 1 {
-		t.Errorf("%d deliveries: %q", n, s.got())
-	}
+	s.wantDeliveries(t, 1)
 }
 
-// A service that is away for a moment gets the event all the same.
-func TestEventIsTriedAgain(t *testing.T) {
-	s := newService(t, says(503, ""))
-	l := start(t, callback.Config{Forwards: []callback.Forward{everything(withKey(s.URL))}})
-	l.is(l.push(authorizedDoc("authorized")), 200)
-	eventually(t, "it is tried", func() bool { return len(s.got()) > 0 })
-	s.change(nil)
-	eventually(t, "it is tried again", func() bool { return strings.Contains(l.logged(), "event delivered") })
-	g := s.got()
-	if len(g) < 2 || g[0].body != g[1].body || g[0].header.Get("X-Request-Id") != g[1].header.Get("X-Request-Id") {
-		t.Errorf("%q", g)
+func TestUndeliveredEventIsRetried(t *testing.T) {
+	s := newService(t, respondWith(503, ""))
+	w := start(t, callback.Config{Forwards: []callback.Forward{forwardAll(withKey(s.URL))}})
+	w.wantResponse(w.push(authorizedDoc("authorized")), 200)
+	eventually(t, "a first try", func() bool { return len(s.deliveries()) > 0 })
+	s.setHandler(nil)
+	eventually(t, "a successful try", func() bool { return strings.Contains(w.logged(), "event delivered") })
+	d := s.deliveries()
+	if len(d) < 2 || d[0].body != d[1].body ||
+		d[0].header.Get("X-Request-Id") != d[1].header.Get("X-Request-Id") {
+		t.Errorf("service: got %q, want the same document with the same X-Request-Id at least twice", d)
 	}
-	if got := l.counted(); !slices.Equal(got, []string{"authorized ok"}) {
-		t.Errorf("counted %q", got)
-	}
+	w.wantCounted("authorized ok")
 }
 
-// At the end each event has one more try; what fails then is dropped, logged
-// and counted. Nothing is taken afterwards.
-func TestCloseEndsTheTries(t *testing.T) {
-	s := newService(t, says(503, ""))
-	l := start(t, callback.Config{Forwards: []callback.Forward{everything(s.URL)}})
-	l.is(l.push(authorizedDoc("authorized")), 200)
-	eventually(t, "it is tried", func() bool { return len(s.got()) > 0 })
-	if err := l.handler.Close(t.Context()); err != nil {
+// Close gives each event one more try. An event that then fails is dropped,
+// logged and counted, and so is each later one.
+func TestCloseTriesOnceMore(t *testing.T) {
+	s := newService(t, respondWith(503, ""))
+	w := start(t, callback.Config{Forwards: []callback.Forward{forwardAll(s.URL)}})
+	w.wantResponse(w.push(authorizedDoc("authorized")), 200)
+	eventually(t, "a first try", func() bool { return len(s.deliveries()) > 0 })
+	if err := w.handler.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if n := len(s.got()); n < 2 {
-		t.Errorf("%d tries", n)
+	if n := len(s.deliveries()); n < 2 {
+		t.Errorf("service: got %d requests, want 2 or more", n)
 	}
-	l.is(l.push(document(component, "brand_new")), 200)
-	// What is refused behind an answer is told after it.
-	eventually(t, "both are counted and logged", func() bool {
-		return slices.Equal(l.counted(), []string{"authorized ok", "authorized undelivered", "other ignored", "other undelivered"}) &&
-			strings.Count(l.logged(), "dropped") == 2
+	w.wantResponse(w.push(eventDoc(component, "brand_new")), 200)
+	// An event is dropped after the response to its push.
+	want := []string{"authorized ok", "authorized undelivered", "other ignored", "other undelivered"}
+	eventually(t, "both events are dropped", func() bool {
+		return slices.Equal(w.counted(), want) && strings.Count(w.logged(), "event dropped") == 2
 	})
 }
 
-// A service that hangs does not keep wxproxy from stopping, nor WeChat from its
-// success.
-func TestCloseWithHangingService(t *testing.T) {
+// A service that hangs delays neither the response to WeChat nor, for longer
+// than its context, Close.
+func TestCloseEndsWithItsContext(t *testing.T) {
 	release := make(chan struct{})
 	s := newService(t, func(_ http.ResponseWriter, r *http.Request) {
 		select {
@@ -133,35 +154,34 @@ func TestCloseWithHangingService(t *testing.T) {
 		}
 	})
 	defer close(release)
-	l := start(t, callback.Config{Forwards: []callback.Forward{everything(s.URL)}})
-	l.is(l.push(authorizedDoc("authorized")), 200)
-	eventually(t, "it is tried", func() bool { return len(s.got()) > 0 })
+	w := start(t, callback.Config{Forwards: []callback.Forward{forwardAll(s.URL)}})
+	w.wantResponse(w.push(authorizedDoc("authorized")), 200)
+	eventually(t, "a first try", func() bool { return len(s.deliveries()) > 0 })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := l.handler.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("%v", err)
+	if err := w.handler.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Close: got error %v, want %v", err, context.DeadlineExceeded)
 	}
-	l.wants([]string{"authorized ok", "authorized undelivered"}, "authorize "+account+" "+theCode+" 1512631134 1512627534")
+	w.wantCounted("authorized ok", "authorized undelivered")
+	w.wantStored(authorizeStored)
 }
 
-// While a service is away, so many events wait and no more.
 func TestWaitingEventsAreBounded(t *testing.T) {
-	const many = 1024 + 10
-	s := newService(t, says(503, ""))
+	const events = 1024 + 10
+	s := newService(t, nil)
 	s.Close()
-	l := start(t, callback.Config{Forwards: []callback.Forward{everything(s.URL)}})
-	for range many {
-		if r := l.push(document(component, "brand_new")); r.status != 200 {
-			t.Fatal(r.status)
+	w := start(t, callback.Config{Forwards: []callback.Forward{forwardAll(s.URL)}})
+	for range events {
+		if r := w.push(eventDoc(component, "brand_new")); r.status != 200 {
+			t.Fatalf("got status %d, want 200", r.status)
 		}
 	}
-	if err := l.handler.Close(t.Context()); err != nil {
+	if err := w.handler.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(l.logged(), "too many jobs are waiting") {
-		t.Error("nothing was dropped")
-	}
-	if n := strings.Count(strings.Join(l.counted(), "\n"), "other undelivered"); n != many {
-		t.Errorf("%d were given up", n)
-	}
+	w.wantLogged("too many jobs are waiting")
+	// The last event is dropped after the response to its push.
+	eventually(t, "all events are dropped", func() bool {
+		return strings.Count(strings.Join(w.counted(), "\n"), "other undelivered") == events
+	})
 }

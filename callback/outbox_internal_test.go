@@ -44,7 +44,8 @@ func TestPermanentErrorIsNotRetried(t *testing.T) {
 			failed: func(error) { failedAfter = time.Since(start) },
 		})
 		if err := o.close(t.Context()); err != nil || tries != 1 || failedAfter != 0 {
-			t.Errorf("got %d tries, failure after %v, error %v, want 1 try and failure at once", tries, failedAfter, err)
+			t.Errorf("got %d tries, failure after %v, error %v, want 1 try and failure at once",
+				tries, failedAfter, err)
 		}
 	})
 }

@@ -12,111 +12,110 @@ import (
 	"wxproxy/wechat"
 )
 
-func TestReplay(t *testing.T) {
-	l := start(t, callback.Config{})
-	const told = "authorize " + account + " " + theCode + " 1512631134 1512627534"
-	s, moved := splicable(t, l)
-	l.is(l.send(s), http.StatusOK)
-	l.is(l.send(s), http.StatusConflict)
-	l.wants([]string{"authorized ok", "authorized replayed"}, told)
-	l.is(l.send(moved), http.StatusConflict)
-	l.wants([]string{"authorized ok", "authorized replayed", "authorized replayed"}, told)
+func TestReplayIsRejected(t *testing.T) {
+	w := start(t, callback.Config{})
+	s, moved := splicable(t, w)
+	w.wantResponse(w.send(s), http.StatusOK)
+	w.wantResponse(w.send(s), http.StatusConflict)
+	w.wantResponse(w.send(moved), http.StatusConflict)
+	w.wantCounted("authorized ok", "authorized replayed", "authorized replayed")
+	w.wantStored(authorizeStored)
 
-	// The same event, pushed anew, is no replay: it has another random
-	// beginning.
-	l.is(l.push(authorizedDoc("authorized")), http.StatusOK)
-	l.wants([]string{"authorized ok", "authorized replayed", "authorized replayed", "authorized ok"}, told, told)
+	// The same event in a new push is not a replay: it begins with other random
+	// bytes.
+	w.wantResponse(w.push(authorizedDoc("authorized")), http.StatusOK)
+	w.wantCounted("authorized ok", "authorized replayed", "authorized replayed", "authorized ok")
+	w.wantStored(authorizeStored, authorizeStored)
 }
 
-// splicable makes a push, and the same with digits of the nonce moved to the
-// timestamp, so that the signature stays. Where Encrypt happens to be sorted
-// between the two, that is not possible.
-func splicable(t *testing.T, l *listener) (s, moved signed) {
+// splicable returns a push, and the same push with digits moved from the nonce
+// to the timestamp, so that the signature stays the same. That is possible
+// unless Encrypt is sorted between the two.
+func splicable(t *testing.T, w *world) (s, moved signed) {
 	t.Helper()
 	for range 1000 {
-		s = sealed(l.crypt, authorizedDoc("authorized"))
+		s = seal(w.crypt, authorizedDoc("authorized"))
 		envelope, err := wechat.ParseEnvelope(s.body)
 		if err != nil {
 			t.Fatal(err)
 		}
 		moved = s
 		moved.timestamp, moved.nonce = s.timestamp+s.nonce[:7], s.nonce[7:]
-		if l.crypt.Signature(moved.timestamp, moved.nonce, envelope.Encrypt) == s.signature {
+		if w.crypt.Signature(moved.timestamp, moved.nonce, envelope.Encrypt) == s.signature {
 			return s, moved
 		}
 	}
-	t.Fatal("no such push was found: this test shows nothing")
+	t.Fatal("got no push whose digits can be moved in 1,000 tries")
 	return s, moved
 }
 
-// What was answered with success is remembered, whether it changed anything or
-// not.
-func TestReplayOfWhatChangedNothing(t *testing.T) {
-	l := start(t, callback.Config{})
-	s := sealed(l.crypt, document(component, "brand_new"))
-	l.is(l.send(s), http.StatusOK)
-	l.is(l.send(s), http.StatusConflict)
-	l.wants([]string{"other ignored", "other replayed"})
+// A push that was answered with success is remembered, even if it changed
+// nothing.
+func TestReplayOfIgnoredEventIsRejected(t *testing.T) {
+	w := start(t, callback.Config{})
+	s := seal(w.crypt, eventDoc(component, "brand_new"))
+	w.wantResponse(w.send(s), http.StatusOK)
+	w.wantResponse(w.send(s), http.StatusConflict)
+	w.wantCounted("other ignored", "other replayed")
 }
 
-// many sends one push n times at once, and counts the answers by status.
-func (l *listener) many(n int, s signed) map[int]int {
+// sendConcurrently sends one push n times and returns the number of responses
+// by status.
+func (w *world) sendConcurrently(n int, s signed) map[int]int {
 	var (
-		mu    sync.Mutex
-		count = make(map[int]int)
-		all   sync.WaitGroup
-		ready = make(chan struct{})
+		mu       sync.Mutex
+		statuses = make(map[int]int)
+		requests sync.WaitGroup
+		ready    = make(chan struct{})
 	)
 	for range n {
-		all.Go(func() {
+		requests.Go(func() {
 			<-ready
-			r := l.send(s)
+			r := w.send(s)
 			mu.Lock()
 			defer mu.Unlock()
-			count[r.status]++
+			statuses[r.status]++
 		})
 	}
 	close(ready)
-	all.Wait()
-	return count
+	requests.Wait()
+	return statuses
 }
 
-func TestEqualPushesAtOnce(t *testing.T) {
+func TestConcurrentCopiesAreStoredOnce(t *testing.T) {
 	const n = 20
-	l := start(t, callback.Config{})
-	got := l.many(n, sealed(l.crypt, ticketDoc()))
+	w := start(t, callback.Config{})
+	got := w.sendConcurrently(n, seal(w.crypt, ticketDoc()))
 	if got[http.StatusOK] != 1 || got[http.StatusConflict] != n-1 {
-		t.Errorf("answers by status: %v", got)
+		t.Errorf("got responses by status %v, want one 200 and %d 409", got, n-1)
 	}
-	if told := l.accounts.told(); len(told) != 1 {
-		t.Errorf("the accounts were told %d times", len(told))
-	}
+	w.wantStored(ticketStored)
 }
 
-// The first fails, whichever that is: one of the others takes its place.
-func TestEqualPushesAtOnceWhenTheFirstFails(t *testing.T) {
+// If the first of several copies fails, one of the others takes its place.
+func TestCopyReplacesFailedPush(t *testing.T) {
 	const n = 20
-	l := start(t, callback.Config{})
+	w := start(t, callback.Config{})
 	var calls atomic.Int32
-	l.accounts.answer(func(context.Context) error {
+	w.accounts.setResult(func(context.Context) error {
 		if calls.Add(1) == 1 {
 			return errors.New("disk full")
 		}
 		return nil
 	})
-	got := l.many(n, sealed(l.crypt, ticketDoc()))
-	if got[http.StatusInternalServerError] != 1 || got[http.StatusOK] != 1 || got[http.StatusConflict] != n-2 {
-		t.Errorf("answers by status: %v", got)
+	got := w.sendConcurrently(n, seal(w.crypt, ticketDoc()))
+	if got[http.StatusInternalServerError] != 1 || got[http.StatusOK] != 1 ||
+		got[http.StatusConflict] != n-2 {
+		t.Errorf("got responses by status %v, want one 500, one 200 and %d 409", got, n-2)
 	}
 }
 
-// Different pushes do not wait for each other: both are with the accounts at
-// once.
-func TestDifferentPushesAtOnce(t *testing.T) {
-	l := start(t, callback.Config{})
+// Different pushes do not wait for each other: both are being stored at once.
+func TestDifferentPushesAreConcurrent(t *testing.T) {
+	w := start(t, callback.Config{})
 	var met sync.WaitGroup
 	met.Add(2)
-	l.accounts.answer(func(ctx context.Context) error {
+	w.accounts.setResult(func(ctx context.Context) error {
 		met.Done()
 		both := make(chan struct{})
 		go func() { met.Wait(); close(both) }()
@@ -127,8 +126,9 @@ func TestDifferentPushesAtOnce(t *testing.T) {
 			return ctx.Err()
 		}
 	})
-	var all sync.WaitGroup
-	all.Go(func() { l.is(l.push(ticketDoc()), http.StatusOK) })
-	all.Go(func() { l.is(l.push(ticketDoc()), http.StatusOK) })
-	all.Wait()
+	var requests sync.WaitGroup
+	for range 2 {
+		requests.Go(func() { w.wantResponse(w.push(ticketDoc()), http.StatusOK) })
+	}
+	requests.Wait()
 }

@@ -36,7 +36,8 @@ func TestPushIsRememberedForAnHour(t *testing.T) {
 			t.Errorf("after %v: the push was a replay, want it fresh", replayLife)
 		}
 		if len(g.handled) != 1 || len(g.order) != 1 || len(g.inFlight) != 0 {
-			t.Errorf("got %d, %d and %d pushes in memory, want 1, 1 and 0", len(g.handled), len(g.order), len(g.inFlight))
+			t.Errorf("got %d, %d and %d pushes in memory, want 1, 1 and 0",
+				len(g.handled), len(g.order), len(g.inFlight))
 		}
 	})
 }
@@ -53,7 +54,8 @@ func TestReplayGuardIsBounded(t *testing.T) {
 	if cap(g.order) > 4*maxReplays {
 		t.Errorf("got memory for %d pushes, want at most %d", cap(g.order), 4*maxReplays)
 	}
-	if handleOnce(t, g, strconv.Itoa(2*maxReplays), true) || !handleOnce(t, g, strconv.Itoa(2*maxReplays-1), true) {
+	if handleOnce(t, g, strconv.Itoa(2*maxReplays), true) ||
+		!handleOnce(t, g, strconv.Itoa(2*maxReplays-1), true) {
 		t.Error("the oldest pushes were not forgotten first")
 	}
 }
@@ -68,7 +70,8 @@ func TestCopyWaitsForTheFirst(t *testing.T) {
 			decided := false
 			go func() {
 				if fresh := handleOnce(t, g, "a", true); fresh == success {
-					t.Errorf("the first push ended with success %v: got a copy with fresh %v, want %v", success, fresh, !success)
+					t.Errorf("the first push ended with success %v: got a copy with fresh %v, want %v",
+						success, fresh, !success)
 				}
 				decided = true
 			}()

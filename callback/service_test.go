@@ -2,55 +2,54 @@ package callback_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/xml"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"wxproxy/callback"
 	"wxproxy/wechat"
 )
 
 const (
-	user     = "o9AgO5Kd5ggOC-bXrbNODIiE3bGY"
-	original = "gh_97417a04a28d"
+	user       = "o9AgO5Kd5ggOC-bXrbNODIiE3bGY"
+	originalID = "gh_97417a04a28d"
 )
 
-// got is a request as a service saw it.
-type got struct {
+// delivery is a request as a service received it.
+type delivery struct {
 	path, body string
 	header     http.Header
 }
 
-// service is what messages are forwarded to, on a TCP port of its own. What
-// answer writes is its answer; nil: success.
-type service struct {
+// fakeService is what pushes are forwarded to, on its own TCP port. It responds
+// with success unless a handler is set.
+type fakeService struct {
 	*httptest.Server
-	mu     sync.Mutex
-	seen   []got
-	answer http.HandlerFunc
+	mu      sync.Mutex
+	seen    []delivery
+	handler http.HandlerFunc
 }
 
-func newService(t *testing.T, answer http.HandlerFunc) *service {
+func newService(t *testing.T, handler http.HandlerFunc) *fakeService {
 	t.Helper()
-	s := &service{answer: answer}
+	s := &fakeService{handler: handler}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil || r.Method != http.MethodPost {
-			t.Errorf("%s: %v", r.Method, err)
+			t.Errorf("service: got method %s and error %v, want POST and none", r.Method, err)
 		}
 		s.mu.Lock()
-		s.seen = append(s.seen, got{r.URL.RequestURI(), string(body), r.Header})
-		answer := s.answer
+		s.seen = append(s.seen, delivery{r.URL.RequestURI(), string(body), r.Header})
+		handler := s.handler
 		s.mu.Unlock()
-		if answer != nil {
-			answer(w, r)
+		if handler != nil {
+			handler(w, r)
 			return
 		}
 		_, _ = io.WriteString(w, "success")
@@ -59,64 +58,85 @@ func newService(t *testing.T, answer http.HandlerFunc) *service {
 	return s
 }
 
-// says makes a service that answers with status and text.
-func says(status int, text string) http.HandlerFunc {
+// respondWith returns a handler that responds with status and body.
+func respondWith(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
-		_, _ = io.WriteString(w, text)
+		_, _ = io.WriteString(w, body)
 	}
 }
 
-func (s *service) change(answer http.HandlerFunc) {
+// setHandler replaces the handler; nil responds with success.
+func (s *fakeService) setHandler(handler http.HandlerFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.answer = answer
+	s.handler = handler
 }
 
-func (s *service) got() []got {
+// deliveries returns what the service has received so far.
+func (s *fakeService) deliveries() []delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]got(nil), s.seen...)
+	return slices.Clone(s.seen)
 }
 
-// everything is a rule for all, to url.
-func everything(url string) callback.Forward {
+// wantDeliveries checks how many requests the service has received so far.
+func (s *fakeService) wantDeliveries(t *testing.T, want int) {
+	t.Helper()
+	if got := s.deliveries(); len(got) != want {
+		t.Errorf("service: got %d requests, want %d: %q", len(got), want, got)
+	}
+}
+
+// forwardAll is a rule that sends everything to url.
+func forwardAll(url string) callback.Forward {
 	return callback.Forward{AppIDs: []string{"*"}, Events: []string{"*"}, URL: url}
 }
 
-// messages is a decrypted message as WeChat makes it.
-func message(msgType string, fields ...string) string {
-	return "<xml><ToUserName><![CDATA[" + original + "]]></ToUserName>\n<FromUserName><![CDATA[" + user + "]]></FromUserName>\n" +
-		"<CreateTime>1715943329</CreateTime>\n<MsgType><![CDATA[" + msgType + "]]></MsgType>\n" + strings.Join(fields, "\n") + "\n</xml>"
+// withKey returns a URL of a service whose query holds a key.
+func withKey(base string) string { return base + "/wechat?" + url.Values{"key": {"SECRET"}}.Encode() }
+
+// messageDoc is a decrypted message.
+func messageDoc(msgType string, fields ...string) string {
+	return "<xml><ToUserName><![CDATA[" + originalID + "]]></ToUserName>\n" +
+		"<FromUserName><![CDATA[" + user + "]]></FromUserName>\n" +
+		"<CreateTime>1715943329</CreateTime>\n<MsgType><![CDATA[" + msgType + "]]></MsgType>\n" +
+		strings.Join(fields, "\n") + "\n</xml>"
 }
 
-func text(content string) string {
-	return message("text", "<Content><![CDATA["+content+"]]></Content>", "<MsgId>6054768590064713728</MsgId>")
+func textDoc(content string) string {
+	return messageDoc("text", "<Content><![CDATA["+content+"]]></Content>", "<MsgId>6054768590064713728</MsgId>")
 }
 
-func event(name string) string { return message("event", "<Event><![CDATA["+name+"]]></Event>") }
+// accountEventDoc is a decrypted event of an account.
+func accountEventDoc(name string) string {
+	return messageDoc("event", "<Event><![CDATA["+name+"]]></Event>")
+}
 
-// toAccount makes a push as it comes to an account's address: the outer
-// document has no AppId.
-func toAccount(c *wechat.Crypt, doc string) signed {
-	s := sealed(c, doc)
-	s.body = bytes.Replace(s.body, []byte("<AppId><![CDATA["+component+"]]></AppId>"), []byte("<ToUserName><![CDATA["+original+"]]></ToUserName>"), 1)
+// sealMessage makes a push for the path of an account, whose outer document has
+// no AppId.
+func sealMessage(c *wechat.Crypt, doc string) signed {
+	s := seal(c, doc)
+	s.body = bytes.Replace(s.body, []byte("<AppId><![CDATA["+component+"]]></AppId>"),
+		[]byte("<ToUserName><![CDATA["+originalID+"]]></ToUserName>"), 1)
 	return s
 }
 
-func (l *listener) sendTo(account string, s signed) reply {
-	l.t.Helper()
-	return l.do(http.MethodPost, "/"+account+"/events?"+s.query()+"&openid="+user, bytes.NewReader(s.body))
+// sendTo sends a push to the path of an account.
+func (w *world) sendTo(account string, s signed) response {
+	w.t.Helper()
+	return w.request(http.MethodPost, "/"+account+"/events?"+s.query()+"&openid="+user, bytes.NewReader(s.body))
 }
 
-func (l *listener) message(doc string) reply {
-	l.t.Helper()
-	return l.sendTo(account, toAccount(l.crypt, doc))
+// message sends a document to the path of the account.
+func (w *world) message(doc string) response {
+	w.t.Helper()
+	return w.sendTo(account, sealMessage(w.crypt, doc))
 }
 
-// unsealed does what WeChat does with a passive reply.
-func (l *listener) unsealed(c *wechat.Crypt, r reply) string {
-	l.t.Helper()
+// decryptReply does what WeChat does with a passive reply.
+func (w *world) decryptReply(c *wechat.Crypt, r response) string {
+	w.t.Helper()
 	var x struct {
 		XMLName      xml.Name `xml:"xml"`
 		Encrypt      string
@@ -125,55 +145,30 @@ func (l *listener) unsealed(c *wechat.Crypt, r reply) string {
 		Nonce        string
 	}
 	if err := xml.Unmarshal([]byte(r.body), &x); err != nil || r.status != 200 {
-		l.t.Fatalf("%d %q: %v", r.status, r.body, err)
+		w.t.Fatalf("got response %d %q, error %v, want 200 and XML", r.status, r.body, err)
 	}
 	doc, err := c.Open(x.MsgSignature, x.TimeStamp, x.Nonce, x.Encrypt)
 	if err != nil {
-		l.t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	if got := r.header.Get("Content-Type"); got != "text/xml; charset=utf-8" {
-		l.t.Errorf("Content-Type %q", got)
+		w.t.Errorf("Content-Type: got %q, want text/xml; charset=utf-8", got)
 	}
 	return string(doc)
 }
 
-// empty wants an empty answer.
-func (l *listener) empty(r reply) {
-	l.t.Helper()
+// wantReply checks a passive reply.
+func (w *world) wantReply(r response, want string) {
+	w.t.Helper()
+	if got := w.decryptReply(w.crypt, r); got != want {
+		w.t.Errorf("got reply %q, want %q", got, want)
+	}
+}
+
+// wantEmpty checks for a response without a body.
+func (w *world) wantEmpty(r response) {
+	w.t.Helper()
 	if r.status != 200 || r.body != "" {
-		l.t.Errorf("%d %q", r.status, r.body)
+		w.t.Errorf("got response %d %q, want 200 and no body", r.status, r.body)
 	}
 }
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("it never came true: %s", what)
-		}
-	}
-}
-
-// hangUp sends a push and goes away without waiting for an answer, once came
-// says that it has arrived.
-func (l *listener) hangUp(account string, s signed, came func() bool) {
-	l.t.Helper()
-	ctx, cancel := context.WithCancel(l.t.Context())
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+l.addr+"/"+account+"/events?"+s.query(), bytes.NewReader(s.body))
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req); err == nil {
-			resp.Body.Close()
-			l.t.Error("answered before the sender went")
-		}
-	}()
-	eventually(l.t, "the push arrives", came)
-	cancel()
-	<-done
-}
-
-func withKey(base string) string { return base + "/wechat?" + url.Values{"key": {"SECRET"}}.Encode() }

@@ -1,7 +1,9 @@
 package callback_test
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -20,20 +22,22 @@ import (
 	"wxproxy/wechat"
 )
 
-// The broker is what the events go to.
 var _ callback.Accounts = (*tokens.Broker)(nil)
 
 const (
 	component    = "wx6001eeeefe06e0af"
 	account      = "wxf7d2ddffc117e8de"
+	otherAccount = "wx0000000000000001"
+	foreign      = "wx0000000000000000" // another component
+
 	messageToken = "messageTokenOfTheTest"
 	currentKey   = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 	previousKey  = "GFEDCBA9876543210zyxwvutsrqponmlkjihgfedcba"
-	theTicket    = "ticket@@@SECRET-5HCM8qgX"
-	theCode      = "queryauthcode@@@SECRET-y-s2Y"
+	ticket       = "ticket@@@SECRET-5HCM8qgX"
+	authCode     = "queryauthcode@@@SECRET-y-s2Y"
 )
 
-func crypt(t testing.TB, token, key, appid string) *wechat.Crypt {
+func newCrypt(t testing.TB, token, key, appid string) *wechat.Crypt {
 	t.Helper()
 	c, err := wechat.NewCrypt(wechat.NewSecret(token), wechat.NewSecret(key), appid)
 	if err != nil {
@@ -42,15 +46,14 @@ func crypt(t testing.TB, token, key, appid string) *wechat.Crypt {
 	return c
 }
 
-// accounts records what it is told, in words. do, if set, decides what it
-// answers.
-type accounts struct {
+// fakeAccounts records its calls as text. do, if set, decides what they return.
+type fakeAccounts struct {
 	mu    sync.Mutex
 	calls []string
 	do    func(ctx context.Context) error
 }
 
-func (a *accounts) note(ctx context.Context, format string, args ...any) error {
+func (a *fakeAccounts) record(ctx context.Context, format string, args ...any) error {
 	a.mu.Lock()
 	a.calls = append(a.calls, fmt.Sprintf(format, args...))
 	do := a.do
@@ -61,134 +64,255 @@ func (a *accounts) note(ctx context.Context, format string, args ...any) error {
 	return nil
 }
 
-func (a *accounts) answer(do func(ctx context.Context) error) {
+// setResult makes the next calls return what do returns; nil makes them
+// succeed.
+func (a *fakeAccounts) setResult(do func(ctx context.Context) error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.do = do
 }
 
-func (a *accounts) told() []string {
+func (a *fakeAccounts) recorded() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.calls)
 }
 
-func unix(at time.Time) int64 {
+// unixOrZero returns 0 for the zero time.
+func unixOrZero(at time.Time) int64 {
 	if at.IsZero() {
 		return 0
 	}
 	return at.Unix()
 }
 
-func (a *accounts) PutTicket(ctx context.Context, ticket wechat.Secret, created time.Time) error {
-	return a.note(ctx, "ticket %s %d", ticket.Reveal(), unix(created))
+func (a *fakeAccounts) PutTicket(ctx context.Context, ticket wechat.Secret, created time.Time) error {
+	return a.record(ctx, "ticket %s %d", ticket.Reveal(), unixOrZero(created))
 }
 
-func (a *accounts) Authorize(ctx context.Context, appid string, code wechat.Secret, expires, created time.Time) error {
-	return a.note(ctx, "authorize %s %s %d %d", appid, code.Reveal(), unix(expires), unix(created))
+func (a *fakeAccounts) Authorize(
+	ctx context.Context, appid string, code wechat.Secret, expires, created time.Time,
+) error {
+	return a.record(ctx, "authorize %s %s %d %d", appid, code.Reveal(), unixOrZero(expires), unixOrZero(created))
 }
 
-func (a *accounts) MarkRevoked(ctx context.Context, appid string, created time.Time) error {
-	return a.note(ctx, "withdraw %s %d", appid, unix(created))
+func (a *fakeAccounts) MarkRevoked(ctx context.Context, appid string, created time.Time) error {
+	return a.record(ctx, "revoke %s %d", appid, unixOrZero(created))
 }
 
-// listener is a callback listener on a TCP port of its own, and all that it
-// told anybody.
-type listener struct {
+// world is a callback listener on its own TCP port, and everything that it
+// counts, logs and stores.
+type world struct {
 	t        *testing.T
 	handler  *callback.Handler
-	accounts *accounts
-	crypt    *wechat.Crypt // what pushes are made with
+	accounts *fakeAccounts
+	crypt    *wechat.Crypt // makes the pushes
 	addr     string
 
-	mu       sync.Mutex
-	observed []string
-	log      bytes.Buffer
+	mu     sync.Mutex
+	counts []string
+	log    bytes.Buffer
 }
 
-// start serves c, with what is missing in it filled in; change alters the
+func newWorld(t *testing.T) *world {
+	return &world{t: t, accounts: &fakeAccounts{}, crypt: newCrypt(t, messageToken, currentKey, component)}
+}
+
+// start serves c, with what is missing in it filled in. change alters the
 // server before it serves.
-func start(t *testing.T, c callback.Config, change ...func(*http.Server)) *listener {
+func start(t *testing.T, c callback.Config, change ...func(*http.Server)) *world {
 	t.Helper()
-	l := &listener{t: t, accounts: &accounts{}, crypt: crypt(t, messageToken, currentKey, component)}
-	if c.ComponentAppID == "" {
-		c.ComponentAppID = component
-	}
+	w := newWorld(t)
+	c.ComponentAppID = cmp.Or(c.ComponentAppID, component)
 	if c.Crypts == nil {
-		c.Crypts = []*wechat.Crypt{l.crypt}
+		c.Crypts = []*wechat.Crypt{w.crypt}
 	}
 	if c.Accounts == nil {
-		c.Accounts = l.accounts
+		c.Accounts = w.accounts
 	}
+	// Without a test's own limit, no test depends on the speed of the machine.
+	c.Timeout, c.MessageTimeout = cmp.Or(c.Timeout, 2*time.Minute), cmp.Or(c.MessageTimeout, 2*time.Minute)
 	c.Observe = func(event, result string) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.observed = append(l.observed, event+" "+result)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.counts = append(w.counts, event+" "+result)
 	}
-	c.Log = slog.New(slog.NewTextHandler(lockedWriter{l}, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	l.handler = callback.New(c)
-	l.serve(callback.NewServer(l.handler, c.Log), change...)
-	return l
+	c.Log = w.logger()
+	w.handler = callback.New(c)
+	srv := callback.NewServer(w.handler, c.Log)
+	srv.ReadHeaderTimeout, srv.ReadTimeout, srv.WriteTimeout = 2*time.Minute, 2*time.Minute, 2*time.Minute
+	w.serve(srv, change...)
+	return w
 }
 
-func (l *listener) serve(srv *http.Server, change ...func(*http.Server)) {
-	l.t.Helper()
+// serve serves srv until the test ends. Then it checks that the log holds no
+// secret.
+func (w *world) serve(srv *http.Server, change ...func(*http.Server)) {
+	w.t.Helper()
 	for _, f := range change {
 		f(srv)
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		l.t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	l.addr = ln.Addr().String()
+	w.addr = ln.Addr().String()
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(ln) }()
-	l.t.Cleanup(func() {
+	w.t.Cleanup(func() {
 		_ = srv.Close()
 		<-done
-		l.mu.Lock()
-		defer l.mu.Unlock()
 		for _, secret := range []string{"SECRET", messageToken, currentKey, previousKey, "msg_signature="} {
-			if strings.Contains(l.log.String(), secret) {
-				l.t.Errorf("the log holds %s:\n%s", secret, l.log.String())
+			if log := w.logged(); strings.Contains(log, secret) {
+				w.t.Errorf("got %s in the log:\n%s", secret, log)
 			}
 		}
 	})
 }
 
-type lockedWriter struct{ l *listener }
-
-func (w lockedWriter) Write(b []byte) (int, error) {
-	w.l.mu.Lock()
-	defer w.l.mu.Unlock()
-	return w.l.log.Write(b)
+func (w *world) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(logWriter{w}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-func (l *listener) logged() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.log.String()
+type logWriter struct{ w *world }
+
+func (l logWriter) Write(b []byte) (int, error) {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	return l.w.log.Write(b)
 }
 
-func (l *listener) counted() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.observed)
+func (w *world) logged() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.String()
 }
 
-// wants compares all that was counted so far, and all that the accounts were
-// told.
-func (l *listener) wants(counted []string, told ...string) {
-	l.t.Helper()
-	if got := l.counted(); !slices.Equal(got, counted) {
-		l.t.Errorf("counted %q, want %q", got, counted)
-	}
-	if got := l.accounts.told(); !slices.Equal(got, told) {
-		l.t.Errorf("told %q, want %q", got, told)
+// wantLogged checks that each text is in the log.
+func (w *world) wantLogged(texts ...string) {
+	w.t.Helper()
+	log := w.logged()
+	for _, text := range texts {
+		if !strings.Contains(log, text) {
+			w.t.Errorf("got log\n%s\nwant %q in it", log, text)
+		}
 	}
 }
 
-// signed is a push as it goes over the wire.
+// counted returns what was counted so far, "event result" for each.
+func (w *world) counted() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.counts)
+}
+
+// wantCounted checks everything that was counted so far.
+func (w *world) wantCounted(want ...string) {
+	w.t.Helper()
+	if got := w.counted(); !slices.Equal(got, want) {
+		w.t.Errorf("counted: got %q, want %q", got, want)
+	}
+}
+
+// wantStored checks all calls of the accounts so far.
+func (w *world) wantStored(want ...string) {
+	w.t.Helper()
+	if got := w.accounts.recorded(); !slices.Equal(got, want) {
+		w.t.Errorf("stored: got %q, want %q", got, want)
+	}
+}
+
+// response is a response as it was received.
+type response struct {
+	status int
+	body   string
+	header http.Header
+}
+
+// request sends a request on its own connection and does not follow redirects.
+// It can be called in goroutines.
+func (w *world) request(method, target string, body io.Reader) response {
+	w.t.Helper()
+	req, err := http.NewRequest(method, "http://"+w.addr+target, body)
+	if err != nil {
+		w.t.Error(err)
+		return response{}
+	}
+	req.Header.Set("Content-Type", "text/xml")
+	transport := &http.Transport{DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		w.t.Errorf("%s: %v", method, err)
+		return response{}
+	}
+	return w.read(resp)
+}
+
+// dial opens a connection for requests that no client would send.
+func (w *world) dial() net.Conn {
+	w.t.Helper()
+	conn, err := net.Dial("tcp", w.addr)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = conn.Close() })
+	// A connection that hangs fails the test instead of the whole test binary.
+	_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
+	return conn
+}
+
+// raw sends a request as it is and reads one response; method is that of the
+// request, because a response to HEAD has no body.
+func (w *world) raw(conn net.Conn, method, request string) response {
+	w.t.Helper()
+	if _, err := io.WriteString(conn, request); err != nil {
+		w.t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		w.t.Fatalf("%s: %v", method, err)
+	}
+	return w.read(resp)
+}
+
+func (w *world) read(resp *http.Response) response {
+	w.t.Helper()
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Error(err)
+	}
+	return response{resp.StatusCode, string(b), resp.Header}
+}
+
+// wantResponse checks a whole response: "success" with status 200, and
+// otherwise the text of the status.
+func (w *world) wantResponse(r response, status int) {
+	w.t.Helper()
+	want := http.StatusText(status) + "\n"
+	if status == http.StatusOK {
+		want = "success"
+	}
+	if r.status != status || r.body != want {
+		w.t.Errorf("got response %d %q, want %d %q", r.status, r.body, status, want)
+	}
+	w.wantHeaders(r)
+}
+
+// wantHeaders checks what holds for all responses except pages and replies.
+func (w *world) wantHeaders(r response) {
+	w.t.Helper()
+	for name, want := range map[string]string{
+		"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff",
+		"Cache-Control": "no-store", "Server": "", "Location": "",
+	} {
+		if got := r.header.Get(name); got != want {
+			w.t.Errorf("header %s: got %q, want %q", name, got, want)
+		}
+	}
+}
+
+// signed is a push as it is sent.
 type signed struct {
 	timestamp, nonce, signature string
 	body                        []byte
@@ -201,91 +325,76 @@ func (s signed) query() string {
 	}.Encode()
 }
 
-// sealed makes a push of a document, in the shape in which WeChat sends it.
-func sealed(c *wechat.Crypt, doc string) signed {
+// seal makes a push of a document, in the form in which WeChat sends it.
+func seal(c *wechat.Crypt, doc string) signed {
 	encrypted := c.Encrypt([]byte(doc))
 	s := signed{timestamp: "1512627534", nonce: "1590219412"}
 	s.signature = c.Signature(s.timestamp, s.nonce, encrypted)
-	s.body = []byte("<xml>\n    <AppId><![CDATA[" + component + "]]></AppId>\n    <Encrypt><![CDATA[" + encrypted + "]]></Encrypt>\n</xml>\n")
+	s.body = []byte("<xml>\n    <AppId><![CDATA[" + component + "]]></AppId>\n" +
+		"    <Encrypt><![CDATA[" + encrypted + "]]></Encrypt>\n</xml>\n")
 	return s
 }
 
-// reply is an answer as it came.
-type reply struct {
-	status int
-	body   string
-	header http.Header
+// send sends a push to the path of authorization events.
+func (w *world) send(s signed) response {
+	w.t.Helper()
+	return w.request(http.MethodPost, "/component/events?"+s.query(), bytes.NewReader(s.body))
 }
 
-// send posts to the events path. It is safe in goroutines.
-func (l *listener) send(s signed) reply {
-	l.t.Helper()
-	return l.do(http.MethodPost, "/component/events?"+s.query(), bytes.NewReader(s.body))
+// push sends a document to the path of authorization events.
+func (w *world) push(doc string) response {
+	w.t.Helper()
+	return w.send(seal(w.crypt, doc))
 }
 
-func (l *listener) push(doc string) reply {
-	l.t.Helper()
-	return l.send(sealed(l.crypt, doc))
+// rawPush returns a push as a request for a connection of its own, with a body
+// that ends after the given number of bytes.
+func rawPush(s signed, bodyBytes int) string {
+	return fmt.Sprintf("POST /component/events?%s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s",
+		s.query(), len(s.body), s.body[:bodyBytes])
 }
 
-func (l *listener) do(method, target string, body io.Reader) reply {
-	l.t.Helper()
-	req, err := http.NewRequest(method, "http://"+l.addr+target, body)
-	if err != nil {
-		l.t.Error(err)
-		return reply{}
-	}
-	req.Header.Set("Content-Type", "text/xml")
-	client := &http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Timeout:       30 * time.Second,
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		l.t.Errorf("%s: %v", method, err)
-		return reply{}
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		l.t.Error(err)
-	}
-	return reply{resp.StatusCode, string(b), resp.Header}
-}
-
-// is compares a whole answer; on success it is the seven bytes, otherwise what
-// the status says.
-func (l *listener) is(r reply, status int) {
-	l.t.Helper()
-	want := http.StatusText(status) + "\n"
-	if status == http.StatusOK {
-		want = "success"
-	}
-	if r.status != status || r.body != want {
-		l.t.Errorf("answered %d %q, want %d %q", r.status, r.body, status, want)
-	}
-	for name, want := range map[string]string{"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Server": "", "Location": ""} {
-		if got := r.header.Get(name); got != want {
-			l.t.Errorf("%s: %q, want %q", name, got, want)
-		}
-	}
-}
-
-// document is a decrypted event.
-func document(appid, infoType string, fields ...string) string {
-	return "<xml><AppId><![CDATA[" + appid + "]]></AppId>\n<CreateTime>1512627534</CreateTime>\n<InfoType><![CDATA[" + infoType + "]]></InfoType>\n" +
-		strings.Join(fields, "\n") + "\n</xml>"
+// eventDoc is a decrypted authorization event.
+func eventDoc(appid, infoType string, fields ...string) string {
+	return "<xml><AppId><![CDATA[" + appid + "]]></AppId>\n<CreateTime>1512627534</CreateTime>\n" +
+		"<InfoType><![CDATA[" + infoType + "]]></InfoType>\n" + strings.Join(fields, "\n") + "\n</xml>"
 }
 
 func ticketDoc() string {
-	return document(component, "component_verify_ticket", "<ComponentVerifyTicket><![CDATA["+theTicket+"]]></ComponentVerifyTicket>")
+	return eventDoc(component, "component_verify_ticket",
+		"<ComponentVerifyTicket><![CDATA["+ticket+"]]></ComponentVerifyTicket>")
 }
 
-const ticketTold = "ticket " + theTicket + " 1512627534"
-
 func authorizedDoc(infoType string) string {
-	return document(component, infoType, "<AuthorizerAppid><![CDATA["+account+"]]></AuthorizerAppid>",
-		"<AuthorizationCode><![CDATA["+theCode+"]]></AuthorizationCode>", "<AuthorizationCodeExpiredTime>1512631134</AuthorizationCodeExpiredTime>",
+	return eventDoc(component, infoType,
+		"<AuthorizerAppid><![CDATA["+account+"]]></AuthorizerAppid>",
+		"<AuthorizationCode><![CDATA["+authCode+"]]></AuthorizationCode>",
+		"<AuthorizationCodeExpiredTime>1512631134</AuthorizationCodeExpiredTime>",
 		"<PreAuthCode>preauthcode@@@SECRET</PreAuthCode>")
+}
+
+func unauthorizedDoc() string {
+	return eventDoc(component, "unauthorized", "<AuthorizerAppid>"+account+"</AuthorizerAppid>")
+}
+
+// registeredDoc is the result of a fast registration.
+func registeredDoc(fields string) string {
+	return eventDoc(component, "notify_third_fasteregister", fields,
+		"<info><name>公司</name><appid>wx0</appid></info>")
+}
+
+// What the accounts record for these documents.
+const (
+	ticketStored    = "ticket " + ticket + " 1512627534"
+	authorizeStored = "authorize " + account + " " + authCode + " 1512631134 1512627534"
+)
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("got no end of the wait, want: %s", what)
+		}
+	}
 }
