@@ -247,6 +247,11 @@ var (
 		msg:  "connection limit reached",
 		hint: "reuse connections, or start more replicas",
 	}
+	// Upgrade is never forwarded, and the connection could not be used further.
+	errSwitchedProtocols = &apiError{
+		status: http.StatusBadGateway, msg: "WeChat switched protocols, which was not requested",
+		hint: "check [proxy] upstream",
+	}
 	errStopping = &apiError{
 		status: http.StatusServiceUnavailable, msg: "wxproxy is stopping", retryAfter: time.Second,
 		hint: "retry: another replica answers",

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"wxproxy/proxy/transport"
@@ -120,6 +121,9 @@ func (c *call) exchange(token tokens.Token) *apiError {
 	c.upstreamTime += c.now.Sub(before)
 	if err != nil {
 		return toAPIError(err, string(c.decision.account), c.now)
+	}
+	if resp.StatusCode() == http.StatusSwitchingProtocols {
+		return errSwitchedProtocols
 	}
 	resp.Header.SetNoDefaultContentType(true)
 	cleanResponseHeaders(&resp.Header, &c.sent)
