@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,7 +21,9 @@ import (
 	"wxproxy/tokens"
 )
 
-func TestHeadersBothWays(t *testing.T) {
+// TestHeadersOfRequestAndResponse checks which headers are forwarded, dropped and
+// added, in both directions.
+func TestHeadersOfRequestAndResponse(t *testing.T) {
 	seen := make(chan string, 1)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -46,55 +49,61 @@ func TestHeadersBothWays(t *testing.T) {
 			}
 		}
 		seen <- head.String()
-		io.WriteString(conn, "HTTP/1.1 200 Fine\r\nContent-Type: application/json; encoding=utf-8\r\nRetKey: 11\r\nlogicret: 0\r\nWechatmp-Signature: s\r\nSet-Cookie: a=b\r\n"+
-			"Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nX-Wxproxy-Token: forged\r\nContent-Length: 2\r\n\r\n{}")
+		io.WriteString(conn, "HTTP/1.1 200 Fine\r\nContent-Type: application/json; encoding=utf-8\r\n"+
+			"RetKey: 11\r\nlogicret: 0\r\nWechatmp-Signature: s\r\nSet-Cookie: a=b\r\n"+
+			"Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nX-Wxproxy-Token: forged\r\n"+
+			"Content-Length: 2\r\n\r\n{}")
 	}()
 	_, addr := start(t, "http://"+ln.Addr().String(), nil)
-	resp, body := send(t, addr, "POST /"+account+"/cgi-bin/a?x=1 HTTP/1.1\r\nHost: proxy.internal\r\nUser-Agent: sdk/1\r\nwechatmp-TimeStamp: 5\r\nContent-type: text/weird;x=\"y\"\r\n"+
-		"Authorization: Bearer k\r\nProxy-Authorization: Basic x\r\nX-Wxproxy-Key: k\r\nCookie: c=d\r\nX-Forwarded-For: 10.0.0.1\r\nForwarded: for=x\r\nVia: a\r\nX-Real-IP: 1\r\n"+
-		"Connection: keep-alive, x-secret\r\nX-Secret: 1\r\nTE: trailers\r\nUpgrade: h2c\r\nKeep-Alive: 5\r\nAccept-Encoding: br, gzip;q=0.5\r\nX-Request-Id: abc-1\r\nX-Custom: Two  Words\r\nContent-Length: 3\r\n\r\nabc")
-	want := "POST /cgi-bin/a?access_token=T0&x=1 HTTP/1.1\r\nHost: " + ln.Addr().String() + "\r\nContent-type: text/weird;x=\"y\"\r\nUser-Agent: sdk/1\r\nwechatmp-TimeStamp: 5\r\nAccept-Encoding: gzip\r\nX-Custom: Two  Words\r\nContent-Length: 3\r\n\r\n"
+	resp, body := send(t, addr, "POST /"+account+"/cgi-bin/a?x=1 HTTP/1.1\r\nHost: proxy.internal\r\n"+
+		"User-Agent: sdk/1\r\nwechatmp-TimeStamp: 5\r\nContent-type: text/weird;x=\"y\"\r\n"+
+		"Authorization: Bearer k\r\nProxy-Authorization: Basic x\r\nX-Wxproxy-Key: k\r\nCookie: c=d\r\n"+
+		"X-Forwarded-For: 10.0.0.1\r\nForwarded: for=x\r\nVia: a\r\nX-Real-IP: 1\r\n"+
+		"Connection: keep-alive, x-secret\r\nX-Secret: 1\r\nTE: trailers\r\nUpgrade: h2c\r\nKeep-Alive: 5\r\n"+
+		"Accept-Encoding: br, gzip;q=0.5\r\nX-Request-Id: abc-1\r\nX-Custom: Two  Words\r\n"+
+		"Content-Length: 3\r\n\r\nabc")
+	want := "POST /cgi-bin/a?access_token=T0&x=1 HTTP/1.1\r\nHost: " + ln.Addr().String() + "\r\n" +
+		"Content-type: text/weird;x=\"y\"\r\nUser-Agent: sdk/1\r\nwechatmp-TimeStamp: 5\r\n" +
+		"Accept-Encoding: gzip\r\nX-Custom: Two  Words\r\nContent-Length: 3\r\n\r\n"
 	got := <-seen
 	if sortedHead(got) != sortedHead(want) {
 		t.Errorf("WeChat got\n%s\nwant\n%s", got, want)
 	}
 	if resp.StatusCode != 200 || body != "{}" {
-		t.Errorf("%s %q", resp.Status, body)
+		t.Errorf("got %s %q, want 200 {}", resp.Status, body)
 	}
-	for name, want := range map[string]string{"Retkey": "11", "Logicret": "0", "Wechatmp-Signature": "s", "Set-Cookie": "a=b", "Content-Type": "application/json; encoding=utf-8",
-		"X-Request-Id": "abc-1", "X-Wxproxy-Token": "hit", "X-Hop": "", "Keep-Alive": "", "Connection": "", "Server": "", "Date": ""} {
+	for name, want := range map[string]string{
+		"Retkey": "11", "Logicret": "0", "Wechatmp-Signature": "s", "Set-Cookie": "a=b",
+		"Content-Type": "application/json; encoding=utf-8",
+		"X-Request-Id": "abc-1", "X-Wxproxy-Token": "hit",
+		"X-Hop": "", "Keep-Alive": "", "Connection": "", "Server": "", "Date": "",
+	} {
 		if got := resp.Header.Get(name); got != want {
-			t.Errorf("%s: %q, want %q", name, got, want)
+			t.Errorf("header %s: got %q, want %q", name, got, want)
 		}
 	}
 }
 
-// sortedHead puts header lines into an order of their own: theirs means nothing.
+// sortedHead sorts the header lines, since their order means nothing.
 func sortedHead(head string) string {
 	lines := strings.Split(strings.ToLower(head), "\r\n")
-	first := lines[0]
-	rest := lines[1:]
-	for i := range rest {
-		for j := i + 1; j < len(rest); j++ {
-			if rest[j] < rest[i] {
-				rest[i], rest[j] = rest[j], rest[i]
-			}
-		}
-	}
-	return first + strings.Join(rest, "\n")
+	slices.Sort(lines[1:])
+	return strings.Join(lines, "\n")
 }
 
-// Token errors in every dress lead to one renewal and one more try, byte for byte.
-func TestRetry(t *testing.T) {
-	zipped := func(s string) []byte {
+// TestRejectedTokenIsRenewedAndRetried checks every form in which WeChat rejects a
+// token. Each leads to one renewal and one more attempt, byte for byte.
+func TestRejectedTokenIsRenewedAndRetried(t *testing.T) {
+	compress := func(s string) []byte {
 		var b bytes.Buffer
 		z := gzip.NewWriter(&b)
 		io.WriteString(z, s)
 		z.Close()
 		return b.Bytes()
 	}
-	body := "--x\r\nContent-Disposition: form-data; name=\"media\"; filename=\"a.jpg\"\r\n\r\n" + strings.Repeat("\x00\xff\r\n", 50_000) + "\r\n--x--\r\n"
-	for name, refuse := range map[string]func(http.ResponseWriter){
+	body := "--x\r\nContent-Disposition: form-data; name=\"media\"; filename=\"a.jpg\"\r\n\r\n" +
+		strings.Repeat("\x00\xff\r\n", 50_000) + "\r\n--x--\r\n"
+	for name, reject := range map[string]func(http.ResponseWriter){
 		"40001":  func(w http.ResponseWriter) { io.WriteString(w, `{"errcode":40001,"errmsg":"invalid credential"}`) },
 		"40014":  func(w http.ResponseWriter) { io.WriteString(w, `{"errcode":40014}`) },
 		"string": func(w http.ResponseWriter) { io.WriteString(w, `{"errmsg":"x","errcode":"42001"}`) },
@@ -108,9 +117,9 @@ func TestRetry(t *testing.T) {
 		},
 		"gzip": func(w http.ResponseWriter) {
 			w.Header().Set("Content-Encoding", "gzip")
-			w.Write(zipped(`{"errcode":42001}`))
+			w.Write(compress(`{"errcode":42001}`))
 		},
-		"gzip, unlabeled": func(w http.ResponseWriter) { w.Write(zipped(`{"errcode":42001}`)) },
+		"gzip, unlabeled": func(w http.ResponseWriter) { w.Write(compress(`{"errcode":42001}`)) },
 		"chunked": func(w http.ResponseWriter) {
 			io.WriteString(w, `{"err`)
 			w.(http.Flusher).Flush()
@@ -126,24 +135,24 @@ func TestRetry(t *testing.T) {
 		"status 500": func(w http.ResponseWriter) { w.WriteHeader(500); io.WriteString(w, `{"errcode":42001}`) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			var hits []string
-			var bodies []string
+			var targets, bodies []string
 			up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
 				b, _ := io.ReadAll(r.Body)
-				hits, bodies = append(hits, r.RequestURI), append(bodies, string(b))
+				targets, bodies = append(targets, r.RequestURI), append(bodies, string(b))
 				if len(r.TransferEncoding) > 0 || r.ContentLength != int64(len(b)) {
 					w.WriteHeader(http.StatusPreconditionFailed)
 					return
 				}
 				if strings.Contains(r.RequestURI, "T0") {
-					refuse(w)
+					reject(w)
 					return
 				}
 				io.WriteString(w, `{"errcode":0,"media_id":"m"}`)
 			})
 			_, addr := start(t, up, nil)
-			// chunked towards us, with the size in the extension, as some clients do
-			req, _ := http.NewRequest("POST", "http://"+addr+"/"+account+"/cgi-bin/media/upload?type=image", io.MultiReader(strings.NewReader(body)))
+			// MultiReader hides the length, so that the client sends chunks.
+			req, _ := http.NewRequest("POST", "http://"+addr+"/"+account+"/cgi-bin/media/upload?type=image",
+				io.MultiReader(strings.NewReader(body)))
 			req.Header.Set("Content-Type", "multipart/form-data; boundary=x")
 			resp, err := http.DefaultClient.Do(req)
 			if err != nil {
@@ -151,26 +160,35 @@ func TestRetry(t *testing.T) {
 			}
 			defer resp.Body.Close()
 			got, err := io.ReadAll(resp.Body)
-			if err != nil || string(got) != `{"errcode":0,"media_id":"m"}` || resp.Header.Get("X-Wxproxy-Token") != "retried" {
-				t.Errorf("%.200s %v %s", got, err, resp.Header)
+			if err != nil || string(got) != `{"errcode":0,"media_id":"m"}` {
+				t.Errorf("got %.200s, error %v, want the second response", got, err)
 			}
-			if len(hits) != 2 || hits[0] != "/cgi-bin/media/upload?access_token=T0&type=image" || hits[1] != "/cgi-bin/media/upload?access_token=T1&type=image" {
-				t.Errorf("WeChat saw %q", hits)
+			if got := resp.Header.Get("X-Wxproxy-Token"); got != "retried" {
+				t.Errorf("X-Wxproxy-Token: got %q, want retried", got)
+			}
+			want := []string{
+				"/cgi-bin/media/upload?access_token=T0&type=image",
+				"/cgi-bin/media/upload?access_token=T1&type=image",
+			}
+			if !slices.Equal(targets, want) {
+				t.Fatalf("WeChat got %q, want %q", targets, want)
 			}
 			if bodies[0] != body || bodies[1] != body {
-				t.Errorf("bodies differ: %d %d, sent %d", len(bodies[0]), len(bodies[1]), len(body))
+				t.Errorf("WeChat got bodies of %d and %d bytes, want twice the %d bytes sent",
+					len(bodies[0]), len(bodies[1]), len(body))
 			}
 		})
 	}
 }
 
-// What is not a token error is never repeated; what stays one goes back as it is.
-func TestNoRetry(t *testing.T) {
+// TestOtherErrorsAreNotRetried checks that only rejected tokens are retried, and
+// only once.
+func TestOtherErrorsAreNotRetried(t *testing.T) {
 	for name, c := range map[string]struct {
-		body string
-		path string
-		hits int
-		word string
+		body   string
+		path   string
+		sent   int    // requests that WeChat receives
+		status string // X-Wxproxy-Token
 	}{
 		"other code":       {`{"errcode":45009,"errmsg":"reach max api daily quota limit"}`, "/" + account + "/cgi-bin/a", 1, "hit"},
 		"busy":             {`{"errcode":-1}`, "/" + account + "/cgi-bin/a", 1, "hit"},
@@ -183,82 +201,96 @@ func TestNoRetry(t *testing.T) {
 		"user's own token": {`{"errcode":40001}`, "/sns/userinfo?access_token=U", 1, "none"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var hits atomic.Int32
-			up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) { hits.Add(1); io.WriteString(w, c.body) })
+			var sent atomic.Int32
+			up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) { sent.Add(1); io.WriteString(w, c.body) })
 			_, addr := start(t, up, nil)
 			resp, body := send(t, addr, "GET "+c.path+" HTTP/1.1\r\nHost: x\r\n\r\n")
-			if body != c.body || resp.StatusCode != 200 || int(hits.Load()) != c.hits || resp.Header.Get("X-Wxproxy-Token") != c.word {
-				t.Errorf("%s %q after %d hits, token %s", resp.Status, body, hits.Load(), resp.Header.Get("X-Wxproxy-Token"))
+			status := resp.Header.Get("X-Wxproxy-Token")
+			if body != c.body || resp.StatusCode != 200 || int(sent.Load()) != c.sent || status != c.status {
+				t.Errorf("got %s %q after %d requests, token %s, want 200 %q after %d, token %s",
+					resp.Status, body, sent.Load(), status, c.body, c.sent, c.status)
 			}
 		})
 	}
 }
 
-func TestOwnErrors(t *testing.T) {
-	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{"errcode":42001}`) })
+// TestTokenErrors checks the response to each error of the broker.
+func TestTokenErrors(t *testing.T) {
+	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, `{"errcode":42001}`)
+	})
 	for name, c := range map[string]struct {
 		broker *fakeTokens
 		status int
 		want   string
-		body   string // where the answer is WeChat's own
+		body   string // if the response is WeChat's
 	}{
 		"unknown":             {&fakeTokens{err: tokens.ErrUnknownAccount}, 404, "has not authorized", ""},
 		"revoked":             {&fakeTokens{err: tokens.ErrRevoked}, 410, "revoked its authorization", ""},
 		"unavailable":         {&fakeTokens{err: tokens.ErrUnavailable}, 503, "no token available", ""},
 		"stopping":            {&fakeTokens{err: tokens.ErrClosed}, 503, "stopping", ""},
-		"late":                {&fakeTokens{err: context.DeadlineExceeded}, 503, "no token in time", ""},
-		"defect":              {&fakeTokens{err: errors.New("secret detail")}, 500, "internal error", ""},
-		"refused, throttled":  {&fakeTokens{current: "T0", renewErr: tokens.ErrThrottled}, 200, "", `{"errcode":42001}`},
-		"refused, gone":       {&fakeTokens{current: "T0", renewErr: tokens.ErrRevoked}, 410, "revoked its authorization", ""},
-		"refused, no new one": {&fakeTokens{current: "T0", renewErr: tokens.ErrUnavailable}, 503, "no token available", ""},
+		"timeout":             {&fakeTokens{err: context.DeadlineExceeded}, 503, "no token in time", ""},
+		"internal":            {&fakeTokens{err: errors.New("secret detail")}, 500, "internal error", ""},
+		"rejected, throttled": {&fakeTokens{current: "T0", renewErr: tokens.ErrThrottled}, 200, "", `{"errcode":42001}`},
+		"rejected, revoked":   {&fakeTokens{current: "T0", renewErr: tokens.ErrRevoked}, 410, "revoked its", ""},
+		"rejected, no token":  {&fakeTokens{current: "T0", renewErr: tokens.ErrUnavailable}, 503, "no token available", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, addr := start(t, up, func(p *proxy.Config) { p.Tokens = c.broker })
 			resp, body := send(t, addr, "GET /"+account+"/cgi-bin/a HTTP/1.1\r\nHost: x\r\n\r\n")
-			if resp.StatusCode != c.status || !strings.Contains(body, c.want) || strings.Contains(body, "secret detail") {
-				t.Errorf("%s %s", resp.Status, body)
+			checkResponse(t, name, resp, body, c.status, c.want)
+			if strings.Contains(body, "secret detail") {
+				t.Errorf("got %s, want no details of an internal error", body)
 			}
-			if c.body != "" && body != c.body {
-				t.Errorf("%s, want WeChat's %s", body, c.body)
+			if retryAfter := resp.Header.Get("Retry-After"); (c.status == 503) != (retryAfter != "") {
+				t.Errorf("Retry-After: got %q with status %d, want it with 503 only", retryAfter, c.status)
 			}
-			if c.body == "" && (!strings.HasPrefix(body, fmt.Sprintf(`{"errcode":-%d,"errmsg":"wxproxy: `, c.status)) || !strings.Contains(body, `"hint":"`) || resp.Header.Get("Content-Type") != "application/json") {
-				t.Errorf("not an error as SDKs see it: %s %s", resp.Header, body)
+			if c.body != "" {
+				if body != c.body {
+					t.Errorf("got %s, want WeChat's %s", body, c.body)
+				}
+				return
 			}
-			if (c.status == 503) != (resp.Header.Get("Retry-After") != "") {
-				t.Errorf("Retry-After %q with %d", resp.Header.Get("Retry-After"), c.status)
+			prefix := fmt.Sprintf(`{"errcode":-%d,"errmsg":"wxproxy: `, c.status)
+			contentType := resp.Header.Get("Content-Type")
+			if !strings.HasPrefix(body, prefix) || !strings.Contains(body, `"hint":"`) || contentType != "application/json" {
+				t.Errorf("got %s, %s, want JSON that begins with %s and has a hint", contentType, body, prefix)
 			}
 		})
 	}
 }
 
-// WeChat's faults: each has its status, and nothing is ever sent twice.
-func TestUpstreamFaults(t *testing.T) {
+// TestUpstreamFailures checks the status of each way in which an exchange with
+// WeChat can fail. No request is sent twice.
+func TestUpstreamFailures(t *testing.T) {
 	for name, c := range map[string]struct {
 		serve  func(net.Conn)
 		status int
 	}{
-		"closes at once":      {func(c net.Conn) { c.Close() }, 502},
-		"resets":              {func(c net.Conn) { c.(*net.TCPConn).SetLinger(0); c.Close() }, 502},
-		"no HTTP":             {func(c net.Conn) { io.WriteString(c, "SSH-2.0\r\n\r\n") }, 502},
-		"half a header":       {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Le") }, 502},
-		"half a body":         {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{") }, 502},
-		"half a chunked body": {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{") }, 502},
+		"closes at once": {func(c net.Conn) { c.Close() }, 502},
+		"resets":         {func(c net.Conn) { c.(*net.TCPConn).SetLinger(0); c.Close() }, 502},
+		"not HTTP":       {func(c net.Conn) { io.WriteString(c, "SSH-2.0\r\n\r\n") }, 502},
+		"half a header":  {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Le") }, 502},
+		"half a body":    {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{") }, 502},
+		"half a chunked body": {func(c net.Conn) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{")
+		}, 502},
 		"endless header": {func(c net.Conn) {
 			io.WriteString(c, "HTTP/1.1 200 OK\r\n")
 			for range 1000 {
 				io.WriteString(c, "X-A: "+strings.Repeat("y", 100)+"\r\n")
 			}
 		}, 502},
-		"silent":    {func(c net.Conn) { time.Sleep(5 * time.Second) }, 504},
-		"502":       {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 502 Bad\r\nContent-Length: 6\r\n\r\n<html>") }, 502},
-		"empty 200": {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") }, 200},
-		"no length": {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n{}") }, 200},
+		"no response": {func(c net.Conn) { io.Copy(io.Discard, c) }, 504},
+		"502":         {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 502 Bad\r\nContent-Length: 6\r\n\r\n<html>") }, 502},
+		"empty 200":   {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") }, 200},
+		"no length":   {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n{}") }, 200},
 		"1xx first": {func(c net.Conn) {
 			io.WriteString(c, "HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 		}, 200},
-		"204":        {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 204 None\r\n\r\n") }, 204},
-		"switches":   {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 101 Switch\r\nUpgrade: x\r\n\r\n") }, 101},
-		"only 1xx's": {func(c net.Conn) { io.WriteString(c, strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 50)) }, 502},
+		"204":      {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 204 None\r\n\r\n") }, 204},
+		"101":      {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 101 Switch\r\nUpgrade: x\r\n\r\n") }, 502},
+		"only 1xx": {func(c net.Conn) { io.WriteString(c, strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 50)) }, 502},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -267,14 +299,14 @@ func TestUpstreamFaults(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer ln.Close()
-			var hits atomic.Int32
+			var sent atomic.Int32
 			go func() {
 				for {
 					conn, err := ln.Accept()
 					if err != nil {
 						return
 					}
-					hits.Add(1)
+					sent.Add(1)
 					go func() {
 						defer conn.Close()
 						if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
@@ -284,16 +316,14 @@ func TestUpstreamFaults(t *testing.T) {
 				}
 			}()
 			_, addr := start(t, "http://"+ln.Addr().String(), func(p *proxy.Config) { p.Timeout = time.Second })
-			// GET is the method that clients like to repeat
+			// HTTP clients repeat GET most readily.
 			resp, body := send(t, addr, "GET /"+account+"/cgi-bin/a HTTP/1.1\r\nHost: x\r\n\r\n")
-			if resp.StatusCode != c.status && !(name == "switches" && resp.StatusCode == 502) {
-				t.Errorf("%s %s", resp.Status, body)
-			}
+			checkResponse(t, name, resp, body, c.status, "")
 			if strings.Contains(body, "T0") {
-				t.Errorf("a token in %s", body)
+				t.Errorf("got %s, want no token in it", body)
 			}
-			if hits.Load() != 1 {
-				t.Errorf("sent %d times", hits.Load())
+			if n := sent.Load(); n != 1 {
+				t.Errorf("got %d requests at WeChat, want 1", n)
 			}
 		})
 	}
@@ -301,22 +331,25 @@ func TestUpstreamFaults(t *testing.T) {
 		ln, _ := net.Listen("tcp", "127.0.0.1:0")
 		ln.Close()
 		_, addr := start(t, "http://"+ln.Addr().String(), nil)
-		if resp, body := send(t, addr, "GET /"+account+"/cgi-bin/a HTTP/1.1\r\nHost: x\r\n\r\n"); resp.StatusCode != 502 || !strings.Contains(body, "could not be reached") {
-			t.Errorf("%s %s", resp.Status, body)
-		}
+		raw := get("/" + account + "/cgi-bin/a")
+		resp, body := send(t, addr, raw)
+		checkResponse(t, raw, resp, body, 502, "could not be reached")
 	})
 	t.Run("unverified certificate", func(t *testing.T) {
-		s := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("reached") }))
+		s := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			t.Error("got a request over an unverified connection, want none")
+		}))
 		defer s.Close()
 		_, addr := start(t, s.URL, nil)
-		if resp, body := send(t, addr, "GET /"+account+"/cgi-bin/a HTTP/1.1\r\nHost: x\r\n\r\n"); resp.StatusCode != 502 || !strings.Contains(body, "certificate") {
-			t.Errorf("%s %s", resp.Status, body)
-		}
+		raw := get("/" + account + "/cgi-bin/a")
+		resp, body := send(t, addr, raw)
+		checkResponse(t, raw, resp, body, 502, "certificate")
 	})
 }
 
-// A body cut short in the middle of a stream must not look whole.
-func TestStreamCutShort(t *testing.T) {
+// TestTruncatedStreamIsNotComplete checks that the caller can tell that a streamed
+// response was cut off.
+func TestTruncatedStreamIsNotComplete(t *testing.T) {
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("sized") != "" {
 			w.Header().Set("Content-Length", "1000000")
@@ -334,16 +367,17 @@ func TestStreamCutShort(t *testing.T) {
 		n, err := io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
 		if err == nil {
-			t.Errorf("%q: %d bytes taken for the whole", query, n)
+			t.Errorf("%q: got %d bytes and no error, want an error", query, n)
 		}
 	}
 }
 
-// A caller that leaves in the middle of a download takes its connection to WeChat along.
-func TestCallerLeaves(t *testing.T) {
-	gone := make(chan struct{})
+// TestClientDisconnectEndsDownload checks that WeChat's connection is closed if the
+// caller closes its own in the middle of a download.
+func TestClientDisconnectEndsDownload(t *testing.T) {
+	closed := make(chan struct{})
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
-		defer close(gone)
+		defer close(closed)
 		for {
 			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
 				return
@@ -358,30 +392,35 @@ func TestCallerLeaves(t *testing.T) {
 	io.CopyN(io.Discard, resp.Body, 1<<20)
 	resp.Body.Close()
 	select {
-	case <-gone:
-	case <-time.After(10 * time.Second):
-		t.Error("WeChat still sends")
+	case <-closed:
+	case <-time.After(testTimeout):
+		t.Error("WeChat's connection is still open, want it closed")
 	}
 }
 
-func TestHead(t *testing.T) {
+func TestResponseToHead(t *testing.T) {
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "12345")
 		w.Header().Set("Content-Type", "image/jpeg")
 	})
 	_, addr := start(t, up, nil)
-	for range 2 { // the connection serves again
+	for range 2 { // the second time on the same connection to WeChat
 		resp, body := send(t, addr, "HEAD /"+account+"/cgi-bin/a HTTP/1.1\r\nHost: x\r\n\r\n")
-		if resp.StatusCode != 200 || resp.ContentLength != 12345 || body != "" || resp.Header.Get("Content-Type") != "image/jpeg" {
-			t.Errorf("%s %d %q %s", resp.Status, resp.ContentLength, body, resp.Header)
+		if resp.StatusCode != 200 || resp.ContentLength != 12345 || body != "" ||
+			resp.Header.Get("Content-Type") != "image/jpeg" {
+			t.Errorf("got %s, length %d, body %q, headers %v, want 200, length 12345, no body, image/jpeg",
+				resp.Status, resp.ContentLength, body, resp.Header)
 		}
 	}
 }
 
-// WeChat closes a connection while it rests: the next call must not be sent into it.
-func TestRestedConnection(t *testing.T) {
+// TestConnectionClosedWhileIdleIsReplaced checks that no request is sent on a
+// connection that WeChat has closed while it was idle.
+func TestConnectionClosedWhileIdleIsReplaced(t *testing.T) {
 	var conns atomic.Int32
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{}`) }))
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, `{}`)
+	}))
 	s.Config.ConnState = func(_ net.Conn, st http.ConnState) {
 		if st == http.StateNew {
 			conns.Add(1)
@@ -394,11 +433,10 @@ func TestRestedConnection(t *testing.T) {
 	send(t, addr, raw)
 	send(t, addr, raw)
 	if n := conns.Load(); n != 1 {
-		t.Errorf("%d connections for two calls", n)
+		t.Errorf("got %d connections for two requests, want 1", n)
 	}
 	s.CloseClientConnections()
-	time.Sleep(150 * time.Millisecond) // longer than a connection is trusted unseen
-	if resp, body := send(t, addr, raw); resp.StatusCode != 200 {
-		t.Errorf("%s %s", resp.Status, body)
-	}
+	time.Sleep(150 * time.Millisecond) // connections idle for less are not checked
+	resp, body := send(t, addr, raw)
+	checkResponse(t, raw, resp, body, 200, "{}")
 }

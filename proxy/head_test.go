@@ -16,7 +16,7 @@ import (
 	"wxproxy/proxy"
 )
 
-func TestLimitsOfRequests(t *testing.T) {
+func TestBodyLimit(t *testing.T) {
 	var hits atomic.Int32
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
 		hits.Add(1)
@@ -40,30 +40,38 @@ func TestLimitsOfRequests(t *testing.T) {
 	}
 	for _, chunked := range []bool{false, true} {
 		if s, b := post(1<<20, chunked); s != 200 || b != `{"n":1048576}` {
-			t.Errorf("at the limit: %d %s", s, b)
+			t.Errorf("body at the limit, chunked %v: got %d %s, want 200 and all bytes forwarded", chunked, s, b)
 		}
 		hits.Store(0)
 		for _, n := range []int{1<<20 + 1, 20 << 20} {
 			if s, b := post(n, chunked); s != 413 || !strings.Contains(b, `"errcode":-413`) {
-				t.Errorf("%d bytes: %d %s", n, s, b)
+				t.Errorf("body of %d bytes, chunked %v: got %d %s, want 413", n, chunked, s, b)
 			}
 		}
-		if hits.Load() != 0 {
-			t.Errorf("WeChat was asked %d times", hits.Load())
+		if n := hits.Load(); n != 0 {
+			t.Errorf("bodies over the limit: got %d requests at WeChat, want 0", n)
 		}
 	}
+}
 
-	// Expect: 100-continue: asked for where it fits, refused before the body where it does not.
+// TestExpectContinue checks that a body is asked for if it is within the limit, and
+// that the request is rejected before the body otherwise.
+func TestExpectContinue(t *testing.T) {
+	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprintf(w, `{"n":%d}`, n)
+	})
+	_, addr := start(t, up, func(c *proxy.Config) { c.MaxBody = 1 << 20 })
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(testTimeout))
 	br := bufio.NewReader(conn)
 	io.WriteString(conn, "POST /"+account+"/cgi-bin/a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
 	if line, err := br.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100") {
-		t.Fatalf("%q %v", line, err)
+		t.Fatalf("got %q, error %v, want HTTP/1.1 100", line, err)
 	}
 	br.ReadString('\n')
 	io.WriteString(conn, "hello")
@@ -72,15 +80,22 @@ func TestLimitsOfRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b, _ := io.ReadAll(resp.Body); string(b) != `{"n":5}` {
-		t.Errorf("%s", b)
+		t.Errorf("got %s, want the body forwarded", b)
 	}
-	if resp, _ := send(t, addr, "POST /"+account+"/cgi-bin/a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9999999\r\n\r\n"); resp.StatusCode != 413 {
-		t.Errorf("a body over the limit was asked for: %s", resp.Status)
+	raw := "POST /" + account + "/cgi-bin/a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n" +
+		"Content-Length: 9999999\r\n\r\n"
+	rejected, body := send(t, addr, raw)
+	checkResponse(t, raw, rejected, body, 413, `"errcode":-413`)
+	for _, name := range []string{"X-Request-Id", "X-Wxproxy-Token"} {
+		if rejected.Header.Get(name) == "" {
+			t.Errorf("%s: got no header %s, want one", raw, name)
+		}
 	}
 }
 
-// Requests that could be read in two ways, or are not requests.
-func TestHostileRequests(t *testing.T) {
+// TestMalformedRequestsAreRejected checks requests that could be read in two ways,
+// or that are none.
+func TestMalformedRequestsAreRejected(t *testing.T) {
 	var hits atomic.Int32
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) { hits.Add(1); io.WriteString(w, `{}`) })
 	_, addr := start(t, up, nil)
@@ -111,13 +126,13 @@ func TestHostileRequests(t *testing.T) {
 	} {
 		resp, body := send(t, addr, raw)
 		if resp.StatusCode < 400 || resp.StatusCode >= 500 || !strings.HasPrefix(body, `{"errcode":-`) {
-			t.Errorf("%.100q: %s %s", raw, resp.Status, body)
+			t.Errorf("%.100q: got %s %s, want a client error", raw, resp.Status, body)
 		}
 	}
 	if n := hits.Load(); n != 0 {
-		t.Errorf("%d of them reached WeChat", n)
+		t.Errorf("got %d requests at WeChat, want 0", n)
 	}
-	// and the listener still works
+	// The listener still works.
 	for _, raw := range []string{
 		"GET http://api.weixin.qq.com" + path + " HTTP/1.1\r\nHost: api.weixin.qq.com\r\n\r\n",
 		"GET " + path + " HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: none\r\n\r\n",
@@ -125,13 +140,14 @@ func TestHostileRequests(t *testing.T) {
 		"PATCH //" + account + "//cgi-bin/a HTTP/1.1\r\nHost: x\r\n\r\n",
 	} {
 		if resp, body := send(t, addr, raw); resp.StatusCode != 200 || body != "{}" {
-			t.Errorf("%.100q: %s %s", raw, resp.Status, body)
+			t.Errorf("%.100q: got %s %s, want 200 {}", raw, resp.Status, body)
 		}
 	}
 }
 
-// A GET's body belongs to the GET, not to the next request on the connection.
-func TestBodyOfGet(t *testing.T) {
+// TestBodyOfGetIsNotTheNextRequest checks that the body of a GET is forwarded with
+// it, and not taken for the next request on the connection.
+func TestBodyOfGetIsNotTheNextRequest(t *testing.T) {
 	var uris []string
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
@@ -140,14 +156,16 @@ func TestBodyOfGet(t *testing.T) {
 	})
 	_, addr := start(t, up, nil)
 	inner := "GET /" + account + "/cgi-bin/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
-	send(t, addr, "GET /"+account+"/cgi-bin/a HTTP/1.1\r\nHost: x\r\nContent-Length: "+strconv.Itoa(len(inner))+"\r\n\r\n"+inner)
+	send(t, addr, "GET /"+account+"/cgi-bin/a HTTP/1.1\r\nHost: x\r\n"+
+		"Content-Length: "+strconv.Itoa(len(inner))+"\r\n\r\n"+inner)
 	if len(uris) != 1 || uris[0] != "GET /cgi-bin/a "+inner {
-		t.Errorf("%q", uris)
+		t.Errorf("WeChat got %q, want one request with the body %q", uris, inner)
 	}
-	// Two lengths: the chunks count, and what comes behind them is not read at all.
+	// With two lengths the chunks count, and what follows them is not read.
 	uris = nil
-	resp, _ := send(t, addr, "POST /"+account+"/cgi-bin/b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"+inner)
+	resp, _ := send(t, addr, "POST /"+account+"/cgi-bin/b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"+
+		"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"+inner)
 	if len(uris) != 1 || uris[0] != "POST /cgi-bin/b hi" || !resp.Close {
-		t.Errorf("%q, closed: %v", uris, resp.Close)
+		t.Errorf("WeChat got %q, connection closed %v, want one request and a closed connection", uris, resp.Close)
 	}
 }
