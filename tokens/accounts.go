@@ -31,6 +31,13 @@ func (a *accounts) update(
 	return updateRecord(ctx, a.store, accountKey(appid), fn)
 }
 
+// change is update for a change that does not wait for anything.
+func (a *accounts) change(
+	ctx context.Context, appid string, fn func(stored *account) (*account, error),
+) error {
+	return changeRecord(ctx, a.store, accountKey(appid), fn)
+}
+
 // syncChange is what adopt did.
 type syncChange uint8
 
@@ -53,7 +60,7 @@ func (a *accounts) adopt(ctx context.Context, l wechat.Authorizer, asked time.Ti
 		return unchanged, err
 	}
 	did := unchanged
-	err := a.update(ctx, l.AppID, func(_ context.Context, acc *account) (*account, error) {
+	err := a.change(ctx, l.AppID, func(acc *account) (*account, error) {
 		switch {
 		case acc.matchesListed(l, created, asked):
 			return nil, nil
@@ -64,8 +71,8 @@ func (a *accounts) adopt(ctx context.Context, l wechat.Authorizer, asked time.Ti
 			did = recovered
 			acc.applyAuthorization(wechat.Grant{Refresh: l.Refresh}, created, a.now())
 		default:
-			// The access token may still be valid. If it is not, WeChat rejects it
-			// and the next renewal uses the new refresh token.
+			// The access token may still be valid. If it is not, WeChat rejects
+			// it and the next renewal uses the new refresh token.
 			did = recovered
 			acc.Refresh, acc.AuthorizedAt = l.Refresh.Reveal(), max(acc.AuthorizedAt, created)
 			acc.clearFailures()
@@ -85,7 +92,8 @@ func (a *account) matchesListed(l wechat.Authorizer, created int64, asked time.T
 	case a == nil:
 		return false
 	case a.IsRevoked:
-		// WeChat pushed a revocation that is newer than the listed authorization.
+		// WeChat pushed a revocation that is newer than the listed
+		// authorization.
 		return a.RevokedAt > 0 && created <= a.RevokedAt
 	case l.Refresh.IsEmpty(), a.Refresh == l.Refresh.Reveal():
 		return true
@@ -97,7 +105,7 @@ func (a *account) matchesListed(l wechat.Authorizer, created int64, asked time.T
 // markRevoked records a revocation that WeChat pushed. created is its
 // CreateTime. It returns ErrStale if a newer authorization is known.
 func (a *accounts) markRevoked(ctx context.Context, appid string, created time.Time) error {
-	err := a.update(ctx, appid, func(_ context.Context, acc *account) (*account, error) {
+	err := a.change(ctx, appid, func(acc *account) (*account, error) {
 		if acc == nil {
 			acc = newAccount(Authorizer)
 		}
@@ -122,8 +130,11 @@ func (a *accounts) markRevoked(ctx context.Context, appid string, created time.T
 //	merchant: authorize again; its push is recorded
 //	wxproxy:  record the revocation (must not happen)
 func (a *accounts) confirmRevoked(ctx context.Context, appid string, seen *account) error {
-	err := a.update(ctx, appid, func(_ context.Context, acc *account) (*account, error) {
-		if acc == nil || acc.IsRevoked || acc.AuthorizedAt != seen.AuthorizedAt || acc.IssuedAt != seen.IssuedAt {
+	err := a.change(ctx, appid, func(acc *account) (*account, error) {
+		if acc == nil || acc.IsRevoked {
+			return nil, nil
+		}
+		if acc.AuthorizedAt != seen.AuthorizedAt || acc.IssuedAt != seen.IssuedAt {
 			return nil, nil
 		}
 		acc.markRevoked(0)
@@ -140,7 +151,7 @@ const msgConfirmedRevoked = "authorization revoked, confirmed by WeChat"
 
 // reinstate makes a revoked account active again, because WeChat lists it.
 func (a *accounts) reinstate(ctx context.Context, l wechat.Authorizer) error {
-	return a.update(ctx, l.AppID, func(_ context.Context, acc *account) (*account, error) {
+	return a.change(ctx, l.AppID, func(acc *account) (*account, error) {
 		if acc == nil || !acc.IsRevoked {
 			return nil, nil
 		}
@@ -152,11 +163,13 @@ func (a *accounts) reinstate(ctx context.Context, l wechat.Authorizer) error {
 // setAuthorizedAt records the time of the authorization that code belongs to.
 // The browser that presented the code first did not say when it was. created is
 // in Unix seconds, by WeChat's clock.
-func (a *accounts) setAuthorizedAt(ctx context.Context, appid string, code wechat.Secret, created int64) error {
+func (a *accounts) setAuthorizedAt(
+	ctx context.Context, appid string, code wechat.Secret, created int64,
+) error {
 	if acc, err := a.load(ctx, appid); err != nil || acc == nil || acc.AuthorizedAt >= created {
 		return err
 	}
-	return a.update(ctx, appid, func(_ context.Context, acc *account) (*account, error) {
+	return a.change(ctx, appid, func(acc *account) (*account, error) {
 		if acc == nil || acc.CodeFingerprint != code.Fingerprint() || acc.AuthorizedAt >= created {
 			return nil, nil
 		}
@@ -165,9 +178,10 @@ func (a *accounts) setAuthorizedAt(ctx context.Context, appid string, code wecha
 	})
 }
 
-// clearRetryPause lets the next renewal start at once, although the last failed.
+// clearRetryPause lets the next renewal start at once, although the last
+// failed.
 func (a *accounts) clearRetryPause(ctx context.Context, appid string) error {
-	return a.update(ctx, appid, func(_ context.Context, acc *account) (*account, error) {
+	return a.change(ctx, appid, func(acc *account) (*account, error) {
 		if acc == nil || acc.RetryAt == 0 {
 			return nil, nil
 		}
@@ -178,8 +192,10 @@ func (a *accounts) clearRetryPause(ctx context.Context, appid string) error {
 
 // importRefreshToken stores a refresh token unless the account has one already
 // or has revoked its authorization.
-func (a *accounts) importRefreshToken(ctx context.Context, appid string, refresh wechat.Secret) (imported bool, err error) {
-	err = a.update(ctx, appid, func(_ context.Context, acc *account) (*account, error) {
+func (a *accounts) importRefreshToken(
+	ctx context.Context, appid string, refresh wechat.Secret,
+) (imported bool, err error) {
+	err = a.change(ctx, appid, func(acc *account) (*account, error) {
 		if acc == nil {
 			acc = newAccount(Authorizer)
 		}
@@ -197,8 +213,8 @@ func (a *accounts) importRefreshToken(ctx context.Context, appid string, refresh
 	return imported, err
 }
 
-// forget deletes the records of appid, readable or not, and its pending code. It
-// reports whether there were any.
+// forget deletes the records of appid, readable or not, and its pending code.
+// It reports whether there were any.
 func (a *accounts) forget(ctx context.Context, appid string) (found bool, err error) {
 	// The code first: exchanging it would create the account again.
 	for _, key := range []string{pendingCodeKey(appid), accountKey(appid)} {

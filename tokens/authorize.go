@@ -12,19 +12,21 @@ import (
 type Authorization struct {
 	AppID string // of the account
 	Name  string // its nickname; "" if unknown
-	// FuncInfo is WeChat's JSON list of the permissions that the account granted;
-	// nil if unknown.
+	// FuncInfo is WeChat's JSON list of the permissions that the account
+	// granted; nil if unknown.
 	FuncInfo json.RawMessage
 }
 
 // Authorize takes an authorization code that WeChat pushed for appid. When it
 // returns nil the code is stored durably. It is exchanged for tokens soon
-// afterwards, even after a restart. created is the push's CreateTime. expires is
-// when the code expires; the zero time means that WeChat did not say.
+// afterwards, even after a restart. created is the push's CreateTime. expires
+// is when the code expires; the zero time means that WeChat did not say.
 //
 // It returns ErrStale if a newer authorization or revocation is known. Other
 // errors are those of the store.
-func (b *Broker) Authorize(ctx context.Context, appid string, code wechat.Secret, expires, created time.Time) error {
+func (b *Broker) Authorize(
+	ctx context.Context, appid string, code wechat.Secret, expires, created time.Time,
+) error {
 	return b.exchanger.accept(ctx, appid, code, expires, created)
 }
 
@@ -36,8 +38,8 @@ func (b *Broker) PreAuthCode(ctx context.Context) (code wechat.Secret, lifetime 
 }
 
 // Exchange exchanges the code that a merchant's browser presented, and stores
-// the tokens. If the same code was exchanged before, it returns the same account
-// without asking WeChat.
+// the tokens. If the same code was exchanged before, it returns the same
+// account without asking WeChat.
 //
 // ctx is ignored: a code can be exchanged once, so the exchange goes on even if
 // the browser disconnects.
@@ -61,17 +63,18 @@ func (b *Broker) Exchange(_ context.Context, code wechat.Secret) (Authorization,
 	return done, nil
 }
 
-// MarkRevoked records that appid revoked its authorization, as WeChat pushed it.
-// created is the push's CreateTime. The tokens, which are no longer valid, are
-// deleted; the account stays known as revoked. It returns ErrStale if a newer
-// authorization is known.
+// MarkRevoked records that appid revoked its authorization, as WeChat pushed
+// it. created is the push's CreateTime. The tokens, which are no longer valid,
+// are deleted; the account stays known as revoked. It returns ErrStale if a
+// newer authorization is known.
 func (b *Broker) MarkRevoked(ctx context.Context, appid string, created time.Time) error {
 	return b.accounts.markRevoked(ctx, appid, created)
 }
 
 // cacheAuthorization caches the tokens of a new authorization.
 func (b *Broker) cacheAuthorization(appid string, acc *account) {
-	b.log.Info("account authorized", "account", appid, "token", wechat.NewSecret(acc.Access).Fingerprint())
+	token := wechat.NewSecret(acc.Access)
+	b.log.Info("account authorized", "account", appid, "token", token.Fingerprint())
 	epoch := b.cache.bumpEpoch(appid)
 	if acc.usable(b.now()) {
 		b.renewer.cacheAccount(appid, Authorizer, acc, epoch, false)

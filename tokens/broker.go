@@ -19,8 +19,8 @@ type Observer interface {
 	Refreshed(credential, result string, took time.Duration)
 }
 
-// Secrets identify wxproxy to WeChat. They can change while the Broker runs; see
-// [Broker.Reconfigure].
+// Secrets identify wxproxy to WeChat. They can change while the Broker runs;
+// see [Broker.Reconfigure].
 type Secrets struct {
 	Component       string // appid; "" if only own accounts are served
 	ComponentSecret wechat.Secret
@@ -36,7 +36,7 @@ type Config struct {
 
 	RenewBefore         time.Duration    // how long before its expiry a token is due; default: 10m
 	CacheSize           int64            // number of accounts; default: 100,000
-	MaintenanceInterval time.Duration    // of checks for what is due, such as the daily Sync; default: 1m
+	MaintenanceInterval time.Duration    // between checks for what is due; default: 1m
 	Now                 func() time.Time // default: time.Now
 	Observer            Observer         // nil disables it
 	Log                 *slog.Logger     // nil disables it
@@ -90,8 +90,8 @@ type Broker struct {
 }
 
 // New returns a running Broker. It schedules the authorization codes that an
-// earlier process left in the store. It fetches no tokens: the stored ones serve
-// until they are due or rejected.
+// earlier process left in the store. It fetches no tokens: the stored ones
+// serve until they are due or rejected.
 //
 // It returns an error if the store cannot be read.
 func New(c Config) (*Broker, error) {
@@ -116,8 +116,8 @@ func New(c Config) (*Broker, error) {
 	return b, nil
 }
 
-// Reconfigure replaces the secrets and the client. Cached and stored tokens stay
-// valid.
+// Reconfigure replaces the secrets and the client. Cached and stored tokens
+// stay valid.
 func (b *Broker) Reconfigure(s Secrets, c *wechat.Client) {
 	b.secrets.Store(&s)
 	b.client.Store(c)
@@ -136,8 +136,8 @@ func (b *Broker) Close(ctx context.Context) error {
 	return err
 }
 
-// Kind returns the kind of an account. Every appid that is not configured counts
-// as an authorizer's.
+// Kind returns the kind of an account. Every appid that is not configured
+// counts as an authorizer's.
 func (b *Broker) Kind(appid string) Kind {
 	s := b.secrets.Load()
 	if appid == s.Component && appid != "" {
@@ -168,9 +168,9 @@ func (b *Broker) Cached(appid string) (Token, bool) {
 }
 
 // Token returns a token of appid that is valid by wxproxy's clock: from the
-// cache, from the store, or a new one from WeChat. While the stored one is valid
-// it does not wait for WeChat. ctx bounds the wait, not the renewal, which other
-// callers may be waiting for.
+// cache, from the store, or a new one from WeChat. While the stored one is
+// valid it does not wait for WeChat. ctx bounds the wait, not the renewal,
+// which other callers may be waiting for.
 //
 // Errors are ErrUnknownAccount, ErrRevoked, ErrUnavailable with its reason,
 // ErrClosed, and the one of ctx.
@@ -194,7 +194,9 @@ func (b *Broker) cachedStale(appid string) (Token, bool) {
 		return Token{}, false
 	}
 	now, at := b.now(), e.recheckAt.Load()
-	if now.UnixNano() >= at && e.recheckAt.CompareAndSwap(at, now.Add(dueRecheckInterval).UnixNano()) {
+	next := now.Add(dueRecheckInterval).UnixNano()
+	if now.UnixNano() >= at && e.recheckAt.CompareAndSwap(at, next) {
+		// Of many callers, the one that moved recheckAt reads the store.
 		go b.renewer.token(context.Background(), appid, wechat.Secret{}, reasonMissing)
 	}
 	e.used.Store(true)

@@ -23,7 +23,8 @@ func TestRestartFetchesNothing(t *testing.T) {
 	f.down.Store(true)
 	b = newBroker(t, s, client, nil)
 	if got := mustToken(t, b, accountA); !got.Value.Equal(account.Value) || got.Hit {
-		t.Errorf("account: got token %s, hit %t, want %s, false", got.Value.Fingerprint(), got.Hit, account.Value.Fingerprint())
+		t.Errorf("account: got token %s, hit %t, want %s, false",
+			got.Value.Fingerprint(), got.Hit, account.Value.Fingerprint())
 	}
 	if got := mustToken(t, b, component); !got.Value.Equal(comp.Value) || got.Kind != tokens.Component {
 		t.Errorf("component: got token %s of kind %v, want %s of kind %v",
@@ -42,7 +43,7 @@ func TestCloseWaitsForRenewals(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() { result <- errorOf(b.Renew(ctx, accountA, stale)) }()
-	eventually(t, "WeChat is asked", func() bool { return f.count("api_authorizer_token") == 1 })
+	f.waitForCount(t, "api_authorizer_token", 1)
 	cancel()
 	if err := <-result; !errors.Is(err, context.Canceled) {
 		t.Errorf("Renew of a caller that gave up: got error %v, want %v", err, context.Canceled)
@@ -79,7 +80,7 @@ func TestCloseCancelsRenewals(t *testing.T) {
 	defer unblock()
 	result := make(chan error, 1)
 	go func() { result <- errorOf(b.Renew(context.Background(), accountA, stale)) }()
-	eventually(t, "WeChat is asked", func() bool { return f.count("api_authorizer_token") == 1 })
+	f.waitForCount(t, "api_authorizer_token", 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := b.Close(ctx); !errors.Is(err, context.Canceled) {
@@ -90,8 +91,8 @@ func TestCloseCancelsRenewals(t *testing.T) {
 	}
 }
 
-// A signing key is generated once, by whichever call comes first, and survives a
-// restart.
+// A signing key is generated once, by whichever call comes first, and survives
+// a restart.
 func TestSigningKeyIsShared(t *testing.T) {
 	_, client := newFakeWeChat(t)
 	s := store.NewMemory()
@@ -123,7 +124,7 @@ func TestSigningKeyIsShared(t *testing.T) {
 func TestCachedDoesNotAllocate(t *testing.T) {
 	_, client := newFakeWeChat(t)
 	b := newAuthorized(t, store.NewMemory(), client, nil)
-	eventually(t, "the token is cached", func() bool { mustToken(t, b, accountA); _, ok := b.Cached(accountA); return ok })
+	waitForHit(t, b, accountA)
 	if n := testing.AllocsPerRun(1000, func() { b.Cached(accountA) }); n >= 1 {
 		t.Errorf("Cached: got %v allocations, want 0", n)
 	}
@@ -132,7 +133,8 @@ func TestCachedDoesNotAllocate(t *testing.T) {
 func BenchmarkCached(b *testing.B) {
 	srv := httptest.NewServer(&fakeWeChat{requests: map[string]int{}, lifetime: 7200})
 	defer srv.Close()
-	br, err := tokens.New(tokens.Config{Store: store.NewMemory(), Client: wechat.NewClient(srv.URL, nil), Secrets: secrets()})
+	client := wechat.NewClient(srv.URL, nil)
+	br, err := tokens.New(tokens.Config{Store: store.NewMemory(), Client: client, Secrets: secrets()})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -37,7 +37,11 @@ type entry struct {
 
 func newEntry(acc *account, kind Kind) *entry {
 	return &entry{
-		token:       Token{Escaped: url.QueryEscape(acc.Access), Value: wechat.NewSecret(acc.Access), Kind: kind},
+		token: Token{
+			Escaped: url.QueryEscape(acc.Access),
+			Value:   wechat.NewSecret(acc.Access),
+			Kind:    kind,
+		},
 		usableUntil: acc.usableUntil(),
 	}
 }
@@ -53,9 +57,9 @@ type cache struct {
 	now     func() time.Time
 	seed    maphash.Seed
 
-	// epochs are counters by hash of the appid. Each write to a record bumps its
-	// counter; see put. 1,024 of them make it unlikely that two accounts that
-	// change together share one, which would only cost a cache miss.
+	// epochs are counters by hash of the appid. Each write to a record bumps
+	// its counter; see put. 1,024 of them make it unlikely that two accounts
+	// that change together share one, which would only cost a cache miss.
 	epochs     [1024]atomic.Uint64
 	generation atomic.Uint64 // entries with another one are invalid; see entry.generation
 
@@ -74,7 +78,8 @@ func newCache(size int64, now func() time.Time) (*cache, error) {
 		BufferItems:        64, // what ristretto recommends
 		IgnoreInternalCost: true,
 		OnEvict: func(i *ristretto.Item[*entry]) {
-			// ristretto reports expired entries here, too. Those are not evictions.
+			// ristretto reports expired entries here, too. Those are not
+			// evictions.
 			if i.Expiration.IsZero() || time.Now().Before(i.Expiration) {
 				c.evicted.Add(1)
 			}
@@ -83,14 +88,15 @@ func newCache(size int64, now func() time.Time) (*cache, error) {
 	return c, err
 }
 
-// get returns the entry of appid if its token may be sent and the store need not
-// be read. It does not keep appid, which may alias a buffer.
+// get returns the entry of appid if its token may be sent and the store need
+// not be read. It does not keep appid, which may alias a buffer.
 func (c *cache) get(appid string) (*entry, bool) {
 	e, ok := c.entries.Get(appid)
 	if !ok {
 		return nil, false
 	}
-	if now := c.now(); !now.Before(e.usableUntil) || now.UnixNano() >= e.recheckAt.Load() || !c.current(e) {
+	now := c.now()
+	if !now.Before(e.usableUntil) || now.UnixNano() >= e.recheckAt.Load() || !c.current(e) {
 		return nil, false
 	}
 	return e, true
@@ -129,8 +135,8 @@ func (c *cache) dropUnscheduled() {
 // epoch returns the counter that put compares. Read it before the record.
 func (c *cache) epoch(appid string) uint64 { return c.counter(appid).Load() }
 
-// bumpEpoch invalidates what readers are about to put, and returns the epoch for
-// the entry of the record that was just saved.
+// bumpEpoch invalidates what readers are about to put, and returns the epoch
+// for the entry of the record that was just saved.
 func (c *cache) bumpEpoch(appid string) uint64 { return c.counter(appid).Add(1) }
 
 func (c *cache) counter(appid string) *atomic.Uint64 {

@@ -17,8 +17,8 @@ type tokenSource interface {
 // componentAPI calls WeChat's endpoints that need the component's token. It
 // fetches that token first if necessary. It is safe for concurrent use.
 //
-// Errors wrap ErrUnavailable if the component has no token. All others are those
-// of the [wechat.Client].
+// Errors wrap ErrUnavailable if the component has no token. All others are
+// those of the [wechat.Client].
 type componentAPI struct {
 	appid  func() string // the component's; "" if none is configured
 	client func() *wechat.Client
@@ -37,7 +37,9 @@ type componentAPI struct {
 //	task 2: lock component; (if it then wanted anything of account A:)
 //	task 1: wait for the component's lock, held by task 2
 //	task 2: wait for A's lock, held by task 1
-func (c *componentAPI) withToken(ctx context.Context, fn func(component string, token wechat.Secret) error) error {
+func (c *componentAPI) withToken(
+	ctx context.Context, fn func(component string, token wechat.Secret) error,
+) error {
 	component := c.appid()
 	if component == "" {
 		return ErrUnknownAccount
@@ -77,7 +79,9 @@ func (c *componentAPI) queryAuth(ctx context.Context, code wechat.Secret) (grant
 
 // preAuthCode creates a code for the authorization pages
 // (api_create_preauthcode), and returns how long it is valid.
-func (c *componentAPI) preAuthCode(ctx context.Context) (code wechat.Secret, lifetime time.Duration, err error) {
+func (c *componentAPI) preAuthCode(
+	ctx context.Context,
+) (code wechat.Secret, lifetime time.Duration, err error) {
 	err = c.withToken(ctx, func(component string, token wechat.Secret) (err error) {
 		code, lifetime, err = c.client().PreAuthCode(ctx, component, token)
 		return err
@@ -97,7 +101,9 @@ func (c *componentAPI) profile(ctx context.Context, appid string) (a wechat.Auth
 
 // listPage returns up to [wechat.ListPage] authorizers from offset on, and how
 // many there are in total (api_get_authorizer_list).
-func (c *componentAPI) listPage(ctx context.Context, offset int) (page []wechat.Authorizer, total int, err error) {
+func (c *componentAPI) listPage(
+	ctx context.Context, offset int,
+) (page []wechat.Authorizer, total int, err error) {
 	err = c.withToken(ctx, func(component string, token wechat.Secret) (err error) {
 		page, total, err = c.client().Authorizers(ctx, component, token, offset, wechat.ListPage)
 		return err
@@ -107,7 +113,9 @@ func (c *componentAPI) listPage(ctx context.Context, offset int) (page []wechat.
 
 // queryAuthorizer asks WeChat whether appid authorizes the component, and for
 // its refresh token.
-func (c *componentAPI) queryAuthorizer(ctx context.Context, appid string) (a wechat.Authorizer, authorized bool, err error) {
+func (c *componentAPI) queryAuthorizer(
+	ctx context.Context, appid string,
+) (a wechat.Authorizer, authorized bool, err error) {
 	err = c.withToken(ctx, func(component string, token wechat.Secret) (err error) {
 		a, authorized, err = findAuthorizer(ctx, c.client(), component, token, appid)
 		return err

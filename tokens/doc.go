@@ -1,11 +1,11 @@
 // Package tokens keeps the access tokens of WeChat accounts valid. Its [Broker]
 // returns the current token of an account from memory, from the store, or from
-// WeChat. It renews each token once for all callers and all replicas: when it is
-// due, missing, or rejected by WeChat.
+// WeChat. It renews each token once for all callers and all replicas: when it
+// is due, missing, or rejected by WeChat.
 //
-// Three rules keep accounts alive. A token is saved before it is used. A renewal
-// happens only while the stored token is still the one that was found wanting.
-// And a failed renewal never removes a token that is still valid.
+// Three rules keep accounts alive. A token is saved before it is used. A
+// renewal happens only while the stored token is still the one that was found
+// wanting. And a failed renewal never removes a token that is still valid.
 //
 // The parts of the package, in the order of a call:
 //

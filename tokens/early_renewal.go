@@ -34,8 +34,8 @@ type scheduledRenewal struct {
 	index int // in the queue
 }
 
-// maxEarlyRenewals bounds the early renewals in flight. 16 that take 100 ms each
-// are 160 a second, enough for a million accounts in use.
+// maxEarlyRenewals bounds the early renewals in flight. 16 that take 100 ms
+// each are 160 a second, enough for a million accounts in use.
 const maxEarlyRenewals = 16
 
 func newEarlyRenewer(limit int, now func() time.Time, renew func(appid string) error) *earlyRenewer {
@@ -48,9 +48,10 @@ func newEarlyRenewer(limit int, now func() time.Time, renew func(appid string) e
 	return r
 }
 
-// schedule renews the token of e after wait, if it was used by then. It replaces
-// what was scheduled for the account before. It returns false if the limit is
-// reached: then the token is renewed when the next caller finds it due.
+// schedule renews the token of e after wait, if it was used by then. It
+// replaces what was scheduled for the account before. It returns false if the
+// limit is reached: then the token is renewed when the next caller finds it
+// due.
 func (r *earlyRenewer) schedule(appid string, e *entry, wait time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -123,8 +124,11 @@ func (r *earlyRenewer) run(appid string, e *entry) {
 		r.tick()
 	}()
 	err := r.renew(appid)
-	if err == nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrRevoked) || errors.Is(err, ErrUnknownAccount) {
-		return // a success has scheduled the next renewal
+	switch {
+	case err == nil: // the next renewal is scheduled
+		return
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrRevoked), errors.Is(err, ErrUnknownAccount):
+		return
 	}
 	// While the old token is valid there is time for more attempts.
 	if now := r.now(); now.Before(e.usableUntil) {

@@ -39,8 +39,8 @@ func TestEarlyRenewal(t *testing.T) {
 	if apps := slices.Sorted(maps.Keys(got)); !slices.Equal(apps, []string{accountA}) {
 		t.Errorf("renewed accounts: got %v, want only %s, the one that was called", apps, accountA)
 	}
-	// Each of the three calls can cause one renewal, if the token has expired by
-	// then, and one more before the next expiry.
+	// Each of the three calls can cause one renewal, if the token has expired
+	// by then, and one more before the next expiry.
 	if got[accountA] > 6 {
 		t.Errorf("got %d renewals for three calls, want 6 at most", got[accountA])
 	}

@@ -44,7 +44,9 @@ func newBroker(t *testing.T, s store.Store, client *wechat.Client, change func(*
 }
 
 // newAuthorized returns a Broker with a ticket and accountA.
-func newAuthorized(t *testing.T, s store.Store, client *wechat.Client, change func(*tokens.Config)) *tokens.Broker {
+func newAuthorized(
+	t *testing.T, s store.Store, client *wechat.Client, change func(*tokens.Config),
+) *tokens.Broker {
 	t.Helper()
 	b := newBroker(t, s, client, change)
 	putTicket(t, b)
@@ -77,7 +79,22 @@ func pushCode(t *testing.T, b *tokens.Broker, appid string, code wechat.Secret, 
 func authorize(t *testing.T, b *tokens.Broker, appid string, created int64) {
 	t.Helper()
 	pushCode(t, b, appid, codeOf(appid, created), created)
-	eventually(t, appid+" has a token", func() bool { _, err := b.Token(t.Context(), appid); return err == nil })
+	waitForToken(t, b, appid)
+}
+
+func waitForToken(t *testing.T, b *tokens.Broker, appid string) {
+	t.Helper()
+	eventually(t, appid+" has a token", func() bool {
+		return errorOf(b.Token(t.Context(), appid)) == nil
+	})
+}
+
+// waitForTokenError waits until Token returns want.
+func waitForTokenError(t *testing.T, b *tokens.Broker, appid string, want error) {
+	t.Helper()
+	eventually(t, "Token returns: "+want.Error(), func() bool {
+		return errors.Is(errorOf(b.Token(t.Context(), appid)), want)
+	})
 }
 
 // eventually waits until ok returns true. The bound is only there for a test

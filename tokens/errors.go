@@ -16,11 +16,11 @@ var (
 	ErrRevoked = errors.New("authorization revoked by the account")
 	// ErrNoTicket: WeChat has pushed no component_verify_ticket for 12 hours.
 	ErrNoTicket = errors.New("no component_verify_ticket received within 12 hours")
-	// ErrThrottled: WeChat rejects the account's tokens although they are new, so
-	// renewals are limited; see renewalThrottle.
+	// ErrThrottled: WeChat rejects the account's tokens although they are new,
+	// so renewals are limited; see renewalThrottle.
 	ErrThrottled = errors.New("new tokens are rejected repeatedly, renewals are limited to one a minute")
-	// ErrUnavailable: no token is available now. Errors that wrap it say why, and
-	// [RetryAfter] when to try again.
+	// ErrUnavailable: no token is available now. Errors that wrap it say why,
+	// and [RetryAfter] when to try again.
 	ErrUnavailable = errors.New("no token available")
 	// ErrStale: the event is older than what is known, and changed nothing.
 	ErrStale = errors.New("event is older than the recorded state")

@@ -11,9 +11,9 @@ import (
 	"wxproxy/wechat"
 )
 
-// exchanger exchanges authorization codes for tokens. A code arrives twice, with
-// the merchant's browser and as a push, in any order, and WeChat accepts it once.
-// It is safe for concurrent use.
+// exchanger exchanges authorization codes for tokens. A code arrives twice,
+// with the merchant's browser and as a push, in any order, and WeChat accepts
+// it once. It is safe for concurrent use.
 type exchanger struct {
 	store     store.Store
 	accounts  *accounts
@@ -22,7 +22,8 @@ type exchanger struct {
 	now       func() time.Time
 	log       *slog.Logger
 
-	// onAuthorized is called after the tokens of a new authorization were saved.
+	// onAuthorized is called after the tokens of a new authorization were
+	// saved.
 	onAuthorized func(appid string, acc *account)
 
 	mu       sync.Mutex
@@ -49,7 +50,7 @@ func codeUnusable(err error) bool {
 func (x *exchanger) exchangeOnce(
 	ctx context.Context, code wechat.Secret, exchange func(ctx context.Context) (Authorization, error),
 ) (done Authorization, err error) {
-	err = updateRecord(ctx, x.store, exchangedCodeKey(code), func(ctx context.Context, before *exchangedCode) (*exchangedCode, error) {
+	once := func(ctx context.Context, before *exchangedCode) (*exchangedCode, error) {
 		if before != nil {
 			done = Authorization{AppID: before.AppID, FuncInfo: before.FuncInfo}
 			return nil, nil
@@ -59,9 +60,11 @@ func (x *exchanger) exchangeOnce(
 			return nil, err
 		}
 		return &exchangedCode{
-			recordFormat: currentFormat, AppID: done.AppID, FuncInfo: done.FuncInfo, At: millis(x.now()),
+			recordFormat: currentFormat,
+			AppID:        done.AppID, FuncInfo: done.FuncInfo, At: millis(x.now()),
 		}, nil
-	})
+	}
+	err = updateRecord(ctx, x.store, exchangedCodeKey(code), once)
 	return done, err
 }
 
@@ -81,15 +84,16 @@ func (x *exchanger) fromBrowser(ctx context.Context, code wechat.Secret) (Author
 			return Authorization{}, err
 		}
 		var saved *account
-		err = x.accounts.update(ctx, grant.AppID, func(_ context.Context, acc *account) (*account, error) {
+		err = x.accounts.change(ctx, grant.AppID, func(acc *account) (*account, error) {
 			if acc == nil {
 				acc = newAccount(Authorizer)
 			}
 			if !acc.IsRevoked && acc.IssuedAt > millis(began) {
 				return nil, nil // a push was quicker
 			}
-			// A browser does not say when the authorization was, and wxproxy's clock
-			// may differ from WeChat's. So it counts as no older than what is known.
+			// A browser does not say when the authorization was, and wxproxy's
+			// clock may differ from WeChat's. So it counts as no older than
+			// what is known.
 			acc.applyAuthorization(grant, acc.RevokedAt, x.now())
 			acc.CodeFingerprint = code.Fingerprint()
 			saved = acc
@@ -102,8 +106,8 @@ func (x *exchanger) fromBrowser(ctx context.Context, code wechat.Secret) (Author
 	})
 }
 
-// exchangePending exchanges the pending code of appid. done is set if nothing is
-// left to do, even if the code turned out to be unusable.
+// exchangePending exchanges the pending code of appid. done is set if nothing
+// is left to do, even if the code turned out to be unusable.
 func (x *exchanger) exchangePending(ctx context.Context, appid string) (done bool, err error) {
 	p, err := loadRecord[pendingCode](ctx, x.store, pendingCodeKey(appid))
 	if err != nil || p == nil {
@@ -123,15 +127,17 @@ func (x *exchanger) exchangePending(ctx context.Context, appid string) (done boo
 	return true, x.deletePending(ctx, appid, p)
 }
 
-// exchangeLocked exchanges p while it holds the account's lock from beginning to
-// end. So no code is exchanged twice, and this cannot happen:
+// exchangeLocked exchanges p while it holds the account's lock from beginning
+// to end. So no code is exchanged twice, and this cannot happen:
 //
 //	renewal:  load refresh token R1; ask WeChat for a token
 //	exchange: exchange the code; save the new refresh token R2
 //	renewal:  save R1 (must not happen)
 //
 // It returns no account if the code is unusable.
-func (x *exchanger) exchangeLocked(ctx context.Context, appid string, p *pendingCode) (done Authorization, err error) {
+func (x *exchanger) exchangeLocked(
+	ctx context.Context, appid string, p *pendingCode,
+) (done Authorization, err error) {
 	code := wechat.NewSecret(p.Code)
 	var saved *account
 	err = x.accounts.update(ctx, appid, func(ctx context.Context, acc *account) (*account, error) {
@@ -168,7 +174,9 @@ func (x *exchanger) exchangeLocked(ctx context.Context, appid string, p *pending
 // query exchanges p at WeChat. If the code was exchanged elsewhere or has
 // expired, it deletes p, and returns the refresh token that WeChat lists if the
 // account needs one. It returns nil if nothing came of it. acc is not changed.
-func (x *exchanger) query(ctx context.Context, appid string, acc *account, p *pendingCode) (*wechat.Grant, error) {
+func (x *exchanger) query(
+	ctx context.Context, appid string, acc *account, p *pendingCode,
+) (*wechat.Grant, error) {
 	grant, err := x.component.queryAuth(ctx, wechat.NewSecret(p.Code))
 	if err == nil && grant.AppID != appid {
 		err = errForeignCode
@@ -185,7 +193,7 @@ func (x *exchanger) query(ctx context.Context, appid string, acc *account, p *pe
 	}
 	listed, _, err := x.component.queryAuthorizer(ctx, appid)
 	if err != nil || listed.Refresh.IsEmpty() {
-		x.log.Error("authorization lost, the account has to authorize again", "account", appid, "error", err)
+		x.log.Error("authorization lost, account has to authorize again", "account", appid, "error", err)
 		return nil, x.deletePending(ctx, appid, p)
 	}
 	return &wechat.Grant{AppID: appid, Refresh: listed.Refresh}, nil
@@ -193,5 +201,7 @@ func (x *exchanger) query(ctx context.Context, appid string, acc *account, p *pe
 
 // deletePending deletes p unless a newer code replaced it.
 func (x *exchanger) deletePending(ctx context.Context, appid string, p *pendingCode) error {
-	return deleteRecord(ctx, x.store, pendingCodeKey(appid), func(stored *pendingCode) bool { return stored.Code == p.Code })
+	return deleteRecord(ctx, x.store, pendingCodeKey(appid), func(stored *pendingCode) bool {
+		return stored.Code == p.Code
+	})
 }

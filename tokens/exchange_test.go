@@ -42,10 +42,11 @@ func TestBrowserAndPushExchangeOnce(t *testing.T) {
 				}
 				all.Wait()
 			}
-			eventually(t, "the account has a token", func() bool { return errorOf(b.Token(t.Context(), accountA)) == nil })
+			waitForToken(t, b, accountA)
 			browser() // the page is reloaded
 			f.wantCount(t, "api_query_auth", 1)
-			// The time of the authorization is the push's, whichever came first.
+			// The time of the authorization is the push's, whichever came
+			// first.
 			eventually(t, "an older revocation is stale", func() bool {
 				return errors.Is(b.MarkRevoked(t.Context(), accountA, time.Unix(999, 0)), tokens.ErrStale)
 			})
@@ -78,8 +79,8 @@ func TestBrowserAndPushWithDifferentCodes(t *testing.T) {
 	}
 }
 
-// A code that WeChat rejects is an error for the merchant, and leaves the account
-// as it was.
+// A code that WeChat rejects is an error for the merchant, and leaves the
+// account as it was.
 func TestRejectedCodeChangesNothing(t *testing.T) {
 	f, client := newFakeWeChat(t)
 	b := newAuthorized(t, store.NewMemory(), client, nil)
@@ -108,17 +109,15 @@ func TestCodeExchangedElsewhere(t *testing.T) {
 	wantState(t, b, accountA, tokens.Active)
 }
 
-// A code that WeChat exchanges for another account's tokens makes neither account
-// known.
+// A code that WeChat exchanges for another account's tokens makes neither
+// account known.
 func TestCodeOfAnotherAccount(t *testing.T) {
 	f, client := newFakeWeChat(t)
 	f.list(map[string]authorizer{accountA: {"held", 1}})
 	b := newAuthorized(t, store.NewMemory(), client, nil)
 	wantTokenError(t, b, unknownAccount, tokens.ErrUnknownAccount)
 	pushCode(t, b, unknownAccount, codeOf(accountB, 5000), 5000)
-	eventually(t, "the code is given up", func() bool {
-		return errors.Is(errorOf(b.Token(t.Context(), unknownAccount)), tokens.ErrUnknownAccount)
-	})
+	waitForTokenError(t, b, unknownAccount, tokens.ErrUnknownAccount)
 	wantTokenError(t, b, accountB, tokens.ErrUnknownAccount)
 	f.wantCount(t, "api_query_auth", 2)
 }
@@ -129,7 +128,8 @@ func TestAccountWithoutPermissions(t *testing.T) {
 	f, client := newFakeWeChat(t)
 	b := newAuthorized(t, store.NewMemory(), client, nil)
 	f.handle("api_query_auth", func(map[string]any) (any, bool) {
-		return map[string]any{"authorization_info": map[string]any{"authorizer_appid": accountB, "func_info": []any{}}}, true
+		info := map[string]any{"authorizer_appid": accountB, "func_info": []any{}}
+		return map[string]any{"authorization_info": info}, true
 	})
 	f.handle("api_get_authorizer_info", func(map[string]any) (any, bool) {
 		return map[string]any{"authorization_info": map[string]any{}}, true

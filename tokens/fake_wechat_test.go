@@ -99,7 +99,8 @@ func (f *fakeWeChat) response(endpoint string, in map[string]any, serial int) ma
 		appid, _, _ := strings.Cut(code, "@")
 		return map[string]any{"authorization_info": map[string]any{
 			"authorizer_appid": appid, "expires_in": f.lifetime,
-			"authorizer_access_token": fmt.Sprintf("A%d", serial), "authorizer_refresh_token": "refresh@" + code,
+			"authorizer_access_token":  fmt.Sprintf("A%d", serial),
+			"authorizer_refresh_token": "refresh@" + code,
 		}}
 	case "api_get_authorizer_info":
 		refresh := "held"
@@ -110,7 +111,9 @@ func (f *fakeWeChat) response(endpoint string, in map[string]any, serial int) ma
 		}
 		return map[string]any{
 			"authorization_info": map[string]any{"authorizer_refresh_token": refresh},
-			"authorizer_info":    map[string]any{"nick_name": "店\u202e铺", "MiniProgramInfo": map[string]any{}},
+			"authorizer_info": map[string]any{
+				"nick_name": "店\u202e铺", "MiniProgramInfo": map[string]any{},
+			},
 		}
 	case "api_get_authorizer_list":
 		appids := slices.Sorted(maps.Keys(f.listed))
@@ -143,6 +146,12 @@ func (f *fakeWeChat) wantCount(t *testing.T, endpoint string, want int) {
 	if got := f.count(endpoint); got != want {
 		t.Errorf("%s: got %d requests, want %d", endpoint, got, want)
 	}
+}
+
+// waitForCount waits until an endpoint got n requests.
+func (f *fakeWeChat) waitForCount(t *testing.T, endpoint string, n int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s gets %d requests", endpoint, n), func() bool { return f.count(endpoint) == n })
 }
 
 // handle replaces the responses of an endpoint; nil restores the usual ones.

@@ -10,8 +10,10 @@ import (
 
 // errNoRefreshToken: WeChat issued no refresh token at the authorization, and
 // lists none now.
-var errNoRefreshToken = errors.New("no refresh token at WeChat: the account granted no API permission (权限集) that needs one, " +
-	"or its authorization code was never exchanged; its owner has to authorize again, or update the authorization")
+var errNoRefreshToken = errors.New("no refresh token at WeChat: " +
+	"the account granted no API permission (权限集) that needs one, " +
+	"or its authorization code was never exchanged; " +
+	"its owner has to authorize again, or update the authorization")
 
 // fetcher gets new tokens from WeChat. It reads and writes no records but the
 // ticket. It is safe for concurrent use.
@@ -37,7 +39,9 @@ type fetched struct {
 // Errors are those of the [wechat.Client], ErrUnavailable if the component has
 // no token, ErrRevoked if WeChat confirmed that the authorization ended,
 // ErrNoTicket, and errNoRefreshToken.
-func (f *fetcher) fetch(ctx context.Context, appid string, kind Kind, refresh, stale wechat.Secret) (fetched, error) {
+func (f *fetcher) fetch(
+	ctx context.Context, appid string, kind Kind, refresh, stale wechat.Secret,
+) (fetched, error) {
 	var out fetched
 	var err error
 	switch kind {
@@ -72,7 +76,9 @@ func (f *fetcher) fetchApp(ctx context.Context, appid string, stale wechat.Secre
 //	wxproxy: ask WeChat for a token
 //	WeChat:  replace the refresh token, respond
 //	wxproxy: crash before the response is saved
-func (f *fetcher) fetchAuthorizer(ctx context.Context, appid string, refresh wechat.Secret) (fetched, error) {
+func (f *fetcher) fetchAuthorizer(
+	ctx context.Context, appid string, refresh wechat.Secret,
+) (fetched, error) {
 	var out fetched
 	err := f.component.withToken(ctx, func(component string, token wechat.Secret) error {
 		client := f.client()

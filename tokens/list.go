@@ -10,8 +10,8 @@ import (
 )
 
 // lister pages through the accounts. It remembers of the last complete pass
-// where its pages begin. Otherwise each page of a million accounts would cost as
-// much as all of them. It is safe for concurrent use.
+// where its pages begin. Otherwise each page of a million accounts would cost
+// as much as all of them. It is safe for concurrent use.
 type lister struct {
 	store store.Store
 	kind  func(appid string) Kind
@@ -32,13 +32,15 @@ type listIndex struct {
 const (
 	indexStep     = 1000
 	indexLifetime = 5 * time.Second
-	// indexThreshold is the number of accounts below which the index is not used.
-	// Shorter lists are read completely each time, so they are exact.
+	// indexThreshold is the number of accounts below which the index is not
+	// used. Shorter lists are read completely each time, so they are exact.
 	indexThreshold = 10_000
 )
 
 // list implements [Broker.List].
-func (l *lister) list(ctx context.Context, offset, limit int, query string) (list []Account, total int, err error) {
+func (l *lister) list(
+	ctx context.Context, offset, limit int, query string,
+) (list []Account, total int, err error) {
 	query = strings.ToLower(query)
 	began := l.now()
 	n, after, total, indexed := l.seek(query, offset, began)
@@ -79,12 +81,14 @@ func (l *lister) list(ctx context.Context, offset, limit int, query string) (lis
 // selects reports whether the appid or the name contains query, which is lower
 // case.
 func selects(query, appid string, acc *account) bool {
-	return query == "" || strings.Contains(strings.ToLower(appid), query) || strings.Contains(strings.ToLower(acc.Name), query)
+	return query == "" ||
+		strings.Contains(strings.ToLower(appid), query) ||
+		strings.Contains(strings.ToLower(acc.Name), query)
 }
 
-// seek returns the indexed position nearest before offset: how many accounts are
-// before it, and the key of the last of them. ok is false if the index cannot be
-// used; then the list is read from its beginning.
+// seek returns the indexed position nearest before offset: how many accounts
+// are before it, and the key of the last of them. ok is false if the index
+// cannot be used; then the list is read from its beginning.
 func (l *lister) seek(query string, offset int, now time.Time) (n int, after string, total int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

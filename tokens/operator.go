@@ -49,8 +49,8 @@ func newAccountView(appid string, kind Kind, acc *account) Account {
 }
 
 // Account returns one account. It reads the account's name from WeChat if that
-// is unknown or older than a day. It returns ErrUnknownAccount if there is none.
-// The component and own accounts exist once they are configured.
+// is unknown or older than a day. It returns ErrUnknownAccount if there is
+// none. The component and own accounts exist once they are configured.
 func (b *Broker) Account(ctx context.Context, appid string) (Account, error) {
 	acc, err := b.accounts.load(ctx, appid)
 	if err != nil {
@@ -94,7 +94,9 @@ func (b *Broker) Known(ctx context.Context, appid string) error {
 //
 // With more than 10,000 accounts the total may be some seconds old, and paging
 // may miss or repeat accounts that are added or removed meanwhile.
-func (b *Broker) List(ctx context.Context, offset, limit int, query string) (list []Account, total int, err error) {
+func (b *Broker) List(
+	ctx context.Context, offset, limit int, query string,
+) (list []Account, total int, err error) {
 	return b.lister.list(ctx, offset, limit, query)
 }
 
@@ -134,8 +136,8 @@ func (b *Broker) Refresh(ctx context.Context, appid string) (Account, error) {
 }
 
 // Forget deletes the records of appid, including a code that waits to be
-// exchanged. An account that WeChat lists returns with the next [Broker.Sync] or
-// call. It returns ErrUnknownAccount if there were no records.
+// exchanged. An account that WeChat lists returns with the next [Broker.Sync]
+// or call. It returns ErrUnknownAccount if there were no records.
 func (b *Broker) Forget(ctx context.Context, appid string) error {
 	found, err := b.accounts.forget(ctx, appid)
 	if err != nil {
@@ -151,6 +153,8 @@ func (b *Broker) Forget(ctx context.Context, appid string) error {
 // Import stores a refresh token of appid that another program had. If the
 // account has one already, that one stays, and imported is false. WeChat is not
 // asked: the account's first call shows whether the token is valid.
-func (b *Broker) Import(ctx context.Context, appid string, refresh wechat.Secret) (imported bool, err error) {
+func (b *Broker) Import(
+	ctx context.Context, appid string, refresh wechat.Secret,
+) (imported bool, err error) {
 	return b.accounts.importRefreshToken(ctx, appid, refresh)
 }

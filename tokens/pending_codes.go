@@ -23,7 +23,9 @@ type exchangeAttempt struct{ timer *time.Timer }
 
 // accept stores a code that WeChat pushed, durably when it returns nil, and
 // schedules its exchange. See [Broker.Authorize].
-func (x *exchanger) accept(ctx context.Context, appid string, code wechat.Secret, expires, created time.Time) error {
+func (x *exchanger) accept(
+	ctx context.Context, appid string, code wechat.Secret, expires, created time.Time,
+) error {
 	acc, err := x.accounts.load(ctx, appid)
 	if err != nil {
 		return err
@@ -40,12 +42,14 @@ func (x *exchanger) accept(ctx context.Context, appid string, code wechat.Secret
 	if !expires.After(now) {
 		expires = now.Add(defaultCodeLifetime)
 	}
-	err = updateRecord(ctx, x.store, pendingCodeKey(appid), func(_ context.Context, stored *pendingCode) (*pendingCode, error) {
+	key := pendingCodeKey(appid)
+	err = changeRecord(ctx, x.store, key, func(stored *pendingCode) (*pendingCode, error) {
 		if stored != nil && unixSeconds(created) < stored.Created {
 			return nil, ErrStale
 		}
 		return &pendingCode{
-			recordFormat: currentFormat, Code: code.Reveal(), Created: unixSeconds(created), Expires: millis(expires),
+			recordFormat: currentFormat,
+			Code:         code.Reveal(), Created: unixSeconds(created), Expires: millis(expires),
 		}, nil
 	})
 	if err == nil {
@@ -55,8 +59,8 @@ func (x *exchanger) accept(ctx context.Context, appid string, code wechat.Secret
 }
 
 // schedulePending schedules the codes that another process left behind, unless
-// they are scheduled here. Several processes may do so: the code's lock lets one
-// of them exchange it.
+// they are scheduled here. Several processes may do so: the code's lock lets
+// one of them exchange it.
 func (x *exchanger) schedulePending(ctx context.Context) error {
 	var appids []string
 	err := x.store.List(ctx, pendingCodePrefix, "", func(key string, _ []byte) bool {
@@ -122,7 +126,8 @@ func (x *exchanger) attempt(appid string, failures int, a *exchangeAttempt) {
 func (x *exchanger) exchangeNow(ctx context.Context, appid string) (found bool, err error) {
 	if _, err := x.exchangePending(ctx, appid); err != nil {
 		if !errors.Is(err, ErrUnavailable) {
-			err = &unavailableError{reason: "authorization code not exchanged yet: " + err.Error(), cause: err}
+			reason := "authorization code not exchanged yet: " + err.Error()
+			err = &unavailableError{reason: reason, cause: err}
 		}
 		return false, err
 	}

@@ -11,8 +11,8 @@ import (
 const profileLifetime = 24 * time.Hour
 
 // profiler reads the names and types of accounts for the operator, one account
-// at a time. It reads an account after its authorization and after a renewal, so
-// accounts that are not used cost nothing. It is safe for concurrent use.
+// at a time. It reads an account after its authorization and after a renewal,
+// so accounts that are not used cost nothing. It is safe for concurrent use.
 type profiler struct {
 	accounts  *accounts
 	component *componentAPI
@@ -61,8 +61,8 @@ func (p *profiler) stale(acc *account) bool {
 }
 
 // profile returns the record of appid with a profile that is no older than a
-// day. If WeChat does not respond it returns the record as it is, and the error.
-// The record of an unknown account is nil.
+// day. If WeChat does not respond it returns the record as it is, and the
+// error. The record of an unknown account is nil.
 func (p *profiler) profile(ctx context.Context, appid string) (*account, error) {
 	acc, err := p.accounts.load(ctx, appid)
 	if err != nil || acc == nil || acc.IsRevoked || !p.stale(acc) {
@@ -72,7 +72,7 @@ func (p *profiler) profile(ctx context.Context, appid string) (*account, error) 
 	if err != nil {
 		return acc, err
 	}
-	err = p.accounts.update(ctx, appid, func(_ context.Context, current *account) (*account, error) {
+	err = p.accounts.change(ctx, appid, func(current *account) (*account, error) {
 		if current == nil || current.IsRevoked {
 			return nil, nil
 		}

@@ -64,7 +64,7 @@ func decodeRecord[T record](raw []byte) (*T, error) {
 		return nil, fmt.Errorf("%w: unreadable record", store.ErrCorrupt)
 	}
 	if v := (*r).formatVersion(); v != recordVersion {
-		return nil, fmt.Errorf("%w: record has format %d, this wxproxy reads format %d: a newer wxproxy wrote it",
+		return nil, fmt.Errorf("%w: record of a newer wxproxy: got format %d, want %d",
 			store.ErrCorrupt, v, recordVersion)
 	}
 	return r, nil
@@ -115,6 +115,15 @@ func updateRecord[T record](
 	})
 }
 
+// changeRecord is updateRecord for a change that does not wait for anything.
+func changeRecord[T record](
+	ctx context.Context, s store.Store, key string, fn func(stored *T) (*T, error),
+) error {
+	return updateRecord(ctx, s, key, func(_ context.Context, stored *T) (*T, error) {
+		return fn(stored)
+	})
+}
+
 // deleteRecord deletes the record under key if it exists and match, which may
 // be nil, accepts it.
 func deleteRecord[T record](ctx context.Context, s store.Store, key string, match func(*T) bool) error {
@@ -132,7 +141,7 @@ type ticket struct {
 	recordFormat
 	Ticket          string `json:"ticket"`          // "" if only PushRequestedAt is known
 	Created         int64  `json:"created"`         // the push's CreateTime
-	Received        int64  `json:"received"`        // by wxproxy's clock, which may differ from WeChat's
+	Received        int64  `json:"received"`        // by wxproxy's clock
 	PushRequestedAt int64  `json:"asked,omitempty"` // last api_start_push_ticket
 }
 

@@ -13,8 +13,8 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// The names in stored records are fixed, because existing stores hold them. This
-// test fails if a field is renamed, or a record loses its format version.
+// The names in stored records are fixed, because existing stores hold them.
+// This test fails if a field is renamed, or a record loses its format version.
 func TestStoredNamesDoNotChange(t *testing.T) {
 	f, client := newFakeWeChat(t)
 	s := store.NewMemory()
@@ -50,7 +50,8 @@ func TestStoredNamesDoNotChange(t *testing.T) {
 			t.Errorf("%s: got fields %q, want %q", key, got, want)
 		}
 	}
-	if got := fieldsOf(t, s, "account/"+accountB); !strings.Contains(got, "gone") || !strings.Contains(got, "revoked") {
+	got := fieldsOf(t, s, "account/"+accountB)
+	if !strings.Contains(got, "gone") || !strings.Contains(got, "revoked") {
 		t.Errorf("revoked account: got fields %q, want gone and revoked among them", got)
 	}
 	var exchanged string
@@ -58,8 +59,8 @@ func TestStoredNamesDoNotChange(t *testing.T) {
 	if err != nil || exchanged == "" {
 		t.Fatalf("List(spent/): got key %q, error %v, want a key", exchanged, err)
 	}
-	if got, want := fieldsOf(t, s, exchanged), "appid at v"; got != want {
-		t.Errorf("%s: got fields %q, want %q", exchanged, got, want)
+	if got := fieldsOf(t, s, exchanged); got != "appid at v" {
+		t.Errorf("%s: got fields %q, want %q", exchanged, got, "appid at v")
 	}
 }
 
@@ -85,8 +86,8 @@ func TestNewerRecordIsNotOverwritten(t *testing.T) {
 	_, client := newFakeWeChat(t)
 	s := store.NewMemory()
 	newer := []byte(`{"v":2,"tokens":{}}`)
-	err := s.Update(t.Context(), "account/"+accountA, func(context.Context, []byte) ([]byte, error) { return newer, nil })
-	if err != nil {
+	save := func(context.Context, []byte) ([]byte, error) { return newer, nil }
+	if err := s.Update(t.Context(), "account/"+accountA, save); err != nil {
 		t.Fatalf("Update: %v", err)
 	}
 	b := newBroker(t, s, client, nil)

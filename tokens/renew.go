@@ -13,8 +13,8 @@ import (
 )
 
 // renewer returns tokens from the store, and renews them. It is safe for
-// concurrent use: in one process callers share a flight, and processes share the
-// account's lock in the store.
+// concurrent use: in one process callers share a flight, and processes share
+// the account's lock in the store.
 type renewer struct {
 	accounts    *accounts
 	cache       *cache
@@ -24,11 +24,15 @@ type renewer struct {
 	log         *slog.Logger
 	observer    Observer // may be nil
 
-	kind     func(appid string) Kind
-	fetch    func(ctx context.Context, appid string, kind Kind, refresh, stale wechat.Secret) (fetched, error)
-	discover func(ctx context.Context, appid string) (found bool, err error) // looks for an unknown authorizer
-	schedule func(appid string, e *entry, wait time.Duration) bool           // the early renewal
-	onFetch  func(appid string, acc *account)                                // after a new token was saved
+	kind func(appid string) Kind
+	// fetch asks WeChat for a new token; see fetcher.fetch.
+	fetch func(ctx context.Context, appid string, kind Kind, refresh, stale wechat.Secret) (fetched, error)
+	// discover looks for an authorizer that has no record.
+	discover func(ctx context.Context, appid string) (found bool, err error)
+	// schedule schedules the early renewal of a token.
+	schedule func(appid string, e *entry, wait time.Duration) bool
+	// onFetch is called after a new token was saved.
+	onFetch func(appid string, acc *account)
 
 	flights singleflight.Group
 }
@@ -46,7 +50,9 @@ type renewer struct {
 //
 // Early renewals have a flight of their own, because they are for a token that
 // is still valid: a caller that only needs any token must not wait for WeChat.
-func (r *renewer) token(ctx context.Context, appid string, stale wechat.Secret, why reason) (Token, error) {
+func (r *renewer) token(
+	ctx context.Context, appid string, stale wechat.Secret, why reason,
+) (Token, error) {
 	key := appid + "\x00" + stale.Reveal()
 	if why == reasonDue {
 		key = appid + "\x01"
@@ -56,8 +62,8 @@ func (r *renewer) token(ctx context.Context, appid string, stale wechat.Secret, 
 	}
 	ch := r.flights.DoChan(key, func() (any, error) {
 		var t Token
-		// The flight is a task of its own, not its callers': it goes on when they
-		// give up, and Close waits for it.
+		// The flight is a task of its own, not its callers': it goes on when
+		// they give up, and Close waits for it.
 		err := r.tasks.run(r.tasks.ctx, taskTimeout, func(ctx context.Context) (err error) {
 			t, err = r.loadOrRenew(ctx, renewal{appid, r.kind(appid), stale, why})
 			return err
@@ -75,8 +81,8 @@ func (r *renewer) token(ctx context.Context, appid string, stale wechat.Secret, 
 	}
 }
 
-// loadOrRenew returns the stored token, and renews it only if it does not serve.
-// It takes no lock while the stored token serves.
+// loadOrRenew returns the stored token, and renews it only if it does not
+// serve. It takes no lock while the stored token serves.
 func (r *renewer) loadOrRenew(ctx context.Context, want renewal) (Token, error) {
 	epoch := r.cache.epoch(want.appid) // before the load; see cache.put
 	acc, err := r.accounts.load(ctx, want.appid)
@@ -87,7 +93,8 @@ func (r *renewer) loadOrRenew(ctx context.Context, want renewal) (Token, error) 
 		return Token{}, err
 	}
 	if acc == nil && want.kind == Authorizer {
-		// Its authorization may have been pushed a moment ago, or its push lost.
+		// Its authorization may have been pushed a moment ago, or its push
+		// lost.
 		found, err := r.discover(ctx, want.appid)
 		if err != nil || !found {
 			return Token{}, errors.Join(err, ErrUnknownAccount)
@@ -171,7 +178,9 @@ func (r *renewer) renew(ctx context.Context, want renewal) (Token, error) {
 
 // fetchAndSettle asks WeChat for a new token and records the result in acc. The
 // caller holds the account's lock.
-func (r *renewer) fetchAndSettle(ctx context.Context, want renewal, d decision, acc *account) settlement {
+func (r *renewer) fetchAndSettle(
+	ctx context.Context, want renewal, d decision, acc *account,
+) settlement {
 	began := r.now()
 	f, err := r.fetch(ctx, want.appid, want.kind, wechat.NewSecret(acc.Refresh), want.stale)
 	if err != nil && !errors.Is(err, ErrUnavailable) && ctx.Err() != nil && r.tasks.stopping() {
@@ -190,7 +199,8 @@ func (r *renewer) fetchAndSettle(ctx context.Context, want renewal, d decision, 
 		r.log.Warn(msgConfirmedRevoked, "account", want.appid)
 	case s.save:
 		r.log.Warn("token renewal failed", "account", want.appid, "kind", want.kind.String(),
-			"reason", acc.Failure, "failures", acc.FailureCount, "retry_at", fromMillis(acc.RetryAt))
+			"reason", acc.Failure, "failures", acc.FailureCount,
+			"retry_at", fromMillis(acc.RetryAt))
 	}
 	return s
 }
@@ -198,7 +208,9 @@ func (r *renewer) fetchAndSettle(ctx context.Context, want renewal, d decision, 
 // recoverFromStoreError handles an update that failed. If the lock was lost
 // while this process was suspended, another one may have renewed the token,
 // which then serves. Otherwise nothing does: see renew.
-func (r *renewer) recoverFromStoreError(ctx context.Context, want renewal, wasFetched bool, err error) (Token, error) {
+func (r *renewer) recoverFromStoreError(
+	ctx context.Context, want renewal, wasFetched bool, err error,
+) (Token, error) {
 	if errors.Is(err, store.ErrLost) {
 		epoch := r.cache.epoch(want.appid)
 		acc, loadErr := r.accounts.load(ctx, want.appid)
@@ -226,7 +238,9 @@ const dueRecheckInterval = 2 * time.Second
 // cacheAccount caches the usable token of acc and schedules its early renewal.
 // epoch is the cache's from before acc was read or after it was saved. used is
 // false if no caller asked for the token.
-func (r *renewer) cacheAccount(appid string, kind Kind, acc *account, epoch uint64, used bool) Token {
+func (r *renewer) cacheAccount(
+	appid string, kind Kind, acc *account, epoch uint64, used bool,
+) Token {
 	now := r.now()
 	renewAt := acc.renewAt(appid, r.renewBefore)
 	e := newEntry(acc, kind)

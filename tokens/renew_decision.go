@@ -39,14 +39,15 @@ const (
 type decision struct {
 	action action
 	err    error // if action is deny
-	// suspect is set for a new token if the rejected one should have been valid.
-	// Such renewals are throttled. Those after an ordinary expiry never are.
+	// suspect is set for a new token if the rejected one should have been
+	// valid. Such renewals are throttled. Those after an ordinary expiry never
+	// are.
 	suspect bool
 }
 
-// decide says what to do about r, given the stored record, which is nil if there
-// is none. It is called under the account's lock with the record as it is there,
-// whatever was read before:
+// decide says what to do about r, given the stored record, which is nil if
+// there is none. It is called under the account's lock with the record as it is
+// there, whatever was read before:
 //
 //	caller 1: A0 was rejected; lock; A0 is stored; fetch A1; save A1; unlock
 //	caller 2: A0 was rejected; wait for the lock
@@ -71,7 +72,8 @@ func decide(r renewal, stored *account, now time.Time, renewBefore time.Duration
 		return decision{action: useStored}
 	}
 	if retryAt := fromMillis(stored.RetryAt); now.Before(retryAt) {
-		return decision{action: deny, err: &unavailableError{reason: stored.Failure, retryAt: retryAt}}
+		err := &unavailableError{reason: stored.Failure, retryAt: retryAt}
+		return decision{action: deny, err: err}
 	}
 	suspect := r.why == reasonRejected && usable && rejected
 	if suspect && !stored.Throttle.allows(now) {
@@ -88,12 +90,14 @@ type settlement struct {
 }
 
 // settle records in acc what a fetch returned. It changes nothing for failures
-// that are not the account's own: a component without a token, and a Broker that
-// is closing.
+// that are not the account's own: a component without a token, and a Broker
+// that is closing.
 //
 // A failure never removes a token that is still valid. It is noted beside the
 // token, which serves on until it expires.
-func settle(acc *account, r renewal, d decision, f fetched, fetchErr error, now time.Time) settlement {
+func settle(
+	acc *account, r renewal, d decision, f fetched, fetchErr error, now time.Time,
+) settlement {
 	if errors.Is(fetchErr, ErrUnavailable) || errors.Is(fetchErr, ErrClosed) {
 		return settlement{err: fetchErr}
 	}
@@ -112,7 +116,8 @@ func settle(acc *account, r renewal, d decision, f fetched, fetchErr error, now 
 		return settlement{save: true, result: "refused", err: ErrRevoked}
 	}
 	result := "unreachable"
-	if wechat.Code(fetchErr) != 0 || errors.Is(fetchErr, ErrNoTicket) || errors.Is(fetchErr, errNoRefreshToken) {
+	switch {
+	case wechat.Code(fetchErr) != 0, errors.Is(fetchErr, ErrNoTicket), errors.Is(fetchErr, errNoRefreshToken):
 		result = "refused"
 	}
 	acc.FailureCount++
@@ -134,8 +139,8 @@ func settle(acc *account, r renewal, d decision, f fetched, fetchErr error, now 
 const quotaPause = 30 * time.Minute
 
 // backoff returns the pause after n failures in a row: a second at first, a
-// minute at most. Up to a quarter is subtracted at random, so that accounts that
-// failed together are not retried together.
+// minute at most. Up to a quarter is subtracted at random, so that accounts
+// that failed together are not retried together.
 func backoff(n int) time.Duration {
 	d := min(time.Second<<min(n-1, 6), time.Minute)
 	return d - time.Duration(rand.Int64N(int64(d/4)))
@@ -154,10 +159,13 @@ func failureText(kind Kind, err error) string {
 			hint = "check the app secret"
 		}
 	case wechat.CodeTicketExpired, wechat.CodeTicketInvalid, wechat.CodeInvalidTicket, 41020:
-		hint = "WeChat pushes a new ticket every ten minutes: check that it reaches the callback listener"
+		hint = "WeChat pushes a new ticket every ten minutes: " +
+			"check that it reaches the callback listener"
 	case 61004, 40164:
-		hint = "add this machine's outgoing IP address to the component's IP allowlist, and publish the change"
-	case wechat.CodeRefreshTokenInvalid, wechat.CodeInvalidRefreshToken, wechat.CodeRefreshTokenExpired, wechat.CodePasswordChanged:
+		hint = "add this machine's outgoing IP address to the component's IP allowlist, " +
+			"and publish the change"
+	case wechat.CodeRefreshTokenInvalid, wechat.CodeInvalidRefreshToken,
+		wechat.CodeRefreshTokenExpired, wechat.CodePasswordChanged:
 		hint = "the account has to authorize the component again"
 	case wechat.CodeNotAuthorized:
 		hint = "the account revoked its authorization, or never gave it"

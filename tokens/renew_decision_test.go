@@ -18,7 +18,10 @@ func at(minute int) time.Time {
 // holding returns the record of an account that holds a token.
 func holding(token string) *account {
 	acc := newAccount(Authorizer)
-	acc.setTokens(wechat.Grant{Access: wechat.NewSecret(token), Refresh: wechat.NewSecret("R"), Life: 2 * time.Hour}, at(0))
+	grant := wechat.Grant{
+		Access: wechat.NewSecret(token), Refresh: wechat.NewSecret("R"), Life: 2 * time.Hour,
+	}
+	acc.setTokens(grant, at(0))
 	return acc
 }
 
@@ -28,66 +31,78 @@ func with(acc *account, change func(*account)) *account {
 }
 
 func TestDecide(t *testing.T) {
-	const renewBefore = 10 * time.Minute
-	pausedUntil := func(minute int) func(*account) {
-		return func(a *account) { a.RetryAt, a.Failure = millis(at(minute)), "WeChat is down" }
+	const (
+		renewBefore = 10 * time.Minute
+		missing     = reasonMissing
+		rejected    = reasonRejected
+		due         = reasonDue
+	)
+	paused := func(until int) *account {
+		return with(holding("T"), func(a *account) { a.RetryAt = millis(at(until)) })
 	}
-	throttled := func(a *account) {
+	throttled := with(holding("T"), func(a *account) {
 		for range throttleLimit {
 			a.Throttle.record(at(60))
 		}
-	}
+	})
+	revoked := with(holding("T"), func(a *account) { a.markRevoked(1) })
+	empty := newAccount(Authorizer)
 	tests := []struct {
 		name   string
 		stored *account
 		kind   Kind
 		stale  string
 		why    reason
-		now    time.Time
+		now    int // minute
 		want   action
 		err    error
 	}{
-		{"unknown authorizer", nil, Authorizer, "", reasonMissing, at(1), deny, ErrUnknownAccount},
-		{"unknown authorizer, rejected", nil, Authorizer, "T", reasonRejected, at(1), deny, ErrUnknownAccount},
-		{"component without a record", nil, Component, "", reasonMissing, at(1), fetchNew, nil},
-		{"own account without a record", nil, App, "", reasonMissing, at(1), fetchNew, nil},
-		{"revoked", with(holding("T"), func(a *account) { a.markRevoked(1) }), Authorizer, "", reasonMissing, at(1), deny, ErrRevoked},
-		{"revoked, due", with(holding("T"), func(a *account) { a.markRevoked(1) }), Authorizer, "", reasonDue, at(1), deny, ErrRevoked},
+		{"unknown authorizer", nil, Authorizer, "", missing, 1, deny, ErrUnknownAccount},
+		{"unknown, rejected", nil, Authorizer, "T", rejected, 1, deny, ErrUnknownAccount},
+		{"component without a record", nil, Component, "", missing, 1, fetchNew, nil},
+		{"own account without a record", nil, App, "", missing, 1, fetchNew, nil},
+		{"revoked", revoked, Authorizer, "", missing, 1, deny, ErrRevoked},
+		{"revoked, due", revoked, Authorizer, "", due, 1, deny, ErrRevoked},
 
-		{"missing, stored token valid", holding("T"), Authorizer, "", reasonMissing, at(1), useStored, nil},
-		{"missing, stored token due but valid", holding("T"), Authorizer, "", reasonMissing, at(115), useStored, nil},
-		{"missing, stored token expired", holding("T"), Authorizer, "", reasonMissing, at(121), fetchNew, nil},
-		{"missing, no token stored", newAccount(Authorizer), Authorizer, "", reasonMissing, at(1), fetchNew, nil},
+		{"missing, valid", holding("T"), Authorizer, "", missing, 1, useStored, nil},
+		{"missing, due", holding("T"), Authorizer, "", missing, 115, useStored, nil},
+		{"missing, expired", holding("T"), Authorizer, "", missing, 121, fetchNew, nil},
+		{"missing, none stored", empty, Authorizer, "", missing, 1, fetchNew, nil},
 
-		{"rejected, still stored", holding("T"), Authorizer, "T", reasonRejected, at(1), fetchNew, nil},
-		{"rejected, another stored", holding("T"), Authorizer, "S", reasonRejected, at(1), useStored, nil},
-		{"rejected, another stored but expired", holding("T"), Authorizer, "S", reasonRejected, at(121), fetchNew, nil},
+		{"rejected, stored", holding("T"), Authorizer, "T", rejected, 1, fetchNew, nil},
+		{"rejected, another stored", holding("T"), Authorizer, "S", rejected, 1, useStored, nil},
+		{"rejected, another expired", holding("T"), Authorizer, "S", rejected, 121, fetchNew, nil},
 
-		{"due", holding("T"), Authorizer, "", reasonDue, at(115), fetchNew, nil},
-		{"due, renewed meanwhile", holding("T"), Authorizer, "", reasonDue, at(60), useStored, nil},
-		{"due, expired", holding("T"), Authorizer, "", reasonDue, at(121), fetchNew, nil},
+		{"due", holding("T"), Authorizer, "", due, 115, fetchNew, nil},
+		{"due, renewed meanwhile", holding("T"), Authorizer, "", due, 60, useStored, nil},
+		{"due, expired", holding("T"), Authorizer, "", due, 121, fetchNew, nil},
 
-		{"paused, expired", with(holding("T"), pausedUntil(130)), Authorizer, "", reasonMissing, at(121), deny, ErrUnavailable},
-		{"paused, valid", with(holding("T"), pausedUntil(130)), Authorizer, "", reasonMissing, at(115), useStored, nil},
-		{"paused, rejected", with(holding("T"), pausedUntil(130)), Authorizer, "T", reasonRejected, at(115), deny, ErrUnavailable},
-		{"paused, due", with(holding("T"), pausedUntil(130)), Authorizer, "", reasonDue, at(115), deny, ErrUnavailable},
-		{"pause over", with(holding("T"), pausedUntil(120)), Authorizer, "", reasonMissing, at(121), fetchNew, nil},
+		{"paused, expired", paused(130), Authorizer, "", missing, 121, deny, ErrUnavailable},
+		{"paused, valid", paused(130), Authorizer, "", missing, 115, useStored, nil},
+		{"paused, rejected", paused(130), Authorizer, "T", rejected, 115, deny, ErrUnavailable},
+		{"paused, due", paused(130), Authorizer, "", due, 115, deny, ErrUnavailable},
+		{"pause over", paused(120), Authorizer, "", missing, 121, fetchNew, nil},
 
-		{"throttled", with(holding("T"), throttled), Authorizer, "T", reasonRejected, at(60), deny, ErrThrottled},
-		{"throttled, a minute later", with(holding("T"), throttled), Authorizer, "T", reasonRejected, at(61), fetchNew, nil},
-		{"throttled, another stored", with(holding("T"), throttled), Authorizer, "S", reasonRejected, at(60), useStored, nil},
-		{"throttled, expired", with(holding("T"), throttled), Authorizer, "T", reasonRejected, at(121), fetchNew, nil},
-		{"throttled, due", with(holding("T"), throttled), Authorizer, "", reasonDue, at(115), fetchNew, nil},
+		{"throttled", throttled, Authorizer, "T", rejected, 60, deny, ErrThrottled},
+		{"throttled, a minute later", throttled, Authorizer, "T", rejected, 61, fetchNew, nil},
+		{"throttled, another stored", throttled, Authorizer, "S", rejected, 60, useStored, nil},
+		{"throttled, expired", throttled, Authorizer, "T", rejected, 121, fetchNew, nil},
+		{"throttled, due", throttled, Authorizer, "", due, 115, fetchNew, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := renewal{appid: "wxaaaaaaaaaaaaaaaa", kind: tt.kind, stale: wechat.NewSecret(tt.stale), why: tt.why}
-			got := decide(r, tt.stored, tt.now, renewBefore)
-			if got.action != tt.want || !errors.Is(got.err, tt.err) || (got.err == nil) != (tt.err == nil) {
-				t.Errorf("decide: got action %d, error %v, want action %d, error %v", got.action, got.err, tt.want, tt.err)
+			r := renewal{
+				appid: "wxaaaaaaaaaaaaaaaa", kind: tt.kind,
+				stale: wechat.NewSecret(tt.stale), why: tt.why,
 			}
-			rejectedWhileValid := tt.why == reasonRejected && tt.stored.usable(tt.now) && tt.stored.Access == tt.stale
-			if want := tt.want == fetchNew && rejectedWhileValid; got.suspect != want {
+			got := decide(r, tt.stored, at(tt.now), renewBefore)
+			if got.action != tt.want || !errors.Is(got.err, tt.err) || (got.err == nil) != (tt.err == nil) {
+				t.Errorf("decide: got action %d, error %v, want action %d, error %v",
+					got.action, got.err, tt.want, tt.err)
+			}
+			want := tt.want == fetchNew && tt.why == rejected &&
+				tt.stored.usable(at(tt.now)) && tt.stored.Access == tt.stale
+			if got.suspect != want {
 				t.Errorf("decide: got suspect %t, want %t", got.suspect, want)
 			}
 		})
@@ -95,64 +110,74 @@ func TestDecide(t *testing.T) {
 }
 
 func TestSettle(t *testing.T) {
-	grant := fetched{grant: wechat.Grant{Access: wechat.NewSecret("N"), Refresh: wechat.NewSecret("R2"), Life: 2 * time.Hour}}
+	grant := fetched{grant: wechat.Grant{
+		Access: wechat.NewSecret("N"), Refresh: wechat.NewSecret("R2"), Life: 2 * time.Hour,
+	}}
+	accessOnly := fetched{grant: wechat.Grant{Access: wechat.NewSecret("N"), Life: time.Hour}}
 	recovered := fetched{recovered: wechat.NewSecret("R3")}
+	componentFailed := &unavailableError{reason: "no component token"}
+	refreshRejected := &wechat.Error{Code: wechat.CodeRefreshTokenInvalid}
+	ticketRejected := &wechat.Error{Code: wechat.CodeTicketExpired}
+	quota := &wechat.Error{Code: wechat.CodeQuota}
+	const pause = 4 * time.Second // after the third failure
+	type record struct {
+		access, refresh string
+		failures        int
+		noTicket        bool
+	}
+	before := record{"T", "R", 2, false}
 	tests := []struct {
 		name    string
 		fetched fetched
 		err     error
 
-		save            bool
-		result          string
-		wantErr         error
-		access, refresh string
-		failures        int
-		noTicket        bool
-		pause           time.Duration // the longest one; 0 if there is none
+		save    bool
+		result  string
+		wantErr error
+		record  record
+		pause   time.Duration // the longest one; 0 if there is none
 	}{
-		{name: "success", fetched: grant,
-			save: true, result: "ok", access: "N", refresh: "R2"},
-		{name: "success without a refresh token", fetched: fetched{grant: wechat.Grant{Access: wechat.NewSecret("N"), Life: time.Hour}},
-			save: true, result: "ok", access: "N", refresh: "R"},
-		{name: "component unavailable", err: &unavailableError{reason: "component"},
-			wantErr: ErrUnavailable, access: "T", refresh: "R", failures: 2},
-		{name: "component unavailable after a recovery", fetched: recovered, err: &unavailableError{reason: "component"},
-			wantErr: ErrUnavailable, access: "T", refresh: "R", failures: 2},
-		{name: "closing", err: ErrClosed,
-			wantErr: ErrClosed, access: "T", refresh: "R", failures: 2},
-		{name: "revoked", err: ErrRevoked,
-			save: true, result: "refused", wantErr: ErrRevoked},
-		{name: "unreachable", err: wechat.ErrUnreachable,
-			save: true, result: "unreachable", wantErr: ErrUnavailable, access: "T", refresh: "R", failures: 3, pause: 4 * time.Second},
-		{name: "unreachable after a recovery", fetched: recovered, err: wechat.ErrUnreachable,
-			save: true, result: "unreachable", wantErr: ErrUnavailable, access: "T", refresh: "R3", failures: 3, pause: 4 * time.Second},
-		{name: "refresh token rejected", err: &wechat.Error{Code: wechat.CodeRefreshTokenInvalid},
-			save: true, result: "refused", wantErr: ErrUnavailable, access: "T", refresh: "R", failures: 3, pause: 4 * time.Second},
-		{name: "no refresh token", err: errNoRefreshToken,
-			save: true, result: "refused", wantErr: ErrUnavailable, access: "T", refresh: "R", failures: 3, pause: 4 * time.Second},
-		{name: "no ticket", err: ErrNoTicket,
-			save: true, result: "refused", wantErr: ErrNoTicket, access: "T", refresh: "R", failures: 3, noTicket: true, pause: 4 * time.Second},
-		{name: "ticket rejected", err: &wechat.Error{Code: wechat.CodeTicketExpired},
-			save: true, result: "refused", wantErr: ErrUnavailable, access: "T", refresh: "R", failures: 3, noTicket: true, pause: 4 * time.Second},
-		{name: "quota exhausted", err: &wechat.Error{Code: wechat.CodeQuota},
-			save: true, result: "refused", wantErr: ErrUnavailable, access: "T", refresh: "R", failures: 3, pause: quotaPause},
+		{"success", grant, nil, true, "ok", nil, record{"N", "R2", 0, false}, 0},
+		{"success without a refresh token", accessOnly, nil, true, "ok", nil, record{"N", "R", 0, false}, 0},
+
+		{"no component token", fetched{}, componentFailed, false, "", ErrUnavailable, before, 0},
+		{"no component token, recovered", recovered, componentFailed, false, "", ErrUnavailable, before, 0},
+		{"closing", fetched{}, ErrClosed, false, "", ErrClosed, before, 0},
+
+		{"revoked", fetched{}, ErrRevoked, true, "refused", ErrRevoked, record{"", "", 0, false}, 0},
+		{"unreachable", fetched{}, wechat.ErrUnreachable,
+			true, "unreachable", ErrUnavailable, record{"T", "R", 3, false}, pause},
+		{"unreachable, recovered", recovered, wechat.ErrUnreachable,
+			true, "unreachable", ErrUnavailable, record{"T", "R3", 3, false}, pause},
+		{"refresh token rejected", fetched{}, refreshRejected,
+			true, "refused", ErrUnavailable, record{"T", "R", 3, false}, pause},
+		{"no refresh token", fetched{}, errNoRefreshToken,
+			true, "refused", ErrUnavailable, record{"T", "R", 3, false}, pause},
+		{"no ticket", fetched{}, ErrNoTicket,
+			true, "refused", ErrNoTicket, record{"T", "R", 3, true}, pause},
+		{"ticket rejected", fetched{}, ticketRejected,
+			true, "refused", ErrUnavailable, record{"T", "R", 3, true}, pause},
+		{"quota exhausted", fetched{}, quota,
+			true, "refused", ErrUnavailable, record{"T", "R", 3, false}, quotaPause},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			now := at(60)
 			acc := with(holding("T"), func(a *account) { a.FailureCount, a.Failure = 2, "earlier" })
-			before := *acc
+			stored := *acc
 			got := settle(acc, renewal{kind: Authorizer}, decision{action: fetchNew}, tt.fetched, tt.err, now)
-			if got.save != tt.save || got.result != tt.result || !errors.Is(got.err, tt.wantErr) || (got.err == nil) != (tt.wantErr == nil) {
-				t.Errorf("settle: got save %t, result %q, error %v, want %t, %q, %v",
-					got.save, got.result, got.err, tt.save, tt.result, tt.wantErr)
+			if got.save != tt.save || got.result != tt.result {
+				t.Errorf("settle: got save %t, result %q, want %t, %q", got.save, got.result, tt.save, tt.result)
 			}
-			if !tt.save && !reflect.DeepEqual(*acc, before) {
-				t.Errorf("settle: got a changed record %+v, want %+v", *acc, before)
+			if !errors.Is(got.err, tt.wantErr) || (got.err == nil) != (tt.wantErr == nil) {
+				t.Errorf("settle: got error %v, want %v", got.err, tt.wantErr)
 			}
-			if acc.Access != tt.access || acc.Refresh != tt.refresh || acc.FailureCount != tt.failures || acc.NoTicket != tt.noTicket {
-				t.Errorf("record: got access %q, refresh %q, failures %d, no ticket %t, want %q, %q, %d, %t",
-					acc.Access, acc.Refresh, acc.FailureCount, acc.NoTicket, tt.access, tt.refresh, tt.failures, tt.noTicket)
+			if !tt.save && !reflect.DeepEqual(*acc, stored) {
+				t.Errorf("settle: got a changed record %+v, want %+v", *acc, stored)
+			}
+			rec := record{acc.Access, acc.Refresh, acc.FailureCount, acc.NoTicket}
+			if rec != tt.record {
+				t.Errorf("record: got %+v, want %+v", rec, tt.record)
 			}
 			var pause time.Duration
 			if acc.RetryAt != 0 {
@@ -232,7 +257,8 @@ func TestRenewAt(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	for n, want := range map[int]time.Duration{
-		1: time.Second, 2: 2 * time.Second, 3: 4 * time.Second, 6: 32 * time.Second, 7: time.Minute, 1000: time.Minute,
+		1: time.Second, 2: 2 * time.Second, 3: 4 * time.Second, 6: 32 * time.Second,
+		7: time.Minute, 1000: time.Minute,
 	} {
 		if got := backoff(n); got > want || got < want*3/4 {
 			t.Errorf("backoff(%d): got %v, want %v to %v", n, got, want*3/4, want)

@@ -35,8 +35,8 @@ func (s *pausingStore) Load(ctx context.Context, key string) ([]byte, error) {
 	return b, err
 }
 
-// A caller whose token was rejected must not join a load that is about to return
-// that token, and the load must not leave it in the cache.
+// A caller whose token was rejected must not join a load that is about to
+// return that token, and the load must not leave it in the cache.
 func TestRejectedTokenIsNotReturnedByConcurrentLoad(t *testing.T) {
 	_, client := newFakeWeChat(t)
 	s := &pausingStore{Store: store.NewMemory(), loaded: make(chan struct{}), resume: make(chan struct{})}
@@ -50,7 +50,8 @@ func TestRejectedTokenIsNotReturnedByConcurrentLoad(t *testing.T) {
 	<-s.loaded
 	fresh, err := b.Renew(t.Context(), accountA, stale)
 	if err != nil || fresh.Value.Equal(stale) {
-		t.Errorf("Renew: got token %s, error %v, want another token than %s", fresh.Value.Fingerprint(), err, stale.Fingerprint())
+		t.Errorf("Renew: got token %s, error %v, want another token than %s",
+			fresh.Value.Fingerprint(), err, stale.Fingerprint())
 	}
 	close(s.resume)
 	<-loading
@@ -86,7 +87,8 @@ func TestConcurrentRejectionsRenewOnce(t *testing.T) {
 	f.wantCount(t, "api_authorizer_token", 1)
 }
 
-// failingStore runs the function of an update and does not save what it returns.
+// failingStore runs the function of an update and does not save what it
+// returns.
 type failingStore struct {
 	store.Store
 	fail atomic.Bool
@@ -236,7 +238,8 @@ func TestRefreshTokenRotation(t *testing.T) {
 	f.handle("api_authorizer_token", func(in map[string]any) (any, bool) {
 		sent = append(sent, in["authorizer_refresh_token"].(string))
 		return map[string]any{
-			"authorizer_access_token": fmt.Sprintf("R%d", len(sent)), "expires_in": "7200", "authorizer_refresh_token": next,
+			"authorizer_access_token": fmt.Sprintf("R%d", len(sent)), "expires_in": "7200",
+			"authorizer_refresh_token": next,
 		}, true
 	})
 	for _, next = range []string{"rotated@1", "", "rotated@2"} {
@@ -270,21 +273,23 @@ func TestRefreshTokenRecovered(t *testing.T) {
 // Whether an account revoked its authorization is asked of WeChat, whatever
 // errcode its renewal got.
 func TestRenewalConfirmsRevocation(t *testing.T) {
-	listed := map[string]authorizer{accountA: {"refresh@" + accountA + "@1000", 1}}
+	type list = map[string]authorizer
+	none, same := list{}, list{accountA: {"refresh@" + accountA + "@1000", 1}}
+	other := list{accountA: {"another", 1}}
 	for name, tt := range map[string]struct {
 		code  int
-		list  map[string]authorizer
+		list  list
 		state tokens.State
 		err   error
 	}{
-		"61003, not listed":                        {61003, map[string]authorizer{}, tokens.Revoked, tokens.ErrRevoked},
-		"61003, listed":                            {61003, listed, tokens.Failing, tokens.ErrUnavailable},
-		"61023, listed":                            {61023, listed, tokens.Failing, tokens.ErrUnavailable},
-		"61023, not listed":                        {61023, map[string]authorizer{}, tokens.Revoked, tokens.ErrRevoked},
-		"42007, listed":                            {42007, listed, tokens.Failing, tokens.ErrUnavailable},
-		"42007, not listed":                        {42007, map[string]authorizer{}, tokens.Revoked, tokens.ErrRevoked},
-		"42007, listed with another refresh token": {42007, map[string]authorizer{accountA: {"another", 1}}, tokens.Active, nil},
-		"-1, not listed":                           {-1, map[string]authorizer{}, tokens.Failing, tokens.ErrUnavailable},
+		"61003, not listed":            {61003, none, tokens.Revoked, tokens.ErrRevoked},
+		"61003, listed":                {61003, same, tokens.Failing, tokens.ErrUnavailable},
+		"61023, listed":                {61023, same, tokens.Failing, tokens.ErrUnavailable},
+		"61023, not listed":            {61023, none, tokens.Revoked, tokens.ErrRevoked},
+		"42007, listed":                {42007, same, tokens.Failing, tokens.ErrUnavailable},
+		"42007, not listed":            {42007, none, tokens.Revoked, tokens.ErrRevoked},
+		"42007, another refresh token": {42007, other, tokens.Active, nil},
+		"-1, not listed":               {-1, none, tokens.Failing, tokens.ErrUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, client := newFakeWeChat(t)
@@ -328,8 +333,8 @@ func TestOwnAccountToken(t *testing.T) {
 	if tok.Kind != tokens.App || tok.Value.Reveal() != "Sfalse" {
 		t.Errorf("Token: got %s of kind %v, want Sfalse of kind %v", tok.Value.Reveal(), tok.Kind, tokens.App)
 	}
-	// WeChat returns the rejected token as long as it is valid, unless a new one
-	// is forced.
+	// WeChat returns the rejected token as long as it is valid, unless a new
+	// one is forced.
 	if tok, err := b.Renew(t.Context(), ownAccount, tok.Value); err != nil || tok.Value.Reveal() != "Strue" {
 		t.Errorf("Renew: got %s, error %v, want Strue", tok.Value.Reveal(), err)
 	}

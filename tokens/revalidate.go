@@ -12,16 +12,18 @@ import (
 	"wxproxy/wechat"
 )
 
-// Revalidate is called when WeChat rejected a request for appid with errcode. For
-// 61003 and 42007, which may mean that the authorization ended, it asks WeChat
-// in the background whether it still stands, and marks the account revoked or
-// renews its token. It asks at most once in ten minutes for an account. It does
-// nothing for all other codes, and returns at once.
+// Revalidate is called when WeChat rejected a request for appid with errcode.
+// For 61003 and 42007, which may mean that the authorization ended, it asks
+// WeChat in the background whether it still stands, and marks the account
+// revoked or renews its token. It asks at most once in ten minutes for an
+// account. It does nothing for all other codes, and returns at once.
 func (b *Broker) Revalidate(appid string, errcode int) {
-	if errcode != wechat.CodeNotAuthorized && errcode != wechat.CodePasswordChanged || b.Kind(appid) != Authorizer {
-		return
+	switch errcode {
+	case wechat.CodeNotAuthorized, wechat.CodePasswordChanged:
+		if b.Kind(appid) == Authorizer {
+			b.revalidator.start(appid, errcode)
+		}
 	}
-	b.revalidator.start(appid, errcode)
 }
 
 // revalidator asks WeChat about accounts whose records may be wrong: those that
@@ -46,28 +48,20 @@ type revalidator struct {
 }
 
 const (
-	// revalidatePause is the least time between two questions about one account.
+	// revalidatePause is the least time between two questions about one
+	// account.
 	revalidatePause = 10 * time.Minute
-	// maxRemembered bounds the accounts that are remembered. When that many were
-	// asked about within revalidatePause, no more questions are asked.
+	// maxRemembered bounds the accounts that are remembered. When that many
+	// were asked about within revalidatePause, no more questions are asked.
 	maxRemembered = 10_000
 	// maxRevalidations bounds the checks in flight.
 	maxRevalidations = 4
-	// discoverBurst questions about unknown accounts are allowed at once, then one
-	// every discoverEvery. That is some 3,000 a day, so that calls for made-up
-	// appids cannot exhaust the quota.
+	// discoverBurst questions about unknown accounts are allowed at once, then
+	// one every discoverEvery. That is some 3,000 a day, so that calls for
+	// made-up appids cannot exhaust the quota.
 	discoverBurst = 30
 	discoverEvery = 30 * time.Second
 )
-
-func newRevalidator() *revalidator {
-	return &revalidator{
-		inFlight: make(chan struct{}, maxRevalidations),
-		rejected: map[string]time.Time{},
-		unknown:  map[string]time.Time{},
-		limiter:  rate.NewLimiter(rate.Every(discoverEvery), discoverBurst),
-	}
-}
 
 // start checks appid in the background, unless that was done a short while ago.
 func (v *revalidator) start(appid string, errcode int) {
@@ -100,8 +94,8 @@ func (v *revalidator) check(ctx context.Context, appid string, errcode int) erro
 		return err
 	}
 	if errcode == wechat.CodePasswordChanged {
-		// WeChat says that both tokens are invalid. A renewal shows whether it holds
-		// another refresh token. Its failures are recorded and logged.
+		// WeChat says that both tokens are invalid. A renewal shows whether it
+		// holds another refresh token. Its failures are recorded and logged.
 		err := v.renew(ctx, appid, wechat.NewSecret(acc.Access))
 		if errors.Is(err, ErrRevoked) || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrThrottled) {
 			err = nil
@@ -140,8 +134,8 @@ func (v *revalidator) mayDiscover(appid string) bool {
 	return v.limiter.TokensAt(now) >= 1 && remember(v.unknown, appid, now) && v.limiter.AllowN(now, 1)
 }
 
-// remember reports whether appid was not asked about for revalidatePause, and if
-// so, notes that it is now.
+// remember reports whether appid was not asked about for revalidatePause, and
+// if so, notes that it is now.
 func remember(asked map[string]time.Time, appid string, now time.Time) bool {
 	if last, ok := asked[appid]; ok && now.Sub(last) < revalidatePause {
 		return false

@@ -1,7 +1,6 @@
 package tokens_test
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 
@@ -22,9 +21,7 @@ func TestRevalidate(t *testing.T) {
 	for range 50 {
 		b.Revalidate(accountA, 61003)
 	}
-	eventually(t, "the account is revoked", func() bool {
-		return errors.Is(errorOf(b.Token(t.Context(), accountA)), tokens.ErrRevoked)
-	})
+	waitForTokenError(t, b, accountA, tokens.ErrRevoked)
 	f.wantCount(t, "api_authorizer_token", 0)
 }
 

@@ -11,8 +11,8 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// sharedStore is a store of several replicas. It can become unavailable, and can
-// be emptied.
+// sharedStore is a store of several replicas. It can become unavailable, and
+// can be emptied.
 type sharedStore struct {
 	store.Store
 	down atomic.Bool
@@ -85,12 +85,16 @@ func (s *sharedStore) comeUp() {
 func (s *sharedStore) empty(t *testing.T) {
 	t.Helper()
 	var keys []string
-	err := s.Store.List(t.Context(), "", "", func(key string, _ []byte) bool { keys = append(keys, key); return true })
+	err := s.Store.List(t.Context(), "", "", func(key string, _ []byte) bool {
+		keys = append(keys, key)
+		return true
+	})
 	if err != nil {
 		t.Fatalf("List: %v", err)
 	}
+	remove := func(context.Context, []byte) ([]byte, error) { return nil, nil }
 	for _, key := range keys {
-		if err := s.Store.Update(t.Context(), key, func(context.Context, []byte) ([]byte, error) { return nil, nil }); err != nil {
+		if err := s.Store.Update(t.Context(), key, remove); err != nil {
 			t.Fatalf("Update(%s): %v", key, err)
 		}
 	}

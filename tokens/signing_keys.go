@@ -19,8 +19,8 @@ func (b *Broker) Key(ctx context.Context, name string) ([]byte, error) {
 	return b.signingKeys.get(ctx, name)
 }
 
-// signingKeys keeps the signing keys in the store, and remembers those that this
-// process uses. It is safe for concurrent use.
+// signingKeys keeps the signing keys in the store, and remembers those that
+// this process uses. It is safe for concurrent use.
 type signingKeys struct {
 	store store.Store
 	log   *slog.Logger
@@ -30,10 +30,11 @@ type signingKeys struct {
 }
 
 func (k *signingKeys) get(ctx context.Context, name string) (key []byte, err error) {
-	err = updateRecord(ctx, k.store, signingKeyKey(name), func(_ context.Context, r *signingKeyRecord) (*signingKeyRecord, error) {
+	err = k.change(ctx, name, func(r *signingKeyRecord) (*signingKeyRecord, error) {
 		if r != nil {
-			if len(r.Key) != store.KeySize {
-				return nil, fmt.Errorf("%w: signing key %q has %d bytes, want %d", store.ErrCorrupt, name, len(r.Key), store.KeySize)
+			if n := len(r.Key); n != store.KeySize {
+				return nil, fmt.Errorf("%w: signing key %q: got %d bytes, want %d",
+					store.ErrCorrupt, name, n, store.KeySize)
 			}
 			key = r.Key
 			return nil, nil
@@ -54,16 +55,22 @@ func (k *signingKeys) get(ctx context.Context, name string) (key []byte, err err
 	return key, nil
 }
 
-// restore writes the keys in use to the store if they are missing there, because
-// it was emptied. What was signed with them stays valid, and a process that
-// starts now uses the same keys.
+func (k *signingKeys) change(
+	ctx context.Context, name string, fn func(stored *signingKeyRecord) (*signingKeyRecord, error),
+) error {
+	return changeRecord(ctx, k.store, signingKeyKey(name), fn)
+}
+
+// restore writes the keys in use to the store if they are missing there,
+// because it was emptied. What was signed with them stays valid, and a process
+// that starts now uses the same keys.
 func (k *signingKeys) restore(ctx context.Context) {
 	k.mu.Lock()
 	inUse := maps.Clone(k.inUse)
 	k.mu.Unlock()
 	for name, key := range inUse {
 		differs := false
-		err := updateRecord(ctx, k.store, signingKeyKey(name), func(_ context.Context, r *signingKeyRecord) (*signingKeyRecord, error) {
+		err := k.change(ctx, name, func(r *signingKeyRecord) (*signingKeyRecord, error) {
 			if r != nil {
 				differs = string(r.Key) != string(key)
 				return nil, nil

@@ -8,8 +8,8 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// stateCounter counts the authorizers by state. It reads all records, so a count
-// serves for a while. It is safe for concurrent use.
+// stateCounter counts the authorizers by state. It reads all records, so a
+// count serves for a while. It is safe for concurrent use.
 type stateCounter struct {
 	store store.Store
 	tasks *taskGroup
@@ -23,8 +23,8 @@ type stateCounter struct {
 
 const (
 	countsLifetime = 2 * time.Second
-	// countsWait is how long get waits for a count before it returns the previous
-	// one. Counting a million accounts takes longer.
+	// countsWait is how long get waits for a count before it returns the
+	// previous one. Counting a million accounts takes longer.
 	countsWait = time.Second
 	// countTimeout bounds one count.
 	countTimeout = 2 * time.Minute

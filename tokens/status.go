@@ -23,8 +23,8 @@ func (b *Broker) TicketAge() (time.Duration, bool) {
 	return b.now().Sub(fromMillis(t.Received)), true
 }
 
-// ComponentExpiry returns the time until the component's token expires, which is
-// negative if it has expired. It returns false if there is none.
+// ComponentExpiry returns the time until the component's token expires, which
+// is negative if it has expired. It returns false if there is none.
 func (b *Broker) ComponentExpiry() (time.Duration, bool) {
 	ctx, cancel := context.WithTimeout(b.tasks.ctx, statusTimeout)
 	defer cancel()
@@ -41,10 +41,10 @@ func (b *Broker) Evictions() uint64 { return b.cache.evicted.Load() }
 // SetsDropped returns how many entries the cache dropped under load.
 func (b *Broker) SetsDropped() uint64 { return b.cache.dropped.Load() }
 
-// Accounts returns how many authorizers are in each state. The numbers are up to
-// two seconds old; with very many accounts, up to twenty times as old as counting
-// takes. known is false if the store could not be read, and while the first count
-// runs.
+// Accounts returns how many authorizers are in each state. The numbers are up
+// to two seconds old; with very many accounts, up to twenty times as old as
+// counting takes. known is false if the store could not be read, and while the
+// first count runs.
 func (b *Broker) Accounts() (active, revoked, failing int, known bool) {
 	return b.stateCounter.get()
 }
@@ -77,7 +77,8 @@ func (b *Broker) readyComponent(ctx context.Context) error {
 		return err
 	}
 	if _, err := b.tickets.current(ctx); errors.Is(err, ErrNoTicket) {
-		return fmt.Errorf("%w: WeChat pushes one every ten minutes to the authorization event URL (授权事件接收URL), "+
+		return fmt.Errorf("%w: WeChat pushes one every ten minutes "+
+			"to the authorization event URL (授权事件接收URL), "+
 			"path /component/events of the callback listener", err)
 	} else if err != nil {
 		return err

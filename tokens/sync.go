@@ -26,17 +26,19 @@ type SyncResult struct {
 	Took      time.Duration
 }
 
-// Sync makes the records agree with WeChat's list of the accounts that authorize
-// the component (api_get_authorizer_list, 500 at a time). It adds accounts
-// without a record, takes over refresh tokens that differ, and marks accounts as
-// revoked that WeChat no longer knows. So a lost store is rebuilt from one
-// ticket. Concurrent calls share one comparison, which also runs once a day.
+// Sync makes the records agree with WeChat's list of the accounts that
+// authorize the component (api_get_authorizer_list, 500 at a time). It adds
+// accounts without a record, takes over refresh tokens that differ, and marks
+// accounts as revoked that WeChat no longer knows. So a lost store is rebuilt
+// from one ticket. Concurrent calls share one comparison, which also runs once
+// a day.
 //
 // Errors are those of the [wechat.Client], ErrUnavailable, those of the store,
 // and the one of ctx, which bounds the wait but not the work.
 func (b *Broker) Sync(ctx context.Context) (SyncResult, error) { return b.syncer.sync(ctx) }
 
-// syncer compares the accounts with WeChat's list. It is safe for concurrent use.
+// syncer compares the accounts with WeChat's list. It is safe for concurrent
+// use.
 type syncer struct {
 	store     store.Store
 	accounts  *accounts
@@ -46,8 +48,8 @@ type syncer struct {
 	log       *slog.Logger
 
 	kind func(appid string) Kind
-	// ready reports whether the component's token is available, so that the list
-	// can be read.
+	// ready reports whether the component's token is available, so that the
+	// list can be read.
 	ready func(ctx context.Context) bool
 
 	flights singleflight.Group
@@ -91,8 +93,9 @@ func (s *syncer) run(ctx context.Context) (r SyncResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	// The listed appids are kept as hashes, which take a tenth of the memory for a
-	// million accounts. A collision hides one account until the next comparison.
+	// The listed appids are kept as hashes, which take a tenth of the memory
+	// for a million accounts. A collision hides one account until the next
+	// comparison.
 	seed := maphash.MakeSeed()
 	listed := make(map[uint64]struct{})
 	for offset, total := 0, 1; offset < total; {
@@ -131,11 +134,11 @@ func (s *syncer) run(ctx context.Context) (r SyncResult, err error) {
 	return r, nil
 }
 
-// updateRecord changes the record of comparisons, and saves it if change returns
-// true.
+// updateRecord changes the record of comparisons, and saves it if change
+// returns true.
 func (s *syncer) updateRecord(ctx context.Context, change func(*syncRecord) bool) error {
 	key := syncKey(s.component.appid())
-	return updateRecord(ctx, s.store, key, func(_ context.Context, rec *syncRecord) (*syncRecord, error) {
+	return changeRecord(ctx, s.store, key, func(rec *syncRecord) (*syncRecord, error) {
 		if rec == nil {
 			rec = &syncRecord{recordFormat: currentFormat}
 		}
@@ -147,7 +150,9 @@ func (s *syncer) updateRecord(ctx context.Context, change func(*syncRecord) bool
 }
 
 // adoptAll adopts a page of WeChat's list and counts the changes in r.
-func (s *syncer) adoptAll(ctx context.Context, page []wechat.Authorizer, began time.Time, r *SyncResult) error {
+func (s *syncer) adoptAll(
+	ctx context.Context, page []wechat.Authorizer, began time.Time, r *SyncResult,
+) error {
 	changes := make([]syncChange, len(page))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(syncWriters)
@@ -173,9 +178,10 @@ func (s *syncer) adoptAll(ctx context.Context, page []wechat.Authorizer, began t
 	return nil
 }
 
-// revokeMissing marks accounts as revoked that WeChat does not list, and returns
-// how many. It asks about each of them first: the list is read page by page, and
-// an account that leaves moves others to a page that was read already.
+// revokeMissing marks accounts as revoked that WeChat does not list, and
+// returns how many. It asks about each of them first: the list is read page by
+// page, and an account that leaves moves others to a page that was read
+// already.
 func (s *syncer) revokeMissing(
 	ctx context.Context, isListed func(appid string) bool, began time.Time,
 ) (revoked int, err error) {
@@ -190,7 +196,10 @@ func (s *syncer) revokeMissing(
 			return true
 		}
 		acc, err := decodeRecord[account](raw)
-		if err == nil && !acc.IsRevoked && acc.Kind == Authorizer.String() && acc.IssuedAt < millis(began) {
+		if err != nil || acc.IsRevoked || acc.Kind != Authorizer.String() {
+			return true
+		}
+		if acc.IssuedAt < millis(began) { // otherwise it was renewed since, so it is authorized
 			missing = append(missing, candidate{appid, acc})
 		}
 		return len(missing) < maxConfirmations
@@ -219,7 +228,8 @@ func (s *syncer) claim(ctx context.Context) (claimed bool) {
 	}
 	now := s.now()
 	due := func(rec *syncRecord) bool {
-		return now.Sub(fromMillis(rec.Done)) >= syncInterval && now.Sub(fromMillis(rec.Begun)) >= syncPause
+		return now.Sub(fromMillis(rec.Done)) >= syncInterval &&
+			now.Sub(fromMillis(rec.Begun)) >= syncPause
 	}
 	// Nearly always nothing is due, which takes no lock to find out.
 	rec, err := loadRecord[syncRecord](ctx, s.store, syncKey(s.component.appid()))

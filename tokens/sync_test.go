@@ -34,7 +34,8 @@ func TestStoreRebuiltFromOneTicket(t *testing.T) {
 	mustToken(t, b, "wx0000000000000777")
 	_, err := b.Token(t.Context(), exchangedNowhere)
 	if !errors.Is(err, tokens.ErrUnavailable) || !strings.Contains(err.Error(), "never exchanged") {
-		t.Errorf("Token of an account without a refresh token: got error %v, want %v that names the reason", err, tokens.ErrUnavailable)
+		t.Errorf("Token of an account without a refresh token: got error %v, want %v that names the reason",
+			err, tokens.ErrUnavailable)
 	}
 	putTicket(t, b)
 	mustToken(t, b, "wx0000000000000778")
@@ -76,9 +77,11 @@ func TestSync(t *testing.T) {
 		t.Fatalf("MarkRevoked: %v", err)
 	}
 
-	// accountB revoked and no push came; one authorized again; one is new; accountA
-	// has another refresh token.
-	f.list(map[string]authorizer{accountA: {"other", 1000}, revokedThenBack: {"back", 2000}, unknownAccount: {"new", 3000}})
+	// accountB revoked and no push came; one authorized again; one is new;
+	// accountA has another refresh token.
+	f.list(map[string]authorizer{
+		accountA: {"other", 1000}, revokedThenBack: {"back", 2000}, unknownAccount: {"new", 3000},
+	})
 	sync(tokens.SyncResult{Listed: 3, Added: 1, Recovered: 2, Revoked: 1})
 	wantState(t, b, accountA, tokens.Active)
 	wantState(t, b, accountB, tokens.Revoked)

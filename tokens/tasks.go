@@ -9,8 +9,8 @@ import (
 // taskGroup counts the work of a Broker, so that Close can wait for it. It is
 // safe for concurrent use.
 type taskGroup struct {
-	// ctx bounds work that WeChat does not let wxproxy repeat, such as a renewal
-	// or the exchange of a code. It ends when Close gives up waiting.
+	// ctx bounds work that WeChat does not let wxproxy repeat, such as a
+	// renewal or the exchange of a code. It ends when Close gives up waiting.
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -43,7 +43,9 @@ func newTaskGroup() *taskGroup {
 //	task:  closed? no
 //	Close: closed = true; wait: no tasks; return; the store is closed
 //	task:  count itself, use the store
-func (g *taskGroup) run(parent context.Context, timeout time.Duration, fn func(ctx context.Context) error) error {
+func (g *taskGroup) run(
+	parent context.Context, timeout time.Duration, fn func(ctx context.Context) error,
+) error {
 	g.mu.RLock()
 	if g.closed {
 		g.mu.RUnlock()

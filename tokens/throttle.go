@@ -38,7 +38,9 @@ func (t *renewalThrottle) record(now time.Time) {
 		*t = renewalThrottle{}
 	}
 	t.At = append(t.At, millis(now))
-	t.At = slices.DeleteFunc(t.At, func(at int64) bool { return now.Sub(fromMillis(at)) >= throttleWindow })
+	t.At = slices.DeleteFunc(t.At, func(at int64) bool {
+		return now.Sub(fromMillis(at)) >= throttleWindow
+	})
 	if len(t.At) >= throttleLimit {
 		t.Throttled = true
 		t.At = t.At[len(t.At)-throttleLimit:]

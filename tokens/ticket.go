@@ -34,16 +34,17 @@ type tickets struct {
 }
 
 const (
-	// maxTicketSkew is how far WeChat's clock may be ahead of wxproxy's. It only
-	// bounds the damage of a wrong CreateTime; see put.
+	// maxTicketSkew is how far WeChat's clock may be ahead of wxproxy's. It
+	// only bounds the damage of a wrong CreateTime; see put.
 	maxTicketSkew = 15 * time.Minute
 
-	// pushRequestPause is the least time between two requests for tickets. WeChat
-	// answers such a request with its next push, up to ten minutes later.
+	// pushRequestPause is the least time between two requests for tickets.
+	// WeChat answers such a request with its next push, up to ten minutes
+	// later.
 	pushRequestPause = 10 * time.Minute
 
-	// ticketOverdueAfter is when wxproxy asks for tickets by itself. WeChat pushes
-	// one every ten minutes, so several have failed by then.
+	// ticketOverdueAfter is when wxproxy asks for tickets by itself. WeChat
+	// pushes one every ten minutes, so several have failed by then.
 	ticketOverdueAfter = time.Hour
 )
 
@@ -74,13 +75,14 @@ func (ts *tickets) put(ctx context.Context, t wechat.Secret, created time.Time) 
 	if latest := ts.now().Add(maxTicketSkew); created.After(latest) {
 		created = latest
 	}
-	err := updateRecord(ctx, ts.store, ts.key(), func(_ context.Context, stored *ticket) (*ticket, error) {
+	err := changeRecord(ctx, ts.store, ts.key(), func(stored *ticket) (*ticket, error) {
 		if stored != nil && unixSeconds(created) < stored.Created {
 			return nil, ErrStale
 		}
 		// PushRequestedAt is dropped: the request was answered.
 		return &ticket{
-			recordFormat: currentFormat, Ticket: t.Reveal(), Created: unixSeconds(created), Received: millis(ts.now()),
+			recordFormat: currentFormat,
+			Ticket:       t.Reveal(), Created: unixSeconds(created), Received: millis(ts.now()),
 		}, nil
 	})
 	if err == nil {
@@ -100,7 +102,7 @@ func (ts *tickets) clearPause(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	_ = ts.accounts.update(ctx, component, func(_ context.Context, acc *account) (*account, error) {
+	_ = ts.accounts.change(ctx, component, func(acc *account) (*account, error) {
 		if acc == nil || acc.ErrCode == wechat.CodeQuota {
 			return nil, nil // a ticket does not bring back the day's quota
 		}
@@ -114,7 +116,9 @@ func (ts *tickets) clearPause(ctx context.Context) {
 
 // ticketCodes are the errcodes that mean that the ticket is missing, expired or
 // wrong.
-var ticketCodes = []int{wechat.CodeInvalidTicket, 41020, wechat.CodeTicketExpired, wechat.CodeTicketInvalid}
+var ticketCodes = []int{
+	wechat.CodeInvalidTicket, 41020, wechat.CodeTicketExpired, wechat.CodeTicketInvalid,
+}
 
 // isTicketError reports whether a fetch of the component's token failed because
 // of the ticket.
@@ -124,9 +128,11 @@ func isTicketError(err error) bool {
 
 // componentToken fetches the component's token with the current ticket
 // (api_component_token). If WeChat rejects the ticket, it tries again with a
-// newer one that another replica may have stored meanwhile. If there is none, it
-// asks WeChat to push one.
-func (ts *tickets) componentToken(ctx context.Context, appid string, secret wechat.Secret) (wechat.Grant, error) {
+// newer one that another replica may have stored meanwhile. If there is none,
+// it asks WeChat to push one.
+func (ts *tickets) componentToken(
+	ctx context.Context, appid string, secret wechat.Secret,
+) (wechat.Grant, error) {
 	t, err := ts.current(ctx)
 	for err == nil {
 		var grant wechat.Grant
@@ -164,11 +170,11 @@ func (ts *tickets) requestOverdue(ctx context.Context, since time.Time) {
 }
 
 // requestPush asks WeChat to push tickets (api_start_push_ticket), at most once
-// in ten minutes for all replicas together. The ticket arrives later, as a push,
-// so a failure is only logged.
+// in ten minutes for all replicas together. The ticket arrives later, as a
+// push, so a failure is only logged.
 func (ts *tickets) requestPush(ctx context.Context) {
 	claimed := false
-	err := updateRecord(ctx, ts.store, ts.key(), func(_ context.Context, t *ticket) (*ticket, error) {
+	err := changeRecord(ctx, ts.store, ts.key(), func(t *ticket) (*ticket, error) {
 		if t == nil {
 			t = &ticket{recordFormat: currentFormat}
 		}

@@ -62,9 +62,10 @@ func (w *storeWatcher) compareAll() {
 	w.reconnect(ctx)
 }
 
-// compare evicts appid unless the store holds the cached token. It retries until
-// the store responds. The epoch is bumped first, so that a reader that loaded
-// the record before the change does not cache it afterwards; see cache.put.
+// compare evicts appid unless the store holds the cached token. It retries
+// until the store responds. The epoch is bumped first, so that a reader that
+// loaded the record before the change does not cache it afterwards; see
+// cache.put.
 //
 // Comparing instead of evicting means that this process's own changes evict
 // nothing, and that a store that comes and goes costs nothing.
@@ -88,9 +89,9 @@ func (w *storeWatcher) compare(appid string) {
 	}
 }
 
-// agrees reports whether the store holds the cached token of appid. If the store
-// was emptied, a missing record says nothing about the account, and the token
-// may well be valid.
+// agrees reports whether the store holds the cached token of appid. If the
+// store was emptied, a missing record says nothing about the account, and the
+// token may well be valid.
 func (w *storeWatcher) agrees(appid string) (bool, error) {
 	e, ok := w.cache.getStale(appid)
 	if !ok {

@@ -46,9 +46,7 @@ func TestChangesReachOtherReplicas(t *testing.T) {
 	}
 	waitForError := func(want error) {
 		t.Helper()
-		eventually(t, "the other replica returns: "+want.Error(), func() bool {
-			return errors.Is(errorOf(two.Token(t.Context(), accountA)), want)
-		})
+		waitForTokenError(t, two, accountA, want)
 	}
 	waitForToken(mustToken(t, one, accountA))
 	waitForToken(mustRenew(t, one, accountA))
@@ -74,20 +72,21 @@ func TestOwnChangesEvictNothing(t *testing.T) {
 	fresh := mustRenew(t, b, accountA)
 	v.waitForWatcher(t)
 	waitForHit(t, b, accountA)
+	keep := func(context.Context, []byte) ([]byte, error) { return store.Keep, nil }
 	for range 10 {
-		err := v.Update(t.Context(), "account/"+accountA, func(context.Context, []byte) ([]byte, error) { return store.Keep, nil })
-		if err != nil {
+		if err := v.Update(t.Context(), "account/"+accountA, keep); err != nil {
 			t.Fatalf("Update: %v", err)
 		}
 		v.waitForWatcher(t)
 		if got, ok := b.Cached(accountA); !ok || !got.Value.Equal(fresh.Value) {
-			t.Fatalf("Cached: got token %s, %t, want %s", got.Value.Fingerprint(), ok, fresh.Value.Fingerprint())
+			t.Fatalf("Cached: got token %s, %t, want %s",
+				got.Value.Fingerprint(), ok, fresh.Value.Fingerprint())
 		}
 	}
 }
 
-// Of many replicas one asks WeChat: when a token is rejected everywhere, when it
-// is due, and for what is done once a day.
+// Of many replicas one asks WeChat: when a token is rejected everywhere, when
+// it is due, and for what is done once a day.
 func TestOneReplicaAsksWeChat(t *testing.T) {
 	f, client := newFakeWeChat(t)
 	f.list(map[string]authorizer{accountA: {"refresh@" + accountA + "@1000", 1000}})
@@ -167,7 +166,8 @@ func TestCachedTokensServeWithoutStore(t *testing.T) {
 	wantCached := func(when string) {
 		t.Helper()
 		if got := mustToken(t, other, accountA); !got.Hit || !got.Value.Equal(cached.Value) {
-			t.Fatalf("%s: got token %s, hit %t, want the cached %s", when, got.Value.Fingerprint(), got.Hit, cached.Value.Fingerprint())
+			t.Fatalf("%s: got token %s, hit %t, want the cached %s",
+				when, got.Value.Fingerprint(), got.Hit, cached.Value.Fingerprint())
 		}
 	}
 	for range 10 {
@@ -184,7 +184,7 @@ func TestCachedTokensServeWithoutStore(t *testing.T) {
 	c.advance(30 * time.Minute)
 	wantTokenError(t, other, accountA, tokens.ErrUnavailable) // expired
 	s.comeUp()
-	eventually(t, "the account has a token again", func() bool { return errorOf(other.Token(t.Context(), accountA)) == nil })
+	waitForToken(t, other, accountA)
 
 	// The account is revoked while one replica cannot learn of it.
 	waitForHit(t, other, accountA)
@@ -195,21 +195,21 @@ func TestCachedTokensServeWithoutStore(t *testing.T) {
 		t.Fatalf("MarkRevoked: %v", err)
 	}
 	s.comeUp()
-	eventually(t, "the revocation is seen", func() bool {
-		return errors.Is(errorOf(other.Token(t.Context(), accountA)), tokens.ErrRevoked)
-	})
+	waitForTokenError(t, other, accountA, tokens.ErrRevoked)
 }
 
 // If the store is emptied under running replicas, cached tokens serve, signing
-// keys stay the same, and the accounts are read from WeChat again. That needs no
-// ticket, no restart and no operator.
+// keys stay the same, and the accounts are read from WeChat again. That needs
+// no ticket, no restart and no operator.
 func TestEmptiedStoreIsRebuilt(t *testing.T) {
 	f, client := newFakeWeChat(t)
-	f.list(map[string]authorizer{accountA: {"refresh@" + accountA + "@1000", 1000}, accountB: {"refresh@b", 1000}})
+	f.list(map[string]authorizer{
+		accountA: {"refresh@" + accountA + "@1000", 1000}, accountB: {"refresh@b", 1000},
+	})
 	s := newSharedStore()
 	v := s.view()
 	b := newAuthorized(t, v, client, nil)
-	eventually(t, "the accounts are listed", func() bool { return f.count("api_get_authorizer_list") == 1 })
+	f.waitForCount(t, "api_get_authorizer_list", 1)
 	key, err := b.Key(t.Context(), "standin")
 	if err != nil {
 		t.Fatalf("Key: %v", err)
@@ -220,7 +220,7 @@ func TestEmptiedStoreIsRebuilt(t *testing.T) {
 	waitForHit(t, b, component)
 	s.empty(t)
 	mustToken(t, b, accountA)
-	eventually(t, "the accounts are listed again", func() bool { return f.count("api_get_authorizer_list") == 2 })
+	f.waitForCount(t, "api_get_authorizer_list", 2)
 	for _, appid := range []string{accountA, accountB} {
 		eventually(t, appid+" is known again", func() bool { return errorOf(b.Account(t.Context(), appid)) == nil })
 		mustToken(t, b, appid)

@@ -4,19 +4,22 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
 // connect makes the parts of the Broker and gives each the functions of the
-// others that it needs. Nothing runs yet, so the order does not matter for parts
-// that are only used through a function.
+// others that it needs. Nothing runs yet, so the order does not matter for
+// parts that are only used through a function.
 func connect(b *Broker, c Config) {
 	client, secrets := b.client.Load, b.secrets.Load
 	b.accounts = &accounts{store: b.store, cache: b.cache, now: b.now, log: b.log}
 	b.component = &componentAPI{appid: b.Component, client: client, tokens: b}
 	b.tickets = &tickets{
-		store: b.store, accounts: b.accounts, secrets: secrets, client: client, now: b.now, log: b.log,
+		store: b.store, accounts: b.accounts, secrets: secrets, client: client,
+		now: b.now, log: b.log,
 	}
 	connectRenewal(b, c)
 	connectExchange(b)
@@ -33,7 +36,8 @@ func connectRenewal(b *Broker, c Config) {
 		queue: make(chan string, profileQueueSize),
 	}
 	fetcher := &fetcher{
-		secrets: b.secrets.Load, client: b.client.Load, component: b.component, tickets: b.tickets, log: b.log,
+		secrets: b.secrets.Load, client: b.client.Load,
+		component: b.component, tickets: b.tickets, log: b.log,
 	}
 	b.renewer = &renewer{
 		accounts: b.accounts, cache: b.cache, tasks: b.tasks,
@@ -42,7 +46,8 @@ func connectRenewal(b *Broker, c Config) {
 		fetch:    fetcher.fetch,
 		discover: b.discover,
 		onFetch: func(appid string, acc *account) {
-			// The process that fetched the token reads the name: one of all replicas.
+			// The process that fetched the token reads the name: one of all
+			// replicas.
 			if b.profiler.stale(acc) {
 				b.profiler.enqueue(appid)
 			}
@@ -59,19 +64,25 @@ func connectRenewal(b *Broker, c Config) {
 // what WeChat lists.
 func connectExchange(b *Broker) {
 	b.exchanger = &exchanger{
-		store: b.store, accounts: b.accounts, component: b.component, tasks: b.tasks, now: b.now, log: b.log,
+		store: b.store, accounts: b.accounts, component: b.component, tasks: b.tasks,
+		now: b.now, log: b.log,
 		onAuthorized: b.cacheAuthorization,
 		attempts:     map[string]*exchangeAttempt{},
 	}
-	b.revalidator = newRevalidator()
-	b.revalidator.accounts, b.revalidator.component, b.revalidator.tasks = b.accounts, b.component, b.tasks
-	b.revalidator.now, b.revalidator.log = b.now, b.log
-	b.revalidator.renew = func(ctx context.Context, appid string, stale wechat.Secret) error {
-		_, err := b.renewer.token(ctx, appid, stale, reasonRejected)
-		return err
+	b.revalidator = &revalidator{
+		accounts: b.accounts, component: b.component, tasks: b.tasks, now: b.now, log: b.log,
+		renew: func(ctx context.Context, appid string, stale wechat.Secret) error {
+			_, err := b.renewer.token(ctx, appid, stale, reasonRejected)
+			return err
+		},
+		inFlight: make(chan struct{}, maxRevalidations),
+		rejected: map[string]time.Time{},
+		unknown:  map[string]time.Time{},
+		limiter:  rate.NewLimiter(rate.Every(discoverEvery), discoverBurst),
 	}
 	b.syncer = &syncer{
-		store: b.store, accounts: b.accounts, component: b.component, tasks: b.tasks, now: b.now, log: b.log,
+		store: b.store, accounts: b.accounts, component: b.component, tasks: b.tasks,
+		now: b.now, log: b.log,
 		kind:  b.Kind,
 		ready: b.componentTokenAvailable,
 	}
@@ -81,11 +92,14 @@ func connectMaintenance(b *Broker, interval time.Duration) {
 	started := b.now()
 	b.maintenance = &maintenance{
 		interval: interval, tasks: b.tasks, log: b.log,
-		enabled:          func() bool { return b.Component() != "" },
-		requestTickets:   func(ctx context.Context) { b.tickets.requestOverdue(ctx, started) },
-		schedulePending:  b.exchanger.schedulePending,
-		claimSync:        b.syncer.claim,
-		sync:             func(ctx context.Context) error { _, err := b.syncer.sync(ctx); return err },
+		enabled:         func() bool { return b.Component() != "" },
+		requestTickets:  func(ctx context.Context) { b.tickets.requestOverdue(ctx, started) },
+		schedulePending: b.exchanger.schedulePending,
+		claimSync:       b.syncer.claim,
+		sync: func(ctx context.Context) error {
+			_, err := b.syncer.sync(ctx)
+			return err
+		},
 		deleteOldRecords: b.exchanger.deleteOldExchanged,
 		wakeUp:           make(chan struct{}, 1),
 	}
@@ -95,8 +109,10 @@ func connectMaintenance(b *Broker, interval time.Duration) {
 func startWatching(b *Broker, s store.Watcher) {
 	w := &storeWatcher{
 		store: s, accounts: b.accounts, cache: b.cache, tasks: b.tasks,
-		appids:  b.earlyRenewer.appids,
-		emptied: func(ctx context.Context) (bool, error) { return storeEmptied(ctx, b.store, b.Component()) },
+		appids: b.earlyRenewer.appids,
+		emptied: func(ctx context.Context) (bool, error) {
+			return storeEmptied(ctx, b.store, b.Component())
+		},
 		reconnect: func(ctx context.Context) {
 			b.signingKeys.restore(ctx)
 			b.maintenance.wake() // the store may be empty, and the accounts have to be listed again
@@ -117,7 +133,8 @@ func (b *Broker) discover(ctx context.Context, appid string) (found bool, err er
 }
 
 // componentTokenAvailable reports whether the component has a valid token, or a
-// ticket to fetch one. In a store that was emptied, the token may only be cached.
+// ticket to fetch one. In a store that was emptied, the token may only be
+// cached.
 func (b *Broker) componentTokenAvailable(ctx context.Context) bool {
 	acc, err := b.accounts.load(ctx, b.Component())
 	if err != nil {
