@@ -1,10 +1,11 @@
-# The program alone, in an image of its own size: no shell, no package manager, not root.
+# An image with the program alone: no shell, no package manager, not root.
 #
 #   docker build -t wxproxy .
 #   docker run -p 127.0.0.1:8080:8080 -p 8081:8081 -v /etc/wxproxy:/etc/wxproxy:ro -v wxproxy-data:/data wxproxy
 #
-# Inside a container the listeners have to be reachable from outside of it: set
-# listen = "0.0.0.0:…" in the configuration, with what that asks for (see config.example.toml).
+# In a container, listeners have to be reachable from outside of it. Set
+# listen = "0.0.0.0:…" in the configuration, with what that requires (see
+# config.example.toml).
 FROM golang:1.26-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./
@@ -20,10 +21,10 @@ RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}"
 FROM scratch
 COPY --from=build /rootfs /
 USER 65532:65532
-# The file store lies here unless [store] url says otherwise.
+# The default directory of the file store; see [store] url.
 WORKDIR /data
 VOLUME /data
-# callers, WeChat, operators
+# For callers, WeChat and operators.
 EXPOSE 8080 8081 8082
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/wxproxy", "health"]
 ENTRYPOINT ["/wxproxy"]

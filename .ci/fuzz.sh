@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the module for the given time each.
+# Runs every fuzz target of the module, each for the given time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 time=${1:-20s}
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 
-# Before Go 1.27 the end of the time can be reported as a failure (golang/go#75804), in these words alone: whatever was
-# found comes with its input and with what went wrong.
+# Before Go 1.27, the end of the time can be reported as a failure (golang/go#75804).
+# Such a report has only these lines. A real failure comes with its input and its
+# message.
 fuzz() { # target, package
   go test -run '^$' -fuzz "^$1\$" -fuzztime "$time" -fuzzminimizetime 10x "$2" 2>&1 | tee "$out" && return
   awk '/^--- FAIL/ { getline what; getline end; over = what ~ /^ +context deadline exceeded$/ && end == "FAIL" } END { exit !over }' "$out" || return 1
-  echo "the time was over: not a failure"
+  echo "time limit reached: not a failure"
 }
 
 grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r file; do

@@ -143,7 +143,7 @@ func (c *composed) makeSecrets() *tls.Config {
 	t.Helper()
 	script := write(t, c.dir, "secrets.sh", deployed(t, "compose/secrets.sh"))
 	out, err := exec.Command("sh", script).CombinedOutput()
-	if err == nil || strings.Count(string(out), "MISSING") != 4 || strings.Count(string(out), "made") != 5 {
+	if err == nil || strings.Count(string(out), "MISSING") != 4 || strings.Count(string(out), "created") != 5 {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	certificate := exec.Command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=wx.example.com",

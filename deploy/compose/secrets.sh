@@ -1,33 +1,35 @@
 #!/bin/sh
-# Makes the secrets that can be made, in ./secrets, and says which ones you have to bring. It may be run again: what is
-# there stays as it is.
+# Creates secrets in ./secrets as far as it can, and lists those that you have to
+# add. Running it again keeps existing files.
 set -eu
 cd "$(dirname "$0")"
-# Only the owner gets into the folder. The files in it can be read by all, since the users of the containers, which see
-# them but not the folder, are others.
+# Only the owner can enter the directory. The files are world-readable, because
+# containers see the files without the directory, and read them as other users.
 mkdir -p secrets
 chmod 700 secrets
 umask 022
 
-make() { # make NAME COMMAND…: the output of the command is the secret
+# make NAME COMMAND…: the output of COMMAND becomes the secret.
+make() {
   name=$1
   shift
   if [ ! -s "secrets/$name" ]; then
     "$@" >"secrets/.$name"
     mv "secrets/.$name" "secrets/$name"
-    echo "made  secrets/$name"
+    echo "created  secrets/$name"
   fi
 }
 
-# The default user has a password and is not off: many a Redis drops all transactions in its append-only file at a start
-# with the default user off (docs/redis.md).
+# The default user has a password instead of being off: many versions of Redis
+# lose all transactions in their append-only file when they start with the default
+# user off (docs/redis.md).
 acl() {
   sum() { tr -d '\n' <"secrets/$1" | openssl dgst -sha256 -r | cut -d' ' -f1; }
   echo "user default on #$(sum redis_admin_password) ~* &* +@all"
   echo "user wxproxy on #$(sum redis_password) ~wxproxy:* -@all +@read +@write +@scripting +@connection -@dangerous +info"
 }
 
-command -v openssl >/dev/null || { echo "secrets.sh: openssl is needed" >&2; exit 1; }
+command -v openssl >/dev/null || { echo "secrets.sh: openssl not found" >&2; exit 1; }
 make store_key openssl rand -base64 32
 make redis_password openssl rand -hex 24
 make redis_admin_password openssl rand -hex 24
@@ -45,10 +47,10 @@ if [ "$missing" = 1 ]; then
   cat <<'END'
 
 appsecret, message_token and message_key are on your platform's page at open.weixin.qq.com (管理中心 > 第三方平台 > 详情);
-tls.pem is the certificate chain, with the private key behind it, of the host name that WeChat pushes to.
-The files have to be readable by all (chmod 644): containers read them as other users. The folder is not.
-Keep a copy of store_key in another place: without it what is in the Redis cannot be read.
+tls.pem is the certificate chain, followed by the private key, for the host name that WeChat pushes to.
+Make the files world-readable (chmod 644), because containers read them as other users. The directory is not.
+Keep a copy of store_key elsewhere: without it, the data in the Redis is lost.
 END
   exit 1
 fi
-echo "all there"
+echo "complete"
