@@ -132,18 +132,19 @@ func TestOpenStoreCannotBeOpenedTwice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	s := openFile(t, path, nil)
 	put(t, s, "a", "one")
-	for _, wait := range []time.Duration{time.Millisecond, time.Minute} {
+	for _, wait := range []time.Duration{500 * time.Millisecond, 2 * time.Minute} {
 		ctx, cancel := context.WithTimeout(t.Context(), wait)
 		begin := time.Now()
 		_, err := bolt.OpenFile(ctx, path, nil)
-		cancel()
-		if !errors.Is(err, store.ErrInUse) || !mentions(err, path) {
+		expired := ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded)
+		if !expired && (!errors.Is(err, store.ErrInUse) || !mentions(err, path)) {
 			t.Errorf("second open: got error %v, want ErrInUse with the path", err)
 		}
-		// It waits for a second, not for the minute of the context.
-		if took := time.Since(begin); took > 30*time.Second {
-			t.Errorf("second open took %v, want less than 30s", took)
+		// It waits for a second at most, whatever the context allows.
+		if took := time.Since(begin); took > time.Minute {
+			t.Errorf("second open with %v left took %v, want less than 1m", wait, took)
 		}
+		cancel()
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -157,31 +158,40 @@ func TestOpenStoreCannotBeOpenedTwice(t *testing.T) {
 // opens it and the others get ErrInUse. No key or file replaces another.
 func TestConcurrentFirstOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
+	var opened []store.Store
+	// Each waits for a second at most, so on a busy machine all may give up.
+	for round := 0; len(opened) == 0 && round < 60; round++ {
+		opened = openConcurrently(t, path, 8)
+	}
+	if len(opened) != 1 {
+		t.Fatalf("got %d open stores, want 1", len(opened))
+	}
+	put(t, opened[0], "a", "one")
+	mustClose(t, opened[0])
+	want(t, openFile(t, path, nil), "a", "one")
+	wantFiles(t, path, "a.db", "a.db.key")
+}
+
+// openConcurrently opens path n times at once, and returns the stores of those
+// that succeeded. The others must get ErrInUse.
+func openConcurrently(t *testing.T, path string, n int) (opened []store.Store) {
+	t.Helper()
 	var all sync.WaitGroup
-	stores := make(chan store.Store, 8)
-	for range cap(stores) {
+	var mu sync.Mutex
+	for range n {
 		all.Go(func() {
-			switch s, err := bolt.OpenFile(t.Context(), path, nil); {
-			case err == nil:
-				stores <- s
-			case !errors.Is(err, store.ErrInUse):
-				t.Error(err)
+			s, err := bolt.OpenFile(t.Context(), path, nil)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				opened = append(opened, s)
+			} else if !errors.Is(err, store.ErrInUse) {
+				t.Errorf("open: got error %v, want ErrInUse", err)
 			}
 		})
 	}
 	all.Wait()
-	close(stores)
-	n := 0
-	for s := range stores {
-		n++
-		put(t, s, "a", "one")
-		mustClose(t, s)
-	}
-	if n != 1 {
-		t.Errorf("got %d open stores, want 1", n)
-	}
-	want(t, openFile(t, path, nil), "a", "one")
-	wantFiles(t, path, "a.db", "a.db.key")
+	return opened
 }
 
 func TestPingDetectsRemovedOrReplacedFile(t *testing.T) {

@@ -39,8 +39,8 @@ dir %s
 requirepass watchman
 sentinel monitor main 127.0.0.1 %s 2
 sentinel auth-pass main %s
-sentinel down-after-milliseconds main 500
-sentinel failover-timeout main 3000
+sentinel down-after-milliseconds main 3000
+sentinel failover-timeout main 6000
 `, s.port, filepath.Dir(path), master.port, password)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -98,13 +98,14 @@ func TestSentinel(t *testing.T) {
 	n.waitFor(t, "c")
 }
 
-// startCluster starts three nodes that share the slots.
+// startCluster starts three nodes that share the slots. The node timeout keeps a
+// busy machine from declaring a node dead.
 func startCluster(t *testing.T) []*server {
 	t.Helper()
 	var nodes []*server
 	for range 3 {
 		nodes = append(nodes, start(t, "--cluster-enabled", "yes",
-			"--cluster-node-timeout", "2000", "--cluster-port", freePort(t)))
+			"--cluster-node-timeout", "15000", "--cluster-port", freePort(t)))
 	}
 	for i, n := range nodes {
 		n.do(fmt.Sprintf("CLUSTER ADDSLOTSRANGE %d %d", i*16384/3, (i+1)*16384/3-1))
