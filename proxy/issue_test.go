@@ -11,12 +11,13 @@ import (
 	"wxproxy/wechat"
 )
 
-// Every way in which SDKs are known to ask is answered, and what they get is good for a call, on every replica and
-// after a restart.
-func TestStandInsAreFetched(t *testing.T) {
-	up, seen := recordingServer(t)
+// TestTokenRequestsOfSDKs checks every way in which SDKs are known to fetch tokens.
+// The stand-in that they receive works on every replica and after a restart.
+func TestTokenRequestsOfSDKs(t *testing.T) {
+	up, requests := recordingServer(t)
 	configure := func(c *proxy.Config) {
-		c.Callers, c.StandInKey = []proxy.Caller{named("orders", ordersKey), named(strings.Repeat("n", 64), stockKey)}, key
+		c.Callers = []proxy.Caller{named("orders", ordersKey), named(strings.Repeat("n", 64), stockKey)}
+		c.StandInKey = key
 		c.Apps = map[string]wechat.Secret{ownApp: wechat.NewSecret("s3cret")}
 	}
 	_, addr := start(t, up, configure)
@@ -50,47 +51,52 @@ func TestStandInsAreFetched(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			st := fetchStandIn(t, addr, raw)
 			if strings.Contains(name, "authorizer") {
-				if _, body := send(t, addr, raw); !strings.Contains(body, `"authorizer_refresh_token":"`+placeholderRefresh+`"`) {
-					t.Errorf("%s", body)
-				}
+				resp, body := send(t, addr, raw)
+				checkResponse(t, raw, resp, body, 200, `"authorizer_refresh_token":"`+placeholderRefresh+`"`)
 			}
 			for _, at := range []string{addr, replica} {
-				if resp, body := send(t, at, get("/cgi-bin/user/info?a=1&access_token="+st+"&b=2")); resp.StatusCode != 200 || body != `{"errcode":0,"uri":"/cgi-bin/user/info?access_token=T0\u0026a=1\u0026b=2"}` &&
-					body != `{"errcode":0,"uri":"/cgi-bin/user/info?access_token=T0&a=1&b=2"}` {
-					t.Errorf("%s %s", resp.Status, body)
+				const want = `{"errcode":0,"uri":"/cgi-bin/user/info?access_token=T0&a=1&b=2"}`
+				resp, body := send(t, at, get("/cgi-bin/user/info?a=1&access_token="+st+"&b=2"))
+				if resp.StatusCode != 200 || body != want {
+					t.Errorf("got %s %s, want 200 %s", resp.Status, body, want)
 				}
 			}
 		})
 	}
-	// own accounts, long names, and the component itself
+	// Own accounts, long names, and the component itself.
 	own := fetchAccount(t, addr, ownApp, stockKey)
-	for _, path := range []string{"/cgi-bin/user/info?access_token=" + own, "/wxa/gettemplatelist?access_token=" + c, "/cgi-bin/component/api_create_preauthcode?component_access_token=" + c,
-		"/cgi-bin/clear_quota?access_token=" + c} {
-		if resp, body := send(t, addr, get(path)); resp.StatusCode != 200 {
-			t.Errorf("%s: %s %s", path, resp.Status, body)
-		}
+	for _, path := range []string{
+		"/cgi-bin/user/info?access_token=" + own, "/wxa/gettemplatelist?access_token=" + c,
+		"/cgi-bin/component/api_create_preauthcode?component_access_token=" + c, "/cgi-bin/clear_quota?access_token=" + c,
+	} {
+		resp, body := send(t, addr, get(path))
+		checkResponse(t, path, resp, body, 200, "")
 	}
-	for _, got := range seen() {
+	for _, got := range requests() {
 		if strings.Contains(got, "wxp_") || strings.Contains(got, ordersKey) {
-			t.Errorf("WeChat got what is ours: %s", got)
+			t.Errorf("WeChat got %s, want no stand-in and no key in it", got)
 		}
 	}
 }
 
-// What WeChat says of a wrong appid or secret, and never 40001, 40014 or 42001, on which SDKs ask again without end.
-func TestTokenRequestsRefused(t *testing.T) {
-	up, seen := recordingServer(t)
+// TestRejectedTokenRequests checks the errors of token requests. They are those of
+// WeChat for a wrong appid or secret, and never 40001, 40014 or 42001, on which SDKs
+// would fetch again without end.
+func TestRejectedTokenRequests(t *testing.T) {
+	up, requests := recordingServer(t)
 	limited := named("limited", stockKey)
 	limited.AppIDs, limited.Paths, limited.Methods = []string{account}, []string{"/nothing"}, []string{"GET"}
 	broker := &fakeTokens{current: "T0", knownErr: map[string]error{
-		other: tokens.ErrUnknownAccount, "wxdddddddddddddddd": tokens.ErrRevoked, "wxeeeeeeeeeeeeeeee": fmt.Errorf("%w: disk", tokens.ErrUnavailable),
+		other: tokens.ErrUnknownAccount, "wxdddddddddddddddd": tokens.ErrRevoked,
+		"wxeeeeeeeeeeeeeeee": fmt.Errorf("%w: disk", tokens.ErrUnavailable),
 	}}
 	_, addr := start(t, up, func(c *proxy.Config) {
 		c.Callers, c.Tokens = []proxy.Caller{named("orders", ordersKey), limited}, broker
 	})
 	c, a := fetchComponent(t, addr, ordersKey), fetchAccount(t, addr, account, ordersKey)
 	k := "&secret=" + ordersKey
-	componentToken, authorizerToken := "/cgi-bin/component/api_component_token", "/cgi-bin/component/api_authorizer_token?component_access_token="
+	componentToken := "/cgi-bin/component/api_component_token"
+	authorizerToken := "/cgi-bin/component/api_authorizer_token?component_access_token="
 	authorizer := func(appid string) string {
 		return `{"component_appid":"` + component + `","authorizer_appid":` + appid + `}`
 	}
@@ -104,19 +110,19 @@ func TestTokenRequestsRefused(t *testing.T) {
 		"wrong key, wrong appid":   {get("/cgi-bin/token?appid=" + other + "&secret=wrong"), 200, `{"errcode":40125,`},
 		"no key":                   {get("/cgi-bin/token?appid=" + account), 200, `{"errcode":40125,`},
 		"two keys":                 {get("/cgi-bin/token?appid=" + account + k + "&secret=" + stockKey), 200, `{"errcode":40125,`},
-		"another key above":        {get("/cgi-bin/token?appid="+account+"&secret="+stockKey, withKey), 200, `{"errcode":40125,`},
-		"a wrong key above":        {get("/cgi-bin/token?appid="+account+k, "X-Wxproxy-Key: wrong"), 401, `{"errcode":-401,`},
+		"another key in header":    {get("/cgi-bin/token?appid="+account+"&secret="+stockKey, withKey), 200, `{"errcode":40125,`},
+		"wrong key in header":      {get("/cgi-bin/token?appid="+account+k, "X-Wxproxy-Key: wrong"), 401, `{"errcode":-401,`},
 		"unknown appid":            {get("/cgi-bin/token?appid=" + other + k), 200, `{"errcode":40013,"errmsg":"invalid appid`},
-		"withdrawn":                {get("/cgi-bin/token?appid=wxdddddddddddddddd" + k), 200, `{"errcode":40013,`},
+		"revoked":                  {get("/cgi-bin/token?appid=wxdddddddddddddddd" + k), 200, `{"errcode":40013,`},
 		"store down":               {get("/cgi-bin/token?appid=wxeeeeeeeeeeeeeeee" + k), 503, `{"errcode":-503,`},
 		"no appid":                 {get("/cgi-bin/token?x" + k), 200, `{"errcode":40013,`},
-		"no appid's form":          {get("/cgi-bin/token?appid=wx1" + k), 200, `{"errcode":40013,`},
+		"not an appid":             {get("/cgi-bin/token?appid=wx1" + k), 200, `{"errcode":40013,`},
 		"two appids":               {get("/cgi-bin/token?appid=" + account + "&appid=" + other + k), 200, `{"errcode":40013,`},
 		"the component's":          {get("/cgi-bin/token?appid=" + component + k), 200, `{"errcode":40013,`},
 		"another prefix":           {get("/" + other + "/cgi-bin/token?appid=" + account + k), 400, `{"errcode":-400,`},
 		"another header":           {get("/cgi-bin/token?appid="+account+k, "X-WX-APPID: "+other), 400, `{"errcode":-400,`},
-		"beyond the limits":        {get("/cgi-bin/token?appid=" + other + "&secret=" + stockKey), 403, `{"errcode":-403,`},
-		"stable, no JSON":          {post("/cgi-bin/stable_token", `{"appid":`), 200, `{"errcode":40125,`},
+		"not permitted":            {get("/cgi-bin/token?appid=" + other + "&secret=" + stockKey), 403, `{"errcode":-403,`},
+		"stable, not JSON":         {post("/cgi-bin/stable_token", `{"appid":`), 200, `{"errcode":40125,`},
 		"stable, empty":            {post("/cgi-bin/stable_token", ``), 200, `{"errcode":40125,`},
 		"stable, types":            {post("/cgi-bin/stable_token", `{"appid":5,"secret":["`+ordersKey+`"]}`), 200, `{"errcode":40125,`},
 		"stable, appid's type":     {post("/cgi-bin/stable_token", `{"appid":null,"secret":"`+ordersKey+`"}`), 200, `{"errcode":40013,`},
@@ -125,9 +131,9 @@ func TestTokenRequestsRefused(t *testing.T) {
 		"component, wrong key":     {post(componentToken, `{"component_appid":"`+component+`","component_appsecret":"wrong"}`), 200, `{"errcode":40125,`},
 		"component, wrong appid":   {post(componentToken, `{"component_appid":"`+account+`","component_appsecret":"`+ordersKey+`"}`), 200, `{"errcode":40013,`},
 		"component, no appid":      {post(componentToken, `{"component_appsecret":"`+ordersKey+`"}`), 200, `{"errcode":40013,`},
-		"component, beyond limits": {post(componentToken, `{"component_appid":"`+component+`","component_appsecret":"`+stockKey+`"}`), 403, `{"errcode":-403,`},
+		"component, not permitted": {post(componentToken, `{"component_appid":"`+component+`","component_appsecret":"`+stockKey+`"}`), 403, `{"errcode":-403,`},
 
-		"authorizer, nothing":        {post(authorizerToken, authorizer(`"`+account+`"`)), 401, `{"errcode":-401,`},
+		"authorizer, no key":         {post(authorizerToken, authorizer(`"`+account+`"`)), 401, `{"errcode":-401,`},
 		"authorizer, wrong key":      {post(authorizerToken, authorizer(`"`+account+`"`), "X-Wxproxy-Key: wrong"), 401, `{"errcode":-401,`},
 		"authorizer, foreign token":  {post(authorizerToken+"80_x", authorizer(`"`+account+`"`)), 503, `{"errcode":-503,`},
 		"authorizer, forged":         {post(authorizerToken+"wxp_x", authorizer(`"`+account+`"`)), 503, `{"errcode":-503,`},
@@ -135,28 +141,29 @@ func TestTokenRequestsRefused(t *testing.T) {
 		"authorizer, account's":      {post(authorizerToken+a, authorizer(`"`+account+`"`)), 503, `{"errcode":-503,`},
 		"authorizer, two callers":    {post(authorizerToken+c, authorizer(`"`+account+`"`), "X-Wxproxy-Key: "+stockKey), 401, `{"errcode":-401,`},
 		"authorizer, unknown":        {post(authorizerToken+c, authorizer(`"`+other+`"`)), 503, `{"errcode":-503,`},
-		"authorizer, withdrawn":      {post(authorizerToken+c, authorizer(`"wxdddddddddddddddd"`)), 503, `{"errcode":-503,`},
+		"authorizer, revoked":        {post(authorizerToken+c, authorizer(`"wxdddddddddddddddd"`)), 503, `{"errcode":-503,`},
 		"authorizer, store down":     {post(authorizerToken+c, authorizer(`"wxeeeeeeeeeeeeeeee"`)), 503, `{"errcode":-503,`},
 		"authorizer, null":           {post(authorizerToken+c, authorizer(`null`)), 503, `{"errcode":-503,`},
 		"authorizer, component's":    {post(authorizerToken+c, authorizer(`"`+component+`"`)), 503, `{"errcode":-503,`},
-		"authorizer, no JSON":        {post(authorizerToken+c, `<xml>`), 503, `{"errcode":-503,`},
+		"authorizer, not JSON":       {post(authorizerToken+c, `<xml>`), 503, `{"errcode":-503,`},
 		"authorizer, other platform": {post(authorizerToken+c, `{"component_appid":"`+other+`","authorizer_appid":"`+account+`"}`), 503, `{"errcode":-503,`},
 		"authorizer, another prefix": {post("/"+other+authorizerToken+c, authorizer(`"`+account+`"`)), 400, `{"errcode":-400,`},
-		"authorizer, beyond limits":  {post(authorizerToken, authorizer(`"`+other+`"`), "X-Wxproxy-Key: "+stockKey), 403, `{"errcode":-403,`},
+		"authorizer, not permitted":  {post(authorizerToken, authorizer(`"`+other+`"`), "X-Wxproxy-Key: "+stockKey), 403, `{"errcode":-403,`},
 		"exchange is not possible":   {post("/cgi-bin/component/api_query_auth", `{"authorization_code":"c"}`, withKey), 503, `{"errcode":-503,`},
 	} {
 		resp, body := send(t, addr, q.raw)
-		if resp.StatusCode != q.status || !strings.HasPrefix(body, q.want) || strings.Contains(body, "expires_in") {
-			t.Errorf("%s: %s %s, want %d %s", name, resp.Status, body, q.status, q.want)
+		checkResponse(t, name, resp, body, q.status, q.want)
+		if !json.Valid([]byte(body)) || strings.Contains(body, ordersKey) || strings.Contains(body, "expires_in") {
+			t.Errorf("%s: got %s, want JSON without a key or a token", name, body)
 		}
-		if (resp.StatusCode == 503) != (resp.Header.Get("Retry-After") != "") || !json.Valid([]byte(body)) || strings.Contains(body, ordersKey) {
-			t.Errorf("%s: %s %s", name, resp.Header, body)
+		if retryAfter := resp.Header.Get("Retry-After"); (resp.StatusCode == 503) != (retryAfter != "") {
+			t.Errorf("%s: got Retry-After %q with %s, want it with 503 only", name, retryAfter, resp.Status)
 		}
 	}
-	// The limits of paths and methods are for calls to WeChat; these are none.
+	// Paths and methods limit requests to WeChat. These are not forwarded.
 	fetchAccount(t, addr, account, stockKey)
 	fetchStandIn(t, addr, post("/cgi-bin/stable_token", `{"appid":"`+account+`","secret":"`+stockKey+`"}`))
-	if n := len(seen()); n != 0 {
-		t.Errorf("%d calls reached WeChat", n)
+	if n := len(requests()); n != 0 {
+		t.Errorf("got %d requests at WeChat, want 0", n)
 	}
 }

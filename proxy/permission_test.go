@@ -7,21 +7,26 @@ import (
 	"wxproxy/proxy"
 )
 
-// What is told of a caller's limits is what a call of his meets.
+// TestPermission checks what Permission says about a caller, and compares it with a
+// real request.
 func TestPermission(t *testing.T) {
 	up, _ := recordingServer(t)
 	limited := named("limited", stockKey)
-	limited.AppIDs, limited.Paths, limited.Methods = []string{account}, []string{"/cgi-bin/user/*", "/wxa/*"}, []string{"GET"}
+	limited.AppIDs, limited.Methods = []string{account}, []string{"GET"}
+	limited.Paths = []string{"/cgi-bin/user/*", "/wxa/*"}
 	platform := named("platform", "platform-key")
 	platform.AppIDs = []string{component}
-	config := proxy.Config{Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"}, Callers: []proxy.Caller{limited, platform}}
+	config := proxy.Config{
+		Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"},
+		Callers: []proxy.Caller{limited, platform},
+	}
 	p, addr := start(t, up, func(c *proxy.Config) { *c = config })
 	keys := map[string]string{"limited": stockKey, "platform": "platform-key"}
-	f := func(name, appid, method, path string, want bool, word string) {
+	f := func(name, appid, method, path string, want bool, wantReason string) {
 		t.Helper()
 		allowed, reason := p.Permission(name, appid, method, path)
-		if allowed != want || !strings.Contains(reason, word) {
-			t.Errorf("%s %s %s: %v %s", name, method, path, allowed, reason)
+		if allowed != want || !strings.Contains(reason, wantReason) {
+			t.Errorf("%s %s %s: got %v, %q, want %v, %q", name, method, path, allowed, reason, want, wantReason)
 		}
 		if keys[name] == "" || strings.Contains(path, "token") || strings.Contains(path, "query_auth") {
 			return
@@ -31,7 +36,7 @@ func TestPermission(t *testing.T) {
 			headers = append(headers, "X-WX-APPID: "+appid)
 		}
 		if resp, body := send(t, addr, method+strings.TrimPrefix(get(path, headers...), "GET")); (resp.StatusCode == 200) != want {
-			t.Errorf("%s %s %s: told %v, and the call got %s %s", name, method, path, allowed, resp.Status, body)
+			t.Errorf("%s %s %s: got %s %s, Permission says %v", name, method, path, resp.Status, body, allowed)
 		}
 	}
 	f("limited", "", "GET", "/"+account+"/cgi-bin/user/info", true, "allowed")
@@ -52,11 +57,11 @@ func TestPermission(t *testing.T) {
 	f("platform", "", "POST", "/cgi-bin/component/api_component_token", true, "allowed")
 	f("platform", "", "POST", "/cgi-bin/component/api_query_auth", true, "allowed")
 	f("platform", "", "POST", "/cgi-bin/component/api_authorizer_token", true, "allowed")
-	f("nobody", "", "GET", "/"+account+"/cgi-bin/user/info", false, "no caller has this name")
+	f("unknown", "", "GET", "/"+account+"/cgi-bin/user/info", false, "no caller has this name")
 	config.Callers = nil
 	if err := p.Reconfigure(config); err != nil {
 		t.Fatal(err)
 	}
 	keys = nil
-	f("nobody", "", "GET", "/"+account+"/cgi-bin/user/info", true, "no caller is configured")
+	f("unknown", "", "GET", "/"+account+"/cgi-bin/user/info", true, "no caller is configured")
 }
