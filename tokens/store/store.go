@@ -26,7 +26,7 @@ var (
 	ErrClosed = errors.New("store is closed")
 )
 
-// Keep, returned by an [UpdateFunc], leaves the record as it was.
+// Keep is returned by an [UpdateFunc] to leave the record as it was.
 var Keep = []byte{}
 
 // UpdateFunc computes the new value of a record. It runs once, while its Update
