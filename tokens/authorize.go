@@ -71,11 +71,12 @@ func (b *Broker) MarkRevoked(ctx context.Context, appid string, created time.Tim
 	return b.accounts.markRevoked(ctx, appid, created)
 }
 
-// cacheAuthorization caches the tokens of a new authorization.
-func (b *Broker) cacheAuthorization(appid string, acc *account) {
+// cacheAuthorization caches the tokens of a new authorization. epoch was read
+// under the account's lock.
+func (b *Broker) cacheAuthorization(appid string, acc *account, epoch uint64) {
 	token := wechat.NewSecret(acc.Access)
 	b.log.Info("account authorized", "account", appid, "token", token.Fingerprint())
-	epoch := b.cache.bumpEpoch(appid)
+	epoch = b.cache.supersede(appid, epoch)
 	if acc.usable(b.now()) {
 		b.renewer.cacheAccount(appid, Authorizer, acc, epoch, false)
 	} else {

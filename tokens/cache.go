@@ -135,9 +135,24 @@ func (c *cache) dropUnscheduled() {
 // epoch returns the counter that put compares. Read it before the record.
 func (c *cache) epoch(appid string) uint64 { return c.counter(appid).Load() }
 
-// bumpEpoch invalidates what readers are about to put, and returns the epoch
-// for the entry of the record that was just saved.
-func (c *cache) bumpEpoch(appid string) uint64 { return c.counter(appid).Add(1) }
+// bumpEpoch invalidates what readers are about to put.
+func (c *cache) bumpEpoch(appid string) { c.counter(appid).Add(1) }
+
+// supersede returns the epoch for the entry of a record that was just saved.
+// epoch must have been read under the account's lock, before the save. If it
+// has changed since, another record was saved or seen in the store, and what is
+// cached may be either. Then appid is evicted, and put does nothing:
+//
+//	renewal:  lock; save T1; unlock
+//	exchange: lock; save T2, which replaces T1; unlock; put T2
+//	renewal:  put T1 (must not happen)
+func (c *cache) supersede(appid string, epoch uint64) uint64 {
+	if !c.counter(appid).CompareAndSwap(epoch, epoch+1) {
+		c.remove(appid)
+		return epoch // no longer the current one
+	}
+	return epoch + 1
+}
 
 func (c *cache) counter(appid string) *atomic.Uint64 {
 	return &c.epochs[maphash.String(c.seed, appid)%uint64(len(c.epochs))]

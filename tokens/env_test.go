@@ -51,6 +51,11 @@ func newAuthorized(
 	b := newBroker(t, s, client, change)
 	putTicket(t, b)
 	authorize(t, b, accountA, 1000)
+	// If WeChat lists the account, the comparison may have added it before the
+	// code was exchanged, and the exchange still replaces its token.
+	eventually(t, "the code is exchanged", func() bool {
+		return errors.Is(errorOf(s.Load(t.Context(), "code/"+accountA)), store.ErrNotFound)
+	})
 	return b
 }
 

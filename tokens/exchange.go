@@ -23,8 +23,9 @@ type exchanger struct {
 	log       *slog.Logger
 
 	// onAuthorized is called after the tokens of a new authorization were
-	// saved.
-	onAuthorized func(appid string, acc *account)
+	// saved. epoch is the cache's, read under the account's lock.
+	onAuthorized func(appid string, acc *account, epoch uint64)
+	epoch        func(appid string) uint64
 
 	mu       sync.Mutex
 	attempts map[string]*exchangeAttempt // scheduled or running, by appid; nil after stop
@@ -84,7 +85,9 @@ func (x *exchanger) fromBrowser(ctx context.Context, code wechat.Secret) (Author
 			return Authorization{}, err
 		}
 		var saved *account
+		var epoch uint64
 		err = x.accounts.change(ctx, grant.AppID, func(acc *account) (*account, error) {
+			epoch = x.epoch(grant.AppID)
 			if acc == nil {
 				acc = newAccount(Authorizer)
 			}
@@ -100,7 +103,7 @@ func (x *exchanger) fromBrowser(ctx context.Context, code wechat.Secret) (Author
 			return acc, nil
 		})
 		if err == nil && saved != nil {
-			x.onAuthorized(grant.AppID, saved)
+			x.onAuthorized(grant.AppID, saved, epoch)
 		}
 		return Authorization{AppID: grant.AppID, FuncInfo: grant.FuncInfo}, err
 	})
@@ -140,7 +143,9 @@ func (x *exchanger) exchangeLocked(
 ) (done Authorization, err error) {
 	code := wechat.NewSecret(p.Code)
 	var saved *account
+	var epoch uint64
 	err = x.accounts.update(ctx, appid, func(ctx context.Context, acc *account) (*account, error) {
+		epoch = x.epoch(appid)
 		// Another process may have exchanged or given up the code meanwhile.
 		left, err := loadRecord[pendingCode](ctx, x.store, pendingCodeKey(appid))
 		if err != nil || left == nil || left.Code != p.Code {
@@ -166,7 +171,7 @@ func (x *exchanger) exchangeLocked(
 		return acc, nil
 	})
 	if err == nil && saved != nil {
-		x.onAuthorized(appid, saved)
+		x.onAuthorized(appid, saved, epoch)
 	}
 	return done, err
 }

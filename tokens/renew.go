@@ -129,8 +129,10 @@ func (r *renewer) renew(ctx context.Context, want renewal) (Token, error) {
 		d     decision
 		s     settlement
 		saved *account // the record with a token that serves
+		epoch uint64
 	)
 	err := r.accounts.update(ctx, want.appid, func(ctx context.Context, acc *account) (*account, error) {
+		epoch = r.cache.epoch(want.appid)
 		d = decide(want, acc, r.now(), r.renewBefore)
 		switch d.action {
 		case deny:
@@ -169,7 +171,7 @@ func (r *renewer) renew(ctx context.Context, want renewal) (Token, error) {
 		// WeChat returned the token that it rejected. It would reject it again.
 		return Token{}, ErrThrottled
 	}
-	epoch := r.cache.bumpEpoch(want.appid)
+	epoch = r.cache.supersede(want.appid, epoch)
 	if d.action == fetchNew {
 		r.onFetch(want.appid, saved)
 	}
@@ -236,7 +238,7 @@ func (r *renewer) count(kind Kind, result string, took time.Duration) {
 const dueRecheckInterval = 2 * time.Second
 
 // cacheAccount caches the usable token of acc and schedules its early renewal.
-// epoch is the cache's from before acc was read or after it was saved. used is
+// epoch is the cache's from before acc was read, or from supersede. used is
 // false if no caller asked for the token.
 func (r *renewer) cacheAccount(
 	appid string, kind Kind, acc *account, epoch uint64, used bool,

@@ -67,6 +67,7 @@ func connectExchange(b *Broker) {
 		store: b.store, accounts: b.accounts, component: b.component, tasks: b.tasks,
 		now: b.now, log: b.log,
 		onAuthorized: b.cacheAuthorization,
+		epoch:        b.cache.epoch,
 		attempts:     map[string]*exchangeAttempt{},
 	}
 	b.revalidator = &revalidator{
