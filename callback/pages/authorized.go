@@ -21,7 +21,7 @@ type rateLimitError time.Duration
 // Error implements error.
 func (rateLimitError) Error() string { return "too many authorization codes from one address" }
 
-// serveAuthorized serves a merchant who returns from WeChat.
+// serveAuthorized serves the page on which a merchant returns from WeChat.
 //
 // The code is exchanged whatever the state in s is: it stands for a consent to
 // this component, which cannot be forged, and losing it would cost the merchant
@@ -86,7 +86,7 @@ func (h *Handler) exchange(r *http.Request, code wechat.Secret) (tokens.Authoriz
 	if code.IsEmpty() {
 		return tokens.Authorization{}, errNoAuthCode
 	}
-	// A merchant who closes the window has still consented, so the end of the
+	// The merchant has consented and can now close the window, so the end of the
 	// connection does not end the work.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), pageTimeout)
 	defer cancel()

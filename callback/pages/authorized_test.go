@@ -324,7 +324,7 @@ func TestExchangesAreLimited(t *testing.T) {
 	}
 }
 
-// A merchant who closes the window has consented.
+// The merchant can close the window after the consent.
 func TestExchangeOutlivesTheConnection(t *testing.T) {
 	w := start(t, pages.Config{})
 	requests := make(chan context.Context, 1)

@@ -16,9 +16,9 @@ const maxCodes = 10_000
 
 var errInternal = errors.New("internal error")
 
-// codeCache remembers which account a code stood for. A merchant who reloads
-// the page, or opens it twice, sees the same result again without another call
-// to WeChat. Failures are forgotten, so that the next request tries again.
+// codeCache remembers which account a code stood for. If a merchant reloads the
+// page, or opens it twice, it shows the same result without another call to
+// WeChat. Failures are forgotten, so that the next request tries again.
 //
 // The zero value is an empty cache. It is safe for concurrent use.
 type codeCache struct {

@@ -59,8 +59,8 @@ type Config struct {
 	// WeChat's; default: WeChat's own two hosts.
 	LoginBase string
 	// StateKey signs the state that returns with the merchant: 32 bytes, the
-	// same in all replicas. Default: a random key, so that merchants who are at
-	// WeChat during a restart see the success page instead of being redirected.
+	// same in all replicas. Default: a random key. A merchant that is at WeChat
+	// during a restart then sees the success page instead of being redirected.
 	StateKey []byte
 	// Now returns the current time; default: time.Now.
 	Now func() time.Time

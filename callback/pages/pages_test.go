@@ -42,7 +42,7 @@ func TestPagesWithoutPublicURL(t *testing.T) {
 		}
 	}
 	w.wantCalls(0, 0)
-	// A merchant who is at WeChat when the setting is removed is not lost.
+	// A merchant at WeChat is not lost when the setting is removed.
 	if r := w.consent("/authorized"); r.status != 200 {
 		t.Errorf("/authorized: got status %d, want 200", r.status)
 	}

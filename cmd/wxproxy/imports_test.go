@@ -67,7 +67,6 @@ func TestImports(t *testing.T) {
 		"github.com/piglig/":        "wxproxy/callback/pages",
 		"github.com/makiuchi-d/":    "",
 		"golang.org/x/text/":        "wxproxy/callback/pages",
-		"golang.org/x/time/":        "wxproxy/callback/pages wxproxy/proxy",
 		"github.com/pelletier/":     "wxproxy/cmd/wxproxy/internal/config",
 		"github.com/mattn/":         "wxproxy/cmd/wxproxy/internal/table",
 		"github.com/spf13/":         "wxproxy/cmd/wxproxy",
