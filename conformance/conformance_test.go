@@ -13,6 +13,7 @@ import (
 	"testing"
 	"text/tabwriter"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 )
 
@@ -130,7 +131,7 @@ func (s sdk) run(t *testing.T, m mode, command []string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = dir // some write files there
-	var out output
+	var out proctest.Output
 	cmd.Stdout, cmd.Stderr = &out, &out
 	// A clean environment: no HTTP proxies, no settings of SDKs.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir,

@@ -1,22 +1,20 @@
 package conformance_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 )
 
@@ -35,46 +33,7 @@ const (
 	programTimeout = 5 * time.Minute
 )
 
-// binary builds wxproxy once and returns its path.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "wxproxy-conformance")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "wxproxy")
-	if out, err := exec.Command("go", "build", "-o", path, "wxproxy/cmd/wxproxy").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return path, nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if enabled {
-		if path, err := binary(); err == nil {
-			os.RemoveAll(filepath.Dir(path))
-		}
-	}
-	os.Exit(code)
-}
-
-// output collects what a process prints. It is safe for concurrent use.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
+func TestMain(m *testing.M) { proctest.Main(m) }
 
 // env is a WeChat with two accounts, and a wxproxy with one caller.
 type env struct {
@@ -82,14 +41,14 @@ type env struct {
 	wx                     *sandbox.WeChat
 	wxURL                  string
 	proxy, callback, admin string // host:port
-	out                    output
+	out                 proctest.Output
 }
 
 // newEnv starts WeChat and wxproxy. The accounts have authorized the component.
 // If own, wxproxy has their app secrets instead.
 func newEnv(t *testing.T, own bool) *env {
 	t.Helper()
-	path, err := binary()
+	path, err := proctest.Binary()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +59,7 @@ func newEnv(t *testing.T, own bool) *env {
 	}
 	srv := httptest.NewServer(wx)
 	t.Cleanup(srv.Close)
-	w := &env{t: t, wx: wx, wxURL: srv.URL, proxy: freeAddr(t), callback: freeAddr(t), admin: freeAddr(t)}
+	w := &env{t: t, wx: wx, wxURL: srv.URL, proxy: proctest.FreeAddr(t), callback: proctest.FreeAddr(t), admin: proctest.FreeAddr(t)}
 	if err := wx.SetPushURL("http://" + w.callback); err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +112,7 @@ key_sha256 = "%x"
 			t.Logf("log of wxproxy:\n%s", &w.out)
 		}
 	})
-	eventually(t, func() bool { return w.ok("http://" + w.admin + "/healthz") })
+	proctest.Eventually(t, func() bool { return w.ok("http://" + w.admin + "/healthz") })
 	ctx := context.Background()
 	if err := wx.PushTicket(ctx); err != nil {
 		t.Fatal(err)
@@ -165,11 +124,11 @@ key_sha256 = "%x"
 		if _, err := wx.Authorize(ctx, id); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, func() bool { return w.ok("http://" + w.proxy + "/" + id + "/cgi-bin/get_api_domain_ip") })
+		proctest.Eventually(t, func() bool { return w.ok("http://" + w.proxy + "/" + id + "/cgi-bin/get_api_domain_ip") })
 	}
 	// Wait for the requests that wxproxy makes itself: the list of accounts at
 	// the first ticket, and then their names.
-	eventually(t, func() bool {
+	proctest.Eventually(t, func() bool {
 		names := 2
 		if own {
 			names = 0
@@ -216,35 +175,6 @@ func (w *env) checkSecrets(left map[string]string) {
 	for _, word := range []string{callerKey, "wxp_"} {
 		if strings.Contains(w.out.String(), word) {
 			w.t.Errorf("the log of wxproxy: got %s", word)
-		}
-	}
-}
-
-// taken are the addresses in use. The kernel can offer one again.
-var taken sync.Map
-
-// freeAddr returns a loopback address that was free a moment ago.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	for {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := ln.Addr().String()
-		ln.Close()
-		if _, again := taken.LoadOrStore(addr, true); !again {
-			return addr
-		}
-	}
-}
-
-// eventually waits until ok returns true.
-func eventually(t testing.TB, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("timeout: the condition did not become true")
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/chromedp/cdproto/page"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 )
 
@@ -125,19 +126,19 @@ func TestReloadChangesPages(t *testing.T) {
 		w.config()
 		w.signal(syscall.SIGHUP)
 	}
-	eventually(t, is(503))
+	proctest.Eventually(t, is(503))
 	reload("public_url = \"https://wx.example.com\"")
-	eventually(t, is(400)) // return_to is not allowed
+	proctest.Eventually(t, is(400)) // return_to is not allowed
 	reload("public_url = \"https://wx.example.com\"\nreturn_to = [\"https://shop.example.com/\"]")
-	eventually(t, is(200))
+	proctest.Eventually(t, is(200))
 	if !strings.Contains(body, `href="https://mp.weixin.qq.com/cgi-bin/componentloginpage?component_appid=`) ||
 		!strings.Contains(body, "redirect_uri=https%3A%2F%2Fwx.example.com%2Fauthorized%3Fs%3D") {
 		t.Errorf("page with a public address: got no link to WeChat in\n%s", body)
 	}
 	reload("public_url = \"http://" + w.callback + "\"")
-	eventually(t, is(400))
+	proctest.Eventually(t, is(400))
 	reload("public_url = \"http://" + w.callback + "\"\nreturn_to = [\"https://shop.example.com/\"]")
-	eventually(t, is(200))
+	proctest.Eventually(t, is(200))
 	if !strings.Contains(body, `href="`+w.wxURL+"/cgi-bin/componentloginpage?") {
 		t.Errorf("page with loopback addresses: got no link to the sandbox in\n%s", body)
 	}

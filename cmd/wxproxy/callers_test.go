@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 )
 
@@ -19,7 +20,7 @@ const (
 	stockKey  = "stock-key-9876543210"
 )
 
-// as makes a call that shows a key, or none where key is empty.
+// as sends a request with a key, or without one if key is "".
 func (w *world) as(key, method, path, body string) (int, string) {
 	w.t.Helper()
 	req, err := http.NewRequest(method, "http://"+w.proxy+path, strings.NewReader(body))
@@ -41,7 +42,7 @@ func (w *world) as(key, method, path, body string) (int, string) {
 	return resp.StatusCode, string(b)
 }
 
-// reload writes the configuration with more blocks behind it and waits until it is taken over.
+// reload appends blocks to the configuration and waits until it is applied.
 func (w *world) reload(blocks string) {
 	w.t.Helper()
 	base, err := os.ReadFile(w.config())
@@ -52,15 +53,16 @@ func (w *world) reload(blocks string) {
 	const done = "configuration reloaded"
 	before := strings.Count(w.out.String(), done)
 	w.signal(syscall.SIGHUP)
-	eventually(w.t, func() bool { return strings.Count(w.out.String(), done) > before })
+	proctest.Eventually(w.t, func() bool { return strings.Count(w.out.String(), done) > before })
 }
 
+// block returns a [[caller]] block. more contains its other lines.
 func block(name, key, more string) string {
 	return fmt.Sprintf("\n[[caller]]\nname = %q\nkey_sha256 = \"%x\"\n%s\n", name, sha256.Sum256([]byte(key)), more)
 }
 
-// The program with callers: an SDK's way from its secret to a call, limits, the labels of the metrics, and a reload that
-// takes a caller away.
+// With callers, keys and their limits are checked, an SDK works with the key as
+// its secret, metrics have labels, and a reload can remove a caller.
 func TestCallers(t *testing.T) {
 	w := newWorld(t, sandbox.Config{}).start().authorized(accountA, accountB)
 	orders := block("orders", ordersKey, "")
@@ -75,17 +77,17 @@ func TestCallers(t *testing.T) {
 		{stockKey, "/" + accountA + "/cgi-bin/tags/get", 403}, {stockKey, "/wxa/gettemplatelist", 403}, {ordersKey, "/wxa/gettemplatelist", 200},
 	} {
 		if status, answer := w.as(c.key, "GET", c.path, ""); status != c.want || status == 200 && strings.Contains(answer, `"errcode":4`) {
-			t.Errorf("%s %s: %d %s, want %d", c.key, c.path, status, answer, c.want)
+			t.Errorf("GET %s with key %q: got %d %s, want %d", c.path, c.key, status, answer, c.want)
 		}
 	}
-	// An SDK in third-party mode, which knows the proxy's address, an appid and a "secret".
+	// An SDK in third-party mode, with the address of the proxy, an appid and a "secret".
 	base := "/" + sandbox.DefaultComponentAppID
 	standIn := func(path, body string) string {
 		t.Helper()
 		status, answer := w.as("", "POST", base+path, body)
 		m := regexp.MustCompile(`access_token":"(wxp_[A-Za-z0-9_-]+)","expires_in":7200`).FindStringSubmatch(answer)
 		if status != 200 || m == nil {
-			t.Fatalf("%s: %d %s", path, status, answer)
+			t.Fatalf("POST %s: got %d %s, want a stand-in token", path, status, answer)
 		}
 		return m[1]
 	}
@@ -95,20 +97,20 @@ func TestCallers(t *testing.T) {
 		t.Helper()
 		status, answer := w.as("", "GET", base+userInfo+"&access_token="+authorizer, "")
 		if status != 200 || !strings.Contains(answer, want) {
-			t.Errorf("%d %s, want %s", status, answer, want)
+			t.Errorf("request with a stand-in: got %d %s, want %s", status, answer, want)
 		}
 	}
 	sdk(`"openid"`)
 	w.wx.Expire(accountB)
-	sdk(`"openid"`) // renewed, without the SDK seeing anything of it
+	sdk(`"openid"`) // the SDK does not notice the renewal
 	if status, answer := w.as("", "POST", base+"/cgi-bin/component/api_authorizer_token?component_access_token="+component, `{"authorizer_appid":"wxeeeeeeeeeeeeeeee"}`); status != 503 || !strings.Contains(answer, "has not authorized") {
-		t.Errorf("%d %s", status, answer)
+		t.Errorf("stand-in for an unknown account: got %d %s, want 503", status, answer)
 	}
 	if _, answer := w.as("", "GET", "/cgi-bin/token?appid="+accountA+"&secret=wrong", ""); !strings.Contains(answer, `"errcode":40125`) {
-		t.Errorf("%s", answer)
+		t.Errorf("stand-in with a wrong secret: got %s, want 40125", answer)
 	}
 	if _, answer := w.as("", "GET", "/cgi-bin/token?appid=wxeeeeeeeeeeeeeeee&secret="+ordersKey, ""); !strings.Contains(answer, `"errcode":40013`) {
-		t.Errorf("%s", answer)
+		t.Errorf("stand-in for an unknown appid: got %s, want 40013", answer)
 	}
 	_, metrics := w.get(w.admin, "/metrics")
 	for _, series := range []string{`wxproxy_requests_total{caller="orders",credential="authorizer",code="200"}`, `wxproxy_requests_total{caller="stock",credential="authorizer",code="403"}`,
@@ -123,35 +125,36 @@ func TestCallers(t *testing.T) {
 			found = found || all
 		}
 		if !found {
-			t.Errorf("no %s in\n%s", series, metrics)
+			t.Errorf("metrics: got no %s in\n%s", series, metrics)
 		}
 	}
-	// Removed: its key and its stand-ins are worth nothing any more, and SDKs are told in their language.
+	// The key and the stand-ins of a removed caller are invalid, and SDKs receive
+	// an errcode that they know.
 	w.reload(stock)
 	if status, answer := w.as(ordersKey, "GET", "/"+accountA+userInfo, ""); status != 401 {
-		t.Errorf("%d %s", status, answer)
+		t.Errorf("key of a removed caller: got %d %s, want 401", status, answer)
 	}
 	sdk(`"errcode":40001`)
 	if status, answer := w.as(stockKey, "GET", "/"+accountA+userInfo, ""); status != 200 {
-		t.Errorf("%d %s", status, answer)
+		t.Errorf("key of the other caller: got %d %s, want 200", status, answer)
 	}
 	if v := w.wx.Violations(); len(v) > 0 {
-		t.Errorf("WeChat saw what it must not see: %q", v)
+		t.Errorf("violations of WeChat's protocol: got %q, want none", v)
 	}
 	for _, key := range []string{ordersKey, stockKey, component, authorizer} {
 		if strings.Contains(w.out.String(), key) {
-			t.Errorf("%s is in the log", key)
+			t.Errorf("the log contains %s", key)
 		}
 	}
 }
 
-// Without callers SDKs get along with any secret.
+// Without callers SDKs can use any secret.
 func TestStandInsWithoutCallers(t *testing.T) {
 	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	_, answer := w.as("", "GET", "/cgi-bin/token?grant_type=client_credential&appid="+accountA+"&secret=anything", "")
 	m := regexp.MustCompile(`^\{"access_token":"(wxp_[A-Za-z0-9_-]+)","expires_in":7200\}$`).FindStringSubmatch(answer)
 	if m == nil {
-		t.Fatal(answer)
+		t.Fatalf("stand-in with any secret: got %s", answer)
 	}
 	w.call(userInfo+"&access_token="+m[1], "hit")
 }

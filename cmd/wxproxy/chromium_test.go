@@ -14,6 +14,8 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
+
+	"wxproxy/internal/proctest"
 )
 
 // browserTimeout is how long a browser may take for one step on a busy machine.
@@ -36,7 +38,7 @@ func newBrowser(t *testing.T) *browser {
 	if err != nil {
 		t.Fatal("chromium is missing: run .ci/tools.sh, which installs it, or set WXPROXY_NO_BROWSER=1")
 	}
-	var stderr output
+	var stderr proctest.Output
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),
 		chromedp.UserDataDir(t.TempDir()),

@@ -15,17 +15,16 @@ import (
 	"testing"
 	"time"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 )
 
-// crowd is how many connections rest at the same time, and crowdMemory what the process may need for them all, itself
-// included, in MiB.
 const (
-	crowd       = 10_000
-	crowdMemory = 320
+	idleConns      = 10_000
+	idleConnMemory = 320 // MiB that the process may need in total
 )
 
-// memory is the resident memory of the program, in KiB.
+// memory returns the resident memory of wxproxy in KiB.
 func (w *world) memory() int {
 	w.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.cmd.Process.Pid))
@@ -36,31 +35,32 @@ func (w *world) memory() int {
 	return kib
 }
 
-// room gives how many connections this process may hold, of those wanted. The program's process has the same limit.
-func room(t *testing.T, wanted int) int {
+// connLimit returns how many connections this process can open, at most wanted.
+// The process of wxproxy has the same limit.
+func connLimit(t *testing.T, wanted int) int {
 	t.Helper()
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	if limit.Cur < limit.Max { // Go does so by itself when it starts, as a rule
+	if limit.Cur < limit.Max { // Go usually does this at the start
 		limit.Cur = limit.Max
 		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-			t.Logf("the limit of open files stays: %v", err)
+			t.Logf("cannot raise the limit of open files: %v", err)
 			syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
 		}
 	}
 	const others = 500
 	if have := int(min(limit.Cur, 1<<20)); have < wanted+others {
-		t.Logf("%d files may be open: %d connections instead of %d", have, have-others, wanted)
+		t.Logf("%d files can be open: %d connections instead of %d", have, have-others, wanted)
 		return have - others
 	}
 	return wanted
 }
 
-// Ten thousand callers that keep their connections cost little memory, and another one is answered as ever.
+// Ten thousand idle connections need little memory and delay no other request.
 func TestManyIdleConnections(t *testing.T) {
-	n := room(t, crowd)
+	n := connLimit(t, idleConns)
 	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	before := w.memory()
 	conns := make([]net.Conn, n)
@@ -72,7 +72,7 @@ func TestManyIdleConnections(t *testing.T) {
 		}
 	})
 	call := func(c net.Conn, path string, want int) error {
-		c.SetDeadline(time.Now().Add(60 * time.Second))
+		c.SetDeadline(time.Now().Add(proctest.Patience))
 		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil {
@@ -80,12 +80,13 @@ func TestManyIdleConnections(t *testing.T) {
 		}
 		_, err = io.Copy(io.Discard, resp.Body)
 		if err == nil && resp.StatusCode != want {
-			err = fmt.Errorf("answered %s", resp.Status)
+			err = fmt.Errorf("got %s, want %d", resp.Status, want)
 		}
 		return err
 	}
-	// Each makes one call (which is refused, so that the sandbox need not answer them all): whatever is kept for a
-	// connection is there then. And then it rests.
+	// Each connection sends one request, so that everything that wxproxy keeps for
+	// a connection exists, and is then idle. The request is rejected, which spares
+	// the sandbox.
 	var wg sync.WaitGroup
 	const dialers = 16
 	for d := range dialers {
@@ -104,23 +105,25 @@ func TestManyIdleConnections(t *testing.T) {
 	wg.Wait()
 	w.call("/"+accountA+userInfo, "hit")
 	w.get(w.admin, "/metrics")
-	if after := w.memory(); after > crowdMemory<<10 {
-		t.Errorf("%d KiB with %d connections at rest, %d before", after, n, before)
+	if after := w.memory(); after > idleConnMemory<<10 {
+		t.Errorf("memory with %d idle connections: got %d KiB, want at most %d MiB; %d KiB without", n, after, idleConnMemory, before)
 	} else {
-		t.Logf("%d MiB with %d connections at rest, %d before", after>>10, n, before>>10)
+		t.Logf("%d MiB with %d idle connections, %d without", after>>10, n, before>>10)
 	}
-	// They are not cut off: some of them call again.
+	// The connections were not closed: some of them send another request.
 	for i := 0; i < n; i += 97 {
 		if err := call(conns[i], "/"+accountA+userInfo, http.StatusOK); err != nil {
-			t.Errorf("connection %d, again: %v", i, err)
+			t.Errorf("second request of connection %d: %v", i, err)
 		}
 	}
 }
 
-// Bodies that are announced and do not come take no memory: thousands could be announced by a few bytes each.
-func TestAnnouncedBodies(t *testing.T) {
+// Bodies that are announced but not sent need no memory: announcing one takes
+// only a few bytes.
+func TestAnnouncedBodiesNeedNoMemory(t *testing.T) {
 	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
-	const each, most = 200, 150 // announced, 12 GiB in all; MiB for all of the program
+	const each = 200      // 12 GiB are announced in total
+	const maxMemory = 150 // MiB of the process
 	head := fmt.Sprintf("POST /%s/cgi-bin/media/upload HTTP/1.1\r\nHost: x\r\n", accountA)
 	some := strings.Repeat("a", 10_000)
 	for range each {
@@ -133,13 +136,13 @@ func TestAnnouncedBodies(t *testing.T) {
 			io.WriteString(c, head+raw)
 		}
 	}
-	// Others are served meanwhile, and by then all of it has been read.
+	// Other requests succeed. After them wxproxy has read everything.
 	for range 200 {
 		w.call("/"+accountA+userInfo, "hit")
 	}
-	if now := w.memory(); now > most<<10 {
-		t.Errorf("%d MiB with %d bodies announced", now>>10, 2*each)
+	if now := w.memory(); now > maxMemory<<10 {
+		t.Errorf("memory with %d announced bodies: got %d MiB, want at most %d", 2*each, now>>10, maxMemory)
 	} else {
-		t.Logf("%d MiB with %d bodies announced", now>>10, 2*each)
+		t.Logf("%d MiB with %d announced bodies", now>>10, 2*each)
 	}
 }

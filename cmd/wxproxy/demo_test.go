@@ -13,25 +13,26 @@ import (
 	"syscall"
 	"testing"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 )
 
-// A newcomer runs the demo and pastes what it prints.
+// The command lines that the demo prints work when they are pasted.
 func TestDemo(t *testing.T) {
-	var out output
+	var out proctest.Output
 	addrs := map[string]string{}
 	args := []string{"demo"}
 	for _, name := range []string{"proxy", "callback", "admin", "sandbox"} {
-		addrs[name] = freeAddr(t)
+		addrs[name] = proctest.FreeAddr(t)
 		args = append(args, "--"+name, addrs[name])
 	}
-	cmd := wxproxy(t, args...)
+	cmd := proctest.Command(t, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer cmd.Process.Kill()
-	eventually(t, func() bool { return strings.Contains(out.String(), "Press Ctrl-C to stop") })
+	proctest.Eventually(t, func() bool { return strings.Contains(out.String(), "Press Ctrl-C to stop") })
 
 	var answers []string
 	for line := range strings.Lines(out.String()) {
@@ -40,7 +41,7 @@ func TestDemo(t *testing.T) {
 		}
 		b, err := exec.Command("bash", "-o", "pipefail", "-c", line).Output()
 		if err != nil {
-			t.Fatalf("%s: %v (is curl there? .ci/tools.sh installs it)", line, err)
+			t.Fatalf("%s: %v (.ci/tools.sh installs curl)", line, err)
 		}
 		answers = append(answers, string(b))
 	}
@@ -53,16 +54,16 @@ func TestDemo(t *testing.T) {
 		{`wxproxy_retries_total{credential="authorizer",errcode="42001",result="ok"} 1`},
 	} {
 		if i >= len(answers) {
-			t.Fatalf("%d lines to paste:\n%s", len(answers), out.String())
+			t.Fatalf("lines to paste: got %d in\n%s", len(answers), out.String())
 		}
 		for _, w := range want {
 			if !strings.Contains(answers[i], w) {
-				t.Errorf("line %d: no %q in\n%s", i+1, w, answers[i])
+				t.Errorf("output of line %d: got no %q in\n%s", i+1, w, answers[i])
 			}
 		}
 	}
 	if s := out.String(); !strings.Contains(s, "token retried") || !strings.Contains(s, "errcode 42001") || strings.Contains(s, "\x1b[") {
-		t.Errorf("the traffic is not shown, or in colors into a file:\n%s", s)
+		t.Errorf("output of the demo: got no retry, no errcode 42001, or colors in a file:\n%s", s)
 	}
 	resp, err := http.Get("http://" + addrs["callback"] + "/authorize")
 	if err != nil {
@@ -72,7 +73,7 @@ func TestDemo(t *testing.T) {
 	resp.Body.Close()
 	for _, way := range []string{"/cgi-bin/componentloginpage?", "/wxaopen/safe/bindcomponent?"} {
 		if !bytes.Contains(page, []byte(`href="http://`+addrs["sandbox"]+way)) || !strings.Contains(out.String(), "  http://"+addrs["callback"]+"/authorize ") {
-			t.Errorf("a merchant is not led to the sandbox's %s", way)
+			t.Errorf("page /authorize: got no link to %s of the sandbox", way)
 		}
 	}
 	readme, err := os.ReadFile("../../README.md")
@@ -82,20 +83,20 @@ func TestDemo(t *testing.T) {
 	_, first, _ := strings.Cut(out.String(), "\ncurl -i ")
 	first, _, _ = strings.Cut(strings.Replace(first, addrs["proxy"], "127.0.0.1:8080", 1), "\n")
 	if !bytes.Contains(readme, []byte("curl -i "+first)) {
-		t.Errorf("the README's first call is not the demo's: %s", first)
+		t.Errorf("README.md: got no line %q, which is the first request of the demo", "curl -i "+first)
 	}
 	cmd.Process.Signal(syscall.SIGINT)
 	if err := cmd.Wait(); err != nil {
-		t.Errorf("Ctrl-C: %v", err)
+		t.Errorf("exit after SIGINT: got %v, want success", err)
 	}
 }
 
-// The sandbox alone pushes to whom it is told, and says what to write into the configuration.
+// The sandbox command prints a configuration for wxproxy, and pushes to --push.
 func TestSandboxCommand(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}) // for its addresses; its own sandbox stays unused
-	addr := freeAddr(t)
-	var out output
-	cmd := wxproxy(t, "sandbox", "--listen", addr, "--push", "http://"+w.callback)
+	w := newWorld(t, sandbox.Config{}) // its own sandbox is not used
+	addr := proctest.FreeAddr(t)
+	var out proctest.Output
+	cmd := proctest.Command(t, "sandbox", "--listen", addr, "--push", "http://"+w.callback)
 	w.wxURL = "http://" + addr
 	w.start()
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -103,22 +104,22 @@ func TestSandboxCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cmd.Process.Kill()
-	eventually(t, func() bool { status, _ := w.get(w.admin, "/readyz"); return status == 200 })
+	proctest.Eventually(t, func() bool { status, _ := w.get(w.admin, "/readyz"); return status == 200 })
 	if !strings.Contains(out.String(), fmt.Sprintf("appid = %q", sandbox.DefaultComponentAppID)) || !strings.Contains(out.String(), "http://"+addr+"/sandbox/") {
-		t.Errorf("%s", out.String())
+		t.Errorf("output of sandbox: got no appid and address in\n%s", out.String())
 	}
 	resp, err := http.Post("http://"+addr+"/sandbox/authorize?appid="+accountA, "", nil)
 	if err != nil || resp.StatusCode != 200 {
-		t.Fatal(resp, err)
+		t.Fatalf("POST /sandbox/authorize: got %v, %v, want 200", resp, err)
 	}
-	eventually(t, func() bool { status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); return status == 200 })
+	proctest.Eventually(t, func() bool { status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); return status == 200 })
 	cmd.Process.Signal(syscall.SIGTERM)
 	if err := cmd.Wait(); err != nil {
-		t.Error(err)
+		t.Errorf("exit after SIGTERM: got %v, want success", err)
 	}
 }
 
-// WeChat speaks TLS: its certificate is verified, against the system's roots and those of upstream_ca_file.
+// The certificate of WeChat is verified with upstream_ca_file.
 func TestUpstreamTLS(t *testing.T) {
 	w := newWorld(t, sandbox.Config{})
 	cert, pem, err := sandbox.NewCertificate("127.0.0.1")
@@ -137,13 +138,13 @@ func TestUpstreamTLS(t *testing.T) {
 	w.call("/"+accountA+userInfo, "retried")
 	w.end(syscall.SIGTERM)
 
-	w.extra = "" // nobody vouches for it any more
+	w.extra = "" // the certificate is not trusted any more
 	w.start()
 	status, answer, _ := w.try("GET", "/"+accountA+userInfo, "")
 	if status != 502 || !strings.Contains(answer, "certificate") {
-		t.Errorf("%d %s", status, answer)
+		t.Errorf("request with an untrusted upstream: got %d %s, want 502", status, answer)
 	}
 	if v := w.wx.Violations(); len(v) > 0 {
-		t.Errorf("%q", v)
+		t.Errorf("violations of WeChat's protocol: got %q, want none", v)
 	}
 }

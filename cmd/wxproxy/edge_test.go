@@ -13,11 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 	"wxproxy/wechat"
 )
 
-// push sends an event as somebody who knows token and key could; change may spoil the request.
+// push sends an event that is signed and encrypted like WeChat's. change, if not
+// nil, can damage the request.
 func (w *world) push(event string, change func(q url.Values, body *string)) (int, string) {
 	w.t.Helper()
 	crypt, err := wechat.NewCrypt(wechat.NewSecret(sandbox.DefaultMessageToken), wechat.NewSecret(sandbox.DefaultEncodingAESKey), sandbox.DefaultComponentAppID)
@@ -40,11 +42,12 @@ func (w *world) push(event string, change func(q url.Values, body *string)) (int
 	return resp.StatusCode, string(answer)
 }
 
+// event returns the XML of an event about the component.
 func event(infoType, fields string) string {
 	return fmt.Sprintf("<xml><AppId>%s</AppId><CreateTime>%d</CreateTime><InfoType>%s</InfoType>%s</xml>", sandbox.DefaultComponentAppID, time.Now().Unix(), infoType, fields)
 }
 
-// Pushes that are not WeChat's are refused, counted, and change nothing.
+// Forged and damaged pushes are rejected, counted, and change nothing.
 func TestHostilePushes(t *testing.T) {
 	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	withdraw := event("unauthorized", "<AuthorizerAppid>"+accountA+"</AuthorizerAppid>")
@@ -67,19 +70,19 @@ func TestHostilePushes(t *testing.T) {
 		"entities":           {withdraw, func(_ url.Values, b *string) { *b = `<!DOCTYPE x [<!ENTITY a "b">]>` + *b }},
 	} {
 		if status, answer := w.push(c.event, c.change); status < 400 || status >= 500 || answer == "success" {
-			t.Errorf("%s: %d %s", name, status, answer)
+			t.Errorf("push with %s: got %d %s, want a status 4xx", name, status, answer)
 		}
 	}
 	w.call("/"+accountA+userInfo, "hit")
 
-	// a replay of what was taken is refused; the original did its work
+	// The original takes effect, and a replay of it is rejected.
 	var again url.Values
 	var body string
 	if status, answer := w.push(withdraw, func(q url.Values, b *string) { again, body = q, *b }); status != 200 || answer != "success" {
-		t.Fatalf("%d %s", status, answer)
+		t.Fatalf("valid push: got %d %s, want 200 and success", status, answer)
 	}
 	if status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); status != 410 {
-		t.Errorf("%d after the withdrawal", status)
+		t.Errorf("request for a revoked account: got %d, want 410", status)
 	}
 	resp, err := http.Post("http://"+w.callback+"/component/events?"+again.Encode(), "text/xml", strings.NewReader(body))
 	if err != nil {
@@ -87,21 +90,22 @@ func TestHostilePushes(t *testing.T) {
 	}
 	resp.Body.Close()
 	if resp.StatusCode < 400 || resp.StatusCode >= 500 {
-		t.Errorf("the replay was answered %d", resp.StatusCode)
+		t.Errorf("replayed push: got %d, want a status 4xx", resp.StatusCode)
 	}
 	if status, answer := w.push(event("something_new", "<X>1</X>"), nil); status != 200 || answer != "success" {
-		t.Errorf("an unknown event: %d %s", status, answer)
+		t.Errorf("push of an unknown event: got %d %s, want 200 and success", status, answer)
 	}
 	_, metrics := w.get(w.admin, "/metrics")
 	for _, line := range []string{`{event="other",result="bad_signature"} `, `{event="unauthorized",result="ok"} 1`, `{event="other",result="ignored"} 1`, `result="replayed"} 1`, `result="too_large"} 1`} {
 		if !strings.Contains(metrics, line) {
-			t.Errorf("no %s in the metrics", line)
+			t.Errorf("metrics: got no %s", line)
 		}
 	}
 }
 
-// Each zone answers on its own listener only, and none falls to what is not HTTP.
-func TestListenersApart(t *testing.T) {
+// No path of one listener is served by another, and input that is not HTTP does
+// no harm.
+func TestListenersAreSeparate(t *testing.T) {
 	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	for _, c := range []struct {
 		addr, path string
@@ -112,7 +116,7 @@ func TestListenersApart(t *testing.T) {
 		{w.admin, "/component/events", 404}, {w.admin, "/" + accountA + userInfo, 404}, {w.admin, "/debug/pprof/", 404}, {w.admin, "/healthz", 200},
 	} {
 		if status, body := w.get(c.addr, c.path); status != c.want {
-			t.Errorf("%s on %s: %d %s", c.path, c.addr, status, body)
+			t.Errorf("GET %s on %s: got %d %s, want %d", c.path, c.addr, status, body, c.want)
 		}
 	}
 	for _, addr := range []string{w.proxy, w.callback, w.admin} {
@@ -121,24 +125,25 @@ func TestListenersApart(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			conn.SetDeadline(time.Now().Add(5 * time.Second))
+			conn.SetDeadline(time.Now().Add(proctest.Patience))
 			io.WriteString(conn, raw)
 			conn.(*net.TCPConn).CloseWrite()
 			answer, _ := io.ReadAll(conn)
 			conn.Close()
 			if strings.HasPrefix(string(answer), "HTTP/1.1 2") {
-				t.Errorf("%.30q was answered %.60q", raw, answer)
+				t.Errorf("response to %.30q: got %.60q, want no success", raw, answer)
 			}
 		}
 	}
 	w.call("/"+accountA+userInfo, "hit")
 	if code := w.end(syscall.SIGINT); code != 0 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("exit code after SIGINT: got %d, want 0", code)
 	}
 }
 
-// check and serve say everything that is wrong, one sentence a line, and exit with 1; wrong usage is 2.
-func TestWrongConfigurations(t *testing.T) {
+// check and serve report every fault, one in each line, and exit with 1. Wrong
+// usage exits with 2.
+func TestInvalidConfigurations(t *testing.T) {
 	w := newWorld(t, sandbox.Config{})
 	path := w.file("config.toml", `
 [component]
@@ -159,34 +164,34 @@ path = "/a"
 token = "x"
 `)
 	for _, command := range []string{"check", "serve"} {
-		out, err := wxproxy(t, command, "--config", path).CombinedOutput()
+		out, err := proctest.Command(t, command, "--config", path).CombinedOutput()
 		if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 1 {
-			t.Errorf("%s: %v", command, err)
+			t.Errorf("%s with an invalid configuration: got %v, want exit code 1", command, err)
 		}
 		for _, key := range []string{"component.appid:", "component.appsecret:", "component.message_key:", "proxy.listen:", "proxy.timeout:", "admin.listen:", "store.url:", "stor:", "route[1].token:"} {
 			if !strings.Contains(string(out), key) {
-				t.Errorf("%s says nothing of %s:\n%s", command, key, out)
+				t.Errorf("%s: got no fault for %s in\n%s", command, key, out)
 			}
 		}
 		for line := range strings.Lines(string(out)) {
 			if !strings.HasPrefix(line, "wxproxy: ") {
-				t.Errorf("%s: %q", command, line)
+				t.Errorf("%s: got line %q, want wxproxy: first", command, line)
 			}
 		}
 	}
 	for _, args := range [][]string{{}, {"nothing"}, {"serve", "--nothing"}, {"check", "extra"}} {
-		if exit, ok := wxproxy(t, args...).Run().(*exec.ExitError); !ok || exit.ExitCode() != 2 {
-			t.Errorf("%q: %v", args, exit)
+		if exit, ok := proctest.Command(t, args...).Run().(*exec.ExitError); !ok || exit.ExitCode() != 2 {
+			t.Errorf("wxproxy %q: got %v, want exit code 2", args, exit)
 		}
 	}
-	// an address that is taken is told with its key
+	// The error of a busy address names the key.
 	ln, err := net.Listen("tcp", w.proxy)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	out, err := wxproxy(t, "serve", "--config", w.config()).CombinedOutput()
+	out, err := proctest.Command(t, "serve", "--config", w.config()).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "proxy.listen: cannot listen on "+w.proxy) {
-		t.Errorf("%v %s", err, out)
+		t.Errorf("serve on a busy address: got %v %s", err, out)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 )
 
@@ -41,7 +42,7 @@ type replica struct {
 	f                      *fleet
 	proxy, callback, admin string
 	config                 string
-	out                    *output
+	out                    *proctest.Output
 
 	mu  sync.Mutex
 	cmd *exec.Cmd // nil: it does not run
@@ -64,7 +65,7 @@ func newFleet(t *testing.T, n int, c sandbox.Config) *fleet {
 		t.Fatal(err)
 	}
 	for i := range n {
-		r := &replica{f: f, proxy: freeAddr(t), callback: freeAddr(t), admin: freeAddr(t), out: &output{}}
+		r := &replica{f: f, proxy: proctest.FreeAddr(t), callback: proctest.FreeAddr(t), admin: proctest.FreeAddr(t), out: &proctest.Output{}}
 		r.config = filepath.Join(f.dir, fmt.Sprintf("config%d.toml", i))
 		if err := os.WriteFile(r.config, []byte(f.configuration(r)), 0o600); err != nil {
 			t.Fatal(err)
@@ -148,7 +149,7 @@ func (f *fleet) pushes() string {
 func (r *replica) start() {
 	t := r.f.t
 	t.Helper()
-	cmd := wxproxy(t, "serve", "--config", r.config)
+	cmd := proctest.Command(t, "serve", "--config", r.config)
 	cmd.Stdout, cmd.Stderr = r.out, r.out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -156,7 +157,7 @@ func (r *replica) start() {
 	r.mu.Lock()
 	r.cmd = cmd
 	r.mu.Unlock()
-	eventually(t, func() bool { status, _ := r.get("/healthz"); return status == 200 })
+	proctest.Eventually(t, func() bool { status, _ := r.get("/healthz"); return status == 200 })
 }
 
 func (r *replica) signal(s syscall.Signal) {
@@ -259,7 +260,7 @@ func (f *fleet) call(account string) (a answer) {
 func (f *fleet) everywhere(account string) {
 	f.t.Helper()
 	for _, r := range f.replicas {
-		eventually(f.t, func() bool { return r.call(account).ok() })
+		proctest.Eventually(f.t, func() bool { return r.call(account).ok() })
 	}
 }
 
@@ -312,7 +313,7 @@ func (r *sharedRedis) start() {
 	if err := r.cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
-	eventually(r.t, func() bool { return r.do("PING") == "+PONG" })
+	proctest.Eventually(r.t, func() bool { return r.do("PING") == "+PONG" })
 }
 
 func (r *sharedRedis) signal(s syscall.Signal) { r.cmd.Process.Signal(s) }

@@ -15,20 +15,23 @@ import (
 	"syscall"
 	"testing"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 	"wxproxy/wechat"
 )
 
-// checkerAccount is one of those with which WeChat tries a platform before its release.
+// checkerAccount is one of the accounts with which WeChat checks a platform
+// before its release.
 const checkerAccount = "wx570bc396a51b8ff8"
 
-// inbox is a service that messages are forwarded to.
+// inbox is a service that receives forwarded messages.
 type inbox struct {
 	*httptest.Server
 	mu   sync.Mutex
 	seen []string // "APPID document"
 }
 
+// newInbox returns an inbox that responds to each message with answer.
 func newInbox(t *testing.T, answer string) *inbox {
 	t.Helper()
 	s := &inbox{}
@@ -46,6 +49,7 @@ func newInbox(t *testing.T, answer string) *inbox {
 	return s
 }
 
+// has reports whether a received message contains text.
 func (s *inbox) has(text string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,16 +58,17 @@ func (s *inbox) has(text string) bool {
 
 const fromUser = "oSandboxUser0000000000000001"
 
+// messageDoc returns the XML of a message, with more elements in more.
 func messageDoc(msgType, more string) string {
 	return fmt.Sprintf("<xml><ToUserName>gh_1</ToUserName><FromUserName>%s</FromUserName><CreateTime>1715943329</CreateTime><MsgType>%s</MsgType>%s</xml>", fromUser, msgType, more)
 }
 
-// unsealed does what WeChat does with a passive reply.
+// unsealed decrypts a reply as WeChat does.
 func unsealed(t *testing.T, answer []byte) string {
 	t.Helper()
 	var x struct{ Encrypt, MsgSignature, TimeStamp, Nonce string }
 	if err := xml.Unmarshal(answer, &x); err != nil {
-		t.Fatalf("%s: %v", answer, err)
+		t.Fatalf("parsing the reply %s: %v", answer, err)
 	}
 	c, err := wechat.NewCrypt(wechat.NewSecret(sandbox.DefaultMessageToken), wechat.NewSecret(sandbox.DefaultEncodingAESKey), sandbox.DefaultComponentAppID)
 	if err != nil {
@@ -76,7 +81,8 @@ func unsealed(t *testing.T, answer []byte) string {
 	return string(doc)
 }
 
-// Messages and events go where the configuration says, also after it has changed; and what comes back reaches the user.
+// Messages and events are forwarded to the configured service, also after a
+// reload, and its response is the reply to the user.
 func TestForward(t *testing.T) {
 	const passive = "<xml><MsgType>text</MsgType><Content>你好</Content></xml>"
 	chat, rest := newInbox(t, passive), newInbox(t, "success")
@@ -94,21 +100,21 @@ func TestForward(t *testing.T) {
 	}
 	hello := messageDoc("text", "<Content>hello</Content><MsgId>1</MsgId>")
 	if got := unsealed(t, []byte(push(accountA, hello))); got != passive || !chat.has(accountA+" "+hello) {
-		t.Errorf("%s", got)
+		t.Errorf("reply to the message of %s: got %s, want %s", accountA, got, passive)
 	}
 	if got := push(accountB, hello); got != "success" || !rest.has(accountB+" "+hello) {
-		t.Errorf("%s", got)
+		t.Errorf("reply to the message of %s: got %s, want success", accountB, got)
 	}
-	// The authorization before, without its code; never a ticket.
-	eventually(t, func() bool { return rest.has("<InfoType><![CDATA[authorized]]></InfoType>") })
+	// The authorization was forwarded without its code, and the ticket was not.
+	proctest.Eventually(t, func() bool { return rest.has("<InfoType><![CDATA[authorized]]></InfoType>") })
 	if !rest.has("<AuthorizationCode>***</AuthorizationCode>") || rest.has("@@@") || rest.has("component_verify_ticket") {
-		t.Errorf("%q", rest.seen)
+		t.Errorf("forwarded events: got %q, want a masked code and no ticket", rest.seen)
 	}
 
-	// The service is down: WeChat is told to repeat, and finds it back.
+	// While the service is down, WeChat gets an error and repeats the push.
 	chat.Close()
 	if _, err := w.wx.PushXML(ctx, "/"+accountA+"/events", hello); err == nil || !strings.Contains(err.Error(), "HTTP 500") {
-		t.Errorf("%v", err)
+		t.Errorf("push while the service is down: got %v, want HTTP 500", err)
 	}
 	path := filepath.Join(w.dir, "config.toml")
 	old, err := os.ReadFile(path)
@@ -118,26 +124,26 @@ func TestForward(t *testing.T) {
 	back := newInbox(t, passive)
 	w.file("config.toml", strings.Replace(string(old), chat.URL, back.URL, 1))
 	w.signal(syscall.SIGHUP)
-	eventually(t, func() bool {
+	proctest.Eventually(t, func() bool {
 		answer, err := w.wx.PushXML(ctx, "/"+accountA+"/events", hello)
 		return err == nil && unsealed(t, answer) == passive
 	})
 	if !back.has(hello) {
-		t.Error("another one has answered")
+		t.Error("the new service received no message")
 	}
 	if _, metrics := w.get(w.admin, "/metrics"); !strings.Contains(metrics, `wxproxy_callback_events_total{event="message",result="ok"} 3`) ||
 		!strings.Contains(metrics, `wxproxy_callback_events_total{event="message",result="undelivered"}`) {
-		t.Error("not counted")
+		t.Errorf("metrics: got no counters of delivered and undelivered messages in\n%s", metrics)
 	}
 	if code := w.end(syscall.SIGTERM); code != 0 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("exit code: got %d, want 0", code)
 	}
 	if strings.Contains(w.out.String(), "hello") {
-		t.Error("the log holds a message")
+		t.Error("the log contains the text of a message")
 	}
 }
 
-// WeChat's checker is content with a wxproxy that nobody stands behind.
+// wxproxy passes WeChat's release check without any service behind it.
 func TestReleaseChecker(t *testing.T) {
 	const send = "/cgi-bin/message/custom/send"
 	w := newWorld(t, sandbox.Config{}).start()
@@ -150,18 +156,18 @@ func TestReleaseChecker(t *testing.T) {
 	}
 	answer, err := w.wx.PushXML(ctx, "/"+checkerAccount+"/events", messageDoc("text", "<Content>TESTCOMPONENT_MSG_TYPE_TEXT</Content>"))
 	if err != nil || !strings.Contains(unsealed(t, answer), "<Content>TESTCOMPONENT_MSG_TYPE_TEXT_callback</Content>") {
-		t.Errorf("%s %v", answer, err)
+		t.Errorf("reply to the text of the check: got %s, %v", answer, err)
 	}
-	for round := range 2 { // the second time its token is refused first
+	for round := range 2 { // the second time its token is rejected first
 		code := w.wx.AuthorizationCode(checkerAccount)
 		if round == 1 {
 			w.fault(sandbox.Fault{Path: send, ErrCode: 40001, Times: 1})
 		}
 		answer, err = w.wx.PushXML(ctx, "/"+checkerAccount+"/events", messageDoc("text", "<Content>QUERY_AUTH_CODE:"+code+"</Content>"))
 		if err != nil || len(answer) != 0 {
-			t.Errorf("%q %v", answer, err)
+			t.Errorf("reply to QUERY_AUTH_CODE: got %q, %v, want an empty one", answer, err)
 		}
-		eventually(t, func() bool {
+		proctest.Eventually(t, func() bool {
 			return w.wx.CountFunc(func(c sandbox.Call) bool {
 				return c.Path == send && c.ErrCode == 0 && c.Appid == checkerAccount &&
 					strings.TrimSpace(string(c.Body)) == fmt.Sprintf(`{"msgtype":"text","text":{"content":"%s_from_api"},"touser":"%s"}`, code, fromUser)
@@ -169,22 +175,22 @@ func TestReleaseChecker(t *testing.T) {
 		})
 	}
 	if answer, err = w.wx.PushXML(ctx, "/"+checkerAccount+"/events", messageDoc("event", "<Event>LOCATION</Event>")); err != nil || !strings.Contains(unsealed(t, answer), "<Content>LOCATIONfrom_callback</Content>") {
-		t.Errorf("%s %v", answer, err)
+		t.Errorf("reply to the event of the check: got %s, %v", answer, err)
 	}
 	if code := w.end(syscall.SIGTERM); code != 0 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("exit code: got %d, want 0", code)
 	}
 	for _, secret := range w.wx.Secrets() {
 		if strings.Contains(w.out.String(), secret) {
-			t.Errorf("%.12s… is in the log", secret)
+			t.Errorf("the log contains a secret that starts with %.12s", secret)
 		}
 	}
 	if v := w.wx.Violations(); len(v) > 0 {
-		t.Errorf("%q", v)
+		t.Errorf("violations of WeChat's protocol: got %q, want none", v)
 	}
 }
 
-// The service in docs/messages.md works as it stands there.
+// The service in docs/messages.md works unchanged.
 func TestDocumentedService(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
@@ -196,7 +202,7 @@ func TestDocumentedService(t *testing.T) {
 	}
 	_, program, _ := strings.Cut(string(text), "```python\n")
 	program, _, _ = strings.Cut(program, "```")
-	addr := freeAddr(t)
+	addr := proctest.FreeAddr(t)
 	host, port, _ := strings.Cut(addr, ":")
 	cmd := exec.Command(python, "-c", strings.Replace(program, `("127.0.0.1", 9000)`, fmt.Sprintf("(%q, %s)", host, port), 1))
 	if err := cmd.Start(); err != nil {
@@ -207,14 +213,14 @@ func TestDocumentedService(t *testing.T) {
 	w.callbackExtra = fmt.Sprintf("[[forward]]\nurl = \"http://%s/wechat\"", addr)
 	w.start()
 	var answer []byte
-	eventually(t, func() bool { // it takes a moment to listen
+	proctest.Eventually(t, func() bool { // until the service listens
 		answer, err = w.wx.PushXML(context.Background(), "/"+accountA+"/events", messageDoc("text", "<Content>a &lt; 你好</Content>"))
 		return err == nil
 	})
 	if got := unsealed(t, answer); !strings.Contains(got, "<Content>a &lt; 你好</Content>") || !strings.Contains(got, "<ToUserName>"+fromUser+"</ToUserName>") {
-		t.Errorf("%s", got)
+		t.Errorf("reply of the documented service: got %s", got)
 	}
 	if answer, err = w.wx.PushXML(context.Background(), "/"+accountA+"/events", messageDoc("image", "")); err != nil || string(answer) != "success" {
-		t.Errorf("%s %v", answer, err)
+		t.Errorf("reply to an image: got %s, %v, want success", answer, err)
 	}
 }

@@ -35,6 +35,7 @@ func TestImports(t *testing.T) {
 		"wxproxy/proxy/transport": {},
 
 		"wxproxy/internal/recovery": {},
+		"wxproxy/internal/proctest": {},
 
 		"wxproxy/callback":       {"wxproxy/callback/pages", "wxproxy/internal/recovery", "wxproxy/tokens", "wxproxy/wechat"},
 		"wxproxy/callback/pages": {"wxproxy/tokens", "wxproxy/wechat"},
@@ -70,7 +71,7 @@ func TestImports(t *testing.T) {
 		"github.com/pelletier/":     "wxproxy/cmd/wxproxy/internal/config",
 		"github.com/mattn/":         "wxproxy/cmd/wxproxy/internal/table",
 		"github.com/spf13/":         "wxproxy/cmd/wxproxy",
-		"testing":                   "wxproxy/tokens/store/storetest",
+		"testing":                   "wxproxy/tokens/store/storetest wxproxy/internal/proctest",
 		"net/http/httptest":         "",
 		"github.com/dustin/":        "",
 		"github.com/klauspost/":     "",

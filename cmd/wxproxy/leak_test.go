@@ -21,11 +21,12 @@ import (
 	"testing"
 	"time"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 	"wxproxy/wechat"
 )
 
-// What the program of this test is given to keep; none of it occurs anywhere by chance.
+// The secrets of this test. None of them occurs anywhere by chance.
 const (
 	hostileKey = "wxk_Hostile0caller1Key2of3many4letters5Qz"
 	narrowKey  = "wxk_Narrow9caller8Key7of6many5letters4Zq"
@@ -36,7 +37,8 @@ const (
 
 var storeKey = base64.StdEncoding.EncodeToString([]byte("a store key is 32 bytes long, OK"))
 
-// exchange sends raw bytes and keeps all that comes back, uncompressed where it was compressed.
+// exchange sends raw bytes and records the response, also uncompressed if it was
+// compressed. The status is 0 if there is no valid response.
 func (w *world) exchange(addr, raw string) (status int, body string) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -44,7 +46,7 @@ func (w *world) exchange(addr, raw string) (status int, body string) {
 		return 0, ""
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(proctest.Patience))
 	io.WriteString(conn, raw)
 	conn.(*net.TCPConn).CloseWrite()
 	back, _ := io.ReadAll(conn)
@@ -62,7 +64,8 @@ func (w *world) exchange(addr, raw string) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-// hostileCalls are requests of somebody who is after credentials, for each row of the table and some more.
+// hostileCalls returns requests that try to obtain credentials, for each row of
+// the table of endpoints and some other paths.
 func hostileCalls() (all []string) {
 	paths := []string{"/cgi-bin/user/info", "/cgi-bin/nothing/of/the/kind", "/cgi-bin/media/get", "/sns/userinfo", "/cgi-bin/account/fastregister", "/", "/metrics", "/healthz", "/readyz", "/api/accounts",
 		"/debug/pprof/", "/debug/pprof/heap", "/debug/vars", "/component/events", "/.env", "/config.toml", "/wxproxy.db", "/cgi-bin/user/../token", "/cgi-bin/component/%61pi_query_auth", "/cgi-bin/token/"}
@@ -87,7 +90,7 @@ func hostileCalls() (all []string) {
 			for i, method := range []string{"GET", "POST", "HEAD", "PUT", "OPTIONS", "TRACE", "ODD"} {
 				var b strings.Builder
 				fmt.Fprintf(&b, "%s %s%s%sappid=%s&access_token=80_mine&debug=1 HTTP/1.1\r\nHost: x\r\n", method, prefix, path, and, accountA)
-				// Each header comes with each method sooner or later.
+				// Every header is combined with every method.
 				extra := []string{"Accept-Encoding: gzip", "Range: bytes=0-40", "Accept-Encoding: br, zstd, *;q=0", "X-WX-APPID: " + accountA, "Expect: 100-continue", "Accept-Encoding: gzip;q=0, identity",
 					"If-None-Match: *", "X-Forwarded-For: 10.0.0.1\r\nCookie: a=" + hostileKey, "Cache-Control: no-cache", "Max-Forwards: 0", "X-HTTP-Method-Override: GET"}[(len(all)+i)%11]
 				if method != "GET" {
@@ -104,8 +107,8 @@ func hostileCalls() (all []string) {
 	return all
 }
 
-// inTurns calls do with each of all, several at the same time.
-func inTurns[T any](all []T, do func(T)) {
+// forEach calls do with each of all, several at the same time.
+func forEach[T any](all []T, do func(T)) {
 	var wg sync.WaitGroup
 	var next atomic.Int64
 	for range 6 {
@@ -118,10 +121,11 @@ func inTurns[T any](all []T, do func(T)) {
 	wg.Wait()
 }
 
-// Nothing secret ever leaves: not in answers, whoever asks for what on which listener, nor in the log at its most
-// talkative, in metrics, on the console, in what the commands print, or in the store's file.
+// No secret leaves wxproxy: not in the responses of any listener, in the log at
+// level debug, in metrics, on the console, in the output of commands, or in the
+// file of the store.
 func TestNothingSecretLeaves(t *testing.T) {
-	for format, end := range map[string]syscall.Signal{"text": syscall.SIGTERM, "json": syscall.SIGQUIT} { // with which a Go program tells where each goroutine is
+	for format, end := range map[string]syscall.Signal{"text": syscall.SIGTERM, "json": syscall.SIGQUIT} { // SIGQUIT prints all goroutines
 		t.Run(format, func(t *testing.T) { t.Parallel(); nothingLeaves(t, format, end) })
 	}
 }
@@ -144,7 +148,7 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 		}
 		return w.exchange(w.proxy, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\n%s\r\nContent-Length: %d\r\n\r\n%s", method, path, header, len(body), body))
 	}
-	ask(hostileKey, "GET", "/wxa/gettemplatelist", "") // before there is a ticket
+	ask(hostileKey, "GET", "/wxa/gettemplatelist", "") // before the first ticket
 	ctx := context.Background()
 	if err := w.wx.PushTicket(ctx); err != nil {
 		t.Fatal(err)
@@ -153,30 +157,31 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 		if _, err := w.wx.Authorize(ctx, a); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, func() bool { status, _ := ask(hostileKey, "GET", "/"+a+userInfo, ""); return status == 200 })
+		proctest.Eventually(t, func() bool { status, _ := ask(hostileKey, "GET", "/"+a+userInfo, ""); return status == 200 })
 	}
 
-	// The callers: with all rights, with few, with none, with a wrong key.
+	// Callers with all permissions, with few, with none, and with a wrong key.
 	calls := hostileCalls()
 	shown := []string{"Authorization: Bearer " + hostileKey, "X-Wxproxy-Key: " + hostileKey, "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("x:"+hostileKey)),
 		"X-Wxproxy-Key: " + narrowKey, "X-A: b", "Authorization: Bearer wrong-" + narrowKey, "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(hostileKey+":"+narrowKey))}
 	var sent atomic.Int64
-	inTurns(calls, func(call string) {
-		key := shown[0] // every other call may do whatever it likes
+	forEach(calls, func(call string) {
+		key := shown[0] // every other request has all permissions
 		if n := sent.Add(1); n%2 == 0 {
 			key = shown[int(n/2)%len(shown)]
 		}
 		w.exchange(w.proxy, strings.Replace(call, "KEY", key, 1))
 	})
 
-	// A token's life: refused, renewed, not to be had; and WeChat's own record of a failed call, which shows its URL.
+	// Tokens are rejected, renewed and not available. WeChat's record of a failed
+	// request contains its URL.
 	w.wx.Expire(accountA)
 	ask(hostileKey, "GET", "/"+accountA+userInfo, "")
-	_, answer := ask(hostileKey, "GET", "/"+accountA+"/cgi-bin/user/info?openid=nobody", "")
+	_, answer := ask(hostileKey, "GET", "/"+accountA+"/cgi-bin/user/info?openid=unknown", "")
 	if rid := regexp.MustCompile(`rid: ([0-9a-f-]+)`).FindStringSubmatch(answer); rid == nil {
-		t.Errorf("no number in %s", answer)
+		t.Errorf("failed request: got no rid in %s", answer)
 	} else if status, answer := ask(hostileKey, "POST", "/"+accountA+"/cgi-bin/openapi/rid/get", fmt.Sprintf(`{"rid":%q}`, rid[1])); status != 200 || !strings.Contains(answer, "access_token=") {
-		t.Errorf("the record of a call: %d %s", status, answer)
+		t.Errorf("record of a failed request: got %d %s, want its URL", status, answer)
 	}
 	for _, f := range []sandbox.Fault{{Path: refreshPath, Break: sandbox.BreakBefore}, {Path: refreshPath, Status: 502}, {Path: refreshPath, ErrCode: -1}, {Path: refreshPath, Empty: true}, {Path: refreshPath, Body: "<html>"}, {Path: refreshPath, ErrCode: 61023}} {
 		id := w.fault(f)
@@ -197,7 +202,7 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 	if standIn == "" {
 		t.Fatal(answer)
 	}
-	for _, code := range []string{w.wx.AuthorizationCode(accountA), "queryauthcode@@@nobody-has-ever-seen-this-one"} {
+	for _, code := range []string{w.wx.AuthorizationCode(accountA), "queryauthcode@@@an-unknown-authorization-code"} {
 		ask("", "POST", "/cgi-bin/component/api_query_auth?component_access_token="+standIn, fmt.Sprintf(`{"component_appid":%q,"authorization_code":%q}`, sandbox.DefaultComponentAppID, code))
 	}
 	for _, path := range []string{"api_get_authorizer_list", "api_get_authorizer_info", "api_create_preauthcode"} {
@@ -206,26 +211,26 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 	ask("", "GET", "/sns/jscode2session?js_code=x&appid="+appAccount+"&secret="+hostileKey, "")
 	ask(hostileKey, "GET", "/sns/jscode2session?js_code=x&appid="+accountA, "")
 
-	// The internet: pushes, the pages, and everything that is not there.
-	nobodys := []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/vars", "/metrics", "/api/status", "/readyz", "/", "/config.toml", "/../config.toml", "/" + accountA + "/event"}
-	for _, path := range nobodys {
+	// The internet: pushes, pages, and paths that do not exist.
+	missing := []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/vars", "/metrics", "/api/status", "/readyz", "/", "/config.toml", "/../config.toml", "/" + accountA + "/event"}
+	for _, path := range missing {
 		if status, _ := w.exchange(w.callback, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); status != 404 {
-			t.Errorf("callback %s: %d", path, status)
+			t.Errorf("GET %s on the callback listener: got %d, want 404", path, status)
 		}
 	}
-	for _, path := range nobodys[:3] {
+	for _, path := range missing[:3] {
 		for _, key := range []string{hiddenKey, "wrong"} {
 			want := map[bool]int{true: 404, false: 401}[key == hiddenKey]
 			if status, _ := w.exchange(w.admin, "GET "+path+" HTTP/1.1\r\nHost: "+w.admin+"\r\nAuthorization: Bearer "+key+"\r\n\r\n"); status != want {
-				t.Errorf("admin %s: %d, want %d", path, status, want)
+				t.Errorf("GET %s on the admin listener: got %d, want %d", path, status, want)
 			}
 		}
 		if status, _ := ask(hostileKey, "GET", path, ""); status != 400 {
-			t.Errorf("proxy %s: %d", path, status)
+			t.Errorf("GET %s on the proxy listener: got %d, want 400", path, status)
 		}
-		// For an account it is a path like any other, and WeChat knows none such.
+		// For an account it is an ordinary path, which WeChat does not know.
 		if _, answer := ask(hostileKey, "GET", "/"+accountA+path, ""); !strings.Contains(answer, `"errcode":40066`) {
-			t.Errorf("proxy %s: %s", path, answer)
+			t.Errorf("GET %s for an account: got %s, want errcode 40066", path, answer)
 		}
 	}
 	w.push(event("component_verify_ticket", "<ComponentVerifyTicket><![CDATA["+w.wx.Ticket()+"]]></ComponentVerifyTicket>"), nil)
@@ -239,7 +244,7 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 		}
 	}
 
-	// The operator, and whoever pretends to be.
+	// Operators, with and without the key.
 	for _, path := range []string{"/", "/console.js", "/console.css", "/metrics", "/healthz", "/readyz", "/api/status", "/api/accounts", "/api/accounts?limit=1&q=a", "/api/accounts/" + accountA, "/api/accounts/" + sandbox.DefaultComponentAppID,
 		"/api/accounts/" + appAccount, "/api/accounts/x", "/api/accounts/" + accountB + "/refresh", "/api/sync", "/api/explain?appid=" + accountA + "&method=GET&path=/cgi-bin/user/info&caller=hostile",
 		"/api/explain?appid=" + appAccount + "&method=GET&path=/sns/jscode2session%3Fsecret=" + hostileKey} {
@@ -251,34 +256,34 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 		}
 	}
 	w.exchange(w.admin, "DELETE /api/accounts/"+accountB+" HTTP/1.1\r\nHost: "+w.admin+"\r\nAuthorization: Bearer "+hiddenKey+"\r\n\r\n")
-	// Somebody mistakes the columns, or the lines.
+	// Imports with swapped columns and broken lines.
 	for _, lines := range []string{fmt.Sprintf(`{"appid":%q,"refresh_token":%q}`, w.wx.AuthorizerRefreshToken(accountA), accountA), fmt.Sprintf(`{"appid":%q,"refresh_token":%q}`, accountA, w.wx.AuthorizerRefreshToken(accountA)),
 		fmt.Sprintf(`{"appid":%q,%q:1}`, accountA, w.wx.AuthorizerRefreshToken(accountA)), w.wx.AuthorizerRefreshToken(accountA), fmt.Sprintf(`{"appid":"wx`+"\n"+`%s`, w.wx.Ticket())} {
 		w.exchange(w.admin, fmt.Sprintf("POST /api/accounts/import HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", w.admin, hiddenKey, len(lines), lines))
-		cmd := wxproxy(t, "accounts", "import", "--admin", "http://"+w.admin, w.file("import", lines))
+		cmd := proctest.Command(t, "accounts", "import", "--admin", "http://"+w.admin, w.file("import", lines))
 		cmd.Env = append(os.Environ(), adminKeyVariable+"="+hiddenKey)
 		out, _ := cmd.CombinedOutput()
 		w.seen.Write(out)
 	}
 	for _, args := range [][]string{{"accounts", "list"}, {"accounts", "list", "--json"}, {"accounts", "show", accountA}, {"accounts", "show", appAccount, "--json"}, {"accounts", "refresh", accountA}, {"accounts", "sync"},
 		{"explain", accountA, "GET", "/cgi-bin/user/info?access_token=x"}, {"accounts", "list", "--key", "wrong"}} {
-		cmd := wxproxy(t, append(append([]string{}, args...), "--admin", "http://"+w.admin)...)
+		cmd := proctest.Command(t, append(append([]string{}, args...), "--admin", "http://"+w.admin)...)
 		cmd.Env = append(os.Environ(), adminKeyVariable+"="+hiddenKey)
 		out, _ := cmd.CombinedOutput()
 		w.seen.Write(out)
 	}
-	out, _ := wxproxy(t, "check", "--config", filepath.Join(w.dir, "config.toml")).CombinedOutput()
+	out, _ := proctest.Command(t, "check", "--config", filepath.Join(w.dir, "config.toml")).CombinedOutput()
 	w.seen.Write(out)
 	w.file("config.toml", strings.Replace(w.blocks+"\nnonsense = \""+hiddenKey, "name", "nome", 1))
 	w.signal(syscall.SIGHUP)
-	eventually(t, func() bool { return strings.Contains(w.out.String(), "configuration rejected") })
+	proctest.Eventually(t, func() bool { return strings.Contains(w.out.String(), "configuration rejected") })
 	w.end(end)
 
 	log, answers := []byte(w.out.String()), []byte(w.seen.String())
 	if len(log) < 100_000 || len(answers) < 100_000 || len(w.wx.Secrets()) < 30 || len(w.wx.UserSecrets()) < 3 {
-		t.Fatalf("%d bytes of log, %d of answers, %d and %d secrets: too little was tried", len(log), len(answers), len(w.wx.Secrets()), len(w.wx.UserSecrets()))
+		t.Fatalf("got %d bytes of log, %d of responses, %d and %d secrets: the test has not tried enough", len(log), len(answers), len(w.wx.Secrets()), len(w.wx.UserSecrets()))
 	}
-	t.Logf("%d calls; %d KiB of log, %d KiB of answers, %d secrets", len(calls), len(log)>>10, len(answers)>>10, len(w.wx.Secrets()))
+	t.Logf("%d requests, %d KiB of log, %d KiB of responses, %d secrets", len(calls), len(log)>>10, len(answers)>>10, len(w.wx.Secrets()))
 	s := newSeeker()
 	for _, secret := range w.wx.Secrets() {
 		if secret != "" {
@@ -289,9 +294,10 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 		s.add(kind, secret)
 	}
 	for _, found := range s.in(answers) {
-		t.Errorf("an answer holds %s", found)
+		t.Errorf("a response contains %s", found)
 	}
-	// The store's file is sealed, and holds what nobody else may see: the log must not hold that either.
+	// The file of the store is encrypted. Users' secrets and stand-ins, which may
+	// be in responses, must not be in the log either.
 	store, err := os.ReadFile(filepath.Join(w.dir, "wxproxy.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -301,22 +307,22 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 	}
 	s.add("stand-in", standIn)
 	for _, found := range s.in(store) {
-		t.Errorf("the store holds %s", found)
+		t.Errorf("the store contains %s", found)
 	}
 	for _, found := range s.in(log) {
-		t.Errorf("the log holds %s", found)
+		t.Errorf("the log contains %s", found)
 	}
 	if at := regexp.MustCompile(`wxp_[A-Za-z0-9_-]{40}`).FindIndex(log); at != nil {
-		t.Errorf("the log holds a stand-in: …%s", log[max(0, at[0]-150):at[1]])
+		t.Errorf("the log contains a stand-in: …%s", log[max(0, at[0]-150):at[1]])
 	}
-	// What is the callers' and the operators' does not go to WeChat.
+	// Keys of callers and operators are not sent to WeChat.
 	ours := newSeeker()
 	for kind, secret := range map[string]string{"caller's key": hostileKey, "narrow caller's key": narrowKey, "admin key": hiddenKey, "store key": storeKey, "stand-in": standIn} {
 		ours.add(kind, secret)
 	}
 	for _, c := range w.wx.History() {
 		if found := ours.in(fmt.Appendf(nil, "%s %s?%s %v", c.Method, c.Path, c.RawQuery, c.Header)); len(found) > 0 {
-			t.Errorf("WeChat saw %s", found)
+			t.Errorf("a request to WeChat contains %s", found)
 		}
 	}
 }

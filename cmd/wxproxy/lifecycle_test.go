@@ -11,18 +11,17 @@ import (
 	"testing"
 	"time"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 )
-
-// The life of accounts over years, in minutes: lost stores, lost pushes, withdrawals, from outside.
 
 const (
 	listPath = "/cgi-bin/component/api_get_authorizer_list"
 	infoPath = "/cgi-bin/component/api_get_authorizer_info"
 )
 
-// known says how many accounts wxproxy has, by state.
-func (w *world) known(state string) int {
+// accountsIn returns how many accounts the metrics show in a state, or -1.
+func (w *world) accountsIn(state string) int {
 	w.t.Helper()
 	_, text := w.get(w.admin, "/metrics")
 	n := -1
@@ -32,9 +31,9 @@ func (w *world) known(state string) int {
 	return n
 }
 
-// Ten thousand accounts that authorized before there was a wxproxy are there within a minute of the first ticket; and
-// again after the store was lost.
-func TestRebuiltFromOneTicket(t *testing.T) {
+// The first ticket makes wxproxy read 10,000 accounts that authorized earlier,
+// also after the store was lost.
+func TestFirstTicketRestoresAccounts(t *testing.T) {
 	const accounts = 10_000
 	w := newWorld(t, sandbox.Config{})
 	name := func(i int) string { return fmt.Sprintf("wx%016d", i) }
@@ -50,20 +49,21 @@ func TestRebuiltFromOneTicket(t *testing.T) {
 		if err := w.wx.PushTicket(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		for w.known("active") != accounts {
-			if time.Since(began) > time.Minute {
-				t.Fatalf("after a minute there are %d accounts", w.known("active"))
+		for deadline := began.Add(10 * time.Minute); w.accountsIn("active") != accounts; {
+			if time.Now().After(deadline) {
+				t.Fatalf("accounts 10 minutes after the ticket: got %d, want %d", w.accountsIn("active"), accounts)
 			}
-			time.Sleep(50 * time.Millisecond)
 		}
-		t.Logf("round %d: %d accounts within %v", round, accounts, time.Since(began).Round(10*time.Millisecond))
+		took := time.Since(began)
+		t.Logf("round %d: %d accounts within %v", round, accounts, took.Round(10*time.Millisecond))
+		proctest.Promise(t, "reading all accounts after the first ticket", took, time.Minute)
 		if lists, all := w.wx.Count(listPath), w.wx.CountFunc(func(sandbox.Call) bool { return true }); lists != accounts/500 || all > lists+3 {
-			t.Errorf("%d pages, %d calls in all", lists, all)
+			t.Errorf("requests to WeChat: got %d pages of the list and %d in total, want %d pages and at most 3 more", lists, all, accounts/500)
 		}
 		w.call("/"+name(4321)+userInfo, "miss")
 		w.call("/"+name(4321)+userInfo, "hit")
 		if code := w.end(syscall.SIGTERM); code != 0 {
-			t.Fatalf("exit %d", code)
+			t.Fatalf("exit code: got %d, want 0", code)
 		}
 		for _, file := range []string{"wxproxy.db", "wxproxy.db.key"} {
 			if err := os.Remove(filepath.Join(w.dir, file)); err != nil {
@@ -73,21 +73,23 @@ func TestRebuiltFromOneTicket(t *testing.T) {
 	}
 }
 
-// An outdated store (a backup) is put right: who came, who left, whose refresh token is another one.
+// wxproxy repairs an outdated store, such as a restored backup: it finds new
+// accounts, revoked accounts and changed refresh tokens.
 func TestOutdatedStore(t *testing.T) {
 	w := newWorld(t, sandbox.Config{})
 	w.start().authorized(accountA, accountB)
 	if code := w.end(syscall.SIGTERM); code != 0 {
-		t.Fatal(code)
+		t.Fatalf("exit code: got %d, want 0", code)
 	}
-	// While nobody listens: B leaves, A authorizes anew and its code goes to somebody else, C comes.
+	// While wxproxy is down, B revokes its authorization, A authorizes again with
+	// another program, and C authorizes.
 	const accountC = "wxcccccccccccccccc"
 	ctx := context.Background()
 	w.wx.SetPushURL("")
 	w.wx.Unauthorize(ctx, accountB)
 	w.wx.Expire(accountA)
 	if w.wx.ReplaceRefreshToken(accountA) == "" {
-		t.Fatal("nothing to replace")
+		t.Fatal("ReplaceRefreshToken: got no token")
 	}
 	if err := w.wx.AddAccount(accountC, sandbox.MiniProgram, sandbox.WithAuthorization(time.Now())); err != nil {
 		t.Fatal(err)
@@ -95,25 +97,25 @@ func TestOutdatedStore(t *testing.T) {
 	w.wx.SetPushURL("http://" + w.callback)
 	w.start()
 	w.call("/"+accountA+userInfo, "retried")
-	w.call("/"+accountC+userInfo, "miss") // found by its first call
+	w.call("/"+accountC+userInfo, "miss") // found with its first request
 	if code, out := w.operate("accounts", "sync"); code != 0 {
-		t.Fatal(out)
+		t.Fatalf("accounts sync: got exit code %d\n%s", code, out)
 	}
 	if status, answer, _ := w.try("GET", "/"+accountB+userInfo, ""); status != http.StatusGone {
-		t.Errorf("withdrawn: %d %s", status, answer)
+		t.Errorf("request for a revoked account: got %d %s, want 410", status, answer)
 	}
 	before := len(w.wx.History())
 	if status, _, _ := w.try("GET", "/"+accountB+userInfo, ""); status != http.StatusGone || len(w.wx.History()) != before {
-		t.Error("a withdrawn account costs a call to WeChat")
+		t.Errorf("request for a revoked account: got %d and %d requests to WeChat, want 410 and none", status, len(w.wx.History())-before)
 	}
-	w.authorized(accountB) // and back to life
+	w.authorized(accountB) // it authorizes again
 	if code, out := w.operate("accounts", "show", accountC); code != 0 || !strings.Contains(out, "mini program") || !strings.Contains(out, "Sandbox "+accountC) {
-		t.Errorf("%d %s", code, out)
+		t.Errorf("accounts show: got %d %s, want the type and name of the account", code, out)
 	}
 }
 
-// WeChat refuses a call with 61003: the account has left, and the push about it was lost.
-func TestWithdrawalNobodyTold(t *testing.T) {
+// An errcode 61003 reveals a revocation whose push was lost.
+func TestErrorRevealsRevocation(t *testing.T) {
 	w := newWorld(t, sandbox.Config{})
 	w.start().authorized(accountA)
 	w.wx.SetPushURL("")
@@ -121,20 +123,20 @@ func TestWithdrawalNobodyTold(t *testing.T) {
 	w.fault(sandbox.Fault{Path: "/cgi-bin/user/info", ErrCode: 61003})
 	for range 20 {
 		if status, answer, _ := w.try("GET", "/"+accountA+userInfo, ""); status != http.StatusGone && !strings.Contains(answer, "61003") {
-			t.Fatalf("%d %s", status, answer)
+			t.Fatalf("request for a revoked account: got %d %s, want 410 or errcode 61003", status, answer)
 		}
 	}
-	eventually(t, func() bool { status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); return status == http.StatusGone })
+	proctest.Eventually(t, func() bool { status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); return status == http.StatusGone })
 	if n := w.wx.Count(infoPath); n > 2 { // one for its name when it authorized
-		t.Errorf("asked %d times", n)
+		t.Errorf("requests for the account: got %d, want at most 2", n)
 	}
-	if w.known("revoked") != 1 {
-		t.Error("it is not counted as revoked")
+	if n := w.accountsIn("revoked"); n != 1 {
+		t.Errorf("revoked accounts in the metrics: got %d, want 1", n)
 	}
 }
 
-// An `unauthorized` that is older than the `authorized` after it, events of WeChat's that come twice, and a clock that is
-// off by ten minutes either way.
+// Events that are late or come twice change nothing, also if the clocks differ
+// by ten minutes in either direction.
 func TestLateAndDuplicateEvents(t *testing.T) {
 	for name, off := range map[string]time.Duration{"right clock": 0, "ten minutes ahead": 10 * time.Minute, "ten minutes behind": -10 * time.Minute} {
 		t.Run(name, func(t *testing.T) {
@@ -154,7 +156,7 @@ func TestLateAndDuplicateEvents(t *testing.T) {
 			if _, err := w.wx.UpdateAuthorized(ctx, accountA); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, func() bool {
+			proctest.Eventually(t, func() bool {
 				status, answer, _ := w.try("GET", "/"+accountA+userInfo, "")
 				return status == 200 && !strings.Contains(answer, "errcode")
 			})
@@ -162,11 +164,11 @@ func TestLateAndDuplicateEvents(t *testing.T) {
 				t.Fatal(err)
 			}
 			if status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); status != http.StatusGone {
-				t.Errorf("withdrawn: %d", status)
+				t.Errorf("request for a revoked account: got %d, want 410", status)
 			}
 			push("unauthorized", time.Now().Add(off+time.Second))
 			if _, err := w.wx.PushXML(ctx, "/component/events", "<xml><AppId>x"); err == nil {
-				t.Error("a malformed event was taken")
+				t.Error("push of a malformed event: got no error")
 			}
 		})
 	}

@@ -17,9 +17,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"wxproxy/internal/proctest"
 )
 
-// The commands of docs/moving.md are run here as they stand there, against a real Redis with what the SDKs write into it.
+// These tests run the commands of docs/moving.md against a real Redis that
+// contains what the SDKs write.
 
 const (
 	movingPlatform = "wxc000000000000000" // as in the commands
@@ -28,14 +31,16 @@ const (
 	movingC        = "wxd0000000000000a3"
 )
 
-// Refresh tokens as they come today, as they came years ago, and longer than any seen.
+// Refresh tokens in the form of today, in that of earlier years, and longer than
+// any that is known.
 var (
 	movingToday = "refreshtoken@@@Kq3xV-_mN0aB1cD2eF3gH4iJ5kL6mN7oP8qR9sT0uV1"
 	movingOld   = "9TO-YCXPL4llX-u1W1pPpnp8Hgm4wpJtlR6iV0doKdY"
 	movingLong  = "refreshtoken@@@" + strings.Repeat("xY_-", 50)
 )
 
-// movingCommand is the block of docs/moving.md behind the comment that names it.
+// movingCommand returns the block of docs/moving.md after the comment that names
+// it.
 func movingCommand(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "moving.md"))
@@ -44,12 +49,12 @@ func movingCommand(t *testing.T, name string) string {
 	}
 	block := regexp.MustCompile("(?s)<!-- tested: " + name + " -->\n```sh\n(.*?)```\n").FindSubmatch(text)
 	if block == nil {
-		t.Fatalf("docs/moving.md has no block that is marked with <!-- tested: %s -->", name)
+		t.Fatalf("docs/moving.md: got no block with the mark <!-- tested: %s -->", name)
 	}
 	return string(block[1])
 }
 
-// What the codecs of Redisson make of a string.
+// movingCodecs contains how the codecs of Redisson encode a string.
 var movingCodecs = map[string]func(string) string{
 	"StringCodec":      func(s string) string { return s },
 	"JsonJacksonCodec": strconv.Quote,
@@ -64,7 +69,7 @@ var movingCodecs = map[string]func(string) string{
 	// Protocol version 4 of JBoss Marshalling (older ones: 3), a short string, its length.
 	"MarshallingCodec":     func(s string) string { return "\x04>" + string([]byte{byte(len(s))}) + s },
 	"MarshallingCodec old": func(s string) string { return "\x03>" + string([]byte{byte(len(s))}) + s },
-	// A string, its length: in a byte, or behind a mark in two, the lower one first.
+	// The length is one byte, or two after a mark, the lower one first.
 	"FstCodec": func(s string) string {
 		if len(s) <= 127 {
 			return "\xfc" + string([]byte{byte(len(s))}) + s
@@ -84,8 +89,8 @@ func TestMovingFromWxJava(t *testing.T) {
 			const key = "wechat_authorizer_refresh_token:" + movingPlatform + ":"
 			r.do(t, "SET", key+movingA, write(movingToday))
 			r.do(t, "SET", key+movingB, write(movingOld))
-			r.do(t, "SET", "wx:open:"+key+movingC, write(movingLong)) // by the starters
-			// What is none of it: another platform's, and the other keys.
+			r.do(t, "SET", "wx:open:"+key+movingC, write(movingLong)) // the starters write this form
+			// Keys to ignore: of another platform, and of other kinds.
 			r.do(t, "SET", "wechat_authorizer_refresh_token:wxc999999999999999:"+movingA, write("refreshtoken@@@another"))
 			r.do(t, "SET", "wechat_authorizer_access_token:"+movingPlatform+":"+movingA, write("75_access"))
 			r.do(t, "SET", "wechat_component_verify_ticket:"+movingPlatform, write("ticket@@@one"))
@@ -103,14 +108,14 @@ func TestMovingFromSilenceper(t *testing.T) {
 	r.do(t, "SETEX", "component_access_token_"+movingPlatform, "5700", "75_component")
 	r.wantCSV(t, "silenceper", movingA+","+movingToday, movingB+","+movingOld)
 
-	// A failed renewal has left nothing: the check shows it.
+	// A failed renewal has left an empty token, which the check reports.
 	r.do(t, "SETEX", "authorizer_refresh_token_"+movingC, tenYears, "")
 	csv := r.run(t, "silenceper")
 	if err := os.WriteFile(filepath.Join(r.dir, "accounts.csv"), []byte(csv), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.run(t, "check"); got != movingC+",\n" {
-		t.Errorf("the check prints %q of\n%s", got, csv)
+		t.Errorf("check: got %q, want %s for\n%s", got, movingC+",", csv)
 	}
 }
 
@@ -130,14 +135,15 @@ func TestMovingFromPowerWeChat(t *testing.T) {
 	r.wantCSV(t, "powerwechat", movingA+","+movingToday, movingB+","+movingOld)
 }
 
-// redisServer is a Redis of a test's own, on a socket in a folder of its own.
+// redisServer is a Redis for one test, on a socket.
 type redisServer struct {
 	dir, socket string
 	conn        net.Conn
 	in          *bufio.Reader
 }
 
-// redisTool is where .ci/tools.sh has put name, or where the machine has it.
+// toolPath returns the path of a program from .ci/tools.sh, or from the system.
+// It skips the test if there is none.
 func toolPath(t *testing.T, name string) string {
 	t.Helper()
 	folder := os.Getenv("WXPROXY_TOOLS")
@@ -157,6 +163,7 @@ func toolPath(t *testing.T, name string) string {
 	return path
 }
 
+// startRedis starts a Redis that ends with the test.
 func startRedis(t *testing.T) *redisServer {
 	t.Helper()
 	server, cli := toolPath(t, "redis-server"), toolPath(t, "redis-cli")
@@ -167,7 +174,7 @@ func startRedis(t *testing.T) *redisServer {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	r := &redisServer{dir: dir, socket: filepath.Join(dir, "socket")}
 
-	// The commands say redis-cli, without an address: this one knows it.
+	// The commands call redis-cli without an address. This script adds it.
 	script := fmt.Sprintf("#!/bin/sh\nexec '%s' -s '%s' \"$@\"\n", cli, r.socket)
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o700); err != nil {
 		t.Fatal(err)
@@ -185,25 +192,21 @@ func startRedis(t *testing.T) *redisServer {
 	ended := make(chan struct{})
 	go func() { cmd.Wait(); close(ended) }()
 	t.Cleanup(func() { cmd.Process.Kill(); <-ended })
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if r.conn, err = net.Dial("unix", r.socket); err == nil {
-			break
-		}
+	proctest.Eventually(t, func() bool {
 		select {
 		case <-ended:
-			t.Fatalf("redis-server has ended:\n%s", out.String())
+			t.Fatalf("redis-server has exited:\n%s", out.String())
 		default:
 		}
-		if time.Now().After(end) {
-			t.Fatalf("redis-server does not answer: %v", err)
-		}
-	}
+		r.conn, err = net.Dial("unix", r.socket)
+		return err == nil
+	})
 	t.Cleanup(func() { r.conn.Close() })
 	r.in = bufio.NewReader(r.conn)
 	return r
 }
 
-// do sends one command, in bytes as they are, and wants OK.
+// do sends a command and checks that the reply is OK.
 func (r *redisServer) do(t *testing.T, words ...string) {
 	t.Helper()
 	var b bytes.Buffer
@@ -211,16 +214,17 @@ func (r *redisServer) do(t *testing.T, words ...string) {
 	for _, w := range words {
 		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(w), w)
 	}
-	r.conn.SetDeadline(time.Now().Add(30 * time.Second))
+	r.conn.SetDeadline(time.Now().Add(proctest.Patience))
 	if _, err := r.conn.Write(b.Bytes()); err != nil {
 		t.Fatal(err)
 	}
 	if line, err := r.in.ReadString('\n'); err != nil || line != "+OK\r\n" {
-		t.Fatalf("%s: %q %v", words[0], line, err)
+		t.Fatalf("%s: got %q, %v, want +OK", words[0], line, err)
 	}
 }
 
-// run runs the command that docs/moving.md has under name, in the folder of the server, and gives what it prints.
+// run runs a command of docs/moving.md in the folder of the server and returns
+// its output.
 func (r *redisServer) run(t *testing.T, name string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", movingCommand(t, name))
@@ -228,18 +232,19 @@ func (r *redisServer) run(t *testing.T, name string) string {
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Join(r.dir, "bin")+string(os.PathListSeparator)+os.Getenv("PATH"))
 	var out, faults bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &faults
-	// The exit code says nothing: grep that finds nothing, a last test that is false.
+	// The exit code has no meaning: the last command may be a grep without a match.
 	var exit *exec.ExitError
 	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
 	if faults.Len() > 0 {
-		t.Errorf("%s complains: %s", name, faults.String())
+		t.Errorf("%s: got stderr %s, want none", name, faults.String())
 	}
 	return out.String()
 }
 
-// wantCSV runs the command, wants these lines in any order, and that the check of docs/moving.md finds them right.
+// wantCSV runs a command and checks that it prints these lines, in any order, and
+// that the check of docs/moving.md accepts them.
 func (r *redisServer) wantCSV(t *testing.T, name string, want ...string) {
 	t.Helper()
 	csv := r.run(t, name)
@@ -247,12 +252,12 @@ func (r *redisServer) wantCSV(t *testing.T, name string, want ...string) {
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
-		t.Errorf("it prints\n%q\nwant\n%q", got, want)
+		t.Errorf("%s: got\n%q\nwant\n%q", name, got, want)
 	}
 	if err := os.WriteFile(filepath.Join(r.dir, "accounts.csv"), []byte(csv), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if wrong := r.run(t, "check"); wrong != "" {
-		t.Errorf("the check refuses %q", wrong)
+		t.Errorf("check: got %q, want no output", wrong)
 	}
 }

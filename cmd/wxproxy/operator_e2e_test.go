@@ -8,41 +8,43 @@ import (
 	"strings"
 	"testing"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 )
 
-// operate runs a command of the real program before the wxproxy of w, and gives its exit code and what it printed.
+// operate runs a command against the admin listener of w and returns its exit
+// code and output.
 func (w *world) operate(args ...string) (int, string) {
 	w.t.Helper()
-	cmd := wxproxy(w.t, append(args, "--admin", "http://"+w.admin)...)
+	cmd := proctest.Command(w.t, append(args, "--admin", "http://"+w.admin)...)
 	out, _ := cmd.CombinedOutput()
 	w.seen.Write(out)
 	return cmd.ProcessState.ExitCode(), string(out)
 }
 
-// An operator's day, with the real program on both sides and the sandbox WeChat behind.
-func TestOperatorWithTheRealThing(t *testing.T) {
+// The commands work against a running wxproxy.
+func TestOperatorCommands(t *testing.T) {
 	w := newWorld(t, sandbox.Config{})
 	w.start().authorized(accountA, accountB)
 	did := func(want int, words string, args ...string) string {
 		t.Helper()
 		code, out := w.operate(args...)
 		if code != want || !strings.Contains(out, words) {
-			t.Errorf("%v: %d, without %q:\n%s", args, code, words, out)
+			t.Errorf("wxproxy %v: got exit code %d and\n%s\nwant %d and %q", args, code, out, want, words)
 		}
 		return out
 	}
 	if status, page := w.get(w.admin, "/"); status != http.StatusOK || !strings.Contains(page, "/console.js") {
-		t.Errorf("the page: %d %s", status, page)
+		t.Errorf("GET /: got %d %s, want the page", status, page)
 	}
 	if status, answer := w.get(w.admin, "/api/status"); status != http.StatusOK || !strings.Contains(answer, `"ready":true`) || !strings.Contains(answer, `"active":2`) {
-		t.Errorf("the status: %d %s", status, answer)
+		t.Errorf("GET /api/status: got %d %s, want ready and two accounts", status, answer)
 	}
 	did(0, accountA, "accounts", "list")
 	did(0, accountB, "accounts", "list", "--q", accountB[:6])
 	before := did(0, "active", "accounts", "show", accountA)
 	if after := did(0, "active", "accounts", "refresh", accountA); after == before {
-		t.Errorf("the token is the same:\n%s", after)
+		t.Errorf("accounts refresh: got the same token as before\n%s", after)
 	}
 	w.call("/"+accountA+userInfo, "")
 	did(0, "the token of the authorizer "+accountA, "explain", accountA, "GET", userInfo)
@@ -54,11 +56,11 @@ func TestOperatorWithTheRealThing(t *testing.T) {
 	did(1, "unknown account", "accounts", "forget", "--yes", accountA)
 	var synced struct{ Listed, Added int }
 	if err := json.Unmarshal([]byte(did(0, "", "accounts", "sync", "--json")), &synced); err != nil || synced.Listed != 2 || synced.Added != 1 {
-		t.Errorf("%+v, %v", synced, err)
+		t.Errorf("accounts sync: got %+v, %v, want 2 listed and 1 added", synced, err)
 	}
 	w.call("/"+accountA+userInfo, "")
 
-	// A refresh token from elsewhere: whatever it is, what is at hand already is kept.
+	// An import keeps the refresh tokens that wxproxy has.
 	file := filepath.Join(w.dir, "tokens.csv")
 	if err := os.WriteFile(file, []byte("appid,refresh_token\n"+accountA+",refreshtoken@@@elsewhere\nwx0000000000000000,refreshtoken@@@elsewhere\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -67,6 +69,6 @@ func TestOperatorWithTheRealThing(t *testing.T) {
 	did(0, "0 added, 2 kept as they were, 0 not imported", "accounts", "import", file)
 	w.call("/"+accountA+userInfo, "")
 	if strings.Contains(w.seen.String()+w.out.String(), "elsewhere") {
-		t.Error("a refresh token was printed or logged")
+		t.Error("an imported refresh token was printed or logged")
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"wxproxy/console"
+	"wxproxy/internal/proctest"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -287,7 +288,7 @@ func TestAccountsForget(t *testing.T) {
 func TestForgetInterrupted(t *testing.T) {
 	d := newDesk(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	var out, errs output
+	var out, errs proctest.Output
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -299,7 +300,7 @@ func TestForgetInterrupted(t *testing.T) {
 		done <- execute(ctx, []string{"accounts", "forget", plainAccount, "--admin", d.url},
 			&env{stdout: &out, stderr: &errs, stdin: read, terminal: true, getenv: noEnv})
 	}()
-	eventually(t, func() bool { return strings.Contains(errs.String(), "[y/N]") })
+	proctest.Eventually(t, func() bool { return strings.Contains(errs.String(), "[y/N]") })
 	cancel()
 	if code := <-done; code != 1 || len(d.accounts) != 3 {
 		t.Errorf("%d, %d accounts", code, len(d.accounts))
@@ -424,7 +425,7 @@ func TestAdminIsSomethingElse(t *testing.T) {
 			t.Errorf("%s: %+v", args, got)
 		}
 	}
-	d.url = "http://" + freeAddr(t)
+	d.url = "http://" + proctest.FreeAddr(t)
 	d.want("accounts sync", ran{code: 1, errors: "wxproxy: no response from ADMIN: connect: connection refused (is wxproxy running? --admin sets another address)\n"})
 	for _, bad := range []string{"127.0.0.1:8082", "ftp://127.0.0.1", "http://", "http://user:hidden@127.0.0.1", "http://127.0.0.1/?a=b", "%"} {
 		d.url = bad

@@ -11,29 +11,33 @@ import (
 	"testing"
 )
 
-// pieceLength is how much of a secret gives it away: so much of one in a row is a leak. Shorter ones are looked for
-// as a whole. It is longer than what all secrets of a kind begin with ("refreshtoken@@@").
+// pieceLength is the length of a part of a secret that counts as a leak. Shorter
+// secrets are searched for as a whole. It is longer than the common prefix of a
+// kind of secret, such as "refreshtoken@@@".
 const pieceLength = 24
 
-// seeker finds secrets, or pieces of them, in whatever form they were written.
+// seeker finds secrets, or pieces of them, in all usual encodings.
 type seeker struct {
-	pieces map[[pieceLength]byte]string // what of, in words
-	short  map[string]string
+	pieces map[[pieceLength]byte]string // description of the secret
+	short  map[string]string            // description of the secret
 }
 
+// newSeeker returns a seeker that knows no secrets.
 func newSeeker() *seeker {
 	return &seeker{pieces: map[[pieceLength]byte]string{}, short: map[string]string{}}
 }
 
+// add makes the seeker search for a secret.
 func (s *seeker) add(kind, secret string) {
 	if len(secret) < 8 {
-		panic("too short to be looked for: " + kind)
+		panic("secret is too short to search for: " + kind)
 	}
 	quoted, _ := json.Marshal(secret)
 	plain := strings.Trim(string(quoted), `"`)
 	forms := []string{secret, plain, strings.ReplaceAll(plain, "@", `\u0040`), url.QueryEscape(secret), url.PathEscape(secret), strings.ToLower(url.QueryEscape(secret)),
 		url.QueryEscape(url.QueryEscape(secret)), hex.EncodeToString([]byte(secret)), strings.ToUpper(hex.EncodeToString([]byte(secret)))}
-	// In base64 it looks different after 0, 1 and 2 bytes of something else; its ends depend on its neighbors.
+	// In base64 a text has three forms, for 0, 1 and 2 bytes before it. Its ends
+	// depend on the neighbors.
 	for before := range 3 {
 		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 			text := enc.EncodeToString([]byte("\x00\x00"[:before] + secret))
@@ -52,7 +56,7 @@ func (s *seeker) add(kind, secret string) {
 	}
 }
 
-// in says which secrets text holds, and where; once for each.
+// in returns which secrets text contains, and where, once for each.
 func (s *seeker) in(text []byte) (found []string) {
 	seen := map[string]bool{}
 	note := func(what string, at int) {
@@ -74,8 +78,8 @@ func (s *seeker) in(text []byte) (found []string) {
 	return found
 }
 
-// The seeker finds what it is to find: otherwise the tests below would say nothing.
-func TestSeeker(t *testing.T) {
+// The seeker finds secrets: otherwise the tests that use it would check nothing.
+func TestSeekerFindsSecrets(t *testing.T) {
 	s := newSeeker()
 	const secret = "refreshtoken@@@Abc-def_0123456789+/=&x"
 	s.add("token", secret)
@@ -83,12 +87,12 @@ func TestSeeker(t *testing.T) {
 	for _, text := range []string{secret, secret[5:30], "x" + url.QueryEscape(secret), strings.ToLower(url.QueryEscape(secret)), base64.StdEncoding.EncodeToString([]byte(secret)), base64.URLEncoding.EncodeToString([]byte("user:" + secret + "!")),
 		base64.StdEncoding.EncodeToString([]byte("a" + secret)), fmt.Sprintf("%x", secret), `"refreshtoken\u0040\u0040\u0040Abc-def_0123456789+\/"`, "a short-key-17 b", base64.StdEncoding.EncodeToString([]byte("x:short-key-17"))} {
 		if len(s.in([]byte("before "+text+" behind"))) == 0 {
-			t.Errorf("not found in %s", text)
+			t.Errorf("in(%s): got no secret", text)
 		}
 	}
 	for _, text := range []string{"", "refreshtoken@@@wxproxy-keeps-it", secret[:20], strings.Repeat("nothing ", 100)} {
 		if found := s.in([]byte(text)); len(found) > 0 {
-			t.Errorf("%s: %q", text, found)
+			t.Errorf("in(%s): got %q, want none", text, found)
 		}
 	}
 }

@@ -19,39 +19,40 @@ import (
 	"testing"
 	"time"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 )
 
 const refreshPath = "/cgi-bin/component/api_authorizer_token"
 
-// The main job: calls without credentials are answered, and what was done is said.
+// The main job: requests without credentials succeed, and metrics show them.
 func TestServe(t *testing.T) {
 	w := newWorld(t, sandbox.Config{}).start()
 	if status, body := w.get(w.admin, "/readyz"); status != 503 || !strings.Contains(body, "component_verify_ticket") {
-		t.Errorf("ready without a ticket: %d %s", status, body)
+		t.Errorf("/readyz without a ticket: got %d %s, want 503", status, body)
 	}
 	w.authorized(accountA, accountB)
 	if status, body := w.get(w.admin, "/readyz"); status != 200 {
-		t.Errorf("%d %s", status, body)
+		t.Errorf("/readyz: got %d %s, want 200", status, body)
 	}
 	w.call("/"+accountA+userInfo, "hit")
 	w.call("/"+accountB+userInfo, "hit")
 	w.call("/wxa/gettemplatelist", "")
 	w.call("/wxa/gettemplatelist", "hit")
 
-	// an expiry: renewed and sent again, once for all that come after
+	// After an expiry the token is renewed once and the request is sent again.
 	w.wx.Expire(accountA)
 	w.call("/"+accountA+userInfo, "retried")
 	w.call("/"+accountA+userInfo, "hit")
 	if n := w.wx.Count(refreshPath); n != 1 {
-		t.Errorf("%d renewals", n)
+		t.Errorf("renewals after an expiry: got %d, want 1", n)
 	}
 	w.wx.Expire(sandbox.DefaultComponentAppID)
 	w.call("/wxa/gettemplatelist", "retried")
 
-	// a message with its bytes as they are, an upload, and the picture back
+	// A message is forwarded byte for byte; an upload and a download work.
 	if status, answer, _ := w.try("POST", "/"+accountA+"/cgi-bin/message/custom/send", `{"touser":"oSandboxUser0000000000000001","msgtype":"text","text":{"content":"你好 <b>&"}}`); status != 200 || !strings.Contains(answer, `"errcode":0`) {
-		t.Errorf("%d %s", status, answer)
+		t.Errorf("sending a message: got %d %s, want errcode 0", status, answer)
 	}
 	picture := bytes.Repeat([]byte("\xff\xd8picture"), 10_000)
 	var form bytes.Buffer
@@ -67,43 +68,44 @@ func TestServe(t *testing.T) {
 	resp.Body.Close()
 	media := regexp.MustCompile(`"media_id":"([^"]+)"`).FindSubmatch(answer)
 	if media == nil {
-		t.Fatalf("%s", answer)
+		t.Fatalf("upload: got %s, want a media_id", answer)
 	}
 	status, back, header := w.try("GET", "/"+accountA+"/cgi-bin/media/get?media_id="+string(media[1]), "")
 	if status != 200 || sha256.Sum256([]byte(back)) != sha256.Sum256(picture) || header.Get("Content-Disposition") == "" {
-		t.Errorf("%d, %d bytes, %s", status, len(back), header)
+		t.Errorf("download: got %d, %d bytes, %s, want the %d bytes of the upload", status, len(back), header, len(picture))
 	}
 
-	// logins need the component's token for an authorizer, whatever the caller sends
+	// Logins of an authorizer use the component's token, whatever the request contains.
 	if status, answer, _ := w.try("GET", "/sns/jscode2session?appid="+accountA+"&secret=whatever&js_code=sandbox&grant_type=authorization_code", ""); status != 200 || strings.Contains(answer, "-40") {
-		t.Errorf("%d %s", status, answer)
+		t.Errorf("login: got %d %s, want 200", status, answer)
 	}
 	if _, metrics := w.get(w.admin, "/metrics"); !strings.Contains(metrics, `wxproxy_retries_total{credential="authorizer",errcode="42001",result="ok"} 1`) ||
 		!strings.Contains(metrics, `wxproxy_accounts{state="active"} 2`) || !strings.Contains(metrics, "wxproxy_verify_ticket_age_seconds") {
-		t.Errorf("%s", metrics)
+		t.Errorf("metrics: got no retry, two active accounts and ticket age in\n%s", metrics)
 	}
 	if v := w.wx.Violations(); len(v) > 0 {
-		t.Errorf("WeChat saw what it must not see: %q", v)
+		t.Errorf("violations of WeChat's protocol: got %q, want none", v)
 	}
 	for path, want := range map[string]int{"/cgi-bin/user/get": 400, "/wxeeeeeeeeeeeeeeee/cgi-bin/user/get": 404, "/" + accountA + "/cgi-bin/clear_quota/v2": 403, "/" + accountA + "/a/../b": 400} {
 		if status, answer, _ := w.try("GET", path, ""); status != want || !strings.HasPrefix(answer, fmt.Sprintf(`{"errcode":-%d,"errmsg":"wxproxy: `, want)) {
-			t.Errorf("%s: %d %s", path, status, answer)
+			t.Errorf("GET %s: got %d %s, want %d from wxproxy", path, status, answer, want)
 		}
 	}
-	// withdrawn: told at once, without a call
+	// A revocation takes effect at once, without a request to WeChat.
 	if err := w.wx.Unauthorize(context.Background(), accountB); err != nil {
 		t.Fatal(err)
 	}
 	if status, answer, _ := w.try("GET", "/"+accountB+userInfo, ""); status != 410 {
-		t.Errorf("%d %s", status, answer)
+		t.Errorf("request for a revoked account: got %d %s, want 410", status, answer)
 	}
 	if code := w.end(syscall.SIGTERM); code != 0 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("exit code after SIGTERM: got %d, want 0", code)
 	}
 }
 
-// 500 calls are refused at the same moment: one renewal, and every call succeeds.
-func TestManyRefusedAtOnce(t *testing.T) {
+// 500 requests whose token is rejected at the same moment cause one renewal,
+// and all of them succeed.
+func TestManyRejectionsCauseOneRenewal(t *testing.T) {
 	w := newWorld(t, sandbox.Config{Grace: -1}).start().authorized(accountA)
 	for round := range 3 { // a fourth within a minute would be throttled
 		before := w.wx.Count(refreshPath)
@@ -119,16 +121,16 @@ func TestManyRefusedAtOnce(t *testing.T) {
 		}
 		wg.Wait()
 		if n := w.wx.Count(refreshPath) - before; n != 1 || failed.Load() != 0 {
-			t.Errorf("round %d: %d renewals, %d calls failed", round, n, failed.Load())
+			t.Errorf("round %d: got %d renewals and %d failed requests, want 1 and 0", round, n, failed.Load())
 		}
 	}
 }
 
-// kill -9 at any moment, between a renewal and its saving too: afterwards every account works, without a
-// person, and what was saved and good is not fetched again.
-func TestKillNine(t *testing.T) {
+// After kill -9 at any moment, also between a renewal and its saving, every
+// account works without an operator, and good tokens are not fetched again.
+func TestKill(t *testing.T) {
 	const rounds = 50
-	var midRenewal atomic.Pointer[func()] // called once, when WeChat has a renewal in hand
+	var midRenewal atomic.Pointer[func()] // called once, while WeChat handles a renewal
 	w := newWorld(t, sandbox.Config{RotateRefreshTokens: true, Observe: func(c sandbox.Call) {
 		if c.Path == refreshPath {
 			if f := midRenewal.Swap(nil); f != nil {
@@ -136,7 +138,7 @@ func TestKillNine(t *testing.T) {
 			}
 		}
 	}})
-	// Each round has an account of its own: one that is refused again and again would be throttled.
+	// Each round has another account: repeated rejections of one are throttled.
 	var accounts []string
 	for i := range rounds {
 		accounts = append(accounts, fmt.Sprintf("wx%016x", i))
@@ -149,16 +151,15 @@ func TestKillNine(t *testing.T) {
 		var once sync.Once
 		kill := func() {
 			once.Do(func() {
-				go func() {
-					time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
+				time.AfterFunc(time.Duration(rand.IntN(3000))*time.Microsecond, func() {
 					w.signal(syscall.SIGKILL)
 					close(killed)
-				}()
+				})
 			})
 		}
 		if round%3 == 0 { // at any moment
 			time.AfterFunc(time.Duration(rand.IntN(20))*time.Millisecond, kill)
-		} else { // around the answer to a renewal, before it is saved or after
+		} else { // around the response to a renewal, before or after it is saved
 			midRenewal.Store(&kill)
 		}
 		w.wx.Expire(account)
@@ -174,7 +175,7 @@ func TestKillNine(t *testing.T) {
 	for _, a := range accounts {
 		w.call("/"+a+userInfo, "")
 	}
-	// What works now works after the next kill, and nothing is fetched for it.
+	// The tokens that work now work after the next kill, too.
 	w.end(syscall.SIGKILL)
 	before := w.wx.Count(refreshPath) + w.wx.Count("/cgi-bin/component/api_component_token")
 	w.start()
@@ -182,13 +183,13 @@ func TestKillNine(t *testing.T) {
 		w.call("/"+a+userInfo, "miss")
 	}
 	if n := w.wx.Count(refreshPath) + w.wx.Count("/cgi-bin/component/api_component_token") - before; n != 0 {
-		t.Errorf("%d good tokens were fetched again", n)
+		t.Errorf("good tokens fetched again after a kill: got %d, want 0", n)
 	}
 }
 
-// While the token endpoint fails, calls with good tokens go on; dead ones are not sent; then
-// everything comes back.
-func TestTokenEndpointDown(t *testing.T) {
+// While the token endpoint fails, requests with valid tokens succeed and expired
+// tokens are not sent. Afterwards everything works again.
+func TestTokenEndpointFails(t *testing.T) {
 	for name, fault := range map[string]sandbox.Fault{
 		"5xx":       {Path: refreshPath, Status: 503},
 		"empty 200": {Path: refreshPath, Empty: true},
@@ -204,18 +205,19 @@ func TestTokenEndpointDown(t *testing.T) {
 			w.wx.Expire(accountA)
 			status, answer, header := w.try("GET", "/"+accountA+userInfo, "")
 			if status != 503 || header.Get("Retry-After") == "" {
-				t.Errorf("%d %s", status, answer)
+				t.Errorf("request with an expired token: got %d %s, want 503 with Retry-After", status, answer)
 			}
 			w.call("/"+accountB+userInfo, "hit")
 			w.wx.RemoveFault(id)
-			eventually(t, func() bool { status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); return status == 200 })
+			proctest.Eventually(t, func() bool { status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); return status == 200 })
 			w.call("/"+accountA+userInfo, "hit")
 		})
 	}
 }
 
-// Large answers are streamed: three downloads of 200 MiB at the same time need little memory.
-func TestDownloadsInLittleMemory(t *testing.T) {
+// Large responses are streamed: three concurrent downloads of 200 MiB need
+// little memory.
+func TestLargeDownloadsNeedLittleMemory(t *testing.T) {
 	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	var wg sync.WaitGroup
 	for range 3 {
@@ -227,7 +229,7 @@ func TestDownloadsInLittleMemory(t *testing.T) {
 			}
 			defer resp.Body.Close()
 			if n, err := io.Copy(io.Discard, resp.Body); err != nil || n != 200<<20 {
-				t.Errorf("%d bytes, %v", n, err)
+				t.Errorf("download: got %d bytes, %v, want 200 MiB", n, err)
 			}
 		})
 	}
@@ -238,33 +240,33 @@ func TestDownloadsInLittleMemory(t *testing.T) {
 	}
 	peak := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
 	if kib, _ := strconv.Atoi(string(peak[1])); kib > 150<<10 {
-		t.Errorf("peak memory %d KiB", kib)
+		t.Errorf("peak memory: got %d KiB, want at most 150 MiB", kib)
 	} else {
 		t.Logf("peak memory %d MiB", kib>>10)
 	}
 }
 
-// SIGTERM: calls under way are finished, then the program ends with 0.
-func TestStopFinishesCalls(t *testing.T) {
+// After SIGTERM requests in flight are finished, and the exit code is 0.
+func TestStopFinishesRequests(t *testing.T) {
 	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	hold := make(chan struct{})
 	w.fault(sandbox.Fault{Path: "/cgi-bin/user/info", Hold: hold})
 	answer := make(chan int, 1)
 	before := w.wx.Count("/cgi-bin/user/info")
 	go func() { status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); answer <- status }()
-	eventually(t, func() bool { return w.wx.Count("/cgi-bin/user/info") > before })
+	proctest.Eventually(t, func() bool { return w.wx.Count("/cgi-bin/user/info") > before })
 	w.signal(syscall.SIGTERM)
-	eventually(t, func() bool { return strings.Contains(w.out.String(), "stopping") })
+	proctest.Eventually(t, func() bool { return strings.Contains(w.out.String(), "stopping") })
 	close(hold)
 	if code := w.wait(); code != 0 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("exit code after SIGTERM: got %d, want 0", code)
 	}
 	if status := <-answer; status != 200 {
-		t.Errorf("the call under way was answered %d", status)
+		t.Errorf("request in flight during SIGTERM: got %d, want 200", status)
 	}
 }
 
-// A wrong configuration is refused on SIGHUP and changes nothing; a good one is taken over.
+// SIGHUP rejects an invalid configuration without changes, and applies a valid one.
 func TestReload(t *testing.T) {
 	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	path := filepath.Join(w.dir, "config.toml")
@@ -274,27 +276,27 @@ func TestReload(t *testing.T) {
 	}
 	w.file("config.toml", string(good)+"\n[proxyy]\nlisten = 1\n")
 	w.signal(syscall.SIGHUP)
-	eventually(t, func() bool { return strings.Contains(w.out.String(), "configuration rejected") })
+	proctest.Eventually(t, func() bool { return strings.Contains(w.out.String(), "configuration rejected") })
 	w.call("/"+accountA+userInfo, "hit")
 	if status, _, _ := w.try("GET", userInfo, ""); status != 400 {
-		t.Errorf("%d without a target", status)
+		t.Errorf("request without an account: got %d, want 400", status)
 	}
 	w.file("config.toml", strings.Replace(string(good), "[proxy]", "[proxy]\ndefault_appid = \""+accountA+"\"", 1))
 	w.signal(syscall.SIGHUP)
-	eventually(t, func() bool { status, _, _ := w.try("GET", userInfo, ""); return status == 200 })
+	proctest.Eventually(t, func() bool { status, _, _ := w.try("GET", userInfo, ""); return status == 200 })
 }
 
-// One process opens a store; a second says so in one line.
+// A store file can be used by one process. A second one reports that in one line.
 func TestStoreInUse(t *testing.T) {
 	w := newWorld(t, sandbox.Config{}).start()
-	out, err := wxproxy(t, "check", "--config", filepath.Join(w.dir, "config.toml")).CombinedOutput()
+	out, err := proctest.Command(t, "check", "--config", filepath.Join(w.dir, "config.toml")).CombinedOutput()
 	if err == nil || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), "in use") {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("check of a store in use: got %v\n%s\nwant one line that says so", err, out)
 	}
 }
 
-// A store that cannot be read is told in a sentence, and left as it is.
-func TestStoreDamaged(t *testing.T) {
+// A damaged store is reported and not changed.
+func TestDamagedStore(t *testing.T) {
 	for name, damage := range map[string]func([]byte) []byte{
 		"empty":     func([]byte) []byte { return nil },
 		"garbage":   func(b []byte) []byte { return bytes.Repeat([]byte("garbage "), len(b)/8) },
@@ -314,16 +316,16 @@ func TestStoreDamaged(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, command := range []string{"check", "serve"} {
-				cmd := wxproxy(t, command, "--config", w.config())
-				end := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() }) // it serves, which is wrong
+				cmd := proctest.Command(t, command, "--config", w.config())
+				end := time.AfterFunc(proctest.Patience, func() { cmd.Process.Kill() }) // it serves, which is wrong
 				out, err := cmd.CombinedOutput()
 				end.Stop()
 				if err == nil || !strings.HasPrefix(string(out), "wxproxy: ") || !strings.Contains(string(out), path) || strings.Contains(string(out), "goroutine") {
-					t.Errorf("%s: %v\n%s", command, err, out)
+					t.Errorf("%s with a damaged store: got %v\n%s\nwant an error that names %s", command, err, out, path)
 				}
 			}
 			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, b) {
-				t.Error("the file was changed")
+				t.Errorf("the damaged store was changed (%v)", err)
 			}
 		})
 	}

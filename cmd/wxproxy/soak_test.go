@@ -202,6 +202,7 @@ func (s *soak) goWrong() {
 	between := func(low, high int) time.Duration {
 		return time.Duration(low+s.rand.IntN(high-low)) * time.Millisecond
 	}
+	pause := func(low, high int) { time.Sleep(between(low, high)) }
 	victim := s.replicas[1+s.rand.IntN(len(s.replicas)-1)] // the first lives through it all: its memory is looked at
 	account := s.accounts[s.rand.IntN(len(s.accounts))]
 	fault := func(f sandbox.Fault, length time.Duration) {
@@ -216,21 +217,21 @@ func (s *soak) goWrong() {
 	switch s.rand.IntN(12) {
 	case 0:
 		// Who has a lock may be killed, and others wait for it; or when WeChat has renewed a token, and nobody has it.
-		s.during("kill -9", victim, "", []kind{broken, noToken, refused}, func() { victim.kill(); time.Sleep(between(100, 2000)); victim.start() })
+		s.during("kill -9", victim, "", []kind{broken, noToken, refused}, func() { victim.kill(); pause(100, 2000); victim.start() })
 	case 1:
 		s.during("SIGSTOP", victim, "", []kind{noToken}, func() {
 			victim.signal(syscall.SIGSTOP)
-			time.Sleep(between(500, 10000))
+			pause(500, 10000)
 			victim.signal(syscall.SIGCONT)
 		})
 	case 2:
-		s.during("restart", nil, "", nil, func() { victim.stop(); time.Sleep(between(0, 1000)); victim.start() })
+		s.during("restart", nil, "", nil, func() { victim.stop(); pause(0, 1000); victim.start() })
 	case 3:
-		s.during("Redis restarts", nil, "", []kind{noToken, refused}, func() { s.redis.kill(); time.Sleep(between(100, 4000)); s.redis.start() })
+		s.during("Redis restarts", nil, "", []kind{noToken, refused}, func() { s.redis.kill(); pause(100, 4000); s.redis.start() })
 	case 4:
 		s.during("Redis is silent", nil, "", []kind{noToken, refused}, func() {
 			s.redis.signal(syscall.SIGSTOP)
-			time.Sleep(between(100, 4000))
+			pause(100, 4000)
 			s.redis.signal(syscall.SIGCONT)
 		})
 	case 5:
@@ -251,7 +252,7 @@ func (s *soak) goWrong() {
 			if err := s.wx.Unauthorize(s.t.Context(), account); err != nil {
 				s.t.Log("the push of a withdrawal: ", err)
 			}
-			time.Sleep(between(100, 3000))
+			pause(100, 3000)
 			if _, err := s.wx.Authorize(s.t.Context(), account); err != nil {
 				s.t.Log("the push of an authorization: ", err)
 			}

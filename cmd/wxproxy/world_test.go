@@ -1,117 +1,64 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 )
-
-// The tests below drive the program as its users do: the real binary, with a real configuration, before the
-// sandbox WeChat, over TCP.
 
 const (
 	accountA = "wxaaaaaaaaaaaaaaaa"
 	accountB = "wxbbbbbbbbbbbbbbbb"
 )
 
-// binary builds the program once; with WXPROXY_RACE=1 it has the race detector in it, and ends where that finds something.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "wxproxy-test")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "wxproxy")
-	args := []string{"build", "-o", path}
-	if os.Getenv("WXPROXY_RACE") != "" {
-		args = append(args, "-race")
-		os.Setenv("GORACE", "halt_on_error=1")
-	}
-	out, err := exec.Command("go", append(args, ".")...).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return path, nil
-})
+func TestMain(m *testing.M) { proctest.Main(m) }
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := binary(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
-	}
-	os.Exit(code)
-}
-
-func wxproxy(t testing.TB, args ...string) *exec.Cmd {
-	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return exec.Command(path, args...)
-}
-
-// output collects what a process prints, and can be waited on.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
-// world is a WeChat and a wxproxy in front of it.
+// world is a sandbox WeChat and a wxproxy before it, which is used as its users
+// do: the real program, with a configuration file, over TCP.
 type world struct {
 	t                      *testing.T
 	wx                     *sandbox.WeChat
 	wxURL                  string
 	dir                    string
 	proxy, callback, admin string // host:port
-	extra, callbackExtra   string // more configuration, of [proxy] and of [callback]
-	store                  string // what stands in [store]; "": a file in dir
-	adminExtra, storeExtra string // of [admin] and of [store]
+	extra, callbackExtra   string // more lines for [proxy] and for [callback]
+	store                  string // the lines of [store]; "": a file in dir
+	adminExtra, storeExtra string // more lines for [admin] and for [store]
 	format                 string // of the log; "": text
-	blocks                 string // behind all else
+	blocks                 string // at the end of the configuration
 	cmd                    *exec.Cmd
-	out                    *output
-	seen                   *output // every answer that left it
+	out                    *proctest.Output // of the process
+	seen                   *proctest.Output // all responses of the process
 }
 
-// newWorld starts the sandbox; start starts wxproxy.
+// newWorld starts the sandbox. start starts wxproxy.
 func newWorld(t *testing.T, c sandbox.Config) *world {
 	t.Helper()
 	c.PushTimeout = time.Minute // a busy machine can need more than WeChat's five seconds
+	if c.PushTimeout == 0 {
+		c.PushTimeout = proctest.Patience // WeChat's five seconds are too short for a busy machine
+	}
 	wx, err := sandbox.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(wx)
 	t.Cleanup(srv.Close)
-	w := &world{t: t, wx: wx, wxURL: srv.URL, dir: t.TempDir(), proxy: freeAddr(t), callback: freeAddr(t), admin: freeAddr(t), out: &output{}, seen: &output{}}
+	w := &world{t: t, wx: wx, wxURL: srv.URL, dir: t.TempDir(), proxy: proctest.FreeAddr(t), callback: proctest.FreeAddr(t), admin: proctest.FreeAddr(t), out: &proctest.Output{}, seen: &proctest.Output{}}
 	if err := wx.SetPushURL("http://" + w.callback); err != nil {
 		t.Fatal(err)
 	}
@@ -121,30 +68,13 @@ func newWorld(t *testing.T, c sandbox.Config) *world {
 			w.cmd.Wait()
 		}
 		if t.Failed() {
-			t.Logf("wxproxy said:\n%s", w.out)
+			t.Logf("output of wxproxy:\n%s", w.out)
 		}
 	})
 	return w
 }
 
-// taken are the addresses that were given out: the kernel may offer one again.
-var taken sync.Map
-
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	for {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := ln.Addr().String()
-		ln.Close()
-		if _, again := taken.LoadOrStore(addr, true); !again {
-			return addr
-		}
-	}
-}
-
+// file writes a file in the folder of w and returns its path.
 func (w *world) file(name, text string) string {
 	w.t.Helper()
 	path := filepath.Join(w.dir, name)
@@ -154,6 +84,7 @@ func (w *world) file(name, text string) string {
 	return path
 }
 
+// config writes config.toml and returns its path.
 func (w *world) config() string {
 	store := w.store
 	if store == "" {
@@ -186,15 +117,15 @@ format = %q
 		w.proxy, w.wxURL, w.extra, w.callback, w.callbackExtra, w.admin, w.adminExtra, store, w.storeExtra, cmp.Or(w.format, "text"), w.blocks))
 }
 
-// start runs the program and waits until it serves.
+// start runs wxproxy and waits until it serves.
 func (w *world) start() *world {
 	w.t.Helper()
-	w.cmd = wxproxy(w.t, "serve", "--config", w.config())
+	w.cmd = proctest.Command(w.t, "serve", "--config", w.config())
 	w.cmd.Stdout, w.cmd.Stderr = w.out, w.out
 	if err := w.cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	eventually(w.t, func() bool {
+	proctest.Eventually(w.t, func() bool {
 		resp, err := http.Get("http://" + w.admin + "/healthz")
 		if err != nil {
 			return false
@@ -205,15 +136,17 @@ func (w *world) start() *world {
 	return w
 }
 
+// signal sends s to wxproxy.
 func (w *world) signal(s syscall.Signal) { w.cmd.Process.Signal(s) }
 
-// end sends s and gives the exit code, -1 for death by signal.
+// end sends s and returns the exit code, -1 if the signal killed the process.
 func (w *world) end(s syscall.Signal) int {
 	w.t.Helper()
 	w.signal(s)
 	return w.wait()
 }
 
+// wait waits until wxproxy exits and returns the exit code.
 func (w *world) wait() int {
 	w.t.Helper()
 	err := w.cmd.Wait()
@@ -226,7 +159,7 @@ func (w *world) wait() int {
 	return code
 }
 
-// authorized pushes a ticket and has the accounts authorize the component.
+// authorized pushes a ticket and lets the accounts authorize the component.
 func (w *world) authorized(appids ...string) *world {
 	w.t.Helper()
 	ctx := context.Background()
@@ -237,11 +170,12 @@ func (w *world) authorized(appids ...string) *world {
 		if _, err := w.wx.Authorize(ctx, a); err != nil {
 			w.t.Fatal(err)
 		}
-		eventually(w.t, func() bool { status, _, _ := w.try("GET", "/"+a+userInfo, ""); return status == 200 })
+		proctest.Eventually(w.t, func() bool { status, _, _ := w.try("GET", "/"+a+userInfo, ""); return status == 200 })
 	}
 	return w
 }
 
+// fault adds a fault to the sandbox and returns its number.
 func (w *world) fault(f sandbox.Fault) int {
 	w.t.Helper()
 	id, err := w.wx.AddFault(f)
@@ -253,7 +187,7 @@ func (w *world) fault(f sandbox.Fault) int {
 
 const userInfo = "/cgi-bin/user/info?openid=oSandboxUser0000000000000001&lang=zh_CN"
 
-// try makes a call through the proxy.
+// try sends a request to the proxy. The status is 0 if there is no response.
 func (w *world) try(method, path, body string) (status int, answer string, header http.Header) {
 	w.t.Helper()
 	req, err := http.NewRequest(method, "http://"+w.proxy+path, strings.NewReader(body))
@@ -273,18 +207,20 @@ func (w *world) try(method, path, body string) (status int, answer string, heade
 	return resp.StatusCode, string(b), resp.Header
 }
 
-// call wants an answer of WeChat's without an error.
+// call sends a request and checks that WeChat accepts it, and that
+// X-Wxproxy-Token is token unless that is "".
 func (w *world) call(path, token string) {
 	w.t.Helper()
 	status, answer, header := w.try("GET", path, "")
 	if status != 200 || strings.Contains(answer, `"errcode":4`) || strings.Contains(answer, `"errcode":-`) {
-		w.t.Errorf("%s: %d %s", path, status, answer)
+		w.t.Errorf("GET %s: got %d %s, want 200 without an errcode", path, status, answer)
 	}
 	if got := header.Get("X-Wxproxy-Token"); token != "" && got != token {
-		w.t.Errorf("%s: token %s, want %s", path, got, token)
+		w.t.Errorf("GET %s: got X-Wxproxy-Token %q, want %q", path, got, token)
 	}
 }
 
+// get requests a path from a listener.
 func (w *world) get(addr, path string) (int, string) {
 	w.t.Helper()
 	resp, err := http.Get("http://" + addr + path)
@@ -295,13 +231,4 @@ func (w *world) get(addr, path string) (int, string) {
 	b, _ := io.ReadAll(resp.Body)
 	w.seen.Write(b)
 	return resp.StatusCode, string(b)
-}
-
-func eventually(t testing.TB, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it never came true")
-		}
-	}
 }
