@@ -41,7 +41,7 @@ type env struct {
 	wx                     *sandbox.WeChat
 	wxURL                  string
 	proxy, callback, admin string // host:port
-	out                 proctest.Output
+	out                    proctest.Output
 }
 
 // newEnv starts WeChat and wxproxy. The accounts have authorized the component.
