@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -114,7 +115,8 @@ func (c *rawClient) do(w *witness, raw string) outcome {
 // query, since Explain knows no bodies.
 func agreementPaths() []string {
 	paths := []string{
-		"/cgi-bin/unknown/path", "/cgi-bin/new/thing", "/cgi-bin/hidden", "/cgi-bin/open", "/a%2fb", "/a/../b",
+		"/cgi-bin/unknown/path", "/cgi-bin/%75ser/info", "/cgi-bin/new/thing", "/cgi-bin/hidden", "/cgi-bin/open",
+		"/", "/a%2fb", "/a/../b", "/a?b%20c#d", "/cgi-bin/component/unheard_of", "/sns/oauth2/access_token?component_appid=x",
 		"/wxa/setdefaultamsinfo?action=a&action=b", "/sns/jscode2session?appid=" + other,
 		"/cgi-bin/token", "/cgi-bin/token?appid=" + other, "/cgi-bin/token?appid=" + component, "/cgi-bin/token?appid=wx1",
 		"/cgi-bin/component/api_component_token?component_appid=" + other,
@@ -189,16 +191,21 @@ func (q question) check(t *testing.T, p *proxy.Proxy, got outcome) {
 		t.Errorf("%+v: got error %v, want none", q, err)
 		return
 	}
+	if strings.Contains(fmt.Sprint(e), "hidden") && !strings.Contains(q.path, "hidden") {
+		t.Errorf("%+v: got the secret in %+v", q, e)
+	}
 	if allowed, reason := p.Permission(q.caller, q.appid, q.method, q.path); !allowed {
-		if errmsg := messageOf(got.body); errmsg != reason || got.forwarded != "" {
-			t.Errorf("%+v: Permission says %q, got %q, forwarded as %q", q, reason, errmsg, got.forwarded)
+		if errmsg, _ := errorOf(got.body); errmsg != reason || got.forwarded != "" {
+			t.Errorf("%+v: got %q, forwarded as %q, Permission says %q", q, errmsg, got.forwarded, reason)
 		}
 		return
 	}
 	switch {
 	case e.Status != 0:
-		if errmsg := messageOf(got.body); got.status != e.Status || errmsg != e.Error || got.forwarded != "" {
-			t.Errorf("%+v: got %d %q, forwarded as %q, Explain says %d %q", q, got.status, errmsg, got.forwarded, e.Status, e.Error)
+		errmsg, hint := errorOf(got.body)
+		if got.status != e.Status || errmsg != e.Error || hint != e.Hint || got.forwarded != "" {
+			t.Errorf("%+v: got %d %q, hint %q, forwarded as %q, Explain says %d %q, hint %q",
+				q, got.status, errmsg, hint, got.forwarded, e.Status, e.Error, e.Hint)
 		}
 	case e.Answered && q.bodyNamesAccount():
 		if got.status != 200 || !strings.Contains(got.body, `"errcode":40013`) && !strings.Contains(got.body, "wxp_") {
@@ -248,22 +255,28 @@ func (q question) checkForwarded(t *testing.T, e proxy.Explanation, got outcome)
 			t.Errorf("%+v: got parameter %s=%q, Explain says that it is removed", q, name, got.query[name])
 		}
 	}
+	_, query, _ := strings.Cut(q.path, "?")
+	sent, _ := url.ParseQuery(query)
 	for name, values := range got.query {
+		if !sent.Has(name) && name != e.Parameter && !slices.Contains(e.Adds, name) {
+			t.Errorf("%+v: got parameter %s=%q, Explain says nothing of it", q, name, values)
+		}
 		for _, v := range values {
 			if strings.HasPrefix(v, "wxp_") {
-				t.Errorf("%+v: WeChat got a stand-in in %s", q, name)
+				t.Errorf("%+v: got a stand-in in %s, want none at WeChat", q, name)
 			}
 		}
 	}
 }
 
-// messageOf returns the errmsg of an error response without wxproxy's prefix.
-func messageOf(body string) string {
-	var e struct{ ErrMsg string }
+// errorOf returns the errmsg, without wxproxy's prefix, and the hint of an error
+// response.
+func errorOf(body string) (errmsg, hint string) {
+	var e struct{ ErrMsg, Hint string }
 	if json.Unmarshal([]byte(body), &e) != nil {
-		return body
+		return body, ""
 	}
-	return strings.TrimPrefix(e.ErrMsg, "wxproxy: ")
+	return strings.TrimPrefix(e.ErrMsg, "wxproxy: "), e.Hint
 }
 
 var agreementAppIDs = []string{"", account, ownApp, component, "no appid"}
@@ -295,7 +308,8 @@ func TestExplainAgreesWithRequests(t *testing.T) {
 			"another caller's stand-in":  {"access_token=" + forge(1, 1, expires, account, "somebody"), []string{header}},
 		}
 		for name, credential := range credentials {
-			for _, path := range agreementPaths() {
+			paths := append(agreementPaths(), "//"+account+"//cgi-bin/a", "http://api.weixin.qq.com/cgi-bin/a", "https://evil.example/a")
+			for _, path := range paths {
 				for _, appid := range agreementAppIDs {
 					for _, method := range []string{"GET", "POST"} {
 						q := question{caller: caller, appid: appid, method: method, path: withQuery(path, credential.query), headers: credential.headers}

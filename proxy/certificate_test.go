@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -18,24 +17,27 @@ import (
 	"wxproxy/proxy"
 )
 
-// authority signs certificates.
+// authority is a CA.
 type authority struct {
 	t    *testing.T
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
+// newAuthority returns a CA with a new key.
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	a := &authority{t: t}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour), IsCA: true,
-		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
 	c := a.sign(template)
 	a.cert, a.key = c.Leaf, c.PrivateKey.(*ecdsa.PrivateKey)
 	return a
 }
 
-// sign makes a certificate of template; of the authority itself as long as there is none.
+// sign issues a certificate. The first one is that of the CA itself.
 func (a *authority) sign(template *x509.Certificate) tls.Certificate {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -57,9 +59,21 @@ func (a *authority) sign(template *x509.Certificate) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
+// client issues a client certificate with this common name.
 func (a *authority) client(name string) tls.Certificate {
-	return a.sign(&x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	return a.sign(&x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+}
+
+// server issues a server certificate for 127.0.0.1.
+func (a *authority) server() tls.Certificate {
+	return a.sign(&x509.Certificate{
+		SerialNumber: big.NewInt(3), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
 }
 
 func (a *authority) pool() *x509.CertPool {
@@ -68,27 +82,24 @@ func (a *authority) pool() *x509.CertPool {
 	return p
 }
 
-// A client certificate of the operator's authority is as good as the key of the caller of its name.
+// TestClientCertificates checks that a certificate of the configured CA authenticates
+// the caller with its common name, as a key does.
 func TestClientCertificates(t *testing.T) {
 	up, _ := recordingServer(t)
 	ours, foreign := newAuthority(t), newAuthority(t)
-	server := ours.sign(&x509.Certificate{SerialNumber: big.NewInt(3), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	config := proxy.Config{Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"},
-		Callers: []proxy.Caller{named("orders", ordersKey), {Name: "bare", AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"}}}}
+	server := ours.server()
+	bareCaller := named("bare", "")
+	bareCaller.KeySHA256 = [32]byte{} // no key: certificates only
+	config := proxy.Config{
+		Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"},
+		Callers: []proxy.Caller{named("orders", ordersKey), bareCaller},
+	}
 	p, err := proxy.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go p.Serve(ln, &tls.Config{Certificates: []tls.Certificate{server}, ClientCAs: ours.pool(), ClientAuth: tls.VerifyClientCertIfGiven})
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		p.Shutdown(ctx)
+	addr := serveTLS(t, p, &tls.Config{
+		Certificates: []tls.Certificate{server}, ClientCAs: ours.pool(), ClientAuth: tls.VerifyClientCertIfGiven,
 	})
 	client := func(certs ...tls.Certificate) *http.Client {
 		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ours.pool(), Certificates: certs}}
@@ -97,7 +108,7 @@ func TestClientCertificates(t *testing.T) {
 	}
 	status := func(c *http.Client, key string) int {
 		t.Helper()
-		req, _ := http.NewRequest("GET", "https://"+ln.Addr().String()+"/"+account+"/cgi-bin/a", nil)
+		req, _ := http.NewRequest("GET", "https://"+addr+"/"+account+"/cgi-bin/a", nil)
 		if key != "" {
 			req.Header.Set("X-Wxproxy-Key", key)
 		}
@@ -115,37 +126,37 @@ func TestClientCertificates(t *testing.T) {
 		key    string
 		want   int
 	}{
-		"by certificate alone":          {bare, "", 200},
-		"of one who has a key":          {client(ours.client("orders")), "", 200},
-		"key and certificate":           {client(ours.client("orders")), ordersKey, 200},
-		"key alone":                     {client(), ordersKey, 200},
-		"neither":                       {client(), "", 401},
-		"two callers":                   {bare, ordersKey, 401},
-		"wrong key":                     {bare, "wrong", 401},
-		"nobody's name":                 {client(ours.client("nobody")), "", 401},
-		"nobody's name, with a key":     {client(ours.client("nobody")), ordersKey, 200},
-		"no name":                       {client(ours.client("")), "", 401},
-		"another authority's":           {client(foreign.client("bare")), "", 0},
-		"another authority's and a key": {client(foreign.client("bare")), ordersKey, 0},
-		"a server's certificate":        {client(server), "", 0},
+		"certificate":            {bare, "", 200},
+		"of a caller with a key": {client(ours.client("orders")), "", 200},
+		"key and certificate":    {client(ours.client("orders")), ordersKey, 200},
+		"key alone":              {client(), ordersKey, 200},
+		"neither":                {client(), "", 401},
+		"two callers":            {bare, ordersKey, 401},
+		"wrong key":              {bare, "wrong", 401},
+		"unknown name":           {client(ours.client("unknown")), "", 401},
+		"unknown name and key":   {client(ours.client("unknown")), ordersKey, 200},
+		"no name":                {client(ours.client("")), "", 401},
+		"another CA":             {client(foreign.client("bare")), "", 0},
+		"another CA and key":     {client(foreign.client("bare")), ordersKey, 0},
+		"server certificate":     {client(server), "", 0},
 	} {
-		// Clients leave out what they are not asked for; this one must show it.
+		// Clients do not send a certificate of a CA that was not asked for. These do.
 		tc := c.client.Transport.(*http.Transport).TLSClientConfig
 		if certs := tc.Certificates; len(certs) > 0 {
 			tc.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certs[0], nil }
 		}
 		for range 2 { // the second time on the same connection
 			if got := status(c.client, c.key); got != c.want {
-				t.Errorf("%s: %d, want %d", name, got, c.want)
+				t.Errorf("%s: got %d, want %d", name, got, c.want)
 			}
 		}
 	}
-	// A caller that is removed is gone on open connections, too.
+	// A removed caller is rejected on open connections, too.
 	config.Callers = config.Callers[:1]
 	if err := p.Reconfigure(config); err != nil {
 		t.Fatal(err)
 	}
 	if got := status(bare, ""); got != 401 {
-		t.Errorf("a removed caller got %d", got)
+		t.Errorf("removed caller: got %d, want 401", got)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -153,14 +154,20 @@ func start(t *testing.T, upstream string, change func(*proxy.Config)) (*proxy.Pr
 	return p, serve(t, p)
 }
 
-// serve starts p, and returns its address.
+// serve runs p until the test ends, and returns its address.
 func serve(t *testing.T, p *proxy.Proxy) string {
+	t.Helper()
+	return serveTLS(t, p, nil)
+}
+
+// serveTLS is serve with a TLS configuration, if conf is not nil.
+func serveTLS(t *testing.T, p *proxy.Proxy, conf *tls.Config) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	go p.Serve(ln, nil)
+	go p.Serve(ln, conf)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

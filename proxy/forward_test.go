@@ -2,8 +2,6 @@ package proxy_test
 
 import (
 	"bufio"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -94,13 +92,6 @@ func sortedHead(head string) string {
 // TestRejectedTokenIsRenewedAndRetried checks every form in which WeChat rejects a
 // token. Each leads to one renewal and one more attempt, byte for byte.
 func TestRejectedTokenIsRenewedAndRetried(t *testing.T) {
-	compress := func(s string) []byte {
-		var b bytes.Buffer
-		z := gzip.NewWriter(&b)
-		io.WriteString(z, s)
-		z.Close()
-		return b.Bytes()
-	}
 	body := "--x\r\nContent-Disposition: form-data; name=\"media\"; filename=\"a.jpg\"\r\n\r\n" +
 		strings.Repeat("\x00\xff\r\n", 50_000) + "\r\n--x--\r\n"
 	for name, reject := range map[string]func(http.ResponseWriter){

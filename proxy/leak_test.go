@@ -17,10 +17,11 @@ import (
 	"wxproxy/wechat"
 )
 
-// longToken is as long as tokens are.
+// longToken is a token of realistic length.
 const longToken = "75_9QdZkLx0bW1vTt-Real_Token_Of_The_Platform-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJ"
 
-func zipped(s string) []byte {
+// compress returns s as gzip.
+func compress(s string) []byte {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	io.WriteString(z, s)
@@ -28,8 +29,9 @@ func zipped(s string) []byte {
 	return b.Bytes()
 }
 
-// An answer that shows the token that went out does not leave as it is, wherever it stands and however it is wrapped.
-func TestEchoedToken(t *testing.T) {
+// TestInjectedTokenIsMaskedInResponses checks that a response which contains the
+// injected token is masked, wherever the token is and however it is encoded.
+func TestInjectedTokenIsMaskedInResponses(t *testing.T) {
 	echo := func(r *http.Request) string {
 		return `{"errcode":40066,"errmsg":"invalid url ` + r.URL.RequestURI() + `"}`
 	}
@@ -39,7 +41,7 @@ func TestEchoedToken(t *testing.T) {
 		switch r.URL.Path {
 		case "/cgi-bin/gzip":
 			w.Header().Set("Content-Encoding", "gzip")
-			w.Write(zipped(echo(r)))
+			w.Write(compress(echo(r)))
 		case "/cgi-bin/redirect":
 			w.Header().Set("Location", "https://api2.weixin.qq.com"+r.URL.RequestURI())
 			w.WriteHeader(http.StatusFound)
@@ -60,64 +62,74 @@ func TestEchoedToken(t *testing.T) {
 		}
 	})
 	second := longToken + "-renewed"
-	_, addr := start(t, up, func(c *proxy.Config) { c.Tokens = &changing{fakeTokens{current: longToken}, second} })
+	_, addr := start(t, up, func(c *proxy.Config) {
+		c.Tokens = &renewOnce{fakeTokens{current: longToken}, second}
+	})
 	for _, method := range []string{"GET", "POST", "HEAD", "OPTIONS", "DELETE"} {
-		for _, path := range []string{"/cgi-bin/user/info", "/cgi-bin/gzip", "/cgi-bin/redirect", "/cgi-bin/html", "/cgi-bin/large", "/cgi-bin/retried", "/cgi-bin/component/api_x"} {
-			resp, body := send(t, addr, method+" /"+account+path+"?a=1 HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-			if bytes.HasPrefix([]byte(body), []byte{0x1f, 0x8b}) {
-				t.Errorf("%s %s: still compressed", method, path)
+		for _, path := range []string{
+			"/cgi-bin/user/info", "/cgi-bin/gzip", "/cgi-bin/redirect", "/cgi-bin/html", "/cgi-bin/large",
+			"/cgi-bin/retried", "/cgi-bin/component/api_x",
+		} {
+			resp, body := send(t, addr, method+" /"+account+path+"?a=1 HTTP/1.1\r\nHost: x\r\n"+
+				"Accept-Encoding: gzip\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+			if strings.HasPrefix(body, "\x1f\x8b") {
+				t.Errorf("%s %s: got gzip, want a body that was searched", method, path)
 			}
 			all := fmt.Sprint(resp.Header) + body
 			if strings.Contains(all, longToken) {
-				t.Errorf("%s %s: %.300s", method, path, all)
+				t.Errorf("%s %s: got %.300s, want no token in it", method, path, all)
 			}
 			if resp.Header.Get("X-Kept") != "1" {
-				t.Errorf("%s %s: %s %v", method, path, resp.Status, resp.Header)
+				t.Errorf("%s %s: got %s, headers %v, want X-Kept among them", method, path, resp.Status, resp.Header)
 			}
-			if method == "GET" && path == "/cgi-bin/user/info" && body != `{"errcode":40066,"errmsg":"invalid url /cgi-bin/user/info?access_token=***&a=1"}` {
-				t.Error(body)
+			const want = `{"errcode":40066,"errmsg":"invalid url /cgi-bin/user/info?access_token=***&a=1"}`
+			if method == "GET" && path == "/cgi-bin/user/info" && body != want {
+				t.Errorf("%s %s: got %s, want %s", method, path, body, want)
 			}
 		}
 	}
 }
 
-// changing is fakeTokens with one other token after the renewal.
-type changing struct {
+// renewOnce is fakeTokens with a fixed token after the renewal.
+type renewOnce struct {
 	fakeTokens
 	next string
 }
 
-func (c *changing) Renew(context.Context, string, wechat.Secret) (tokens.Token, error) {
+func (c *renewOnce) Renew(context.Context, string, wechat.Secret) (tokens.Token, error) {
 	return tokens.Token{Value: wechat.NewSecret(c.next), Escaped: c.next}, nil
 }
 
-// Tokens of accounts become stand-ins that work, refresh tokens a mask; the rest stays byte for byte.
-func TestTokensBecomeStandIns(t *testing.T) {
+// TestTokensInResponsesBecomeStandIns checks that tokens of accounts become working
+// stand-ins and refresh tokens are masked. The rest stays byte for byte.
+func TestTokensInResponsesBecomeStandIns(t *testing.T) {
 	const before = "{\"errcode\" : 0,\"n\":1234567890123456789,\"nick\":\"a\x01\\/\\u003c\","
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/cgi-bin/user/info" {
 			io.WriteString(w, `{"ok":1}`)
 			return
 		}
-		io.WriteString(w, before+`"authorization_info":{"authorizer_appid":"`+account+`","authorizer_access_token":"`+longToken+`","authorizer_refresh_token":"refreshtoken@@@x"}}`)
+		io.WriteString(w, before+`"authorization_info":{"authorizer_appid":"`+account+
+			`","authorizer_access_token":"`+longToken+`","authorizer_refresh_token":"refreshtoken@@@x"}}`)
 	})
 	_, addr := start(t, up, func(c *proxy.Config) {
 		c.Tokens = &fakeTokens{current: "T0"}
 		c.Callers = []proxy.Caller{named("orders", ordersKey)}
 	})
-	_, body := send(t, addr, "POST /cgi-bin/component/api_get_authorizer_info HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: "+ordersKey+"\r\nContent-Length: 2\r\n\r\n{}")
+	_, body := send(t, addr, post("/cgi-bin/component/api_get_authorizer_info", "{}", "X-Wxproxy-Key: "+ordersKey))
 	head, rest, _ := strings.Cut(body, `"authorizer_access_token":"`)
 	standIn, rest, _ := strings.Cut(rest, `"`)
 	if !strings.HasPrefix(head, before) || rest != `,"authorizer_refresh_token":"***"}}` {
-		t.Errorf("%q", body)
+		t.Errorf("got %q, want a stand-in, a mask, and the rest unchanged", body)
 	}
 	if _, body := send(t, addr, get("/cgi-bin/user/info?access_token="+standIn)); body != `{"ok":1}` {
-		t.Errorf("the stand-in %s: %s", standIn, body)
+		t.Errorf("request with the stand-in %s: got %s, want WeChat's response", standIn, body)
 	}
 }
 
-// A part of an answer could show a credential cut in two; a compression that nobody knows could hide it.
-func TestUnsearchableAnswers(t *testing.T) {
+// TestUnsearchableResponsesAreWithheld checks that a partial response, in which a
+// credential could be cut in two, and one in an unknown encoding are withheld.
+func TestUnsearchableResponsesAreWithheld(t *testing.T) {
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Range") != "" {
 			w.Header().Set("Content-Range", "bytes 0-9/100")
@@ -130,73 +142,79 @@ func TestUnsearchableAnswers(t *testing.T) {
 	_, addr := start(t, up, nil)
 	for _, header := range []string{"Range: bytes=0-9", "Accept-Encoding: br"} {
 		resp, body := send(t, addr, get("/cgi-bin/component/api_get_authorizer_list", header))
-		if resp.StatusCode != http.StatusBadGateway || strings.Contains(body, "refresh_to") {
-			t.Errorf("%s: %s %s", header, resp.Status, body)
+		checkResponse(t, header, resp, body, http.StatusBadGateway, "response withheld")
+		if strings.Contains(body, "refresh_to") {
+			t.Errorf("%s: got %s, want nothing of the response", header, body)
 		}
 	}
 }
 
-// The code of an account that a call registered is exchanged here, and masked.
-func TestRegisteredAccountIsClaimed(t *testing.T) {
+// TestCodeOfRegisteredAccountIsExchanged checks that the authorization code in the
+// response to a registration is exchanged, and masked for the caller.
+func TestCodeOfRegisteredAccountIsExchanged(t *testing.T) {
 	up := wechatServer(t, func(w http.ResponseWriter, _ *http.Request) {
-		io.WriteString(w, `{"errcode":0,"errmsg":"ok","appid":"wxbbbbbbbbbbbbbbbb","authorization_code":"queryauthcode@@@new","is_wx_verify_succ":"true"}`)
+		io.WriteString(w, `{"errcode":0,"errmsg":"ok","appid":"`+other+`",`+
+			`"authorization_code":"queryauthcode@@@new","is_wx_verify_succ":"true"}`)
 	})
-	spent := make(chan string, 1)
+	exchanged := make(chan string, 1)
 	_, addr := start(t, up, func(c *proxy.Config) {
 		c.Exchange = func(_ context.Context, code wechat.Secret) (tokens.Authorization, error) {
-			spent <- code.Reveal()
-			return tokens.Authorization{AppID: "wxbbbbbbbbbbbbbbbb"}, nil
+			exchanged <- code.Reveal()
+			return tokens.Authorization{AppID: other}, nil
 		}
 	})
-	_, body := send(t, addr, "POST /"+account+"/cgi-bin/account/fastregister HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
-	if body != `{"errcode":0,"errmsg":"ok","appid":"wxbbbbbbbbbbbbbbbb","authorization_code":"***","is_wx_verify_succ":"true"}` {
-		t.Error(body)
+	_, body := send(t, addr, post("/"+account+"/cgi-bin/account/fastregister", "{}"))
+	want := `{"errcode":0,"errmsg":"ok","appid":"` + other + `","authorization_code":"***","is_wx_verify_succ":"true"}`
+	if body != want {
+		t.Errorf("got %s, want %s", body, want)
 	}
-	if code := <-spent; code != "queryauthcode@@@new" {
-		t.Error(code)
+	if code := <-exchanged; code != "queryauthcode@@@new" {
+		t.Errorf("exchanged: got %q, want queryauthcode@@@new", code)
 	}
 }
 
-// panicking breaks down over a token, with the token in its mouth.
+// panicking is a broker that panics with a value that contains a token.
 type panicking struct{ fakeTokens }
 
-func (*panicking) Cached(string) (tokens.Token, bool) { panic("BUG: what about " + longToken) }
+func (*panicking) Cached(string) (tokens.Token, bool) { panic("BUG: token " + longToken) }
 
-// A defect of ours is told with its place, without what it was about, and ends one call only.
-func TestPanicQuotesNothing(t *testing.T) {
+// TestPanicIsLoggedWithoutItsValue checks that a panic ends one call only, and that
+// neither the response nor the log quotes the request.
+func TestPanicIsLoggedWithoutItsValue(t *testing.T) {
 	up := wechatServer(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{}`) })
-	said := new(printed)
+	log := new(lockedBuffer)
 	_, addr := start(t, up, func(c *proxy.Config) {
 		c.Tokens = &panicking{}
-		c.Log = slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		c.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
 	for range 2 {
 		resp, body := send(t, addr, get("/"+account+"/cgi-bin/user/info?x=hidden-in-the-query", "X-A: hidden-in-a-header"))
-		if resp.StatusCode != http.StatusInternalServerError || !strings.HasPrefix(body, `{"errcode":-500,`) || strings.Contains(body, longToken) {
-			t.Errorf("%s %s", resp.Status, body)
+		checkResponse(t, "call that panics", resp, body, http.StatusInternalServerError, `{"errcode":-500,`)
+		if strings.Contains(body, longToken) {
+			t.Errorf("got %s, want no token in it", body)
 		}
 	}
-	if text := said.String(); strings.Contains(text, longToken) || strings.Contains(text, "hidden-in") || !strings.Contains(text, "leak_test.go") {
-		t.Errorf("the log: %s", text)
+	text := log.String()
+	if strings.Contains(text, longToken) || strings.Contains(text, "hidden-in") || !strings.Contains(text, "leak_test.go") {
+		t.Errorf("got the log %s, want the stack without the token and the request", text)
 	}
-	if resp, body := send(t, addr, get("/sns/userinfo?access_token=users")); resp.StatusCode != http.StatusOK {
-		t.Errorf("the next call: %s %s", resp.Status, body)
-	}
+	resp, body := send(t, addr, get("/sns/userinfo?access_token=users"))
+	checkResponse(t, "next call", resp, body, http.StatusOK, "{}")
 }
 
-// printed keeps a log.
-type printed struct {
+// lockedBuffer is a buffer for concurrent use.
+type lockedBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
-func (p *printed) Write(b []byte) (int, error) {
+func (p *lockedBuffer) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.buf.Write(b)
 }
 
-func (p *printed) String() string {
+func (p *lockedBuffer) String() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.buf.String()

@@ -114,7 +114,7 @@ func TestSlowCallers(t *testing.T) {
 // Whoever does not get on with the handshake is cut off as well.
 func TestSlowHandshakes(t *testing.T) {
 	t.Parallel()
-	addr, _ := secured(t, proxy.Config{Upstream: "http://127.0.0.1:1", Tokens: &fakeTokens{}, IdleTimeout: patient})
+	addr, _ := startTLS(t, proxy.Config{Upstream: "http://127.0.0.1:1", Tokens: &fakeTokens{}, IdleTimeout: patient})
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() { dripping(t, addr, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 'a') })
