@@ -62,6 +62,7 @@ func (s *memoryStore) read(key string) ([]byte, error) {
 	return bytes.Clone(s.records[key]), nil
 }
 
+// write keeps a copy, as the caller may change record afterwards.
 func (s *memoryStore) write(key string, record []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +97,7 @@ func (s *memoryStore) List(
 	slices.Sort(keys)
 	for _, key := range keys {
 		record, err := s.Load(ctx, key)
-		if err == ErrNotFound {
+		if err == ErrNotFound { // deleted after the keys were copied
 			continue
 		}
 		if err != nil {

@@ -7,6 +7,6 @@ import (
 	"wxproxy/tokens/store/storetest"
 )
 
-func TestMemoryStore(t *testing.T) {
+func TestMemoryStoreContract(t *testing.T) {
 	storetest.Run(t, func(*testing.T) store.Store { return store.NewMemory() })
 }

@@ -68,7 +68,7 @@ func storeDump(t testing.TB, s store.Store) string {
 	return b.String()
 }
 
-func TestSealed(t *testing.T) {
+func TestSealedStoreContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return seal(t, store.NewMemory()) })
 }
 

@@ -67,6 +67,7 @@ func (s *Store) inspectServer(ctx context.Context, c *goredis.Client) error {
 	if err != nil {
 		return err
 	}
+	// One by one: some managed services allow CONFIG for some settings only.
 	for _, name := range []string{"maxmemory", "maxmemory-policy", "save", "appendonly"} {
 		if config, err := c.ConfigGet(ctx, name).Result(); err == nil {
 			info["config "+name] = config[name]
@@ -75,6 +76,8 @@ func (s *Store) inspectServer(ctx context.Context, c *goredis.Client) error {
 	if info["cluster_enabled"] == "1" && s.topology != cluster {
 		return s.withName(errors.New(codeMessages["MOVED"]))
 	}
+	// CONFIG and INFO have different names for the same settings. If neither shows
+	// one, assume that it is suitable.
 	limit := cmp.Or(info["config maxmemory"], info["maxmemory"], "0")
 	policy := cmp.Or(info["config maxmemory-policy"], info["maxmemory_policy"], "noeviction")
 	if limit != "0" && policy != "noeviction" {

@@ -74,6 +74,7 @@ func cutLast(s, sep string) (before, after string) {
 	return "", s
 }
 
+// parseScheme sets the topology, and whether TLS or a Unix socket is used.
 func (t *target) parseScheme(scheme string) error {
 	t.tls = strings.HasPrefix(scheme, "rediss")
 	switch scheme {
@@ -91,6 +92,8 @@ func (t *target) parseScheme(scheme string) error {
 	return nil
 }
 
+// parseUserinfo parses USER:PASSWORD or :PASSWORD. A user without a password is
+// rejected: Redis has no such login, and it is a typing error in most cases.
 func (t *target) parseUserinfo(userinfo string) (err error) {
 	user, password, _ := strings.Cut(userinfo, ":")
 	t.user, err = url.PathUnescape(user)
@@ -106,6 +109,7 @@ func (t *target) parseUserinfo(userinfo string) (err error) {
 	return nil
 }
 
+// parseHosts parses a list of HOST or HOST:PORT, with commas between them.
 func (t *target) parseHosts(list string) error {
 	if list == "" {
 		return errors.New(`has no host; write "redis://HOST:6379"`)
@@ -167,6 +171,7 @@ func (t *target) parsePath(path string) error {
 	return t.parseDatabase(db)
 }
 
+// parseDatabase parses the number of a database. "" means 0.
 func (t *target) parseDatabase(s string) error {
 	if s == "" {
 		return nil
@@ -199,6 +204,8 @@ func (t *target) parseQuery(query string) error {
 	return nil
 }
 
+// parseParameter rejects parameters that the scheme does not use, because a
+// parameter without effect is a mistake: without TLS, ca_file protects nothing.
 func (t *target) parseParameter(name, value string) error {
 	switch {
 	case name == "ca_file" && t.tls:

@@ -11,9 +11,7 @@ import (
 func closedStoreRejects(s suite) {
 	s.putAll("a")
 	for range 2 {
-		if err := s.Close(); err != nil {
-			s.Fatal(err)
-		}
+		s.noError("close", s.Close())
 	}
 	err := s.Update(s.ctx, "a", func(context.Context, []byte) ([]byte, error) {
 		s.Error("fn was called after Close")
@@ -41,23 +39,21 @@ func closeWaits(s suite) {
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close() }()
 	s.waitUntilClosing()
+	// Close cannot have returned: the update still waits for release.
 	select {
 	case err := <-closed:
 		s.Fatalf("Close returned %v with an update in flight", err)
 	default:
 	}
 	s.wantNone("a") // Load still works
-	if err := release(); err != nil {
-		s.Errorf("update in flight: got error %v", err)
-	}
-	if err := <-closed; err != nil {
-		s.Error(err)
-	}
+	s.noError("update in flight", release())
+	s.noError("close", <-closed)
 }
 
 // waitUntilClosing returns once Close has begun, which makes updates fail.
 func (s suite) waitUntilClosing() {
 	s.Helper()
+	// Ends at the latest with the context of the test.
 	for {
 		err := s.Update(s.ctx, "other", replaceWith("x"))
 		if errors.Is(err, store.ErrClosed) {
@@ -83,6 +79,8 @@ func closeRejectsWaiters(s suite) {
 			})
 		}()
 	}
+	// Some updates may reach the queue only after Close has begun: they get the
+	// same error.
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close() }()
 	for range n {
@@ -90,10 +88,6 @@ func closeRejectsWaiters(s suite) {
 			s.Errorf("waiter: got error %v, want ErrClosed", err)
 		}
 	}
-	if err := release(); err != nil {
-		s.Error(err)
-	}
-	if err := <-closed; err != nil {
-		s.Error(err)
-	}
+	s.noError("update in flight", release())
+	s.noError("close", <-closed)
 }

@@ -27,9 +27,7 @@ func noUpdateIsLost(s suite) {
 				}
 				return []byte(strconv.Itoa(i + 1)), nil
 			})
-			if err != nil {
-				s.Error(err)
-			}
+			s.noError("update", err)
 		})
 	}
 	all.Wait()
@@ -43,7 +41,7 @@ func keysHaveSeparateLocks(s suite) {
 	const n = 200
 	var all, inside sync.WaitGroup
 	inside.Add(n)
-	met := make(chan struct{})
+	met := make(chan struct{}) // closed when all are inside fn
 	go func() { inside.Wait(); close(met) }()
 	for i := range n {
 		all.Go(func() {
@@ -56,9 +54,7 @@ func keysHaveSeparateLocks(s suite) {
 					return nil, ctx.Err()
 				}
 			})
-			if err != nil {
-				s.Error(err)
-			}
+			s.noError("update", err)
 		})
 	}
 	all.Wait()
@@ -68,6 +64,7 @@ func keysHaveSeparateLocks(s suite) {
 // error of the update.
 func (s suite) hold(key string, fn store.UpdateFunc) (release func() error) {
 	s.Helper()
+	// held: fn runs and has the lock. free: fn may return. done: its result.
 	held, free, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
 		done <- s.Update(s.ctx, key, func(ctx context.Context, old []byte) ([]byte, error) {
@@ -96,12 +93,8 @@ func loadDoesNotWait(s suite) {
 	release := s.hold("a", replaceWith("new"))
 	s.want("a", "record of a")
 	s.wantKeys("", "", "a")
-	if err := s.Ping(s.ctx); err != nil {
-		s.Error(err)
-	}
-	if err := release(); err != nil {
-		s.Error(err)
-	}
+	s.noError("ping", s.Ping(s.ctx))
+	s.noError("update in flight", release())
 	s.want("a", "new")
 }
 
@@ -121,6 +114,8 @@ func waiterLeaves(s suite) {
 				return nil, nil
 			})
 		}()
+		// The waiter may or may not have reached the queue by now. The error is the
+		// same.
 		if end == context.Canceled {
 			cancel()
 		}
@@ -129,9 +124,7 @@ func waiterLeaves(s suite) {
 		}
 		cancel()
 	}
-	if err := release(); err != nil {
-		s.Error(err)
-	}
+	s.noError("update in flight", release())
 	s.want("a", "holder's")
 	s.put("a", "next") // the waiters that left did not keep the lock
 }
@@ -169,10 +162,9 @@ func waitersLeaveDuringHandover(s suite) {
 			}
 		})
 	}
+	// The cancellation races with the release on purpose.
 	all.Go(cancel)
-	if err := release(); err != nil {
-		s.Error(err)
-	}
+	s.noError("update in flight", release())
 	all.Wait()
 	s.want("a", strconv.Itoa(wrote))
 	if wrote < n/2 {
@@ -212,9 +204,7 @@ func lateRecordIsSaved(s suite) {
 		cancel()
 		return []byte("precious"), nil
 	})
-	if err != nil {
-		s.Error(err)
-	}
+	s.noError("update", err)
 	s.want("a", "precious")
 }
 
@@ -229,7 +219,7 @@ func panicUnlocks(s suite) {
 			}
 		}()
 		_ = s.Update(s.ctx, "a", func(_ context.Context, old []byte) ([]byte, error) {
-			copy(old, "XXX")
+			copy(old, "XXX") // old is a copy
 			panic("panic of fn")
 		})
 	}()
@@ -251,9 +241,7 @@ func nestedUpdates(s suite) {
 				})
 				return []byte("of " + account), err
 			})
-			if err != nil {
-				s.Error(err)
-			}
+			s.noError("update", err)
 			s.want(account, "of "+account)
 		})
 	}

@@ -69,6 +69,15 @@ type suite struct {
 	ctx context.Context
 }
 
+// noError reports an error of what. The test continues, so that it also reports
+// what the error has led to.
+func (s suite) noError(what string, err error) {
+	s.Helper()
+	if err != nil {
+		s.Errorf("%s: got error %v, want none", what, err)
+	}
+}
+
 // put saves record under key.
 func (s suite) put(key, record string) {
 	s.Helper()
@@ -124,22 +133,16 @@ func loadAndUpdate(s suite) {
 		}
 		return []byte("one"), nil
 	})
-	if err != nil {
-		s.Fatal(err)
-	}
+	s.noError("update", err)
 	s.want("a", "one")
 	err = s.Update(s.ctx, "a", func(_ context.Context, old []byte) ([]byte, error) {
 		return append(old, " and two"...), nil
 	})
-	if err != nil {
-		s.Fatal(err)
-	}
+	s.noError("update", err)
 	s.want("a", "one and two")
 	s.wantNone("b")
 	s.wantNone("A")
-	if err := s.Ping(s.ctx); err != nil {
-		s.Error(err)
-	}
+	s.noError("ping", s.Ping(s.ctx))
 }
 
 // nilDeletes deletes a record twice, and saves it again afterwards.
@@ -148,9 +151,7 @@ func nilDeletes(s suite) {
 	s.put("a", "one")
 	s.put("b", "record of b")
 	for range 2 { // the second time, there is no record
-		if err := s.Update(s.ctx, "a", none); err != nil {
-			s.Fatal(err)
-		}
+		s.noError("update", s.Update(s.ctx, "a", none))
 		s.wantNone("a")
 	}
 	s.wantKeys("", "", "b")
@@ -161,14 +162,10 @@ func nilDeletes(s suite) {
 // keepChangesNothing returns Keep for a missing and for an existing record.
 func keepChangesNothing(s suite) {
 	keep := func(context.Context, []byte) ([]byte, error) { return store.Keep, nil }
-	if err := s.Update(s.ctx, "a", keep); err != nil {
-		s.Fatal(err)
-	}
+	s.noError("update", s.Update(s.ctx, "a", keep))
 	s.wantNone("a")
 	s.put("a", "one")
-	if err := s.Update(s.ctx, "a", keep); err != nil {
-		s.Fatal(err)
-	}
+	s.noError("update", s.Update(s.ctx, "a", keep))
 	s.want("a", "one")
 }
 
@@ -215,6 +212,7 @@ func unusualKeys(s suite) {
 	for _, key := range keys {
 		s.want(key, "record of "+key)
 	}
+	// Go compares strings by their bytes, as List must.
 	slices.Sort(keys)
 	s.wantKeys("", "", keys...)
 	s.wantKeys("\xff", "", "\xff", "\xff\xfe")
@@ -243,18 +241,14 @@ func recordsAreCopied(s suite) {
 	var old []byte
 	for range 2 {
 		err := s.Update(s.ctx, "a", func(_ context.Context, o []byte) ([]byte, error) { old = o; return record, nil })
-		if err != nil {
-			s.Fatal(err)
-		}
+		s.noError("update", err)
 		copy(record, "XXXXXX") // changes the caller's slice, not the stored record
 		s.want("a", "record of a")
 		copy(record, "record")
 	}
 	copy(old, "XXXXXX")
 	got, err := s.Load(s.ctx, "a")
-	if err != nil {
-		s.Fatal(err)
-	}
+	s.noError("load", err)
 	copy(got, "XXXXXX")
 	var listed []byte
 	err = s.List(s.ctx, "", "", func(_ string, record []byte) bool { listed = record; return true })
