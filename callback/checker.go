@@ -16,8 +16,11 @@ import (
 // doc/oplatform/Third-party_Platforms/2.0/operation/thirdparty/releases_instructions):
 // five official accounts and five mini programs.
 var checkerAccounts = []string{
-	"wx570bc396a51b8ff8", "wx9252c5e0bb1836fc", "wx8e1097c5bc82cde9", "wx14550af28c71a144", "wxa35b9c23cfe664eb",
-	"wxd101a85aa106f53e", "wxc39235c15087f6f3", "wx7720d01d4b2a4500", "wx05d483572dcd5d8b", "wx5910277cae6fd970",
+	"wx570bc396a51b8ff8", "wx9252c5e0bb1836fc", "wx8e1097c5bc82cde9",
+	"wx14550af28c71a144", "wxa35b9c23cfe664eb",
+
+	"wxd101a85aa106f53e", "wxc39235c15087f6f3", "wx7720d01d4b2a4500",
+	"wx05d483572dcd5d8b", "wx5910277cae6fd970",
 }
 
 // The two texts that these accounts send.
@@ -68,7 +71,9 @@ func (c *releaseChecker) reply(
 
 // codeJob returns a job that exchanges the code and sends it back in a message,
 // with the token that the exchange gave.
-func (c *releaseChecker) codeJob(account string, s *settings, openid string, code wechat.Secret) job {
+func (c *releaseChecker) codeJob(
+	account string, s *settings, openid string, code wechat.Secret,
+) job {
 	return job{
 		do: func(ctx context.Context) error {
 			authorized, err := c.exchange(ctx, code)

@@ -24,7 +24,9 @@ type EventSink interface {
 	// returns nil. The code is exchanged later, in the background. expires is
 	// the end of the code's validity, zero if it is unknown. The error is
 	// tokens.ErrStale if a newer authorization or revocation is known.
-	Authorize(ctx context.Context, appid string, code wechat.Secret, expires, created time.Time) error
+	Authorize(
+		ctx context.Context, appid string, code wechat.Secret, expires, created time.Time,
+	) error
 	// MarkRevoked stores durably that the account revoked its authorization.
 	// The error is tokens.ErrStale if a newer authorization is known.
 	MarkRevoked(ctx context.Context, appid string, created time.Time) error

@@ -51,8 +51,8 @@ func (h *eventHandler) action(e wechat.Event) (eventAction, error) {
 			return nil, errNoCode
 		}
 		return func(ctx context.Context) error {
-			return h.accounts.Authorize(
-				ctx, e.AuthorizerAppID, e.AuthorizationCode, e.AuthorizationCodeExpires, e.CreateTime)
+			return h.accounts.Authorize(ctx, e.AuthorizerAppID,
+				e.AuthorizationCode, e.AuthorizationCodeExpires, e.CreateTime)
 		}, nil
 
 	case infoUnauthorized: // has no code
@@ -80,7 +80,8 @@ func (h *eventHandler) registrationAction(e wechat.Event) (eventAction, error) {
 	if e.Status != 0 || e.AuthCode.IsEmpty() {
 		return func(context.Context) error {
 			h.log.Warn("fast registration failed", "status", e.Status,
-				"account", wechat.Sanitize(e.NewAppID, maxLogWord), "msg", wechat.Sanitize(e.Msg, maxLogLine))
+				"account", wechat.Sanitize(e.NewAppID, maxLogWord),
+				"msg", wechat.Sanitize(e.Msg, maxLogLine))
 			return nil
 		}, nil
 	}

@@ -23,10 +23,10 @@ type eventHandler struct {
 func (h *eventHandler) handle(ctx context.Context, p verifiedPush) outcome {
 	e, err := p.doc.Event()
 	if err != nil {
-		return *rejection(http.StatusBadRequest, resultBadMessage, err)
+		return *failure(http.StatusBadRequest, "", resultBadMessage, err)
 	}
 	if e.AppID != p.settings.component {
-		return *rejection(http.StatusForbidden, resultWrongAppID, errInnerAppID)
+		return *failure(http.StatusForbidden, "", resultWrongAppID, errInnerAppID)
 	}
 	out := h.store(ctx, p.signature, e)
 	// An event that is older than what is known would mislead a service.
@@ -41,7 +41,7 @@ func (h *eventHandler) store(ctx context.Context, signature string, e wechat.Eve
 	event := eventLabel(e.InfoType)
 	action, err := h.action(e)
 	if err != nil {
-		return outcome{status: http.StatusBadRequest, event: event, result: resultBadMessage, err: err}
+		return *failure(http.StatusBadRequest, event, resultBadMessage, err)
 	}
 	end, rejected := h.replays.dedupe(ctx, signature, event)
 	if rejected != nil {
@@ -58,7 +58,7 @@ func (h *eventHandler) store(ctx context.Context, signature string, e wechat.Eve
 	case errors.Is(err, errNoAction):
 		result = resultIgnored
 	default:
-		return outcome{status: http.StatusInternalServerError, event: event, result: resultStore, err: err}
+		return *failure(http.StatusInternalServerError, event, resultStore, err)
 	}
 	stored = true
 	return outcome{status: http.StatusOK, event: event, result: result}

@@ -38,7 +38,9 @@ func (f Forward) matches(account string, names ...string) bool {
 // firstMatch returns the number of the first rule that matches, counted from 1
 // as in the configuration, or 0 if none does.
 func firstMatch(forwards []Forward, account string, names ...string) int {
-	return 1 + slices.IndexFunc(forwards, func(f Forward) bool { return f.matches(account, names...) })
+	return 1 + slices.IndexFunc(forwards, func(f Forward) bool {
+		return f.matches(account, names...)
+	})
 }
 
 // cloneForwards returns a deep copy.

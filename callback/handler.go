@@ -61,7 +61,9 @@ func New(c Config) *Handler {
 	if c.Accounts != nil {
 		h.events = &eventHandler{
 			accounts: c.Accounts, replays: replays, log: c.Log,
-			forwarder: &eventForwarder{services: h.services, outbox: h.outbox, observe: c.Observe, log: c.Log},
+			forwarder: &eventForwarder{
+				services: h.services, outbox: h.outbox, observe: c.Observe, log: c.Log,
+			},
 		}
 	}
 	h.messages = &messageHandler{

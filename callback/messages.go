@@ -36,7 +36,7 @@ type messageReply struct {
 func (h *messageHandler) handle(ctx context.Context, account string, p verifiedPush) outcome {
 	m, err := p.doc.Message()
 	if err != nil {
-		return *rejection(http.StatusBadRequest, resultBadMessage, err)
+		return *failure(http.StatusBadRequest, "", resultBadMessage, err)
 	}
 	end, rejected := h.replays.dedupe(ctx, p.signature, eventMessage)
 	if rejected != nil {
@@ -58,10 +58,9 @@ func (h *messageHandler) handle(ctx context.Context, account string, p verifiedP
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = errors.New("timeout waiting for the reply to the same message")
 		}
-		return outcome{
-			status: http.StatusInternalServerError, event: eventMessage,
-			result: resultUndelivered, err: err, note: answer.note,
-		}
+		out := failure(http.StatusInternalServerError, eventMessage, resultUndelivered, err)
+		out.note = answer.note
+		return *out
 	}
 	// If the reply is not delivered, the repeat of this push is not a replay.
 	finish = func(delivered bool) { settle(delivered); end(delivered) }

@@ -52,7 +52,11 @@ type outbox struct {
 
 // newOutbox returns an outbox that reports panics of jobs to panicked.
 func newOutbox(panicked func(cause any)) *outbox {
-	o := &outbox{panicked: panicked, tries: make(chan struct{}, maxTries), closing: make(chan struct{})}
+	o := &outbox{
+		panicked: panicked,
+		tries:    make(chan struct{}, maxTries),
+		closing:  make(chan struct{}),
+	}
 	o.ctx, o.cancel = context.WithCancel(context.Background())
 	return o
 }

@@ -45,10 +45,10 @@ type outcome struct {
 // reply is the body of a response that is not "success".
 type reply struct{ body, contentType string }
 
-// rejection returns the outcome of a push that was rejected before its event
-// was known or verified.
-func rejection(status int, result string, err error) *outcome {
-	return &outcome{status: status, result: result, err: err}
+// failure returns the outcome of a push that was not handled. event is "" if it
+// is not known or not verified.
+func failure(status int, event, result string, err error) *outcome {
+	return &outcome{status: status, event: event, result: result, err: err}
 }
 
 // servePush reads a push, verifies it, handles it and responds, all within the
@@ -56,7 +56,7 @@ func rejection(status int, result string, err error) *outcome {
 func (h *Handler) servePush(w *recovery.ResponseWriter, r *http.Request, kind pushKind) {
 	// If the handling panics, this outcome is reported. WeChat repeats the
 	// push.
-	out := outcome{status: http.StatusInternalServerError, event: kind.event, result: resultStore, err: errInternal}
+	out := *failure(http.StatusInternalServerError, kind.event, resultStore, errInternal)
 	report := sync.OnceFunc(func() { h.report(r, out) })
 	defer report()
 
@@ -128,9 +128,9 @@ func (h *Handler) report(r *http.Request, out outcome) {
 		level, message = slog.LevelError, "push not stored, WeChat repeats it"
 	}
 	attrs := []slog.Attr{
-		slog.String("event", out.event), slog.String("result", out.result), slog.Int("status", out.status),
-		slog.String("method", r.Method), slog.String("path", r.URL.Path),
-		slog.Int("query_bytes", len(r.URL.RawQuery)),
+		slog.String("event", out.event), slog.String("result", out.result),
+		slog.Int("status", out.status), slog.String("method", r.Method),
+		slog.String("path", r.URL.Path), slog.Int("query_bytes", len(r.URL.RawQuery)),
 	}
 	if out.note != "" {
 		attrs = append(attrs, slog.String("answered_by", out.note))

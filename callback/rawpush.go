@@ -41,10 +41,10 @@ type rawPush struct {
 func readPush(w *recovery.ResponseWriter, r *http.Request, deadline time.Time) (rawPush, *outcome) {
 	p, err := readQuery(r.URL.RawQuery)
 	if err != nil {
-		return p, rejection(http.StatusBadRequest, resultBadMessage, err)
+		return p, failure(http.StatusBadRequest, "", resultBadMessage, err)
 	}
 	if r.ContentLength > wechat.PushLimit {
-		return p, rejection(http.StatusRequestEntityTooLarge, resultTooLarge, errTooLarge)
+		return p, failure(http.StatusRequestEntityTooLarge, "", resultTooLarge, errTooLarge)
 	}
 
 	// The server's own read timeout covers everything on the listener and is
@@ -58,11 +58,11 @@ func readPush(w *recovery.ResponseWriter, r *http.Request, deadline time.Time) (
 	p.body, err = io.ReadAll(http.MaxBytesReader(w.ResponseWriter, r.Body, wechat.PushLimit))
 	switch {
 	case errors.As(err, &tooLarge):
-		return p, rejection(http.StatusRequestEntityTooLarge, resultTooLarge, errTooLarge)
+		return p, failure(http.StatusRequestEntityTooLarge, "", resultTooLarge, errTooLarge)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return p, rejection(http.StatusRequestTimeout, resultBadMessage, errSlow)
+		return p, failure(http.StatusRequestTimeout, "", resultBadMessage, errSlow)
 	case err != nil:
-		return p, rejection(http.StatusBadRequest, resultBadMessage, errBodyEnd)
+		return p, failure(http.StatusBadRequest, "", resultBadMessage, errBodyEnd)
 	}
 	_ = conn.SetReadDeadline(time.Time{}) // the next request on the connection sets its own
 	return p, nil

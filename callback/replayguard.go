@@ -49,18 +49,22 @@ type handledPush struct {
 
 // newReplayGuard returns an empty guard.
 func newReplayGuard() *replayGuard {
-	return &replayGuard{handled: make(map[string]struct{}), inFlight: make(map[string]chan struct{})}
+	return &replayGuard{
+		handled: make(map[string]struct{}), inFlight: make(map[string]chan struct{}),
+	}
 }
 
 // dedupe is begin with its failures as outcomes. If rejected is nil, the caller
 // must call end once.
-func (g *replayGuard) dedupe(ctx context.Context, signature, event string) (end func(success bool), rejected *outcome) {
+func (g *replayGuard) dedupe(
+	ctx context.Context, signature, event string,
+) (end func(success bool), rejected *outcome) {
 	end, fresh, err := g.begin(ctx, signature)
 	switch {
 	case err != nil:
-		return nil, &outcome{status: http.StatusInternalServerError, event: event, result: resultStore, err: err}
+		return nil, failure(http.StatusInternalServerError, event, resultStore, err)
 	case !fresh:
-		return nil, &outcome{status: http.StatusConflict, event: event, result: resultReplayed, err: errReplay}
+		return nil, failure(http.StatusConflict, event, resultReplayed, errReplay)
 	}
 	return end, nil
 }
@@ -70,7 +74,9 @@ func (g *replayGuard) dedupe(ctx context.Context, signature, event string) (end 
 // if the first fails. fresh is false if the push was handled before. If fresh
 // is true, the caller must call end once. The error is that of ctx while
 // waiting.
-func (g *replayGuard) begin(ctx context.Context, signature string) (end func(success bool), fresh bool, err error) {
+func (g *replayGuard) begin(
+	ctx context.Context, signature string,
+) (end func(success bool), fresh bool, err error) {
 	for {
 		g.mu.Lock()
 		g.expire()

@@ -47,6 +47,7 @@ func (c connectionLog) Write(b []byte) (int, error) {
 	if bytes.Contains(line, []byte("panic")) {
 		line = []byte("panic in a handler")
 	}
-	c.log.Warn("connection error on the callback listener", "error", wechat.Sanitize(line, maxLogLine))
+	c.log.Warn("connection error on the callback listener",
+		"error", wechat.Sanitize(line, maxLogLine))
 	return len(b), nil
 }

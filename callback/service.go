@@ -50,7 +50,9 @@ func newServiceClient() *http.Client {
 			MaxResponseHeaderBytes: 64 << 10,
 			Protocols:              protocols,
 		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}
 }
 

@@ -27,25 +27,25 @@ type verifiedPush struct {
 func (s *settings) verify(p rawPush) (verifiedPush, *outcome) {
 	envelope, err := wechat.ParseEnvelope(p.body)
 	if err != nil {
-		return verifiedPush{}, rejection(http.StatusBadRequest, resultBadMessage, err)
+		return verifiedPush{}, failure(http.StatusBadRequest, "", resultBadMessage, err)
 	}
 	// Two components that push to one address are a known mistake, and this is
 	// its clearest sign.
 	if envelope.AppID != "" && envelope.AppID != s.component {
-		return verifiedPush{}, rejection(http.StatusForbidden, resultWrongAppID, errOuterAppID)
+		return verifiedPush{}, failure(http.StatusForbidden, "", resultWrongAppID, errOuterAppID)
 	}
 	decrypted, err := s.decrypt(p, envelope.Encrypt)
 	switch {
 	case errors.Is(err, wechat.ErrWrongAppID):
-		return verifiedPush{}, rejection(http.StatusForbidden, resultWrongAppID, err)
+		return verifiedPush{}, failure(http.StatusForbidden, "", resultWrongAppID, err)
 	case errors.Is(err, wechat.ErrDecrypt):
-		return verifiedPush{}, rejection(http.StatusBadRequest, resultUndecryptable, err)
+		return verifiedPush{}, failure(http.StatusBadRequest, "", resultUndecryptable, err)
 	case err != nil:
-		return verifiedPush{}, rejection(http.StatusForbidden, resultBadSignature, err)
+		return verifiedPush{}, failure(http.StatusForbidden, "", resultBadSignature, err)
 	}
 	doc, err := wechat.ParseDocument(decrypted)
 	if err != nil {
-		return verifiedPush{}, rejection(http.StatusBadRequest, resultBadMessage, err)
+		return verifiedPush{}, failure(http.StatusBadRequest, "", resultBadMessage, err)
 	}
 	return verifiedPush{settings: s, signature: p.signature, openid: p.openid, doc: doc}, nil
 }

@@ -55,7 +55,7 @@ func (h *Handler) authorizePage(r *http.Request, ph *phrases) page {
 		return page{status: http.StatusOK, Title: ph.robot, Text: []string{ph.robotText}}
 	}
 	if d := h.authorizeLimiter.spend(clientOf(r)); d > 0 {
-		return waitPage(http.StatusTooManyRequests, d, ph.tooMany, insert(ph.tooManyText, ceilSeconds(d)))
+		return rateLimitPage(ph, d)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
@@ -68,9 +68,11 @@ func (h *Handler) authorizePage(r *http.Request, ph *phrases) page {
 		return p.withAction(&action{ph.tryAgain, state.authorizeURL()})
 	}
 	h.log.Info("authorization page opened", "type", state.kind, "account", state.account)
+	minutes := max(1, int(life/time.Minute))
 	return page{
-		status: http.StatusOK, Title: ph.Title, Text: []string{ph.Lead}, Links: h.links(s, state, code),
-		Notes: []string{ph.NoteAdmin, ph.NoteChoice, insert(ph.NoteIn, max(1, int(life/time.Minute)))},
+		status: http.StatusOK, Title: ph.Title, Text: []string{ph.Lead},
+		Links: h.links(s, state, code),
+		Notes: []string{ph.NoteAdmin, ph.NoteChoice, insert(ph.NoteIn, minutes)},
 	}
 }
 
@@ -97,8 +99,9 @@ func (h *Handler) links(s *settings, state authState, code wechat.Secret) *links
 		query += "&category_id_list=" + url.QueryEscape(state.categories)
 	}
 	out := &links{
-		PC:    pc + "/cgi-bin/componentloginpage?" + query,
-		Phone: phone + "/wxaopen/safe/bindcomponent?action=bindcomponent&no_scan=1&" + query + "#wechat_redirect",
+		PC: pc + "/cgi-bin/componentloginpage?" + query,
+		Phone: phone + "/wxaopen/safe/bindcomponent?action=bindcomponent&no_scan=1&" + query +
+			"#wechat_redirect",
 	}
 	if path, side, err := qrPath(out.Phone); err == nil {
 		out.QR, out.Side = path, side
@@ -205,7 +208,10 @@ func isRobot(userAgent string) bool {
 	if strings.Contains(userAgent, "micromessenger") {
 		return false // WeChat's own browser, whatever the name of the phone contains
 	}
-	return strings.HasSuffix(userAgent, "bot") || slices.ContainsFunc(robotMarks, func(mark string) bool {
+	if strings.HasSuffix(userAgent, "bot") {
+		return true
+	}
+	return slices.ContainsFunc(robotMarks, func(mark string) bool {
 		return strings.Contains(userAgent, mark)
 	})
 }
@@ -225,7 +231,8 @@ func upstreamErrorPage(err error, ph *phrases, later, internal string) page {
 	case errors.Is(err, wechat.ErrUnreachable):
 		return waitPage(http.StatusBadGateway, retryDelay, ph.notReady, later)
 	case errors.Is(err, tokens.ErrUnavailable), errors.Is(err, tokens.ErrNoTicket),
-		errors.Is(err, tokens.ErrThrottled), errors.Is(err, tokens.ErrClosed), errors.Is(err, context.Canceled):
+		errors.Is(err, tokens.ErrThrottled), errors.Is(err, tokens.ErrClosed),
+		errors.Is(err, context.Canceled):
 		return waitPage(http.StatusServiceUnavailable, retryDelay, ph.notReady, later)
 	}
 	return errorPage(http.StatusInternalServerError, ph.defect, internal)

@@ -44,7 +44,8 @@ func (h *Handler) serveAuthorized(w http.ResponseWriter, r *http.Request) {
 		// Requests over the limit or without a code would only fill the log.
 		if r.Context().Err() == nil && p.status != http.StatusTooManyRequests &&
 			!errors.Is(err, errNoAuthCode) {
-			h.log.Warn("exchanging an authorization code failed", "status", p.status, "error", errorText(err, code))
+			h.log.Warn("exchanging an authorization code failed",
+				"status", p.status, "error", errorText(err, code))
 		}
 		h.render(w, r, ph, referrerNone, p)
 		return
@@ -67,7 +68,9 @@ func (h *Handler) serveAuthorized(w http.ResponseWriter, r *http.Request) {
 
 // parseAuthorizedQuery parses what WeChat, and before it wxproxy, put into the
 // query. What cannot be used is empty.
-func (h *Handler) parseAuthorizedQuery(s *settings, raw string) (state authState, code wechat.Secret) {
+func (h *Handler) parseAuthorizedQuery(
+	s *settings, raw string,
+) (state authState, code wechat.Secret) {
 	if len(raw) > maxPageQuery {
 		return state, code
 	}
@@ -123,19 +126,20 @@ func exchangeErrorPage(err error, ph *phrases) page {
 	var limited rateLimitError
 	switch code := wechat.Code(err); {
 	case errors.As(err, &limited):
-		d := time.Duration(limited)
-		return waitPage(http.StatusTooManyRequests, d, ph.tooMany, insert(ph.tooManyText, ceilSeconds(d)))
+		return rateLimitPage(ph, time.Duration(limited))
 	case errors.Is(err, errNoAuthCode):
 		return errorPage(http.StatusBadRequest, ph.noCode, ph.noCodeText).withAction(again)
 	case code == wechat.CodeCodeInvalid, code == codeOAuthInvalid, code == codeOAuthUsed:
 		return errorPage(http.StatusGone, ph.used, ph.usedText).withAction(again)
 	case code == wechat.CodeCodeExpired, code == codeOAuthExpired:
 		return errorPage(http.StatusGone, ph.expired, ph.expiredText).withAction(again)
-	case code == wechat.CodeNotAuthorized, errors.Is(err, tokens.ErrRevoked), errors.Is(err, tokens.ErrStale):
+	case code == wechat.CodeNotAuthorized,
+		errors.Is(err, tokens.ErrRevoked), errors.Is(err, tokens.ErrStale):
 		return errorPage(http.StatusConflict, ph.revoked, ph.revokedText).withAction(again)
 	case code == codeAlreadyConfirmed, code == codeNeedsNoConfirm, code == codeCannotResubmit:
 		return errorPage(http.StatusConflict, ph.bound, ph.boundText)
-	case code == codeAPIForbidden, code == codeUserUnauthorized, code == codeUserLimited, code == codeUserPunished:
+	case code == codeAPIForbidden, code == codeUserUnauthorized,
+		code == codeUserLimited, code == codeUserPunished:
 		return errorPage(http.StatusConflict, ph.frozen, ph.frozenText).withAction(again)
 	}
 	return upstreamErrorPage(err, ph, ph.notReadyCode, ph.defectCode)

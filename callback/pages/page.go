@@ -92,6 +92,12 @@ func waitPage(status int, after time.Duration, title, text string) page {
 	return page{status: status, retryAfter: after, Title: title, Text: []string{text}, Mark: "wait"}
 }
 
+// rateLimitPage returns the page for a client that must wait for d.
+func rateLimitPage(ph *phrases, d time.Duration) page {
+	text := insert(ph.tooManyText, ceilSeconds(d))
+	return waitPage(http.StatusTooManyRequests, d, ph.tooMany, text)
+}
+
 // withAction returns the page with a button.
 func (p page) withAction(a *action) page {
 	p.Action = a
@@ -100,7 +106,9 @@ func (p page) withAction(a *action) page {
 
 // render writes the page. referrerPolicy decides what the browser tells the
 // pages that this one links to.
-func (h *Handler) render(w http.ResponseWriter, r *http.Request, ph *phrases, referrerPolicy string, p page) {
+func (h *Handler) render(
+	w http.ResponseWriter, r *http.Request, ph *phrases, referrerPolicy string, p page,
+) {
 	p.Phrases, p.Lang, p.Style = ph, ph.Lang, template.CSS(pageStyle)
 	var body bytes.Buffer
 	if err := pageTemplate.Execute(&body, p); err != nil {
@@ -142,4 +150,6 @@ func phrasesFor(r *http.Request) *phrases {
 func ceilSeconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
 // insert returns the phrase with n in place of "{}".
-func insert(phrase string, n int) string { return strings.Replace(phrase, "{}", strconv.Itoa(n), 1) }
+func insert(phrase string, n int) string {
+	return strings.Replace(phrase, "{}", strconv.Itoa(n), 1)
+}

@@ -39,8 +39,8 @@ func qrPath(text string) (path string, side int, err error) {
 			}
 			if x > start {
 				width := strconv.Itoa(x - start)
-				b.WriteString("M" + strconv.Itoa(start+qrQuietZone) + " " + strconv.Itoa(y+qrQuietZone))
-				b.WriteString("h" + width + "v1h-" + width + "z")
+				left, top := strconv.Itoa(start+qrQuietZone), strconv.Itoa(y+qrQuietZone)
+				b.WriteString("M" + left + " " + top + "h" + width + "v1h-" + width + "z")
 			}
 		}
 	}

@@ -84,7 +84,9 @@ func hasAmbiguousPath(u *url.URL) bool {
 	if strings.Contains(escaped, "%2f") || strings.Contains(escaped, "%5c") {
 		return true
 	}
-	return strings.ContainsFunc(u.Path, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' })
+	return strings.ContainsFunc(u.Path, func(r rune) bool {
+		return r < ' ' || r == 0x7f || r == '\\'
+	})
 }
 
 // originOf returns host and port, with the scheme's default port written out.

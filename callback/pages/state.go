@@ -11,9 +11,11 @@ import (
 
 // authRequest is what a link to /authorize asks the merchant to authorize.
 type authRequest struct {
-	kind       string // auth_type; "" if account is set
-	account    string // biz_appid, the one account that can be chosen; "": any
-	categories string // ids of permission sets, joined by "|"; "": all that the component has published
+	kind    string // auth_type; "" if account is set
+	account string // biz_appid, the one account that can be chosen; "": any
+	// categories are ids of permission sets, joined by "|"; "": all that the
+	// component has published.
+	categories string
 }
 
 // authState is what must return with the merchant, like OAuth's state
