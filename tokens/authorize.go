@@ -78,7 +78,9 @@ func (b *Broker) cacheAuthorization(appid string, acc *account, epoch uint64) {
 	b.log.Info("account authorized", "account", appid, "token", token.Fingerprint())
 	epoch = b.cache.supersede(appid, epoch)
 	if acc.usable(b.now()) {
-		b.renewer.cacheAccount(appid, Authorizer, acc, epoch, false)
+		// reasonDue: as after an early renewal, no caller has asked for the
+		// token.
+		b.renewer.cacheAccount(renewal{appid: appid, kind: Authorizer, why: reasonDue}, acc, epoch)
 	} else {
 		b.cache.remove(appid)
 	}

@@ -4,14 +4,14 @@
 // is due, missing, or rejected by WeChat.
 //
 // Three rules keep accounts alive. A token is saved before it is used. A
-// renewal happens only while the stored token is still the one that was found
-// wanting. And a failed renewal never removes a token that is still valid.
+// renewal happens only while the stored token is still the one that has to be
+// replaced. And a failed renewal never removes a token that is still valid.
 //
 // The parts of the package, in the order of a call:
 //
 //	broker.go          the Broker: what other packages call
 //	cache.go           tokens in memory
-//	renew.go           load or renew: flights, the account's lock, save before use
+//	renew.go           load or renew: flights, the account's lock, the save
 //	renew_decision.go  the two pure parts of a renewal: decide and settle
 //	fetch.go           what is asked of WeChat for a new token
 //	component.go       calls that need the component's own token; the lock order
@@ -24,5 +24,6 @@
 // exchange.go and pending_codes.go exchange authorization codes, revalidate.go
 // asks WeChat about doubtful accounts, sync.go compares with WeChat's list,
 // profile.go reads names, watch.go follows the store, and maintenance.go starts
-// what is due. They get functions of each other, never the Broker.
+// what is due. wiring.go gives each of them the functions of others that it
+// needs, and never the whole Broker.
 package tokens

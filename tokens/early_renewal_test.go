@@ -13,7 +13,7 @@ import (
 // not, so that the renewals of an account end with its calls.
 func TestEarlyRenewal(t *testing.T) {
 	f, client := newFakeWeChat(t)
-	f.lifetime = 2 // seconds; due after 1.8 at the latest
+	f.lifetime = 1 // second; due after 0.9 at the latest
 	var mu sync.Mutex
 	renewals := map[string]int{}
 	f.handle("api_authorizer_token", func(in map[string]any) (any, bool) {

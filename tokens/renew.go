@@ -82,7 +82,9 @@ func (r *renewer) token(
 }
 
 // loadOrRenew returns the stored token, and renews it only if it does not
-// serve. It takes no lock while the stored token serves.
+// serve. It decides twice: first without the account's lock, because most calls
+// need none, and again in renew, because the record may change before the lock
+// is held.
 func (r *renewer) loadOrRenew(ctx context.Context, want renewal) (Token, error) {
 	epoch := r.cache.epoch(want.appid) // before the load; see cache.put
 	acc, err := r.accounts.load(ctx, want.appid)
@@ -92,28 +94,29 @@ func (r *renewer) loadOrRenew(ctx context.Context, want renewal) (Token, error) 
 	if err != nil {
 		return Token{}, err
 	}
-	if acc == nil && want.kind == Authorizer {
-		// Its authorization may have been pushed a moment ago, or its push
-		// lost.
-		found, err := r.discover(ctx, want.appid)
-		if err != nil || !found {
-			return Token{}, errors.Join(err, ErrUnknownAccount)
-		}
-		return r.loadOrRenew(ctx, want)
+	d := decide(want, acc, r.now(), r.renewBefore)
+	switch {
+	case d.action == fetchNew:
+		return r.renew(ctx, want)
+	case d.action == useStored:
+		return r.cacheAccount(want, acc, epoch), nil
+	case !errors.Is(d.err, ErrUnknownAccount):
+		return Token{}, r.denied(want, d.err)
 	}
-	now := r.now()
-	if acc.usable(now) && acc.Access != want.stale.Reveal() && want.why != reasonDue {
-		return r.cacheAccount(want.appid, want.kind, acc, epoch, true), nil
+	// Its authorization may have been pushed a moment ago, or its push lost.
+	found, err := r.discover(ctx, want.appid)
+	if err != nil || !found {
+		return Token{}, errors.Join(err, ErrUnknownAccount)
 	}
-	if acc != nil && acc.IsRevoked {
+	return r.loadOrRenew(ctx, want)
+}
+
+// denied returns err, and evicts an account that is revoked.
+func (r *renewer) denied(want renewal, err error) error {
+	if errors.Is(err, ErrRevoked) {
 		r.cache.remove(want.appid)
-		return Token{}, ErrRevoked
 	}
-	// While renewals of the account pause, callers get the error at once.
-	if acc != nil && !acc.usable(now) && now.Before(fromMillis(acc.RetryAt)) {
-		return Token{}, &unavailableError{reason: acc.Failure, retryAt: fromMillis(acc.RetryAt)}
-	}
-	return r.renew(ctx, want)
+	return err
 }
 
 // renew replaces the stored token under the account's lock: decide, fetch,
@@ -155,17 +158,11 @@ func (r *renewer) renew(ctx context.Context, want renewal) (Token, error) {
 	})
 	switch {
 	case d.err != nil:
-		err = d.err
+		return Token{}, r.denied(want, d.err)
 	case err != nil:
 		return r.recoverFromStoreError(ctx, want, saved != nil, err)
-	default:
-		err = s.err
-	}
-	if err != nil {
-		if errors.Is(err, ErrRevoked) {
-			r.cache.remove(want.appid)
-		}
-		return Token{}, err
+	case s.err != nil:
+		return Token{}, r.denied(want, s.err)
 	}
 	if saved.Access == want.stale.Reveal() {
 		// WeChat returned the token that it rejected. It would reject it again.
@@ -175,7 +172,7 @@ func (r *renewer) renew(ctx context.Context, want renewal) (Token, error) {
 	if d.action == fetchNew {
 		r.onFetch(want.appid, saved)
 	}
-	return r.cacheAccount(want.appid, want.kind, saved, epoch, want.why != reasonDue), nil
+	return r.cacheAccount(want, saved, epoch), nil
 }
 
 // fetchAndSettle asks WeChat for a new token and records the result in acc. The
@@ -217,7 +214,7 @@ func (r *renewer) recoverFromStoreError(
 		epoch := r.cache.epoch(want.appid)
 		acc, loadErr := r.accounts.load(ctx, want.appid)
 		if loadErr == nil && acc.usable(r.now()) && acc.Access != want.stale.Reveal() {
-			return r.cacheAccount(want.appid, want.kind, acc, epoch, want.why != reasonDue), nil
+			return r.cacheAccount(want, acc, epoch), nil
 		}
 	}
 	if wasFetched {
@@ -238,20 +235,19 @@ func (r *renewer) count(kind Kind, result string, took time.Duration) {
 const dueRecheckInterval = 2 * time.Second
 
 // cacheAccount caches the usable token of acc and schedules its early renewal.
-// epoch is the cache's from before acc was read, or from supersede. used is
-// false if no caller asked for the token.
-func (r *renewer) cacheAccount(
-	appid string, kind Kind, acc *account, epoch uint64, used bool,
-) Token {
+// epoch is the cache's from before acc was read, or from supersede. The token
+// counts as used unless it was fetched early, before any caller asked for it.
+func (r *renewer) cacheAccount(want renewal, acc *account, epoch uint64) Token {
+	appid := want.appid
 	now := r.now()
 	renewAt := acc.renewAt(appid, r.renewBefore)
-	e := newEntry(acc, kind)
+	e := newEntry(acc, want.kind)
 	recheckAt := renewAt
 	if !now.Before(renewAt) {
 		recheckAt = now.Add(dueRecheckInterval)
 	}
 	e.recheckAt.Store(recheckAt.UnixNano())
-	e.used.Store(used)
+	e.used.Store(want.why != reasonDue)
 	generation := r.cache.generation.Load()
 	if !r.schedule(appid, e, max(renewAt.Sub(now), 0, fromMillis(acc.RetryAt).Sub(now))) {
 		e.generation = generation
