@@ -13,7 +13,7 @@ import (
 	"wxproxy/sandbox"
 )
 
-// curl runs a command line as a shell has it, and gives what is printed.
+// curl runs a command line in a shell and returns its output.
 func (w *world) curl(line string) string {
 	w.t.Helper()
 	cmd := exec.Command("sh", "-c", line)
@@ -28,8 +28,9 @@ func (w *world) curl(line string) string {
 	return string(b)
 }
 
-// wxproxy as the proxy of a program that is not told of it: curl with -x and with the variable, and Go's own client. The
-// calls are those for WeChat itself, and the key is the proxy's password.
+// Programs can use wxproxy as their HTTP proxy: curl with -x and with http_proxy,
+// and Go's client. Their requests are addressed to WeChat, and the key is the
+// password of the proxy.
 func TestCurl(t *testing.T) {
 	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	w.reload(block("orders", ordersKey, ""))
@@ -37,7 +38,7 @@ func TestCurl(t *testing.T) {
 	user := `'http://api.weixin.qq.com/cgi-bin/user/info?openid=oSandboxUser0000000000000001&lang=zh_CN'`
 	prefixed := strings.Replace(user, ".com/", ".com/'$A'/", 1)
 	w.file("form.json", `{"button":[{"type":"view","name":"今日","url":"http://example.com/?a=1&b=2"}]}`)
-	w.file("picture.jpg", strings.Repeat("\xff\xd8\x00\r\n", 400_000)) // over 1 MiB: curl asks before it sends
+	w.file("picture.jpg", strings.Repeat("\xff\xd8\x00\r\n", 400_000)) // over 1 MiB, so that curl sends Expect
 	for name, c := range map[string]struct{ line, want string }{
 		"-x":                        {silent + `-x http://x:$KEY@$PROXY -H "X-WX-APPID: $A" ` + user, `"openid":"oSandboxUser0000000000000001"`},
 		"-x, prefix":                {silent + `-x http://x:$KEY@$PROXY ` + prefixed, `"openid":"oSandboxUser0000000000000001"`},
@@ -59,10 +60,10 @@ func TestCurl(t *testing.T) {
 		"CONNECT":                   {silent + `-x http://x:$KEY@$PROXY -w 'code=%{http_connect}' https://api.weixin.qq.com/$A/cgi-bin/get_api_domain_ip`, `code=405`},
 	} {
 		if got := w.curl(c.line); !strings.Contains(got, c.want) {
-			t.Errorf("%s: %s\n got %s\nwant %s", name, c.line, got, c.want)
+			t.Errorf("%s: %s\ngot %s\nwant %s in it", name, c.line, got, c.want)
 		}
 	}
-	// A program of yours with http_proxy set.
+	// Go's client with a proxy.
 	via := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", User: url.UserPassword("x", ordersKey), Host: w.proxy})}}
 	resp, err := via.Post("http://api.weixin.qq.com/"+accountA+"/cgi-bin/menu/create", "application/json", strings.NewReader(`{"button":[]}`))
 	if err != nil {
@@ -70,25 +71,25 @@ func TestCurl(t *testing.T) {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != 200 || resp.Header.Get("X-Wxproxy-Token") != "hit" {
-		t.Errorf("%s %s", resp.Status, resp.Header)
+		t.Errorf("POST through the proxy: got %s %s, want 200 and a cached token", resp.Status, resp.Header)
 	}
 	if v := w.wx.Violations(); len(v) > 0 {
-		t.Errorf("WeChat saw what it must not see: %q", v)
+		t.Errorf("violations of WeChat's protocol: got %q, want none", v)
 	}
 	if strings.Contains(w.out.String(), ordersKey) {
-		t.Error("the key is in the log")
+		t.Error("the log contains the key")
 	}
 }
 
-// SDKs keep what they fetched for two hours, whatever happens to wxproxy in between.
-func TestStandInsOutliveARestart(t *testing.T) {
+// SDKs keep a stand-in for two hours, so a restart must not invalidate it.
+func TestStandInsSurviveRestart(t *testing.T) {
 	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
 	callers := block("orders", ordersKey, "")
 	w.reload(callers)
 	_, answer := w.as("", "GET", "/cgi-bin/token?grant_type=client_credential&appid="+accountA+"&secret="+ordersKey, "")
 	m := regexp.MustCompile(`^\{"access_token":"(wxp_[A-Za-z0-9_-]+)","expires_in":7200\}$`).FindStringSubmatch(answer)
 	if m == nil {
-		t.Fatal(answer)
+		t.Fatalf("GET /cgi-bin/token: got %s, want a stand-in", answer)
 	}
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		w.end(s)

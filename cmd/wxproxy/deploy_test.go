@@ -31,7 +31,8 @@ import (
 
 const deployFolder = "../../deploy"
 
-// deployed reads a file of deploy/ and puts in what a container would find in other places.
+// deployed returns a file of deploy/ with pairs of texts replaced, which must
+// occur: paths and addresses that a container would have.
 func deployed(t *testing.T, name string, replace ...string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(deployFolder, name))
@@ -48,6 +49,7 @@ func deployed(t *testing.T, name string, replace ...string) string {
 	return text
 }
 
+// write writes a file and returns its path.
 func write(t *testing.T, dir, name, text string) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
@@ -57,14 +59,15 @@ func write(t *testing.T, dir, name, text string) string {
 	return path
 }
 
-// composed is what deploy/compose says, without containers: each program started with the configuration that it has there.
+// composed runs the programs of deploy/compose with their configuration, without
+// containers.
 type composed struct {
 	*fleet
 	secrets           string // the folder
-	key               string // a caller's
-	callers, callback string // the balancer's addresses
+	key               string // of a caller
+	callers, callback string // addresses of the balancer
 	log               *proctest.Output
-	client            *http.Client // trusts the balancer's certificate
+	client            *http.Client // trusts the certificate of the balancer
 	startRedis        func() *exec.Cmd
 }
 
@@ -80,6 +83,7 @@ func run(t *testing.T, out io.Writer, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// newComposed starts HAProxy. The test has to start Redis and the replicas.
 func newComposed(t *testing.T) *composed {
 	t.Helper()
 	if testing.Short() {
@@ -126,11 +130,11 @@ func newComposed(t *testing.T) *composed {
 		for _, r := range c.replicas {
 			r.kill()
 			if t.Failed() {
-				t.Logf("%s said:\n%s", r.proxy, tail(r.out.String(), 3000))
+				t.Logf("output of %s:\n%s", r.proxy, tail(r.out.String(), 3000))
 			}
 		}
 		if t.Failed() {
-			t.Logf("the balancer said:\n%s", tail(c.log.String(), 3000))
+			t.Logf("output of the balancer:\n%s", tail(c.log.String(), 3000))
 		}
 	})
 	haproxy := write(t, dir, "haproxy.cfg", deployed(t, "compose/haproxy.cfg", balance...))
@@ -138,7 +142,8 @@ func newComposed(t *testing.T) *composed {
 	return c
 }
 
-// makeSecrets has secrets.sh do its work, and brings what it asks for.
+// makeSecrets runs secrets.sh and creates the files that it asks for. It returns
+// a TLS configuration that trusts the certificate.
 func (c *composed) makeSecrets() *tls.Config {
 	t := c.t
 	t.Helper()
@@ -172,14 +177,14 @@ func (c *composed) makeSecrets() *tls.Config {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if after, _ := os.ReadFile(c.secrets + "store_key"); !bytes.Equal(before, after) {
-		t.Fatal("the second run has made another store_key")
+		t.Fatal("secrets.sh: the second run has changed store_key")
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(chain)
 	return &tls.Config{RootCAs: roots}
 }
 
-// call makes one call by the balancer, without a second try.
+// call sends a request through the balancer, once.
 func (c *composed) call(account string) (a answer) {
 	body := `{"touser":"oSandboxUser0000000000000001","msgtype":"text","text":{"content":"hello"}}`
 	req, err := http.NewRequest("POST", "http://"+c.callers+"/"+account+"/cgi-bin/message/custom/send?access_token="+c.key, io.NopCloser(strings.NewReader(body)))
@@ -198,6 +203,7 @@ func (c *composed) call(account string) (a answer) {
 	return answer{status: resp.StatusCode, token: resp.Header.Get("X-Wxproxy-Token"), text: string(b), err: err, took: time.Since(began)}
 }
 
+// status returns the status of a GET request, or 0.
 func (c *composed) status(address string) int {
 	resp, err := c.client.Get(address)
 	if err != nil {
@@ -208,22 +214,23 @@ func (c *composed) status(address string) int {
 	return resp.StatusCode
 }
 
-// What deploy/compose has, put together, is one wxproxy that no restart of a part interrupts.
+// The programs of deploy/compose work together, and no request fails while one
+// of them is restarted.
 func TestDeployCompose(t *testing.T) {
 	c := newComposed(t)
 	redis := c.startRedis()
 	if out, err := proctest.Command(t, "check", "--config", c.replicas[0].config).CombinedOutput(); err != nil {
-		proctest.Eventually(t, func() bool { // the Redis has only just been started
+		proctest.Eventually(t, func() bool { // until Redis has started
 			out, err = proctest.Command(t, "check", "--config", c.replicas[0].config).CombinedOutput()
 			return err == nil
 		})
 	} else if strings.Contains(string(out), "warn") {
-		t.Errorf("%s", out)
+		t.Errorf("check: got the warning %s, want none", out)
 	}
 	for _, r := range c.replicas {
 		r.start()
 	}
-	// WeChat comes by TLS.
+	// WeChat uses TLS.
 	internet := &url.URL{Scheme: "https", Host: c.callback}
 	public := httptest.NewServer(&httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Transport: c.client.Transport, Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(internet) }})
 	t.Cleanup(public.Close)
@@ -237,15 +244,15 @@ func TestDeployCompose(t *testing.T) {
 	proctest.Eventually(t, func() bool { return c.call(accountA).ok() })
 	for path, want := range map[string]int{"/component/events": 405, "/wx0123456789abcdef/events": 405, "/authorize": 503, "/healthz": 404, "/metrics": 404, "/api/accounts": 404, "/": 404, "/wx0123456789abcdef/events/x": 404} {
 		if got := c.status(internet.String() + path); got != want {
-			t.Errorf("%s from the internet: %d, want %d", path, got, want)
+			t.Errorf("GET %s from the internet: got %d, want %d", path, got, want)
 		}
 	}
 	if got := c.status("http://" + c.callers + "/" + accountA + "/cgi-bin/user/info"); got != 401 {
-		t.Errorf("a call without a key: %d", got)
+		t.Errorf("request without a key: got %d, want 401", got)
 	}
 	c.scraped()
 
-	// One after the other is restarted. Nobody has to try twice.
+	// While one after the other is restarted, no client has to retry.
 	calls, stop := c.load()
 	moreCalls := func() { // the balancer and the replicas serve for a while
 		before := calls.Load()
@@ -260,10 +267,10 @@ func TestDeployCompose(t *testing.T) {
 		// one stops.
 		proctest.Eventually(t, func() bool { return c.hasServed(r) })
 	}
-	// One dies, and the calls that it was at with it.
+	// A replica that dies takes its requests with it.
 	n := calls.Load()
 	stop()
-	t.Logf("%d calls while each was restarted, none failed", n)
+	t.Logf("%d requests while each replica was restarted, none failed", n)
 	c.replicas[0].kill()
 	dead := time.Now()
 	failed, lastFailure := 0, time.Duration(0)
@@ -283,8 +290,8 @@ func TestDeployCompose(t *testing.T) {
 	t.Logf("200 requests beside a dead replica, %d failed", failed)
 	c.replicas[0].start()
 
-	// Without a Redis no wxproxy is ready, and those that run go on with what they have.
-	time.Sleep(2 * time.Second) // one that has just begun compares what is in memory with the Redis, and drops it where that is in doubt
+	// Without Redis no replica is ready, and all of them use their cached tokens.
+	time.Sleep(2 * time.Second) // a new replica compares its cache with Redis, and drops what may be outdated
 	for _, r := range c.replicas {
 		proctest.Eventually(t, func() bool { return r.callWith(c.key, accountA) })
 	}
@@ -298,20 +305,20 @@ func TestDeployCompose(t *testing.T) {
 			t.Fatalf("request without Redis: got %v", a)
 		}
 	})
-	// What the alert about the store looks at.
+	// The alert about the store uses this series.
 	for _, r := range c.replicas {
 		proctest.Eventually(t, func() bool { return strings.Contains(c.metrics(r), `wxproxy_accounts{state="active"} NaN`) })
 	}
-	c.startRedis() // with what it had
+	c.startRedis() // with its data
 	for _, r := range c.replicas {
 		proctest.Eventually(t, func() bool { status, _ := r.get("/readyz"); return status == 200 })
 	}
 	if a := c.call(accountA); !a.ok() {
-		t.Errorf("the Redis is back: %v", a)
+		t.Errorf("request after Redis has returned: got %v, want success", a)
 	}
 	proctest.Eventually(t, func() bool { return strings.Contains(c.metrics(c.replicas[0]), `wxproxy_accounts{state="active"} 1`) })
 	if log := c.log.String(); !strings.Contains(log, "/cgi-bin/message/custom/send") || strings.Contains(log, "access_token") || strings.Contains(log, c.key) {
-		t.Errorf("the balancer's log:\n%s", tail(log, 2000))
+		t.Errorf("log of the balancer: got no path, a token or the key in\n%s", tail(log, 2000))
 	}
 }
 
@@ -320,7 +327,7 @@ func (c *composed) hasServed(r *replica) bool {
 	return regexp.MustCompile(`(?m)^wxproxy_requests_total\{.*code="200".*\} [1-9]`).MatchString(c.metrics(r))
 }
 
-// metrics is what Prometheus gets of a replica.
+// metrics returns the metrics of a replica.
 func (c *composed) metrics(r *replica) string {
 	key, err := os.ReadFile(c.secrets + "admin_key")
 	if err != nil {
@@ -340,7 +347,8 @@ func (c *composed) metrics(r *replica) string {
 	return string(b)
 }
 
-// callWith makes one call at this replica, and wants it to succeed with a token from memory.
+// callWith reports whether a request to this replica succeeds with a cached
+// token.
 func (r *replica) callWith(key, account string) bool {
 	req, err := http.NewRequest("GET", "http://"+r.proxy+"/"+account+"/cgi-bin/user/info?openid=oSandboxUser0000000000000001", nil)
 	if err != nil {
@@ -356,7 +364,7 @@ func (r *replica) callWith(key, account string) bool {
 	return resp.StatusCode == 200 && strings.Contains(string(b), "openid") && resp.Header.Get("X-Wxproxy-Token") == "hit"
 }
 
-// load makes calls until it is stopped; one that fails is an error.
+// load sends requests until stop is called. Each failure is an error.
 func (c *composed) load() (calls *atomic.Int64, stop func()) {
 	calls = &atomic.Int64{}
 	end := make(chan struct{})
@@ -371,7 +379,7 @@ func (c *composed) load() (calls *atomic.Int64, stop func()) {
 				}
 				calls.Add(1)
 				if a := c.call(accountA); !a.ok() {
-					c.t.Errorf("%v", a)
+					c.t.Errorf("request during a restart: got %v, want success", a)
 				}
 			}
 		})
@@ -379,7 +387,8 @@ func (c *composed) load() (calls *atomic.Int64, stop func()) {
 	return calls, func() { close(end); all.Wait() }
 }
 
-// scraped has a Prometheus, with the configuration and the rules of deploy/, find all three.
+// scraped checks that a Prometheus with the configuration and the rules of
+// deploy/ finds all three replicas.
 func (c *composed) scraped() {
 	t := c.t
 	t.Helper()
@@ -420,22 +429,22 @@ func (c *composed) scraped() {
 	})
 	for _, r := range rules.Data.Groups[0].Rules {
 		if r.Health != "ok" {
-			t.Errorf("%s: %s", r.Name, r.Health)
+			t.Errorf("rule %s: got health %s, want ok", r.Name, r.Health)
 		}
 	}
 	prometheus.Process.Signal(syscall.SIGTERM)
 }
 
-// Each alert fires when it should and at no other time.
+// Each alert fires when it should, and only then.
 func TestDeployRules(t *testing.T) {
 	for _, args := range [][]string{{"check", "rules", "rules.yml"}, {"test", "rules", "rules_test.yml"}} {
 		cmd := exec.Command(toolPath(t, "promtool"), args...)
 		cmd.Dir = filepath.Join(deployFolder, "prometheus")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%v\n%s", err, out)
+			t.Errorf("promtool %v: %v\n%s", args, err, out)
 		}
 	}
-	// Every series that a rule looks at exists.
+	// Every series in a rule exists.
 	rules := deployed(t, "prometheus/rules.yml")
 	metrics, err := filepath.Glob("../../metrics/*.go")
 	if err != nil {
@@ -451,21 +460,23 @@ func TestDeployRules(t *testing.T) {
 	}
 	for _, name := range regexp.MustCompile(`wxproxy_[a-z_]+`).FindAllString(rules, -1) {
 		if !strings.Contains(source.String(), `"`+name+`"`) {
-			t.Errorf("there is no %s", name)
+			t.Errorf("rules.yml: got the series %s, which no metric has", name)
 		}
 	}
 }
 
-// The ConfigMap's configuration is one that wxproxy takes, with the secrets where the Deployment mounts them.
+// The configuration of the ConfigMap is valid with the secrets where the
+// Deployment mounts them.
 func TestDeployKubernetesConfig(t *testing.T) {
 	_, text, found := strings.Cut(deployed(t, "kubernetes/config.yaml"), "config.toml: |\n")
 	if !found {
-		t.Fatal("no config.toml")
+		t.Fatal("config.yaml: got no config.toml")
 	}
 	checked(t, regexp.MustCompile(`(?m)^    `).ReplaceAllString(text, ""), "file:"+filepath.Join(t.TempDir(), "db"))
 }
 
-// checked has `wxproxy check` look at a configuration with secrets, and this store in the place of a Redis.
+// checked runs `wxproxy check` with a configuration, test secrets, and this store
+// instead of a Redis.
 func checked(t *testing.T, text, store string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -481,7 +492,7 @@ func checked(t *testing.T, text, store string) {
 	}
 }
 
-// The unit is one that systemd reads without a complaint, and that lets wxproxy do little.
+// systemd accepts the unit, and the unit gives wxproxy few permissions.
 func TestDeploySystemd(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
@@ -495,7 +506,7 @@ func TestDeploySystemd(t *testing.T) {
 	if out, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("%v\n%s", err, out)
 	}
-	// 0 is no exposure at all, 100 is all that there can be; a unit that says nothing has 96.
+	// 0 is no exposure and 100 is full exposure. A unit without settings has 96.
 	if out, err := exec.Command(analyze, "security", "--offline=yes", "--no-pager", "--threshold=15", unit).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// The tests that the documents name exist.
+// Every test that a document names exists.
 func TestDocumentsNameTestsThatExist(t *testing.T) {
 	exists := map[string]bool{}
 	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)

@@ -25,7 +25,7 @@ import (
 	"wxproxy/sandbox"
 )
 
-// fleet is several wxproxies, processes of their own, that share a Redis and are one to WeChat and to callers.
+// fleet is several replicas of wxproxy, each a process, that share a Redis.
 type fleet struct {
 	t        *testing.T
 	wx       *sandbox.WeChat
@@ -37,7 +37,7 @@ type fleet struct {
 	next     atomic.Uint64
 }
 
-// replica is one wxproxy. Its addresses stay the same when it is started again.
+// replica is one wxproxy. It keeps its addresses when it is started again.
 type replica struct {
 	f                      *fleet
 	proxy, callback, admin string
@@ -45,13 +45,13 @@ type replica struct {
 	out                    *proctest.Output
 
 	mu  sync.Mutex
-	cmd *exec.Cmd // nil: it does not run
+	cmd *exec.Cmd // nil while it is not running
 }
 
 // newFleet starts WeChat, Redis and n replicas.
 func newFleet(t *testing.T, n int, c sandbox.Config) *fleet {
 	t.Helper()
-	c.PushTimeout = time.Minute // a busy machine can need more than WeChat's five seconds
+	c.PushTimeout = proctest.Patience // WeChat's five seconds are too short for a busy machine
 	wx, err := sandbox.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func newFleet(t *testing.T, n int, c sandbox.Config) *fleet {
 		for _, r := range f.replicas {
 			r.kill()
 			if t.Failed() {
-				t.Logf("%s said:\n%s", r.proxy, tail(r.out.String(), 6000))
+				t.Logf("output of %s:\n%s", r.proxy, tail(r.out.String(), 6000))
 			}
 		}
 	})
@@ -86,6 +86,7 @@ func newFleet(t *testing.T, n int, c sandbox.Config) *fleet {
 	return f
 }
 
+// tail returns the last n bytes of s.
 func tail(s string, n int) string {
 	if len(s) > n {
 		return "…" + s[len(s)-n:]
@@ -93,6 +94,7 @@ func tail(s string, n int) string {
 	return s
 }
 
+// configuration returns the configuration of a replica.
 func (f *fleet) configuration(r *replica) string {
 	return fmt.Sprintf(`
 [component]
@@ -115,7 +117,8 @@ key = %q
 		r.proxy, f.wxURL, r.callback, r.admin, f.redis.socket, base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)))
 }
 
-// pushes is the balancer between WeChat and the callback listeners: it takes the first replica that answers.
+// pushes starts a balancer for the callback listeners, which tries the replicas
+// until one responds, and returns its URL.
 func (f *fleet) pushes() string {
 	balancer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)
@@ -160,6 +163,7 @@ func (r *replica) start() {
 	proctest.Eventually(t, func() bool { status, _ := r.get("/healthz"); return status == 200 })
 }
 
+// signal sends s to the replica if it is running.
 func (r *replica) signal(s syscall.Signal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -168,21 +172,22 @@ func (r *replica) signal(s syscall.Signal) {
 	}
 }
 
-// kill ends the replica without a warning, also one that is stopped.
+// kill kills the replica, even while it is stopped by SIGSTOP.
 func (r *replica) kill() {
 	r.signal(syscall.SIGKILL)
 	r.wait()
 }
 
-// stop ends it as an operator does.
+// stop ends the replica with SIGTERM, as operators do.
 func (r *replica) stop() {
 	r.f.t.Helper()
 	r.signal(syscall.SIGTERM)
 	if code := r.wait(); code != 0 {
-		r.f.t.Errorf("exit code %d", code)
+		r.f.t.Errorf("exit code after SIGTERM: got %d, want 0", code)
 	}
 }
 
+// wait waits until the replica exits and returns its exit code.
 func (r *replica) wait() int {
 	r.mu.Lock()
 	cmd := r.cmd
@@ -195,7 +200,8 @@ func (r *replica) wait() int {
 	return cmd.ProcessState.ExitCode()
 }
 
-// get asks the admin listener; 0: it does not answer.
+// get requests a path from the admin listener. The status is 0 if there is no
+// response.
 func (r *replica) get(path string) (status int, body string) {
 	resp, err := r.f.client.Get("http://" + r.admin + path)
 	if err != nil {
@@ -206,7 +212,7 @@ func (r *replica) get(path string) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-// answer is what became of a call.
+// answer is the result of a request.
 type answer struct {
 	status int
 	token  string // X-Wxproxy-Token
@@ -215,16 +221,18 @@ type answer struct {
 	err    error
 }
 
-// ok: WeChat answered, and had nothing against the token.
+// ok reports whether WeChat accepted the request.
 func (a answer) ok() bool {
 	return a.err == nil && a.status == 200 && strings.Contains(a.text, `"errcode":0`)
 }
 
+// String describes the result for failures of tests.
 func (a answer) String() string {
 	return fmt.Sprintf("%d %s %.200s %v after %v", a.status, a.token, a.text, a.err, a.took.Round(time.Millisecond))
 }
 
-// call makes a call of the account at this replica, a POST that net/http repeats in no case.
+// call sends a request for the account to this replica. net/http never repeats
+// it, because it is a POST.
 func (r *replica) call(account string) (a answer) {
 	body := `{"touser":"oSandboxUser0000000000000001","msgtype":"text","text":{"content":"hello"}}`
 	req, err := http.NewRequest("POST", "http://"+r.proxy+"/"+account+"/cgi-bin/message/custom/send", io.NopCloser(strings.NewReader(body)))
@@ -244,7 +252,8 @@ func (r *replica) call(account string) (a answer) {
 	return answer{status: resp.StatusCode, token: resp.Header.Get("X-Wxproxy-Token"), text: string(b), err: err}
 }
 
-// call makes a call of the account at any replica, and tries the next where the connection is refused, and only then.
+// call sends a request for the account to one of the replicas. It tries the next
+// one only if the connection is refused.
 func (f *fleet) call(account string) (a answer) {
 	start := int(f.next.Add(1))
 	for i := range f.replicas {
@@ -256,7 +265,7 @@ func (f *fleet) call(account string) (a answer) {
 	return a
 }
 
-// everywhere wants a call of the account to succeed at each replica.
+// everywhere waits until requests for the account succeed at each replica.
 func (f *fleet) everywhere(account string) {
 	f.t.Helper()
 	for _, r := range f.replicas {
@@ -264,7 +273,8 @@ func (f *fleet) everywhere(account string) {
 	}
 }
 
-// authorized pushes a ticket and has the accounts authorize the component; each has been called at each replica.
+// authorized pushes a ticket and lets the accounts authorize the component. Each
+// replica then knows each of them.
 func (f *fleet) authorized(appids ...string) *fleet {
 	f.t.Helper()
 	f.ticket()
@@ -277,6 +287,7 @@ func (f *fleet) authorized(appids ...string) *fleet {
 	return f
 }
 
+// ticket pushes a ticket.
 func (f *fleet) ticket() {
 	f.t.Helper()
 	if err := f.wx.PushTicket(f.t.Context()); err != nil {
@@ -284,13 +295,14 @@ func (f *fleet) ticket() {
 	}
 }
 
-// sharedRedis is a redis-server on a socket, which survives its process by what it wrote.
+// sharedRedis is a redis-server on a socket that keeps its data on disk.
 type sharedRedis struct {
 	t           *testing.T
 	dir, socket string
 	cmd         *exec.Cmd
 }
 
+// newSharedRedis starts a Redis that ends with the test.
 func newSharedRedis(t *testing.T) *sharedRedis {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "fleet") // t.TempDir can be too long for the name of a socket
@@ -303,12 +315,13 @@ func newSharedRedis(t *testing.T) *sharedRedis {
 	return r
 }
 
-// start runs it, again too, with what it had.
+// start starts the server, with the data of an earlier run.
 func (r *sharedRedis) start() {
 	r.t.Helper()
 	var out bytes.Buffer
 	os.Remove(r.socket)
-	r.cmd = exec.Command(toolPath(r.t, "redis-server"), "--port", "0", "--unixsocket", r.socket, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no", "--dir", r.dir)
+	r.cmd = exec.Command(toolPath(r.t, "redis-server"), "--port", "0", "--unixsocket", r.socket,
+		"--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no", "--dir", r.dir)
 	r.cmd.Stdout, r.cmd.Stderr = &out, &out
 	if err := r.cmd.Start(); err != nil {
 		r.t.Fatal(err)
@@ -326,7 +339,7 @@ func (r *sharedRedis) kill() {
 	}
 }
 
-// do sends a command and gives the first line of the answer, "" where there is none.
+// do sends a command and returns the first line of the reply, or "".
 func (r *sharedRedis) do(command string) string {
 	conn, err := net.Dial("unix", r.socket)
 	if err != nil {

@@ -17,9 +17,7 @@ import (
 	"wxproxy/sandbox"
 )
 
-// What three wxproxies that share a Redis are to callers and to WeChat: one.
-
-// rounds is how often a race is run: WXPROXY_ROUNDS, or a number that does not take long.
+// rounds returns how often a race is tried: WXPROXY_ROUNDS, or short.
 func rounds(t *testing.T, short int) int {
 	if n, err := strconv.Atoi(os.Getenv("WXPROXY_ROUNDS")); err == nil {
 		return n
@@ -27,11 +25,12 @@ func rounds(t *testing.T, short int) int {
 	return short
 }
 
-// 600 calls at three replicas are refused at the same moment: one renewal, and no call fails.
+// 600 requests at three replicas whose token is rejected at the same moment
+// cause one renewal, and none of them fails.
 func TestReplicasRenewOnce(t *testing.T) {
 	f := newFleet(t, 3, sandbox.Config{Grace: -1}).authorized()
 	for round := range rounds(t, 12) {
-		// A new account each time: one whose good tokens are refused thrice within a minute would be throttled.
+		// Each round has another account: repeated rejections of one are throttled.
 		account := fmt.Sprintf("wx%016d", round)
 		if err := f.wx.AddAccount(account, sandbox.OfficialAccount); err != nil {
 			t.Fatal(err)
@@ -46,18 +45,19 @@ func TestReplicasRenewOnce(t *testing.T) {
 		for i := range 600 {
 			calls.Go(func() {
 				if a := f.replicas[i%3].call(account); !a.ok() {
-					t.Errorf("round %d: %v", round, a)
+					t.Errorf("round %d: got %v, want success", round, a)
 				}
 			})
 		}
 		calls.Wait()
 		if n := f.wx.Count(refreshPath); n != 1 {
-			t.Fatalf("round %d: %d renewals", round, n)
+			t.Fatalf("round %d: got %d renewals, want 1", round, n)
 		}
 	}
 }
 
-// A replica that is killed in the middle of a renewal delays the account by less than 15 seconds.
+// A replica that is killed during a renewal delays the account by less than 15
+// seconds.
 func TestReplicaKilledWhileItRenews(t *testing.T) {
 	f := newFleet(t, 2, sandbox.Config{Grace: -1, RotateRefreshTokens: true}).authorized(accountA)
 	hold := make(chan struct{})
@@ -79,7 +79,8 @@ func TestReplicaKilledWhileItRenews(t *testing.T) {
 	f.everywhere(accountA)
 }
 
-// A replica that slept in the middle of a renewal, for longer than its lock held, overwrites nothing when it wakes.
+// A replica that was stopped during a renewal, for longer than its lock was
+// valid, overwrites nothing when it continues.
 func TestReplicaSleepsWhileItRenews(t *testing.T) {
 	f := newFleet(t, 2, sandbox.Config{Grace: -1, RotateRefreshTokens: true}).authorized(accountA)
 	hold := make(chan struct{})
@@ -93,7 +94,7 @@ func TestReplicaSleepsWhileItRenews(t *testing.T) {
 	go func() { late = f.replicas[0].call(accountA); close(done) }()
 	proctest.Eventually(t, func() bool { return f.wx.Count(refreshPath) == 1 })
 	f.replicas[0].signal(syscall.SIGSTOP)
-	close(hold) // its answer is on the way: a token that the next renewal kills
+	close(hold) // it will receive a token that the next renewal invalidates
 	a := f.replicas[1].call(accountA)
 	if !a.ok() {
 		t.Errorf("request to the other replica: got %v", a)
@@ -102,29 +103,31 @@ func TestReplicaSleepsWhileItRenews(t *testing.T) {
 	renewals := f.wx.Count(refreshPath)
 	f.replicas[0].signal(syscall.SIGCONT)
 	<-done
-	t.Logf("who slept: %v; %d renewals", late, renewals)
+	t.Logf("the stopped replica: %v, %d renewals", late, renewals)
 	if !late.ok() {
-		t.Errorf("who slept: %v", late)
+		t.Errorf("request at the stopped replica: got %v, want success", late)
 	}
 	for _, r := range f.replicas {
 		if a := r.call(accountA); !a.ok() {
-			t.Errorf("afterwards: %v", a)
+			t.Errorf("request afterwards: got %v, want success", a)
 		}
 	}
-	// The refresh token in the store is the living one: what is needed is a renewal, and no look into WeChat's list.
+	// The store has the valid refresh token: one renewal is enough, and WeChat's
+	// list is not needed.
 	f.wx.ResetHistory()
 	f.wx.Expire(accountA)
 	if a := f.replicas[0].call(accountA); !a.ok() {
-		t.Errorf("the next renewal: %v", a)
+		t.Errorf("request with an expired token: got %v, want success", a)
 	}
 	if n := f.wx.Count(infoPath); n != 0 || f.wx.Count(refreshPath) != 1 {
-		t.Errorf("%d renewals, and the refresh token was looked up %d times", f.wx.Count(refreshPath), n)
+		t.Errorf("got %d renewals and %d requests for the refresh token, want 1 and 0", f.wx.Count(refreshPath), n)
 	}
 }
 
-// While Redis is away or silent calls go on with the tokens in memory, renewals end with an error in bounded time, /readyz
-// says why; and five seconds after its return all is well.
-func TestRedisAway(t *testing.T) {
+// While Redis is unreachable or does not respond, cached tokens are used,
+// renewals fail in bounded time, and /readyz says why. Five seconds after its
+// return everything works.
+func TestRedisUnreachable(t *testing.T) {
 	for name, away := range map[string]struct{ leave, comeBack func(*sharedRedis) }{
 		"killed": {(*sharedRedis).kill, (*sharedRedis).start},
 		"silent": {func(r *sharedRedis) { r.signal(syscall.SIGSTOP) }, func(r *sharedRedis) { r.signal(syscall.SIGCONT) }},
@@ -167,11 +170,12 @@ func TestRedisAway(t *testing.T) {
 	}
 }
 
-// A Redis that has lost everything is filled again from one ticket, and no call fails meanwhile.
-func TestRedisWiped(t *testing.T) {
+// A Redis that has lost all data is filled after the next ticket, and no request
+// fails meanwhile.
+func TestRedisLosesData(t *testing.T) {
 	f := newFleet(t, 2, sandbox.Config{}).authorized(accountA, accountB)
 	if got := f.redis.do("FLUSHALL"); got != "+OK" {
-		t.Fatal(got)
+		t.Fatalf("FLUSHALL: got %q, want +OK", got)
 	}
 	f.ticket()
 	proctest.Repeat(4*time.Second, func() {
@@ -193,8 +197,8 @@ func TestRedisWiped(t *testing.T) {
 	f.everywhere(accountB)
 }
 
-// What is decided at one replica holds at all of them within five seconds.
-func TestDecisionsHoldEverywhere(t *testing.T) {
+// A change at one replica takes effect at all of them within five seconds.
+func TestChangesReachAllReplicas(t *testing.T) {
 	f := newFleet(t, 3, sandbox.Config{}).authorized(accountA, accountB)
 	within := func(what string, ok func(r *replica) bool) {
 		t.Helper()
@@ -207,20 +211,20 @@ func TestDecisionsHoldEverywhere(t *testing.T) {
 	if err := f.wx.Unauthorize(t.Context(), accountA); err != nil {
 		t.Fatal(err)
 	}
-	within("withdrawn", func(r *replica) bool { return r.call(accountA).status == http.StatusGone })
+	within("revocation", func(r *replica) bool { return r.call(accountA).status == http.StatusGone })
 	if _, err := f.wx.Authorize(t.Context(), accountA); err != nil {
 		t.Fatal(err)
 	}
-	within("authorized again", func(r *replica) bool { return r.call(accountA).ok() })
-	// A re-authorization kills the tokens of before at once: each replica uses the new one.
+	within("authorization", func(r *replica) bool { return r.call(accountA).ok() })
+	// A second authorization invalidates the tokens of the first at once.
 	f.wx.ResetHistory()
 	if _, err := f.wx.Authorize(t.Context(), accountB); err != nil {
 		t.Fatal(err)
 	}
-	within("re-authorized", func(r *replica) bool { a := r.call(accountB); return a.ok() && a.token == "hit" })
-	// One where a call came between the authorization and the exchange of its code.
+	within("second authorization", func(r *replica) bool { a := r.call(accountB); return a.ok() && a.token == "hit" })
+	// One renewal if a request comes before the exchange of the new code.
 	if n := f.wx.Count(refreshPath); n > 1 {
-		t.Errorf("%d renewals of an account with new tokens", n)
+		t.Errorf("renewals of an account with new tokens: got %d, want at most 1", n)
 	}
 	req, err := http.NewRequest("DELETE", "http://"+f.replicas[0].admin+"/api/accounts/"+accountB, nil)
 	if err != nil {
@@ -228,17 +232,17 @@ func TestDecisionsHoldEverywhere(t *testing.T) {
 	}
 	resp, err := f.client.Do(req)
 	if err != nil || resp.StatusCode >= 300 {
-		t.Fatal(resp, err)
+		t.Fatalf("DELETE an account: got %v, %v", resp, err)
 	}
 	resp.Body.Close()
-	within("forgotten", func(r *replica) bool { status, _ := r.get("/api/accounts/" + accountB); return status == 404 })
+	within("forget", func(r *replica) bool { status, _ := r.get("/api/accounts/" + accountB); return status == 404 })
 }
 
-// Each of three replicas is stopped and started again, twice, under load: no call fails for a client that goes to the
-// next replica when a connection is refused.
+// Each of three replicas is restarted twice under load. No request fails for a
+// client that tries the next replica when a connection is refused.
 func TestRollingRestart(t *testing.T) {
 	f := newFleet(t, 3, sandbox.Config{}).authorized(accountA, accountB)
-	const rate = 200 // calls a second
+	const rate = 200 // requests a second
 	var calls sync.WaitGroup
 	var made, failed atomic.Int64
 	stop := make(chan struct{})
@@ -256,7 +260,7 @@ func TestRollingRestart(t *testing.T) {
 				made.Add(1)
 				if a := f.call([]string{accountA, accountB}[rand.IntN(2)]); !a.ok() {
 					failed.Add(1)
-					t.Errorf("%v", a)
+					t.Errorf("request during a rolling restart: got %v, want success", a)
 				}
 			})
 		}
@@ -277,8 +281,8 @@ func TestRollingRestart(t *testing.T) {
 	close(stop)
 	workers.Wait()
 	calls.Wait()
-	t.Logf("%d calls, %d failed", made.Load(), failed.Load())
+	t.Logf("%d requests, %d failed", made.Load(), failed.Load())
 	if n := f.wx.Count(refreshPath); n != 0 {
-		t.Errorf("%d renewals of tokens that were good", n)
+		t.Errorf("renewals of valid tokens: got %d, want 0", n)
 	}
 }

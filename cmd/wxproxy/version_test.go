@@ -11,7 +11,7 @@ func TestVersionLine(t *testing.T) {
 	got := runArgs(t.Context(), "version")
 	line := regexp.MustCompile(`^wxproxy [^ ]+ \(commit [^ ]+, ` + regexp.QuoteMeta(runtime.Version()) + `\)\n$`)
 	if got.code != 0 || got.errors != "" || !line.MatchString(got.out) {
-		t.Errorf("%+v", got)
+		t.Errorf("version: got %+v, want a line like %s", got, line)
 	}
 }
 
@@ -40,7 +40,7 @@ func TestIdentify(t *testing.T) {
 		"the linker knows half": {"v9", "", built("v1.2.3", "vcs.revision", rev), "v9", "0123456789ab"},
 	} {
 		if v, r := identify(c.version, c.commit, c.info); v != c.wantVersion || r != c.wantCommit {
-			t.Errorf("%s: %s, %s", name, v, r)
+			t.Errorf("identify, %s: got %s, %s, want %s, %s", name, v, r, c.wantVersion, c.wantCommit)
 		}
 	}
 }
