@@ -6,8 +6,9 @@
 // services, and the pages of package pages let merchants authorize the
 // component.
 //
-// Unauthenticated requests learn nothing except that the listener exists. They
-// are never answered with success, stored or logged.
+// A request that WeChat has not signed learns nothing except that the listener
+// exists. It is never answered with success, and nothing of its content is
+// stored or logged.
 package callback
 
 import (
@@ -101,8 +102,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		func(w http.ResponseWriter) { fail(w, http.StatusInternalServerError) })
 }
 
-// route compares paths as they were sent, percent-encoding included. It does
-// not use http.ServeMux, which answers some paths with a redirect.
+// route passes a request to what serves its path. It compares paths as they
+// were sent, percent-encoding included. It does not use http.ServeMux, which
+// redirects some paths.
 func (h *Handler) route(w *recovery.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")

@@ -19,7 +19,8 @@ type messageHandler struct {
 	checker  *releaseChecker
 }
 
-// messageReply is how a message is answered.
+// messageReply is how a message is answered. Without xml and empty, the
+// response is success.
 type messageReply struct {
 	xml    []byte // the passive reply before encryption; nil: there is none
 	empty  bool   // respond with an empty body instead of success
