@@ -8,8 +8,8 @@ const maxAcceptLanguage = 1000
 
 // supportedLanguages lists what the pages are written in. The first one is used
 // for readers of neither language, because merchants read Chinese. Traditional
-// Chinese is listed, although those readers get the same texts: for the
-// matcher the two scripts are further apart than, say, zh-HK and en-US.
+// Chinese is listed although those readers get the same texts. Without it, the
+// matcher would choose English for "zh-Hant-HK, en;q=0.9".
 var (
 	supportedLanguages = []language.Tag{
 		language.SimplifiedChinese, language.TraditionalChinese, language.English,
