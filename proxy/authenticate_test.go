@@ -1,5 +1,7 @@
 //go:build !race
 
+// With the race detector pools and buffers allocate.
+
 package proxy
 
 import (
@@ -7,19 +9,27 @@ import (
 	"encoding/base64"
 	"testing"
 	"time"
-	"wxproxy/proxy/standin"
 
 	"github.com/valyala/fasthttp"
+
+	"wxproxy/proxy/standin"
 )
 
 const aKey = "wxk_AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCde"
 
-// identified is what a call costs until it is known who calls and that it may: headers, target, rules, limits and rate.
-func identified(tb testing.TB, header, value, query string) func() {
+// decideFunc returns a function that parses the head of a request and decides about
+// it: headers, target, rules, permissions and rate.
+func decideFunc(tb testing.TB, header, value, query string) func() {
 	tb.Helper()
 	r, err := newCallerSet([]Caller{
-		{Name: "orders", KeySHA256: sha256.Sum256([]byte(aKey)), AppIDs: []string{acc}, Paths: []string{"/cgi-bin/x", "/cgi-bin/message/*"}, Methods: []string{"GET"}, Rate: 1_000_000},
-		{Name: "stock", KeySHA256: sha256.Sum256([]byte("another")), AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"}},
+		{
+			Name: "orders", KeySHA256: sha256.Sum256([]byte(aKey)), AppIDs: []string{acc},
+			Paths: []string{"/cgi-bin/x", "/cgi-bin/message/*"}, Methods: []string{"GET"}, Rate: 1_000_000,
+		},
+		{
+			Name: "stock", KeySHA256: sha256.Sum256([]byte("another")),
+			AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"},
+		},
 	}, callerSet{})
 	if err != nil {
 		tb.Fatal(err)
@@ -55,35 +65,37 @@ func identified(tb testing.TB, header, value, query string) func() {
 	}
 }
 
-var ways = map[string][3]string{
+// credentialKinds are the ways to authenticate: header, value and query.
+var credentialKinds = map[string][3]string{
 	"bearer":   {"Authorization", "Bearer " + aKey, ""},
 	"basic":    {"Proxy-Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("x:"+aKey)), ""},
 	"header":   {"X-Wxproxy-Key", aKey, "access_token=80_foreign&"},
 	"stand-in": {"", "", "stand-in"},
 }
 
-// Under the race detector pools and buffers allocate: hence the build tag.
-func TestIdentifyAlloc(t *testing.T) {
-	for name, w := range ways {
-		f := identified(t, w[0], w[1], w[2])
-		f() // the buffers grow once
+// TestDecideAlloc checks that the decision about a request allocates nothing.
+func TestDecideAlloc(t *testing.T) {
+	for name, w := range credentialKinds {
+		f := decideFunc(t, w[0], w[1], w[2])
+		f() // grows the buffers
 		if n := testing.AllocsPerRun(200, f); n != 0 {
-			t.Errorf("%s: %v allocations", name, n)
+			t.Errorf("%s: got %v allocations, want 0", name, n)
 		}
 	}
 }
 
-func BenchmarkIdentify(b *testing.B) {
-	for name, w := range ways {
+// BenchmarkDecide measures the decision for each kind of credential.
+func BenchmarkDecide(b *testing.B) {
+	for name, w := range credentialKinds {
 		b.Run(name, func(b *testing.B) {
-			f := identified(b, w[0], w[1], w[2])
+			f := decideFunc(b, w[0], w[1], w[2])
 			b.ReportAllocs()
 			for b.Loop() {
 				f()
 			}
 		})
 	}
-	b.Run("nobody is asked", func(b *testing.B) {
+	b.Run("disabled", func(b *testing.B) {
 		s := testSettings()
 		var cx fasthttp.RequestCtx
 		uri := []byte("/" + acc + "/cgi-bin/message/custom/send?lang=zh_CN")

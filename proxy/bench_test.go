@@ -14,19 +14,19 @@ const (
 	benchReply = `{"errcode":0,"errmsg":"ok","msgid":3456789012345678901}`
 )
 
-// always is a broker that has the token at hand.
-type always struct{ token tokens.Token }
+// cachedToken is a broker that has one token cached.
+type cachedToken struct{ token tokens.Token }
 
-func (a always) Cached(string) (tokens.Token, bool)                  { return a.token, true }
-func (a always) Token(context.Context, string) (tokens.Token, error) { return a.token, nil }
-func (a always) Renew(context.Context, string, wechat.Secret) (tokens.Token, error) {
-	return a.token, nil
+func (c cachedToken) Cached(string) (tokens.Token, bool)                  { return c.token, true }
+func (c cachedToken) Token(context.Context, string) (tokens.Token, error) { return c.token, nil }
+func (c cachedToken) Renew(context.Context, string, wechat.Secret) (tokens.Token, error) {
+	return c.token, nil
 }
 
-func (a always) Known(context.Context, string) error { return nil }
+func (c cachedToken) Known(context.Context, string) error { return nil }
 
-func atHand() always {
-	return always{tokens.Token{Value: wechat.NewSecret(benchToken), Escaped: benchToken, Hit: true}}
+func benchTokens() cachedToken {
+	return cachedToken{tokens.Token{Value: wechat.NewSecret(benchToken), Escaped: benchToken, Hit: true}}
 }
 
 // decideURI parses a target into h and decides, as far as that needs no headers.
@@ -54,7 +54,7 @@ func BenchmarkInject(b *testing.B) {
 	s := testSettings()
 	h := new(requestHead)
 	d := decideURI(b, s, h, []byte(benchURI))
-	token, buf := atHand().token, make([]byte, 0, 4096)
+	token, buf := benchTokens().token, make([]byte, 0, 4096)
 	b.ReportAllocs()
 	for b.Loop() {
 		buf = appendQuery(buf[:0], h.target.query, &d.route, s.component, token)
@@ -64,7 +64,7 @@ func BenchmarkInject(b *testing.B) {
 func TestRouteAndInjectAlloc(t *testing.T) {
 	s, h, uri := testSettings(), new(requestHead), []byte(benchURI)
 	buf := make([]byte, 0, 4096)
-	token := atHand().token
+	token := benchTokens().token
 	if n := testing.AllocsPerRun(200, func() {
 		d := decideURI(t, s, h, uri)
 		buf = appendQuery(buf[:0], h.target.query, &d.route, s.component, token)

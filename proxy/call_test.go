@@ -1,8 +1,8 @@
 //go:build !race
 
-package proxy
+// With the race detector pools and buffers allocate.
 
-// Under the race detector pools and buffers allocate: hence the build tag.
+package proxy
 
 import (
 	"bufio"
@@ -19,6 +19,7 @@ import (
 	"wxproxy/proxy/transport"
 )
 
+// serveFast runs a server of fasthttp, and returns its address.
 func serveFast(b testing.TB, h fasthttp.RequestHandler) string {
 	b.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -31,20 +32,21 @@ func serveFast(b testing.TB, h fasthttp.RequestHandler) string {
 	return ln.Addr().String()
 }
 
-// both is the addresses of the barest proxy that fasthttp allows, which puts a fixed token in, and of wxproxy.
-func both(b testing.TB) (bare, ours string) {
+// startBoth runs a minimal proxy, which injects a fixed token with fasthttp alone, and
+// wxproxy. It returns their addresses.
+func startBoth(b testing.TB) (minimal, wxproxy string) {
 	upstream := serveFast(b, func(c *fasthttp.RequestCtx) {
 		c.SetContentType("application/json; encoding=utf-8")
 		c.SetBodyString(benchReply)
 	})
 	hc := &fasthttp.HostClient{Addr: upstream, NoDefaultUserAgentHeader: true}
-	bare = serveFast(b, func(c *fasthttp.RequestCtx) {
+	minimal = serveFast(b, func(c *fasthttp.RequestCtx) {
 		c.Request.URI().QueryArgs().Set("access_token", benchToken)
 		if err := hc.Do(&c.Request, &c.Response); err != nil {
 			c.Error(err.Error(), 502)
 		}
 	})
-	p, err := New(Config{Component: comp, Upstream: "http://" + upstream, Tokens: atHand(), Callers: benchCallers})
+	p, err := New(Config{Component: comp, Upstream: "http://" + upstream, Tokens: benchTokens(), Callers: benchCallers})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -54,12 +56,15 @@ func both(b testing.TB) (bare, ours string) {
 	}
 	go p.Serve(ln, nil)
 	b.Cleanup(func() { p.Shutdown(context.Background()) })
-	return bare, ln.Addr().String()
+	return minimal, ln.Addr().String()
 }
 
-var benchCallers = []Caller{{Name: "bench", KeySHA256: sha256.Sum256([]byte("bench-key")), AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"}}}
+var benchCallers = []Caller{{
+	Name: "bench", KeySHA256: sha256.Sum256([]byte("bench-key")),
+	AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"},
+}}
 
-// benchCall is a function that makes one call.
+// benchCall returns a function that sends one request over one connection.
 func benchCall(b testing.TB, addr string) func() {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -67,7 +72,8 @@ func benchCall(b testing.TB, addr string) func() {
 	}
 	b.Cleanup(func() { conn.Close() })
 	body := `{"touser":"OPENID","msgtype":"text","text":{"content":"hello world"}}`
-	req := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: proxy\r\nX-Wxproxy-Key: bench-key\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", benchURI, len(body), body)
+	req := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: proxy\r\nX-Wxproxy-Key: bench-key\r\n"+
+		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", benchURI, len(body), body)
 	br := bufio.NewReader(conn)
 	var resp fasthttp.Response
 	return func() {
@@ -75,15 +81,16 @@ func benchCall(b testing.TB, addr string) func() {
 			b.Fatal(err)
 		}
 		if err := resp.Read(br); err != nil || string(resp.Body()) != benchReply {
-			b.Fatal(err, resp.String())
+			b.Fatalf("got %s, error %v, want %s", resp.String(), err, benchReply)
 		}
 	}
 }
 
-// BenchmarkHandler is one call over one connection. Compare the two of one run.
+// BenchmarkHandler measures one request over one connection. Compare the two proxies
+// within one run.
 func BenchmarkHandler(b *testing.B) {
-	bare, ours := both(b)
-	for name, addr := range map[string]string{"bare": bare, "wxproxy": ours} {
+	minimal, wxproxy := startBoth(b)
+	for name, addr := range map[string]string{"bare": minimal, "wxproxy": wxproxy} {
 		b.Run(name, func(b *testing.B) {
 			call := benchCall(b, addr)
 			b.ReportAllocs()
@@ -94,61 +101,68 @@ func BenchmarkHandler(b *testing.B) {
 	}
 }
 
-// A whole call, with everything from the caller's socket to WeChat's and back, allocates no more than it does with the barest
-// proxy. Two more would be allowed.
+// TestWholeCallAlloc checks that a request, from the caller's socket to WeChat's and
+// back, takes at most two allocations more than with the minimal proxy.
 func TestWholeCallAlloc(t *testing.T) {
-	bare, ours := both(t)
-	least := func(addr string) float64 { // of some: what else goes on in this process only adds
+	minimal, wxproxy := startBoth(t)
+	// The least of several runs counts: other goroutines only add allocations.
+	measure := func(addr string) float64 {
 		call, least := benchCall(t, addr), 1e9
 		for range 200 {
-			call() // what is used again is made
+			call() // fills the pools
 		}
 		for range 5 {
 			least = min(least, testing.AllocsPerRun(500, call))
 		}
 		return least
 	}
-	if b, o := least(bare), least(ours); o > b+2 {
-		t.Errorf("%v allocations, %v more than with the barest proxy", o, o-b)
-	} else {
-		t.Logf("%v allocations; with the barest proxy %v", o, b)
+	m, w := measure(minimal), measure(wxproxy)
+	if w > m+2 {
+		t.Errorf("got %v allocations, want %v at most, 2 more than the minimal proxy", w, m+2)
 	}
+	t.Logf("%v allocations, %v with the minimal proxy", w, m)
 }
 
-// canned is a connection to WeChat without a kernel in between: what is written is answered at once.
-type canned struct {
+// cannedConn is a connection in memory to a WeChat that answers each write with the
+// same response.
+type cannedConn struct {
 	net.Conn
-	answer  []byte
-	pending []byte
+	response []byte
+	pending  []byte
 }
 
-func (c *canned) Write(b []byte) (int, error) { c.pending = c.answer; return len(b), nil }
+func (c *cannedConn) Write(b []byte) (int, error) { c.pending = c.response; return len(b), nil }
 
-func (c *canned) Read(b []byte) (int, error) {
+func (c *cannedConn) Read(b []byte) (int, error) {
 	n := copy(b, c.pending)
 	c.pending = c.pending[n:]
 	return n, nil
 }
 
-func (c *canned) SetDeadline(time.Time) error      { return nil }
-func (c *canned) SetReadDeadline(time.Time) error  { return nil }
-func (c *canned) SetWriteDeadline(time.Time) error { return nil }
-func (c *canned) Close() error                     { return nil }
-func (c *canned) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (c *canned) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (c *cannedConn) SetDeadline(time.Time) error      { return nil }
+func (c *cannedConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *cannedConn) SetWriteDeadline(time.Time) error { return nil }
+func (c *cannedConn) Close() error                     { return nil }
+func (c *cannedConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (c *cannedConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 
-// kernelless is what a call is without the kernel: from the bytes of the request to the answer that is ready to be written, with the
-// barest proxy and with wxproxy.
-func kernelless(b testing.TB) (bare, ours func()) {
-	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: nginx\r\nConnection: keep-alive\r\nContent-Type: application/json; encoding=utf-8\r\nDate: Mon, 23 Nov 2026 10:00:00 GMT\r\nContent-Length: %d\r\n\r\n%s", len(benchReply), benchReply)
+// callsInMemory returns functions that serve one request without the kernel, from the
+// bytes of the request to the response that is ready to be written: with the minimal
+// proxy and with wxproxy.
+func callsInMemory(b testing.TB) (minimal, wxproxy func()) {
+	response := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: nginx\r\nConnection: keep-alive\r\n"+
+		"Content-Type: application/json; encoding=utf-8\r\nDate: Mon, 23 Nov 2026 10:00:00 GMT\r\n"+
+		"Content-Length: %d\r\n\r\n%s", len(benchReply), benchReply)
 	dial := func(string, time.Duration) (net.Conn, error) {
-		return &canned{answer: answer}, nil
+		return &cannedConn{response: response}, nil
 	}
 	body := `{"touser":"OPENID","msgtype":"text","text":{"content":"hello world"}}`
-	request := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: proxy\r\nUser-Agent: bench\r\nAccept: */*\r\nX-Wxproxy-Key: bench-key\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", benchURI, len(body), body)
+	request := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: proxy\r\nUser-Agent: bench\r\nAccept: */*\r\n"+
+		"X-Wxproxy-Key: bench-key\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		benchURI, len(body), body)
 	call := func(h fasthttp.RequestHandler) func() {
 		cx := new(fasthttp.RequestCtx)
-		cx.Init2(&canned{}, nil, false)
+		cx.Init2(&cannedConn{}, nil, false)
 		cx.Request.Header.DisableNormalizing()
 		cx.Response.Header.DisableNormalizing()
 		src := bytes.NewReader(nil)
@@ -168,27 +182,28 @@ func kernelless(b testing.TB) (bare, ours func()) {
 		}
 	}
 	hc := &fasthttp.HostClient{Addr: "wechat:80", DialTimeout: dial, NoDefaultUserAgentHeader: true}
-	bare = call(func(c *fasthttp.RequestCtx) {
+	minimal = call(func(c *fasthttp.RequestCtx) {
 		c.Request.URI().QueryArgs().Set("access_token", benchToken)
 		if err := hc.Do(&c.Request, &c.Response); err != nil {
 			c.Error(err.Error(), 502)
 		}
 	})
-	p, err := New(Config{Component: comp, Upstream: "http://wechat", Tokens: atHand(), Callers: benchCallers})
+	p, err := New(Config{Component: comp, Upstream: "http://wechat", Tokens: benchTokens(), Callers: benchCallers})
 	if err != nil {
 		b.Fatal(err)
 	}
 	s := p.settings.Load()
-	if s.upstream, err = transport.NewUpstream(transport.UpstreamConfig{URL: "http://wechat", ReadAhead: &p.readAhead, Dial: dial}); err != nil {
+	upstream := transport.UpstreamConfig{URL: "http://wechat", ReadAhead: &p.readAhead, Dial: dial}
+	if s.upstream, err = transport.NewUpstream(upstream); err != nil {
 		b.Fatal(err)
 	}
-	return bare, call(p.handle)
+	return minimal, call(p.handle)
 }
 
-// BenchmarkOwn is the instructions of a call, without the kernel's.
+// BenchmarkOwn measures one request without the kernel.
 func BenchmarkOwn(b *testing.B) {
-	bare, ours := kernelless(b)
-	for name, call := range map[string]func(){"bare": bare, "wxproxy": ours} {
+	minimal, wxproxy := callsInMemory(b)
+	for name, call := range map[string]func(){"bare": minimal, "wxproxy": wxproxy} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -198,12 +213,13 @@ func BenchmarkOwn(b *testing.B) {
 	}
 }
 
-// Nothing of ours allocates: not finding out who calls, for whom and what with, nor the request, nor what is looked for in the
-// answer.
+// TestOwnAlloc checks that wxproxy's own code allocates nothing for a request whose
+// token is cached: neither the decision, nor the request to WeChat, nor the inspection
+// of the response.
 func TestOwnAlloc(t *testing.T) {
-	_, ours := kernelless(t)
-	ours()
-	if n := testing.AllocsPerRun(500, ours); n != 0 {
-		t.Errorf("%v allocations", n)
+	_, wxproxy := callsInMemory(t)
+	wxproxy()
+	if n := testing.AllocsPerRun(500, wxproxy); n != 0 {
+		t.Errorf("got %v allocations, want 0", n)
 	}
 }

@@ -4,65 +4,49 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"wxproxy/proxy"
-	"wxproxy/tokens"
-	"wxproxy/wechat"
 )
 
-// FuzzDifferential sends bytes that may be anything to a proxy with one caller of narrow limits, and judges what comes
-// out on WeChat's side by rules of its own: net/http reads both sides, and nothing of package proxy is asked. Whatever
-// the bytes are, WeChat gets requests that are proper HTTP, that the caller was allowed, in the order and not
-// more often than he sent them, with our token once and none of his credentials.
+// FuzzDifferential sends arbitrary bytes to a proxy that has one caller with narrow
+// permissions. It judges the requests that WeChat receives by its own rules: both
+// sides are read with net/http, and nothing of package proxy is used. Whatever the
+// bytes are, WeChat must receive proper HTTP requests, which the caller is allowed to
+// send, in the order and not more often than it sent them, with exactly one token of
+// the account and none of the caller's credentials.
 
 const (
 	limitedKey   = "limited-key_0123456789"
-	limitedToken = "80_token-of-" + account
-	// sentinel is a path that only the harness calls.
+	limitedToken = "T-" + account
+	// sentinel is a path that only the test itself calls.
 	sentinel = "/cgi-bin/user/sentinel"
-)
 
-// limitedPaths are what the caller may call. A path is allowed where it equals one of the first or begins with the last.
-const (
+	// The caller is allowed to call limitedExact, and what begins with
+	// limitedPrefix.
 	limitedExact  = "/cgi-bin/menu/get"
 	limitedPrefix = "/cgi-bin/user/"
 )
 
-// eachItsOwn gives each account a token that tells whose it is.
-type eachItsOwn struct{}
-
-func (eachItsOwn) Cached(appid string) (tokens.Token, bool) {
-	return tokens.Token{Value: wechat.NewSecret("80_token-of-" + appid), Escaped: "80_token-of-" + appid, Hit: true}, true
-}
-func (e eachItsOwn) Token(_ context.Context, appid string) (tokens.Token, error) {
-	t, _ := e.Cached(appid)
-	return t, nil
-}
-func (e eachItsOwn) Renew(ctx context.Context, appid string, _ wechat.Secret) (tokens.Token, error) {
-	return e.Token(ctx, appid)
-}
-func (eachItsOwn) Known(context.Context, string) error { return nil }
-
-// arrival is a request as WeChat got it, or why it is none.
+// arrival is a request as WeChat received it.
 type arrival struct {
 	req  *http.Request
 	body string
-	err  error
-	more bool // something came behind it before it was answered
+	err  error // it could not be parsed
+	more bool  // bytes followed it before the response
 }
 
-// recorder is a WeChat of few words: it reads with net/http's parser and says what it saw. An http.Server would keep
-// to itself what it refuses, and what came too much.
+// recorder is a WeChat that records everything it receives, read with net/http's
+// parser. An http.Server would hide what it rejects, and bytes that follow a request.
 type recorder struct {
 	mu  sync.Mutex
 	all []arrival
@@ -74,11 +58,11 @@ func (r *recorder) serve(ln net.Listener) {
 		if err != nil {
 			return
 		}
-		go r.talk(conn)
+		go r.serveConn(conn)
 	}
 }
 
-func (r *recorder) talk(conn net.Conn) {
+func (r *recorder) serveConn(conn net.Conn) {
 	defer conn.Close()
 	br := bufio.NewReaderSize(conn, 64<<10)
 	for {
@@ -105,7 +89,7 @@ func (r *recorder) talk(conn net.Conn) {
 	}
 }
 
-// take gives what arrived since it was last asked.
+// take returns what has arrived since the last call.
 func (r *recorder) take() []arrival {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -114,18 +98,18 @@ func (r *recorder) take() []arrival {
 	return all
 }
 
-// ring is a client, the proxy and WeChat, joined.
-type ring struct {
+// differential is a client, the proxy and WeChat.
+type differential struct {
 	upstream string // host:port
 	addr     string
 	seen     recorder
-	canary   net.Conn // a connection that is used again and again
-	answers  *bufio.Reader
+	canary   net.Conn // a client connection that stays open
+	canaryBR *bufio.Reader
 }
 
-func newRing(tb testing.TB) *ring {
+func newDifferential(tb testing.TB) *differential {
 	tb.Helper()
-	r := &ring{}
+	r := &differential{}
 	listen := func() net.Listener {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -137,11 +121,13 @@ func newRing(tb testing.TB) *ring {
 	up, down := listen(), listen()
 	go r.seen.serve(up)
 	r.upstream, r.addr = up.Addr().String(), down.Addr().String()
+	limited := named("limited", limitedKey)
+	limited.AppIDs, limited.Paths = []string{account}, []string{limitedPrefix + "*", limitedExact}
 	p, err := proxy.New(proxy.Config{
-		Component: component, Upstream: "http://" + r.upstream, Tokens: eachItsOwn{}, MaxBody: 1 << 20,
-		StandInKey: bytes.Repeat([]byte("k"), sha256.Size), // all of the fuzzer's processes take each other's
+		Component: component, Upstream: "http://" + r.upstream, Tokens: tokensByAppID{&fakeTokens{}}, MaxBody: 1 << 20,
+		StandInKey: key, // one for all processes of the fuzzer
 		Callers: []proxy.Caller{
-			{Name: "limited", KeySHA256: sha256.Sum256([]byte(limitedKey)), AppIDs: []string{account}, Paths: []string{limitedPrefix + "*", limitedExact}, Methods: []string{"*"}},
+			limited,
 			named("orders", "a-key-that-the-client-does-not-have"),
 		},
 	})
@@ -160,62 +146,68 @@ func newRing(tb testing.TB) *ring {
 	if r.canary, err = net.Dial("tcp", r.addr); err != nil {
 		tb.Fatal(err)
 	}
-	r.answers = bufio.NewReader(r.canary)
+	r.canaryBR = bufio.NewReader(r.canary)
 	return r
 }
 
-// answered sends raw and reads until the proxy has closed the connection: by then every request of it is over.
-func (r *ring) answered(tb testing.TB, raw []byte) []byte {
+// exchange sends raw and reads until the proxy closes the connection. By then it has
+// answered every request in it.
+func (r *differential) exchange(tb testing.TB, raw []byte) []byte {
 	tb.Helper()
 	conn, err := net.Dial("tcp", r.addr)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
-	// A proxy that has refused the first half need not read the second: errors of writing are none.
+	conn.SetDeadline(time.Now().Add(testTimeout))
+	// Errors of writing do not matter: the proxy need not read what follows a
+	// rejected request.
 	conn.Write(raw)
 	conn.(*net.TCPConn).CloseWrite()
 	back, err := io.ReadAll(conn)
 	if t, ok := err.(net.Error); ok && t.Timeout() {
-		tb.Fatalf("%.300q: the connection stays open; answered %.300q", raw, back)
+		tb.Fatalf("%.300q: got %.300q and an open connection, want it closed", raw, back)
 	}
 	return back
 }
 
-// settle makes one more call, on another connection of the client's and the same of WeChat's: had anything been left
-// behind there, it would be read before or instead of it.
-func (r *ring) settle(tb testing.TB) []arrival {
+// settle sends one more request on another connection, which the proxy forwards on the
+// same connection to WeChat. Anything left there would be read before it. settle
+// returns what WeChat received before that request.
+func (r *differential) settle(tb testing.TB) []arrival {
 	tb.Helper()
-	r.canary.SetDeadline(time.Now().Add(30 * time.Second))
+	r.canary.SetDeadline(time.Now().Add(testTimeout))
 	io.WriteString(r.canary, "GET /"+account+sentinel+" HTTP/1.1\r\nHost: x\r\nX-Wxproxy-Key: "+limitedKey+"\r\n\r\n")
-	resp, err := http.ReadResponse(r.answers, nil)
+	resp, err := http.ReadResponse(r.canaryBR, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	b, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != http.StatusOK || string(b) != "{}" {
-		tb.Fatalf("the call after it: %s %s %v", resp.Status, b, err)
+		tb.Fatalf("next request: got %s %s, error %v, want 200 {}", resp.Status, b, err)
 	}
 	all := r.seen.take()
 	if n := len(all) - 1; n >= 0 && all[n].err == nil && all[n].req.URL.Path == sentinel && !all[n].more {
 		return all[:n]
 	}
-	tb.Fatalf("the last thing that WeChat saw is not the last that was sent: %v", all)
+	tb.Fatalf("next request: WeChat got %v, want it to be the last", all)
 	return nil
 }
 
-// meant is what net/http takes the client's bytes for: the requests up to the first that is none. What it thinks of
-// their targets does not count: where a request ends does not depend on them.
-func meant(raw []byte) (all []arrival) {
+// parseRequests returns the requests in raw as net/http reads them, up to the first
+// invalid one. Targets are not judged, since the end of a request does not depend on
+// them.
+func parseRequests(raw []byte) (all []arrival) {
 	for {
-		// A server should pass over empty lines in front of a request (RFC 9112, 2.2); net/http's parser does not.
+		// A server should ignore empty lines before a request (RFC 9112, 2.2).
+		// net/http's parser does not.
 		raw = bytes.TrimLeft(raw, "\r\n")
 		line, rest, _ := bytes.Cut(raw, []byte("\n"))
 		method, line, _ := bytes.Cut(line, []byte(" "))
 		target, proto, _ := bytes.Cut(line, []byte(" "))
-		behind := bytes.NewReader(rest)
-		br := bufio.NewReader(io.MultiReader(strings.NewReader(fmt.Sprintf("%s / %s\n", method, proto)), behind))
+		remaining := bytes.NewReader(rest)
+		head := strings.NewReader(fmt.Sprintf("%s / %s\n", method, proto))
+		br := bufio.NewReader(io.MultiReader(head, remaining))
 		req, err := http.ReadRequest(br)
 		if err != nil {
 			return all
@@ -226,17 +218,17 @@ func meant(raw []byte) (all []arrival) {
 		}
 		req.RequestURI = string(target)
 		all = append(all, arrival{req: req, body: string(body)})
-		raw = rest[len(rest)-behind.Len()-br.Buffered():]
+		raw = rest[len(rest)-remaining.Len()-br.Buffered():]
 	}
 }
 
-// answersIn counts the answers in what came back.
-func answersIn(back []byte, asked []arrival) (n int) {
+// countResponses returns the number of final responses in back, to these requests.
+func countResponses(back []byte, sent []arrival) (n int) {
 	br := bufio.NewReader(bytes.NewReader(back))
 	for {
 		var req *http.Request
-		if n < len(asked) {
-			req = asked[n].req
+		if n < len(sent) {
+			req = sent[n].req
 		}
 		resp, err := http.ReadResponse(br, req)
 		if err != nil {
@@ -251,16 +243,30 @@ func answersIn(back []byte, asked []arrival) (n int) {
 	}
 }
 
-// offence says what is wrong with a request that WeChat got; "" for nothing.
-func (r *ring) offence(a arrival) string {
+// violation returns which rule a request breaks that WeChat has received, or "".
+func (r *differential) violation(a arrival) string {
 	switch {
 	case a.err != nil:
-		return fmt.Sprintf("it is not proper HTTP: %v", a.err)
+		return fmt.Sprintf("not proper HTTP: %v", a.err)
 	case a.more:
-		return "something came behind it"
+		return "bytes follow the request"
+	case a.req.Host != r.upstream || strings.Contains(a.req.Proto, "1.0"):
+		return fmt.Sprintf("host %q, %s", a.req.Host, a.req.Proto)
+	case len(a.req.TransferEncoding) > 0:
+		return "chunked"
 	}
-	req := a.req
-	path, query, _ := strings.Cut(req.RequestURI, "?")
+	path, query, _ := strings.Cut(a.req.RequestURI, "?")
+	if v := pathViolation(a.req, path); v != "" {
+		return v
+	}
+	if v := queryViolation(query); v != "" {
+		return v
+	}
+	return headerViolation(a.req.Header)
+}
+
+// pathViolation checks that a path is allowed, however often it is decoded.
+func pathViolation(req *http.Request, path string) string {
 	for range 10 {
 		if strings.ContainsAny(path, "\\;#?\x00\r\n") || strings.Contains(path, "//") {
 			return fmt.Sprintf("path %q", path)
@@ -270,131 +276,142 @@ func (r *ring) offence(a arrival) string {
 				return fmt.Sprintf("dot segment in %q", path)
 			}
 		}
-		plain, err := url.PathUnescape(path)
+		decoded, err := url.PathUnescape(path)
 		if err != nil {
 			return fmt.Sprintf("escapes in %q: %v", path, err)
 		}
-		if plain == path {
+		if decoded == path {
 			break
 		}
-		path = plain
+		path = decoded
 	}
 	if path != limitedExact && !strings.HasPrefix(path, limitedPrefix) {
-		return fmt.Sprintf("path %q is not the caller's", path)
+		return fmt.Sprintf("path %q is not allowed", path)
 	}
 	if path != sentinel && path != req.URL.Path {
 		return fmt.Sprintf("path %q and %q", path, req.URL.Path)
 	}
-	// A query in which ; separates as well, as some servers have it.
-	var ours int
+	return ""
+}
+
+// queryViolation checks that a query has the right token once. It takes a semicolon
+// for a separator, too, as some servers do.
+func queryViolation(query string) string {
+	injected := 0
 	for pair := range strings.FieldsFuncSeq(query, func(ch rune) bool { return ch == '&' || ch == ';' }) {
 		name, value, _ := strings.Cut(pair, "=")
-		if plain, err := url.QueryUnescape(name); err == nil {
-			name = plain
+		if decoded, err := url.QueryUnescape(name); err == nil {
+			name = decoded
 		}
 		switch name {
 		case "access_token":
-			if ours++; value != limitedToken {
-				return "a token that is not ours, or another account's"
+			if injected++; value != limitedToken {
+				return "a token that is not the account's"
 			}
 		case "component_access_token":
-			return "a component's token"
+			return "a component token"
 		}
 	}
-	if ours != 1 {
-		return fmt.Sprintf("our token is in it %d times", ours)
-	}
-	if req.Host != r.upstream || strings.Contains(req.Proto, "1.0") {
-		return fmt.Sprintf("host %q, %s", req.Host, req.Proto)
-	}
-	for name, values := range req.Header {
-		switch strings.ToLower(name) {
-		case "authorization", "proxy-authorization", "x-wxproxy-key", "x-wx-appid", "x-wxproxy-token", "cookie", "connection", "keep-alive", "proxy-connection", "te", "trailer",
-			"upgrade", "expect", "via", "forwarded", "x-real-ip", "origin", "x-request-id":
-			return "header " + name
-		}
-		if strings.HasPrefix(strings.ToLower(name), "x-forwarded-") || len(values) > 1 && (name == "Content-Length" || name == "Host") {
-			return "header " + name
-		}
-		for _, v := range values {
-			if strings.ContainsAny(v, "\r\n\x00") {
-				return "a control character in " + name
-			}
-		}
-	}
-	if len(req.TransferEncoding) > 0 {
-		return "it is chunked"
+	if injected != 1 {
+		return fmt.Sprintf("%d tokens of the account", injected)
 	}
 	return ""
 }
 
-// same says whether what WeChat got is what net/http saw the client send.
+// privateHeaders must not reach WeChat.
+var privateHeaders = []string{
+	"authorization", "proxy-authorization", "x-wxproxy-key", "x-wx-appid", "x-wxproxy-token", "cookie",
+	"connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "expect",
+	"via", "forwarded", "x-real-ip", "origin", "x-request-id",
+}
+
+// headerViolation checks the names and values of headers.
+func headerViolation(h http.Header) string {
+	for name, values := range h {
+		lower := strings.ToLower(name)
+		if slices.Contains(privateHeaders, lower) || strings.HasPrefix(lower, "x-forwarded-") ||
+			len(values) > 1 && (name == "Content-Length" || name == "Host") {
+			return "header " + name
+		}
+		for _, v := range values {
+			if strings.ContainsAny(v, "\r\n\x00") {
+				return "a control character in header " + name
+			}
+		}
+	}
+	return ""
+}
+
+// same reports whether a request that WeChat received is one that was sent.
 func same(got, sent arrival) bool {
-	// The path may have lost scheme, host, and appid in front; the query may have lost parameters.
+	// Scheme, host and appid are removed before the path, parameters from the query.
 	_, path, _ := strings.Cut(got.req.RequestURI, "/")
 	path, _, _ = strings.Cut(path, "?")
 	was, _, _ := strings.Cut(sent.req.RequestURI, "?")
 	return got.req.Method == sent.req.Method && got.body == sent.body && strings.HasSuffix(was, path)
 }
 
-func (r *ring) check(tb testing.TB, raw []byte) {
+// check sends raw and checks what WeChat receives.
+func (r *differential) check(tb testing.TB, raw []byte) {
 	tb.Helper()
-	back := r.answered(tb, raw)
+	back := r.exchange(tb, raw)
 	got := r.settle(tb)
-	sent := meant(raw)
-	if n := answersIn(back, sent); len(got) > n {
-		tb.Fatalf("%q: %d requests reached WeChat, and %d answers came back: %q", raw, len(got), n, back)
+	sent := parseRequests(raw)
+	if n := countResponses(back, sent); len(got) > n {
+		tb.Fatalf("%q: WeChat got %d requests, want %d at most, as many as responses came back: %q", raw, len(got), n, back)
 	}
 	next := 0
 	for i, a := range got {
-		if why := r.offence(a); why != "" {
-			tb.Fatalf("%q: %s; it was %v", raw, why, a.req)
+		if v := r.violation(a); v != "" {
+			tb.Fatalf("%q: WeChat got %v: %s", raw, a.req, v)
 		}
 		for next < len(sent) && !same(a, sent[next]) {
 			next++
 		}
 		if next++; next > len(sent) {
-			tb.Fatalf("%q: WeChat got %d requests; number %d, %s %q with the body %q, was not among the %d that were sent", raw, len(got), i+1, a.req.Method, a.req.RequestURI, a.body, len(sent))
+			tb.Fatalf("%q: WeChat got as request %d of %d %s %q, body %q, want one of the %d that were sent",
+				raw, i+1, len(got), a.req.Method, a.req.RequestURI, a.body, len(sent))
 		}
 	}
 }
 
-// standIn fetches one as SDKs do.
-func (r *ring) standIn(tb testing.TB) string {
+// standIn fetches a stand-in as SDKs do.
+func (r *differential) standIn(tb testing.TB) string {
 	tb.Helper()
-	back := r.answered(tb, []byte("GET /cgi-bin/token?appid="+account+"&secret="+limitedKey+" HTTP/1.1\r\nHost: x\r\n\r\n"))
+	back := r.exchange(tb, []byte(get("/cgi-bin/token?appid="+account+"&secret="+limitedKey)))
 	_, token, _ := bytes.Cut(back, []byte(`"access_token":"`))
 	token, _, ok := bytes.Cut(token, []byte(`"`))
 	if !ok {
-		tb.Fatalf("no stand-in: %q", back)
+		tb.Fatalf("got %q, want a stand-in", back)
 	}
 	return string(token)
 }
 
 func FuzzDifferential(f *testing.F) {
-	for _, s := range tricks {
-		f.Add(trick(s))
+	for _, s := range smugglingCorpus {
+		f.Add(expand(s))
 	}
-	r := newRing(f)
-	for _, s := range standInTricks {
-		f.Add(trick(strings.ReplaceAll(s, "{standin}", r.standIn(f))))
+	r := newDifferential(f)
+	for _, s := range standInCorpus {
+		f.Add(expand(strings.ReplaceAll(s, "{standin}", r.standIn(f))))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) { r.check(t, raw) })
 }
 
-// What is the caller's right gets through, so that the rules above have something to judge.
-func TestDifferentialLetsThrough(t *testing.T) {
-	r := newRing(t)
+// TestDifferentialForwards checks that FuzzDifferential has something to judge: what
+// the caller is allowed to send reaches WeChat.
+func TestDifferentialForwards(t *testing.T) {
+	r := newDifferential(t)
 	for i, want := range []int{1, 3, 2, 1} {
-		back := r.answered(t, trick(tricks[i]))
+		back := r.exchange(t, expand(smugglingCorpus[i]))
 		if got := r.settle(t); len(got) != want || bytes.Count(back, []byte("HTTP/1.1 200 OK")) != want {
-			t.Errorf("%q: %d requests reached WeChat, want %d\n%s", tricks[i], len(got), want, back)
+			t.Errorf("%q: WeChat got %d requests, want %d; response %s", smugglingCorpus[i], len(got), want, back)
 		}
 	}
 	for i, want := range []int{1, 0, 1} {
-		r.answered(t, trick(strings.ReplaceAll(standInTricks[i], "{standin}", r.standIn(t))))
+		r.exchange(t, expand(strings.ReplaceAll(standInCorpus[i], "{standin}", r.standIn(t))))
 		if got := r.settle(t); len(got) != want {
-			t.Errorf("%q: %d requests reached WeChat, want %d", standInTricks[i], len(got), want)
+			t.Errorf("%q: WeChat got %d requests, want %d", standInCorpus[i], len(got), want)
 		}
 	}
 }

@@ -16,8 +16,9 @@ import (
 	"wxproxy/wechat"
 )
 
-// docs/errors.md explains what callers may be told. What is not there is found here: every problem that is written
-// down in this package with a status and words of its own, and every code of WeChat's that is counted by name.
+// docs/errors.md explains the errors that callers can receive. The tests in this file
+// check that it has every API error in the source of this package, and every one of
+// WeChat's codes that is counted by name.
 
 func errorsPage(t *testing.T) string {
 	t.Helper()
@@ -28,7 +29,7 @@ func errorsPage(t *testing.T) string {
 	return string(text)
 }
 
-// statusNames are the names of net/http's constants.
+// statusNames maps the names of net/http's constants to their values.
 var statusNames = func() map[string]int {
 	names := make(map[string]int)
 	for status := 100; status < 600; status++ {
@@ -39,21 +40,22 @@ var statusNames = func() map[string]int {
 	return names
 }()
 
-// writtenProblem is a problem as the source has it. Verbs of fmt in its words, and what is put to them, stand for
-// something that is filled in.
-type writtenProblem struct {
-	where  string
-	status int
-	words  string
+// sourceError is an API error as it is in the source. Formatting verbs in its text are
+// placeholders.
+type sourceError struct {
+	position string
+	status   int
+	text     string
 }
 
 var verb = regexp.MustCompile(`%[a-z]`)
 
-// row is the beginning of its line in the table.
-func (p writtenProblem) row() *regexp.Regexp {
+// row matches the beginning of the error's row in the table, where placeholders are in
+// capitals.
+func (e sourceError) row() *regexp.Regexp {
 	var b strings.Builder
-	b.WriteString(`(?m)^\| ` + strconv.Itoa(p.status) + ` \| `)
-	for i, fixed := range verb.Split(p.words, -1) {
+	b.WriteString(`(?m)^\| ` + strconv.Itoa(e.status) + ` \| `)
+	for i, fixed := range verb.Split(e.text, -1) {
 		if i > 0 {
 			b.WriteString(`[A-Z]+`)
 		}
@@ -63,23 +65,19 @@ func (p writtenProblem) row() *regexp.Regexp {
 	return regexp.MustCompile(b.String())
 }
 
-func writtenProblems(t *testing.T) []writtenProblem {
+// apiErrorsInSource returns the errors that the source of this package builds from
+// literals. Errors with status 200 are left out: their text is WeChat's.
+func apiErrorsInSource(t *testing.T) []sourceError {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []writtenProblem
+	var all []sourceError
 	set := token.NewFileSet()
-	add := func(n ast.Node, status, words ast.Expr) {
-		name, ok := status.(*ast.SelectorExpr)
-		said, known := wordsOf(words)
-		if !ok || !known {
-			return // what another problem says, or WeChat
-		}
-		code, ok := statusNames[name.Sel.Name]
-		if ok && code != http.StatusOK { // those speak with WeChat's codes
-			all = append(all, writtenProblem{set.Position(n.Pos()).String(), code, said})
+	add := func(n ast.Node, status int, text ast.Expr) {
+		if text, known := textOf(text); known && status != 0 && status != http.StatusOK {
+			all = append(all, sourceError{set.Position(n.Pos()).String(), status, text})
 		}
 	}
 	for _, file := range files {
@@ -93,8 +91,15 @@ func writtenProblems(t *testing.T) []writtenProblem {
 		ast.Inspect(tree, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.CallExpr:
-				if f, ok := n.Fun.(*ast.Ident); ok && f.Name == "newAPIError" && len(n.Args) >= 3 {
-					add(n, n.Args[0], n.Args[2])
+				f, ok := n.Fun.(*ast.Ident)
+				switch {
+				case !ok:
+				case f.Name == "newAPIError":
+					add(n, statusOf(n.Args[0]), n.Args[2])
+				case f.Name == "authorizerError":
+					add(n, http.StatusServiceUnavailable, n.Args[1])
+				case f.Name == "componentTokenError":
+					add(n, http.StatusServiceUnavailable, n.Args[0])
 				}
 			case *ast.CompositeLit:
 				if typ, ok := n.Type.(*ast.Ident); ok && typ.Name == "apiError" {
@@ -104,7 +109,7 @@ func writtenProblems(t *testing.T) []writtenProblem {
 							fields[kv.Key.(*ast.Ident).Name] = kv.Value
 						}
 					}
-					add(n, fields["status"], fields["msg"])
+					add(n, statusOf(fields["status"]), fields["msg"])
 				}
 			}
 			return true
@@ -113,15 +118,24 @@ func writtenProblems(t *testing.T) []writtenProblem {
 	return all
 }
 
-// wordsOf reads a literal, or a sum of which some are literals.
-func wordsOf(e ast.Expr) (words string, known bool) {
+// statusOf returns the value of a constant of net/http, or 0.
+func statusOf(e ast.Expr) int {
+	if name, ok := e.(*ast.SelectorExpr); ok {
+		return statusNames[name.Sel.Name]
+	}
+	return 0
+}
+
+// textOf returns a string literal, or a sum of which some parts are literals. The
+// others become placeholders.
+func textOf(e ast.Expr) (text string, known bool) {
 	switch e := e.(type) {
 	case *ast.BasicLit:
-		words, err := strconv.Unquote(e.Value)
-		return words, err == nil
+		text, err := strconv.Unquote(e.Value)
+		return text, err == nil
 	case *ast.BinaryExpr:
-		a, knownA := wordsOf(e.X)
-		b, knownB := wordsOf(e.Y)
+		a, knownA := textOf(e.X)
+		b, knownB := textOf(e.Y)
 		if !knownA {
 			a = "%s"
 		}
@@ -133,14 +147,14 @@ func wordsOf(e ast.Expr) (words string, known bool) {
 	return "", false
 }
 
-func TestErrorsPageHasEveryProblem(t *testing.T) {
-	page, all := errorsPage(t), writtenProblems(t)
+func TestErrorsPageHasEveryAPIError(t *testing.T) {
+	page, all := errorsPage(t), apiErrorsInSource(t)
 	if len(all) < 20 {
-		t.Errorf("only %d problems were found in the source", len(all))
+		t.Errorf("got %d errors in the source, want 20 at least", len(all))
 	}
-	for _, p := range all {
-		if row := p.row(); !row.MatchString(page) {
-			t.Errorf("%s: docs/errors.md does not have the line %s", p.where, row)
+	for _, e := range all {
+		if row := e.row(); !row.MatchString(page) {
+			t.Errorf("%s: docs/errors.md has no row that matches %s", e.position, row)
 		}
 	}
 }
@@ -148,22 +162,22 @@ func TestErrorsPageHasEveryProblem(t *testing.T) {
 func TestErrorsPageHasEveryCode(t *testing.T) {
 	_, table, found := strings.Cut(errorsPage(t), "\n## WeChat's codes\n")
 	if !found {
-		t.Fatal("docs/errors.md has no part about WeChat's codes")
+		t.Fatal("docs/errors.md: got no section on WeChat's codes, want one")
 	}
-	var there []int
+	var got []int
 	for _, row := range regexp.MustCompile(`(?m)^\| (-?[0-9][-0-9, ]*) \|`).FindAllStringSubmatch(table, -1) {
 		for _, number := range strings.Split(row[1], ", ") {
 			code, err := strconv.Atoi(number)
 			if err != nil {
 				t.Fatalf("%q: %v", row[1], err)
 			}
-			there = append(there, code)
+			got = append(got, code)
 		}
 	}
 	want := slices.Clone(wechat.KnownCodes)
-	slices.Sort(there)
+	slices.Sort(got)
 	slices.Sort(want)
-	if !slices.Equal(there, want) {
-		t.Errorf("docs/errors.md has\n%v\nwxproxy counts\n%v", there, want)
+	if !slices.Equal(got, want) {
+		t.Errorf("docs/errors.md: got the codes\n%v\nwant those that are counted\n%v", got, want)
 	}
 }

@@ -10,7 +10,7 @@ func TestAppendWithout(t *testing.T) {
 	f := func(in, want string) {
 		t.Helper()
 		if got := string(appendWithout([]byte("x?"), []byte(in), paramTokens)); got != "x?"+want {
-			t.Errorf("%q gives %q, want %q", in, got, "x?"+want)
+			t.Errorf("%q: got %q, want %q", in, got, "x?"+want)
 		}
 	}
 	f("", "")
@@ -37,7 +37,7 @@ func TestLookup(t *testing.T) {
 		t.Helper()
 		v, fo, un := lookup([]byte(q), paramAction)
 		if string(v) != value || fo != found || un != unique {
-			t.Errorf("%q: %q %v %v", q, v, fo, un)
+			t.Errorf("%q: got %q, found %v, unique %v, want %q, %v, %v", q, v, fo, un, value, found, unique)
 		}
 	}
 	f("", "", false, true)
@@ -47,7 +47,8 @@ func TestLookup(t *testing.T) {
 	f("action=a&action=b", "b", true, false)
 }
 
-// What is left must be what net/url sees, minus the tokens, in the same order.
+// FuzzQuery checks that stripping the tokens leaves what net/url sees, in the same
+// order, without them.
 func FuzzQuery(f *testing.F) {
 	f.Add("a=1&access_token=x&b=2")
 	f.Add("acc%65ss_token=x&%63omponent_access_token=1&&=&a=%2")
@@ -56,10 +57,10 @@ func FuzzQuery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, q string) {
 		got := string(appendWithout(nil, []byte(q), paramTokens))
 		if strings.Contains(q, ";") {
-			// net/url refuses these; at least no token may be left by either reading
+			// net/url rejects these. At least no token must be left in either reading.
 			for _, piece := range strings.FieldsFunc(got, func(r rune) bool { return r == '&' || r == ';' }) {
 				if k, _, _ := strings.Cut(piece, "="); isTokenName(k) {
-					t.Fatalf("%q leaves %q", q, got)
+					t.Fatalf("%q: got %q, want no token in it", q, got)
 				}
 			}
 			return
@@ -74,7 +75,7 @@ func FuzzQuery(f *testing.F) {
 			want = nil
 		}
 		if w := strings.Join(want, "&"); got != w {
-			t.Fatalf("%q gives %q, want %q", q, got, w)
+			t.Fatalf("%q: got %q, want %q", q, got, w)
 		}
 	})
 }

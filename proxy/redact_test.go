@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestScrub(t *testing.T) {
+func TestMaskCredentials(t *testing.T) {
 	f := func(in, want string) {
 		t.Helper()
 		if got, _ := maskCredentials([]byte(in), nil); string(got) != want {
@@ -16,12 +16,12 @@ func TestScrub(t *testing.T) {
 	f(`{"list":[{"authorizer_appid":"wxa","refresh_token":"refreshtoken@@@abc","auth_time":1},{"authorizer_appid":"wxb","refresh_token" : "r2"}],"total_count":1234567890123456789}`,
 		`{"list":[{"authorizer_appid":"wxa","refresh_token":"***","auth_time":1},{"authorizer_appid":"wxb","refresh_token" : "***"}],"total_count":1234567890123456789}`)
 	f(`{"authorization_info":{"authorizer_refresh_token":"x","authorizer_access_token":"y"}}`, `{"authorization_info":{"authorizer_refresh_token":"***","authorizer_access_token":"***"}}`)
-	// the record of a call: a URL, and answers inside strings
+	// The record of a request: a URL, and responses inside strings.
 	f(`{"request_url":"access_token=50_Im7xxxx&a=b","response_body":"{\"component_access_token\":\"61_a-b\",\"expires_in\":7200}"}`,
 		`{"request_url":"access_token=***&a=b","response_body":"{\"component_access_token\":\"***\",\"expires_in\":7200}"}`)
 	f(`"\\\"refresh_token\\\":\\\"r@@@1\\\",\\\"b\\\":1"`, `"\\\"refresh_token\\\":\\\"***\\\",\\\"b\\\":1"`)
 	f(`{"refresh_token":"a\/b\u003dc","x":1}`, `{"refresh_token":"***","x":1}`)
-	// the word alone is no credential
+	// The name alone is no credential.
 	f(`{"errmsg":"access_token expired","a":"access_token missing: none"}`, `{"errmsg":"access_token expired","a":"access_token missing: none"}`)
 	f(`{"refresh_token":""}`, `{"refresh_token":""}`)
 	f("{\"nick\":\"a\x01b\",\"refresh_token\":\"r\"}", "{\"nick\":\"a\x01b\",\"refresh_token\":\"***\"}")
@@ -30,7 +30,8 @@ func TestScrub(t *testing.T) {
 	f(`access_token=x`, `access_token=***`)
 }
 
-func FuzzScrub(f *testing.F) {
+// FuzzMaskCredentials checks that a credential is masked whatever is around it.
+func FuzzMaskCredentials(f *testing.F) {
 	f.Add(`{"refresh_token":"`, `","a":1}`)
 	f.Add(`{"request_url":"https:\/\/api.weixin.qq.com\/x?access_token=`, `&y=1"}`)
 	f.Fuzz(func(t *testing.T, before, after string) {
@@ -42,7 +43,7 @@ func FuzzScrub(f *testing.F) {
 			for _, close := range []string{`"`, `&`, `\"`} {
 				got, n := maskCredentials([]byte(before+field+secret+close+after), nil)
 				if strings.Contains(string(got), secret) || n == 0 {
-					t.Fatalf("%q + %s: still in %q", before, field, got)
+					t.Fatalf("%q + %s: got %q, want the credential masked", before, field, got)
 				}
 			}
 		}
