@@ -62,25 +62,29 @@ func (f *fakeWeChat) count(name string) int {
 	return f.calls[name]
 }
 
-// TestThreeBrokersShareOneRedis: 600 concurrent renewals in three brokers cost
-// one request to WeChat, and what one broker learns about an account reaches
-// all.
-func TestThreeBrokersShareOneRedis(t *testing.T) {
-	t.Parallel()
-	r := start(t)
-	f := &fakeWeChat{calls: map[string]int{}}
-	srv := httptest.NewServer(f)
+// replicas are three brokers, each with a store of its own on the same Redis.
+type replicas struct {
+	t       *testing.T
+	redis   *server
+	wechat  *fakeWeChat
+	brokers []*tokens.Broker
+}
+
+// startReplicas returns when the account is authorized at all three.
+func startReplicas(t *testing.T) *replicas {
+	t.Helper()
+	p := &replicas{t: t, redis: start(t), wechat: &fakeWeChat{calls: map[string]int{}}}
+	srv := httptest.NewServer(p.wechat)
 	t.Cleanup(srv.Close)
 	client := wechat.NewClient(srv.URL, nil)
 	t.Cleanup(client.Close)
-	var brokers []*tokens.Broker
 	for range 3 {
-		s, err := redis.OpenSealed(t.Context(), r.url(), sealKey, patient)
+		s, err := redis.OpenSealed(t.Context(), p.redis.url(), sealKey, patient)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := tokens.New(tokens.Config{Store: s, Client: client, CacheSize: 1000,
-			Secrets: tokens.Secrets{Component: component, ComponentSecret: wechat.NewSecret("secret")}})
+		secrets := tokens.Secrets{Component: component, ComponentSecret: wechat.NewSecret("secret")}
+		b, err := tokens.New(tokens.Config{Store: s, Client: client, CacheSize: 1000, Secrets: secrets})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,36 +92,63 @@ func TestThreeBrokersShareOneRedis(t *testing.T) {
 			b.Close(t.Context())
 			s.Close()
 		})
-		brokers = append(brokers, b)
+		p.brokers = append(p.brokers, b)
 	}
-	if err := brokers[0].PutTicket(t.Context(), wechat.NewSecret("ticket@@@1"), time.Unix(1000, 0)); err != nil {
-		t.Fatal(err)
-	}
-	authorize := func(b *tokens.Broker, code string, at int64) {
-		t.Helper()
-		if err := b.Authorize(t.Context(), account, wechat.NewSecret(code), time.Time{}, time.Unix(at, 0)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	token := func(b *tokens.Broker) (tokens.Token, error) { return b.Token(t.Context(), account) }
-	everywhere := func(what string, ok func(tokens.Token, error) bool) {
-		t.Helper()
-		for _, b := range brokers {
-			eventually(t, what, func() bool { return ok(token(b)) })
-		}
-	}
-	working := func(_ tokens.Token, err error) bool { return err == nil }
-	authorize(brokers[0], "code@@@1", 1000)
-	everywhere("authorized", working)
+	p.putTicket(0, "ticket@@@1", 1000)
+	p.authorize(0, "code@@@1", 1000)
+	p.everywhere("authorized", succeeds)
+	return p
+}
 
+func (p *replicas) putTicket(i int, ticket string, at int64) {
+	p.t.Helper()
+	err := p.brokers[i].PutTicket(p.t.Context(), wechat.NewSecret(ticket), time.Unix(at, 0))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *replicas) authorize(i int, code string, at int64) {
+	p.t.Helper()
+	err := p.brokers[i].Authorize(p.t.Context(), account, wechat.NewSecret(code), time.Time{}, time.Unix(at, 0))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *replicas) token(i int) tokens.Token {
+	p.t.Helper()
+	token, err := p.brokers[i].Token(p.t.Context(), account)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return token
+}
+
+// everywhere waits until the token of the account satisfies ok at each replica.
+func (p *replicas) everywhere(what string, ok func(tokens.Token, error) bool) {
+	p.t.Helper()
+	for _, b := range p.brokers {
+		eventually(p.t, what, func() bool { return ok(b.Token(p.t.Context(), account)) })
+	}
+}
+
+func succeeds(_ tokens.Token, err error) bool { return err == nil }
+
+func failsWith(target error) func(tokens.Token, error) bool {
+	return func(_ tokens.Token, err error) bool { return errors.Is(err, target) }
+}
+
+// TestReplicasShareRenewals: 600 concurrent renewals at three replicas cost one
+// request to WeChat, and all replicas get the new token.
+func TestReplicasShareRenewals(t *testing.T) {
+	t.Parallel()
+	p := startReplicas(t)
 	for range 3 {
-		stale, err := token(brokers[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		before := f.count("api_authorizer_token")
+		stale := p.token(0)
+		before := p.wechat.count("api_authorizer_token")
 		var all sync.WaitGroup
-		for _, b := range brokers {
+		for _, b := range p.brokers {
 			for range 200 {
 				all.Go(func() {
 					got, err := b.Renew(t.Context(), account, stale.Value)
@@ -128,43 +159,47 @@ func TestThreeBrokersShareOneRedis(t *testing.T) {
 			}
 		}
 		all.Wait()
-		if n := f.count("api_authorizer_token") - before; n != 1 {
+		if n := p.wechat.count("api_authorizer_token") - before; n != 1 {
 			t.Errorf("renewals: got %d, want 1", n)
 		}
-		fresh, err := token(brokers[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		everywhere("the new token", func(got tokens.Token, err error) bool {
+		fresh := p.token(0)
+		p.everywhere("the new token", func(got tokens.Token, err error) bool {
 			return err == nil && got.Value.Equal(fresh.Value)
 		})
 	}
+}
 
-	if err := brokers[1].MarkRevoked(t.Context(), account, time.Unix(1001, 0)); err != nil {
+// TestReplicasShareDecisions: what one replica learns about an account reaches
+// all.
+func TestReplicasShareDecisions(t *testing.T) {
+	t.Parallel()
+	p := startReplicas(t)
+	if err := p.brokers[1].MarkRevoked(t.Context(), account, time.Unix(1001, 0)); err != nil {
 		t.Fatal(err)
 	}
-	everywhere("revoked", func(_ tokens.Token, err error) bool { return errors.Is(err, tokens.ErrRevoked) })
-	authorize(brokers[2], "code@@@2", 1002)
-	everywhere("authorized again", working)
-	if err := brokers[0].Forget(t.Context(), account); err != nil {
+	p.everywhere("revoked", failsWith(tokens.ErrRevoked))
+	p.authorize(2, "code@@@2", 1002)
+	p.everywhere("authorized again", succeeds)
+	if err := p.brokers[0].Forget(t.Context(), account); err != nil {
 		t.Fatal(err)
 	}
-	everywhere("forgotten", func(_ tokens.Token, err error) bool {
-		return errors.Is(err, tokens.ErrUnknownAccount)
+	p.everywhere("forgotten", failsWith(tokens.ErrUnknownAccount))
+}
+
+// TestReplicasSurviveEmptiedRedis: the replicas keep serving, and after the next
+// ticket they read the accounts from WeChat again.
+func TestReplicasSurviveEmptiedRedis(t *testing.T) {
+	t.Parallel()
+	p := startReplicas(t)
+	// The first ticket has the same effect, once for all replicas.
+	eventually(t, "the first list of accounts", func() bool {
+		return p.wechat.count("api_get_authorizer_list") == 1
 	})
-
-	// Redis is emptied: the brokers keep serving, and after the next ticket
-	// they read the accounts from WeChat again.
-	authorize(brokers[2], "code@@@3", 1004)
-	everywhere("authorized a third time", working)
-	lists := f.count("api_get_authorizer_list")
-	r.do("FLUSHALL")
-	everywhere("still served", working)
-	if err := brokers[1].PutTicket(t.Context(), wechat.NewSecret("ticket@@@2"), time.Unix(2000, 0)); err != nil {
-		t.Fatal(err)
-	}
+	p.redis.do("FLUSHALL")
+	p.everywhere("still served", succeeds)
+	p.putTicket(1, "ticket@@@2", 2000)
 	eventually(t, "the accounts are read from WeChat again", func() bool {
-		_, err := brokers[2].Account(t.Context(), account)
-		return err == nil && f.count("api_get_authorizer_list") == lists+1
+		_, err := p.brokers[2].Account(t.Context(), account)
+		return err == nil && p.wechat.count("api_get_authorizer_list") == 2
 	})
 }
