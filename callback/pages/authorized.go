@@ -89,8 +89,8 @@ func (h *Handler) exchange(r *http.Request, code wechat.Secret) (tokens.Authoriz
 	if code.IsEmpty() {
 		return tokens.Authorization{}, errNoAuthCode
 	}
-	// The merchant has consented and can now close the window, so the end of the
-	// connection does not end the work.
+	// The merchant has consented and can now close the window, so the end of
+	// the connection does not end the work.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), pageTimeout)
 	defer cancel()
 	admit := func() error {
