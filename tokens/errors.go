@@ -28,6 +28,15 @@ var (
 	ErrClosed = errors.New("wxproxy is stopping")
 )
 
+// Errcodes (全局返回码) that only package tokens acts on.
+const (
+	codeMissingTicket = 41020 // api_component_token without a ticket
+	codeOAuthInvalid  = 40029 // the code is not one
+	codeOAuthUsed     = 40163 // the code was exchanged
+	codeComponentIP   = 61004 // the address is not in the component's list
+	codeOwnAccountIP  = 40164 // the address is not in the own account's list
+)
+
 // unavailableError is an ErrUnavailable with its reason.
 type unavailableError struct {
 	reason  string

@@ -37,7 +37,8 @@ var errForeignCode = errors.New("authorization code belongs to another account")
 // codeUnusable reports whether trying the code again cannot help.
 func codeUnusable(err error) bool {
 	switch wechat.Code(err) {
-	case wechat.CodeCodeInvalid, wechat.CodeCodeExpired, 40029, 40163, wechat.CodeNotAuthorized:
+	case wechat.CodeCodeInvalid, wechat.CodeCodeExpired, wechat.CodeNotAuthorized,
+		codeOAuthInvalid, codeOAuthUsed:
 		return true
 	}
 	return errors.Is(err, errForeignCode)

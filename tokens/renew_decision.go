@@ -75,7 +75,7 @@ func decide(r renewal, stored *account, now time.Time, renewBefore time.Duration
 		err := &unavailableError{reason: stored.Failure, retryAt: retryAt}
 		return decision{action: deny, err: err}
 	}
-	suspect := r.why == reasonRejected && usable && rejected
+	suspect := usable && rejected // only a caller with a stale token gets here with both
 	if suspect && !stored.Throttle.allows(now) {
 		return decision{action: deny, err: ErrThrottled}
 	}
@@ -158,10 +158,10 @@ func failureText(kind Kind, err error) string {
 		if kind != Authorizer {
 			hint = "check the app secret"
 		}
-	case wechat.CodeTicketExpired, wechat.CodeTicketInvalid, wechat.CodeInvalidTicket, 41020:
+	case wechat.CodeTicketExpired, wechat.CodeTicketInvalid, wechat.CodeInvalidTicket, codeMissingTicket:
 		hint = "WeChat pushes a new ticket every ten minutes: " +
 			"check that it reaches the callback listener"
-	case 61004, 40164:
+	case codeComponentIP, codeOwnAccountIP:
 		hint = "add this machine's outgoing IP address to the component's IP allowlist, " +
 			"and publish the change"
 	case wechat.CodeRefreshTokenInvalid, wechat.CodeInvalidRefreshToken,

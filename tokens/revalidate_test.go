@@ -1,6 +1,7 @@
 package tokens_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
@@ -23,6 +24,33 @@ func TestRevalidate(t *testing.T) {
 	}
 	waitForTokenError(t, b, accountA, tokens.ErrRevoked)
 	f.wantCount(t, "api_authorizer_token", 0)
+}
+
+// If the account authorizes again while WeChat is asked about its old
+// authorization, the answer does not revoke the new one.
+func TestNewerAuthorizationIsNotRevoked(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	b := newAuthorized(t, store.NewMemory(), client, nil)
+	waitForProfile(t, b) // it would call the handler below
+	old := mustToken(t, b, accountA).Value
+	asked, answer := make(chan struct{}), make(chan struct{})
+	f.handle("api_get_authorizer_info", func(map[string]any) (any, bool) {
+		f.handle("api_get_authorizer_info", nil)
+		close(asked)
+		<-answer
+		return errcode(61003), true
+	})
+	b.Revalidate(accountA, 61003)
+	<-asked
+	pushCode(t, b, accountA, codeOf(accountA, 2000), 2000)
+	eventually(t, "the new authorization replaces the token", func() bool {
+		return !mustToken(t, b, accountA).Value.Equal(old)
+	})
+	close(answer)
+	if err := b.Close(context.Background()); err != nil { // waits for the revalidation
+		t.Fatalf("Close: %v", err)
+	}
+	wantState(t, b, accountA, tokens.Active)
 }
 
 // An account whose push was lost is found when it is called. Calls for made-up

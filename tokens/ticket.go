@@ -117,7 +117,7 @@ func (ts *tickets) clearPause(ctx context.Context) {
 // ticketCodes are the errcodes that mean that the ticket is missing, expired or
 // wrong.
 var ticketCodes = []int{
-	wechat.CodeInvalidTicket, 41020, wechat.CodeTicketExpired, wechat.CodeTicketInvalid,
+	wechat.CodeInvalidTicket, wechat.CodeTicketExpired, wechat.CodeTicketInvalid, codeMissingTicket,
 }
 
 // isTicketError reports whether a fetch of the component's token failed because
