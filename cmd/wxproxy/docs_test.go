@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Every test that a document names exists.
+// TestDocumentsNameTestsThatExist checks the tests in the tables of promises.
 func TestDocumentsNameTestsThatExist(t *testing.T) {
 	exists := map[string]bool{}
 	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
@@ -31,9 +31,13 @@ func TestDocumentsNameTestsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	documents, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
-	if err != nil || len(documents) == 0 {
-		t.Fatal(documents, err)
+	var documents []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "deploy/*.md"} {
+		found, err := filepath.Glob(filepath.Join("..", "..", pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: got %q, %v, want documents", pattern, found, err)
+		}
+		documents = append(documents, found...)
 	}
 	named := regexp.MustCompile("`((?:Test|Fuzz|Benchmark)\\w+)`")
 	n := 0
@@ -44,9 +48,9 @@ func TestDocumentsNameTestsThatExist(t *testing.T) {
 		}
 		for _, m := range named.FindAllSubmatch(text, -1) {
 			if n++; !exists[string(m[1])] {
-				t.Errorf("%s names %s, which does not exist", filepath.Base(path), m[1])
+				t.Errorf("%s: got the name %s, want one of an existing test", filepath.Base(path), m[1])
 			}
 		}
 	}
-	t.Logf("%d tests are named", n)
+	t.Logf("the documents name %d tests", n)
 }
