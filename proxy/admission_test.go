@@ -14,9 +14,9 @@ import (
 	"wxproxy/proxy"
 )
 
-// startLimited runs a proxy with low limits. Its WeChat answers a query with "slow"
-// after release was called, one with "brief" after a few milliseconds, one with
-// "large" with 1 MiB, and all others at once.
+// startLimited runs a proxy with low limits. Its WeChat answers a query with
+// "slow" after release was called, one with "brief" after a few milliseconds,
+// one with "large" with 1 MiB, and all others at once.
 func startLimited(t *testing.T, maxInFlight, maxConns int) (p *proxy.Proxy, address string, release func()) {
 	t.Helper()
 	gate := make(chan struct{})
@@ -56,8 +56,8 @@ func accountsWithOwnLimit(p *proxy.Proxy, n int) (accounts []string) {
 	return accounts
 }
 
-// TestSlowAccountLeavesSlotsForOthers checks that an account for which WeChat is
-// slow does not take all slots, and that all slots are free at the end.
+// TestSlowAccountLeavesSlotsForOthers checks that an account for which WeChat
+// is slow does not take all slots, and that all slots are free at the end.
 func TestSlowAccountLeavesSlotsForOthers(t *testing.T) {
 	p, address, release := startLimited(t, 64, 1000)
 	accounts := accountsWithOwnLimit(p, 26)
@@ -121,8 +121,8 @@ func TestSlowAccountLeavesSlotsForOthers(t *testing.T) {
 	}
 }
 
-// TestBurstIsQueued checks that a burst of many more requests than there are slots
-// is served without a rejection.
+// TestBurstIsQueued checks that a burst of many more requests than there are
+// slots is served without a rejection.
 func TestBurstIsQueued(t *testing.T) {
 	p, address, _ := startLimited(t, 8, 1000)
 	for range 3 {
@@ -161,8 +161,8 @@ func TestSlotsOfStreamsAreReleased(t *testing.T) {
 	}
 }
 
-// TestConnectionLimit checks that connections over the limit receive an error, and
-// are accepted again once another one is closed.
+// TestConnectionLimit checks that connections over the limit receive an error,
+// and are accepted again once another one is closed.
 func TestConnectionLimit(t *testing.T) {
 	_, address, _ := startLimited(t, 16, 8)
 	raw := get("/" + accountNo(1) + "/cgi-bin/user/info")

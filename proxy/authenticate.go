@@ -38,12 +38,12 @@ func (k *keyHeaders) add(role headerRole, value []byte) {
 // maxKeyLength bounds what is taken for a key, in bytes.
 const maxKeyLength = 512
 
-// authenticate returns the caller that sends a request to e. All credentials that
-// the request presents must belong to the same caller. Of two that differ one is a
-// mistake, or an attack on the client that added the other.
+// authenticate returns the caller that sends a request to e. All credentials
+// that the request presents must belong to the same caller. Of two that differ
+// one is a mistake, or an attack on the client that added the other.
 //
-// If authentication is disabled it returns nil. A stand-in must be valid all the
-// same, since it names the account of the request.
+// If authentication is disabled it returns nil. A stand-in must be valid all
+// the same, since it names the account of the request.
 func (s *settings) authenticate(h *requestHead, presented *queryTokens, e *wechat.Endpoint) (*caller, *apiError) {
 	c, err := s.authenticateKey(h)
 	switch {
@@ -73,8 +73,8 @@ func (s *settings) authenticate(h *requestHead, presented *queryTokens, e *wecha
 }
 
 // authenticateKey returns the caller whose key is in the headers, or whose
-// certificate the client has presented. It returns nil if there is neither, or if
-// authentication is disabled.
+// certificate the client has presented. It returns nil if there is neither, or
+// if authentication is disabled.
 func (s *settings) authenticateKey(h *requestHead) (*caller, *apiError) {
 	switch {
 	case h.assumed:
@@ -120,10 +120,10 @@ func (cs *callerSet) byKey(key []byte) *caller {
 	return cs.byDigest[sha256.Sum256(key)]
 }
 
-// parseAuthorization returns the key in the value of an Authorization header: the
-// Bearer token (RFC 6750), or the password of Basic credentials with any user
-// name (RFC 7617). The key is empty if there is none. A decoded one is appended
-// to buf, which is returned.
+// parseAuthorization returns the key in the value of an Authorization header:
+// the Bearer token (RFC 6750), or the password of Basic credentials with any
+// user name (RFC 7617). The key is empty if there is none. A decoded one is
+// appended to buf, which is returned.
 func parseAuthorization(value, buf []byte) (key, _ []byte) {
 	scheme, rest, _ := bytes.Cut(value, []byte(" "))
 	rest = bytes.Trim(rest, " \t")
@@ -180,8 +180,8 @@ func (s *settings) readQueryTokens(h *requestHead) (t queryTokens) {
 }
 
 // add records a stand-in that Verify returned with err. SDKs send two if a
-// request is for an account and made with the component's token. Then the one of
-// the account says which account it is.
+// request is for an account and made with the component's token. Then the one
+// of the account says which account it is.
 func (t *queryTokens) add(s *settings, st standin.Token, err error) {
 	c, known := s.standInCaller(st)
 	switch {

@@ -17,8 +17,8 @@ import (
 
 const aKey = "wxk_AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCde"
 
-// decideFunc returns a function that parses the head of a request and decides about
-// it: headers, target, rules, permissions and rate.
+// decideFunc returns a function that parses the head of a request and decides
+// about it: headers, target, rules, permissions and rate.
 func decideFunc(tb testing.TB, header, value, query string) func() {
 	tb.Helper()
 	r, err := newCallerSet([]Caller{

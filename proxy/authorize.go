@@ -6,8 +6,8 @@ import (
 	"wxproxy/tokens"
 )
 
-// authorize checks the limits of c, except for its rate. A nil caller is allowed
-// everything: authentication is disabled.
+// authorize checks the limits of c, except for its rate. A nil caller is
+// allowed everything: authentication is disabled.
 func (s *settings) authorize(c *caller, h *requestHead, r *route) *apiError {
 	if err := c.authorizeEndpoint(h.method, h.target.decodedPath); err != nil {
 		return err
@@ -30,9 +30,9 @@ func (c *caller) authorizeEndpoint(method, path []byte) *apiError {
 }
 
 // authorizeCredential checks that c may use the credential of r. What counts is
-// the account whose credential is injected. That is the component for its token,
-// whatever account is named besides. Logins are the exception: they are for the
-// users of the account that they name.
+// the account whose credential is injected. That is the component for its
+// token, whatever account is named besides. Logins are the exception: they are
+// for the users of the account that they name.
 func (s *settings) authorizeCredential(c *caller, r *route) *apiError {
 	appid := r.account
 	if r.tokenOwner != nil && r.kind == tokens.Component && (!isLogin(r.endpoint) || appid == nil) {
@@ -44,8 +44,8 @@ func (s *settings) authorizeCredential(c *caller, r *route) *apiError {
 	return c.authorizeAccount(appid)
 }
 
-// authorizeAccount checks that c may call for appid. The result does not depend on
-// whether there is such an account.
+// authorizeAccount checks that c may call for appid. The result does not depend
+// on whether there is such an account.
 func (c *caller) authorizeAccount(appid []byte) *apiError {
 	if c.allowsAccount(appid) {
 		return nil

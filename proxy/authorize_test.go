@@ -9,8 +9,8 @@ import (
 	"wxproxy/tokens"
 )
 
-// TestAuthorizationOrder checks that each limit of a caller is enforced, and that
-// unauthorized callers do not learn which accounts exist.
+// TestAuthorizationOrder checks that each limit of a caller is enforced, and
+// that unauthorized callers do not learn which accounts exist.
 func TestAuthorizationOrder(t *testing.T) {
 	up, requests := recordingServer(t)
 	broker := &fakeTokens{current: "T0", err: tokens.ErrUnknownAccount}
@@ -102,8 +102,8 @@ func TestCallerWithoutPermissions(t *testing.T) {
 	}
 }
 
-// TestDefaultAccountNeedsPermission checks that default_appid does not bypass the
-// appids of a caller.
+// TestDefaultAccountNeedsPermission checks that default_appid does not bypass
+// the appids of a caller.
 func TestDefaultAccountNeedsPermission(t *testing.T) {
 	up, _ := recordingServer(t)
 	limited := named("limited", stockKey)

@@ -29,7 +29,8 @@ func benchTokens() cachedToken {
 	return cachedToken{tokens.Token{Value: wechat.NewSecret(benchToken), Escaped: benchToken, Hit: true}}
 }
 
-// decideURI parses a target into h and decides, as far as that needs no headers.
+// decideURI parses a target into h and decides, as far as that needs no
+// headers.
 func decideURI(tb testing.TB, s *settings, h *requestHead, uri []byte) decision {
 	var err *apiError
 	if h.target, err = parseTarget(uri); err != nil {

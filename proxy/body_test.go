@@ -28,8 +28,8 @@ func startTLS(t *testing.T, c proxy.Config) (addr string, roots *x509.CertPool) 
 	return serveTLS(t, p, &tls.Config{Certificates: []tls.Certificate{ca.server()}}), ca.pool()
 }
 
-// TestTruncatedBodiesAreRejected checks that WeChat receives nothing of a request whose
-// body ends too early, with and without TLS.
+// TestTruncatedBodiesAreRejected checks that WeChat receives nothing of a
+// request whose body ends too early, with and without TLS.
 func TestTruncatedBodiesAreRejected(t *testing.T) {
 	var hits atomic.Int32
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -91,8 +91,9 @@ func TestTruncatedBodiesAreRejected(t *testing.T) {
 	}
 }
 
-// TestBodyBudget checks that large bodies together take a bounded amount of memory. A
-// request over the bound is rejected, small ones pass, and all memory is released.
+// TestBodyBudget checks that large bodies together take a bounded amount of
+// memory. A request over the bound is rejected, small ones pass, and all memory
+// is released.
 func TestBodyBudget(t *testing.T) {
 	gate := make(chan struct{})
 	var waiting atomic.Int32

@@ -80,7 +80,8 @@ func (c *call) setStart(now time.Time) {
 func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 	c := p.newCall(ctx)
 	p.observer.CallStarted()
-	// fasthttp does not recover panics. Without this, one would end the process.
+	// fasthttp does not recover panics. Without this, one would end the
+	// process.
 	defer func() { c.end(recover()) }()
 	c.err = c.serve()
 }
@@ -88,6 +89,8 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 // serve answers the request, or returns the error to answer with.
 func (c *call) serve() *apiError {
 	err := c.decide()
+	// A rejected request has a body all the same. It must be out of the way
+	// before the next request on the connection.
 	if err := c.readBody(err); err != nil {
 		return err
 	}
@@ -97,6 +100,7 @@ func (c *call) serve() *apiError {
 	case c.decision.endpoint.Need == wechat.NeedStandIn:
 		return c.issue()
 	}
+	// Only requests that are otherwise allowed count against the rate.
 	if err := c.decision.caller.checkRate(c.start); err != nil {
 		return err
 	}
@@ -118,8 +122,8 @@ func (c *call) decide() (err *apiError) {
 	return err
 }
 
-// readBody reads the body, within the limit of what was decided. Even if that is
-// an error a small body is read, so that the connection can serve the next
+// readBody reads the body, within the limit of what was decided. Even if that
+// is an error a small body is read, so that the connection can serve the next
 // request. If a body is not read to its end the connection is closed.
 func (c *call) readBody(decided *apiError) *apiError {
 	limit := c.settings.bodyLimit(&c.decision, decided)
@@ -151,9 +155,9 @@ func (c *call) bodyTooLarge(decided *apiError) *apiError {
 	return errBodyTooLarge
 }
 
-// expect answers "Expect: 100-continue". A body that would be rejected need not be
-// sent at all. It returns [http.StatusContinue], or the status of the error that
-// it has written.
+// expect answers "Expect: 100-continue". A body that would be rejected need not
+// be sent at all. It returns [http.StatusContinue], or the status of the error
+// that it has written.
 func (p *Proxy) expect(ctx *fasthttp.RequestCtx) (status int) {
 	c := p.newCall(ctx)
 	defer func() {
@@ -167,6 +171,7 @@ func (p *Proxy) expect(ctx *fasthttp.RequestCtx) (status int) {
 		status = ctx.Response.StatusCode()
 	}()
 	c.err = c.decide()
+	// A chunked body has no length yet, -1: readBody checks it.
 	if ctx.Request.Header.ContentLength() > c.settings.bodyLimit(&c.decision, c.err) {
 		c.err = c.bodyTooLarge(c.err)
 	}

@@ -32,8 +32,8 @@ func serveFast(b testing.TB, h fasthttp.RequestHandler) string {
 	return ln.Addr().String()
 }
 
-// startBoth runs a minimal proxy, which injects a fixed token with fasthttp alone, and
-// wxproxy. It returns their addresses.
+// startBoth runs a minimal proxy, which injects a fixed token with fasthttp
+// alone, and wxproxy. It returns their addresses.
 func startBoth(b testing.TB) (minimal, wxproxy string) {
 	upstream := serveFast(b, func(c *fasthttp.RequestCtx) {
 		c.SetContentType("application/json; encoding=utf-8")
@@ -86,8 +86,8 @@ func benchCall(b testing.TB, addr string) func() {
 	}
 }
 
-// BenchmarkHandler measures one request over one connection. Compare the two proxies
-// within one run.
+// BenchmarkHandler measures one request over one connection. Compare the two
+// proxies within one run.
 func BenchmarkHandler(b *testing.B) {
 	minimal, wxproxy := startBoth(b)
 	for name, addr := range map[string]string{"bare": minimal, "wxproxy": wxproxy} {
@@ -101,8 +101,9 @@ func BenchmarkHandler(b *testing.B) {
 	}
 }
 
-// TestWholeCallAlloc checks that a request, from the caller's socket to WeChat's and
-// back, takes at most two allocations more than with the minimal proxy.
+// TestWholeCallAlloc checks that a request, from the caller's socket to
+// WeChat's and back, takes at most two allocations more than with the minimal
+// proxy.
 func TestWholeCallAlloc(t *testing.T) {
 	minimal, wxproxy := startBoth(t)
 	// The least of several runs counts: other goroutines only add allocations.
@@ -123,8 +124,8 @@ func TestWholeCallAlloc(t *testing.T) {
 	t.Logf("%v allocations, %v with the minimal proxy", w, m)
 }
 
-// cannedConn is a connection in memory to a WeChat that answers each write with the
-// same response.
+// cannedConn is a connection in memory to a WeChat that answers each write with
+// the same response.
 type cannedConn struct {
 	net.Conn
 	response []byte
@@ -146,9 +147,9 @@ func (c *cannedConn) Close() error                     { return nil }
 func (c *cannedConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
 func (c *cannedConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 
-// callsInMemory returns functions that serve one request without the kernel, from the
-// bytes of the request to the response that is ready to be written: with the minimal
-// proxy and with wxproxy.
+// callsInMemory returns functions that serve one request without the kernel,
+// from the bytes of the request to the response that is ready to be written:
+// with the minimal proxy and with wxproxy.
 func callsInMemory(b testing.TB) (minimal, wxproxy func()) {
 	response := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: nginx\r\nConnection: keep-alive\r\n"+
 		"Content-Type: application/json; encoding=utf-8\r\nDate: Mon, 23 Nov 2026 10:00:00 GMT\r\n"+
@@ -213,9 +214,9 @@ func BenchmarkOwn(b *testing.B) {
 	}
 }
 
-// TestOwnAlloc checks that wxproxy's own code allocates nothing for a request whose
-// token is cached: neither the decision, nor the request to WeChat, nor the inspection
-// of the response.
+// TestOwnAlloc checks that wxproxy's own code allocates nothing for a request
+// whose token is cached: neither the decision, nor the request to WeChat, nor
+// the inspection of the response.
 func TestOwnAlloc(t *testing.T) {
 	_, wxproxy := callsInMemory(t)
 	wxproxy()

@@ -11,9 +11,9 @@ import (
 	"wxproxy/proxy/standin"
 )
 
-// Caller is a configured client and its permissions. Only the SHA-256 of its key
-// is stored. The zero value is denied everything: each list has to name what is
-// allowed.
+// Caller is a configured client and its permissions. Only the SHA-256 of its
+// key is stored. The zero value is denied everything: each list has to name
+// what is allowed.
 type Caller struct {
 	Name      string            // label in metrics and logs; 1 to 64 bytes
 	KeySHA256 [sha256.Size]byte // zero: it has no key and uses a client certificate
@@ -43,8 +43,8 @@ type callerSet struct {
 	byName   map[string]*caller
 }
 
-// newCallerSet prepares callers. One whose rate is the same in old keeps what it
-// has used of it, so that a reload does not grant a new burst.
+// newCallerSet prepares callers. One whose rate is the same in old keeps what
+// it has used of it, so that a reload does not grant a new burst.
 func newCallerSet(callers []Caller, old callerSet) (callerSet, error) {
 	set := callerSet{byDigest: map[[sha256.Size]byte]*caller{}, byName: map[string]*caller{}}
 	for _, config := range callers {
@@ -98,7 +98,8 @@ func allowList(words []string) map[string]bool {
 	return list
 }
 
-// disabled reports whether authentication is disabled: no callers are configured.
+// disabled reports whether authentication is disabled: no callers are
+// configured.
 func (cs *callerSet) disabled() bool { return len(cs.byName) == 0 }
 
 // unknownCaller is the label of requests that presented no valid key.

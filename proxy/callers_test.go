@@ -27,8 +27,8 @@ func TestRateLimit(t *testing.T) {
 		resp, _ := send(t, addr, get("/"+account+"/cgi-bin/a", "X-Wxproxy-Key: "+key))
 		return resp.StatusCode, resp.Header.Get("Retry-After")
 	}
-	// On a busy machine a second can pass at any point, which allows one request
-	// more. So the bounds depend on the time that has passed.
+	// On a busy machine a second can pass at any point, which allows one
+	// request more. So the bounds depend on the time that has passed.
 	limited := func() (passed int) {
 		for passed < 100 {
 			status, after := call(ordersKey)
@@ -76,8 +76,9 @@ func TestRateLimit(t *testing.T) {
 	}
 }
 
-// TestReloadChangesCallers checks that a reload takes effect from the next request
-// on, also on open connections, and that an invalid configuration changes nothing.
+// TestReloadChangesCallers checks that a reload takes effect from the next
+// request on, also on open connections, and that an invalid configuration
+// changes nothing.
 func TestReloadChangesCallers(t *testing.T) {
 	up, _ := recordingServer(t)
 	config := proxy.Config{
@@ -150,8 +151,8 @@ func (l *labels) CallDone(caller, _ string, code int, _, _ time.Duration) {
 	l.mu.Unlock()
 }
 
-// TestCallerLabelsAreBounded checks that the labels do not depend on what requests
-// contain.
+// TestCallerLabelsAreBounded checks that the labels do not depend on what
+// requests contain.
 func TestCallerLabelsAreBounded(t *testing.T) {
 	up, _ := recordingServer(t)
 	seen := &labels{}
@@ -171,8 +172,8 @@ func TestCallerLabelsAreBounded(t *testing.T) {
 	}
 }
 
-// TestReloadUnderLoad checks that reloads lose no request, and that each request
-// sees one configuration only.
+// TestReloadUnderLoad checks that reloads lose no request, and that each
+// request sees one configuration only.
 func TestReloadUnderLoad(t *testing.T) {
 	up, _ := recordingServer(t)
 	orders := named("orders", ordersKey)

@@ -82,12 +82,12 @@ func (a *authority) pool() *x509.CertPool {
 	return p
 }
 
-// TestClientCertificates checks that a certificate of the configured CA authenticates
-// the caller with its common name, as a key does.
+// TestClientCertificates checks that a certificate of the configured CA
+// authenticates the caller with its common name, as a key does.
 func TestClientCertificates(t *testing.T) {
 	up, _ := recordingServer(t)
-	ours, foreign := newAuthority(t), newAuthority(t)
-	server := ours.server()
+	ca, foreign := newAuthority(t), newAuthority(t)
+	server := ca.server()
 	bareCaller := named("bare", "")
 	bareCaller.KeySHA256 = [32]byte{} // no key: certificates only
 	config := proxy.Config{
@@ -99,10 +99,10 @@ func TestClientCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := serveTLS(t, p, &tls.Config{
-		Certificates: []tls.Certificate{server}, ClientCAs: ours.pool(), ClientAuth: tls.VerifyClientCertIfGiven,
+		Certificates: []tls.Certificate{server}, ClientCAs: ca.pool(), ClientAuth: tls.VerifyClientCertIfGiven,
 	})
 	client := func(certs ...tls.Certificate) *http.Client {
-		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ours.pool(), Certificates: certs}}
+		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool(), Certificates: certs}}
 		t.Cleanup(tr.CloseIdleConnections)
 		return &http.Client{Transport: tr}
 	}
@@ -120,27 +120,28 @@ func TestClientCertificates(t *testing.T) {
 		resp.Body.Close()
 		return resp.StatusCode
 	}
-	bare := client(ours.client("bare"))
+	bare := client(ca.client("bare"))
 	for name, c := range map[string]struct {
 		client *http.Client
 		key    string
 		want   int
 	}{
 		"certificate":            {bare, "", 200},
-		"of a caller with a key": {client(ours.client("orders")), "", 200},
-		"key and certificate":    {client(ours.client("orders")), ordersKey, 200},
+		"of a caller with a key": {client(ca.client("orders")), "", 200},
+		"key and certificate":    {client(ca.client("orders")), ordersKey, 200},
 		"key alone":              {client(), ordersKey, 200},
 		"neither":                {client(), "", 401},
 		"two callers":            {bare, ordersKey, 401},
 		"wrong key":              {bare, "wrong", 401},
-		"unknown name":           {client(ours.client("unknown")), "", 401},
-		"unknown name and key":   {client(ours.client("unknown")), ordersKey, 200},
-		"no name":                {client(ours.client("")), "", 401},
+		"unknown name":           {client(ca.client("unknown")), "", 401},
+		"unknown name and key":   {client(ca.client("unknown")), ordersKey, 200},
+		"no name":                {client(ca.client("")), "", 401},
 		"another CA":             {client(foreign.client("bare")), "", 0},
 		"another CA and key":     {client(foreign.client("bare")), ordersKey, 0},
 		"server certificate":     {client(server), "", 0},
 	} {
-		// Clients do not send a certificate of a CA that was not asked for. These do.
+		// Clients do not send a certificate of a CA that was not asked for.
+		// These do.
 		tc := c.client.Transport.(*http.Transport).TLSClientConfig
 		if certs := tc.Certificates; len(certs) > 0 {
 			tc.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certs[0], nil }

@@ -25,16 +25,18 @@ type Tokens interface {
 	Known(ctx context.Context, appid string) error
 }
 
-// Observer counts events. Its methods are called concurrently and must not block.
+// Observer counts events. Its methods are called concurrently and must not
+// block.
 type Observer interface {
 	CallStarted()
 	// CallDone ends a call. upstream is the time spent waiting for WeChat, 0 if
 	// the call was not forwarded.
 	CallDone(caller, credential string, code int, took, upstream time.Duration)
-	// TokenUsed reports a token that was injected. hit means that it was cached.
+	// TokenUsed reports a token that was injected. hit means that it was
+	// cached.
 	TokenUsed(credential string, hit bool)
-	// Retried reports that WeChat rejected a token with errcode, and what became
-	// of the second attempt: ok, refused_again, no_token or unreachable.
+	// Retried reports that WeChat rejected a token with errcode, and what
+	// became of the second attempt: ok, refused_again, no_token or unreachable.
 	Retried(credential string, errcode int, result string)
 	// WeChatError reports a response with an errcode other than 0.
 	WeChatError(errcode int)
@@ -56,8 +58,8 @@ type Config struct {
 	MaxBody      int                      // of a request, bytes; default: 32 MiB
 	Tokens       Tokens                   // used by New only
 
-	// IdleTimeout bounds the reading of a request, the time between two of them,
-	// and each stall of a response; default: 100s. Used by New only.
+	// IdleTimeout bounds the reading of a request, the time between two of
+	// them, and each stall of a response; default: 100s. Used by New only.
 	IdleTimeout time.Duration
 	// StandInKey signs stand-ins. All replicas need the same, of
 	// [standin.KeySize] bytes. If it is empty, New makes one that is lost when
@@ -93,8 +95,9 @@ type settings struct {
 	maxBody      int
 }
 
-// newSettings prepares c. old are the present settings, nil at first. What callers
-// have used of their rates is taken over, and so is the signing key if c has none.
+// newSettings prepares c. old are the present settings, nil at first. What
+// callers have used of their rates is taken over, and so is the signing key if
+// c has none.
 func newSettings(c Config, old *settings, readAhead *transport.Budget) (*settings, error) {
 	s := &settings{
 		apps: c.Apps, table: wechat.NewTable(c.Routes, wechat.Endpoints),

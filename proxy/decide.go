@@ -10,14 +10,14 @@ type decision struct {
 	caller *caller
 }
 
-// decide applies the rules to a request: which endpoint it is for, which
-// caller sends it, and whether that caller is allowed to. Forwarding, requests for stand-ins,
-// "Expect: 100-continue", Explain and Permission all use it.
+// decide applies the rules to a request: which endpoint it is for, which caller
+// sends it, and whether that caller is allowed to. Forwarding, requests for
+// stand-ins, "Expect: 100-continue", Explain and Permission all use it.
 //
-// It reads nothing but its arguments, and changes nothing but h.scratch: the same
-// head gets the same decision everywhere. The state of accounts and the caller's
-// rate are not part of it. With an error the decision holds what was known by
-// then, for logs and metrics.
+// It reads nothing but its arguments, and changes nothing but h.scratch: the
+// same head gets the same decision everywhere. The state of accounts and the
+// caller's rate are not part of it. With an error the decision holds what was
+// known by then, for logs and metrics.
 func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
 	presented := s.readQueryTokens(h)
 	var routeErr *apiError
@@ -25,8 +25,8 @@ func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
 	if d.endpoint.Need == wechat.NeedStandIn {
 		return d, s.decideStandIn(h, &presented, &d)
 	}
-	// Authenticate first, so that unauthenticated callers learn nothing else and
-	// unauthorized ones cannot probe which accounts exist.
+	// Authenticate first, so that unauthenticated callers learn nothing else
+	// and unauthorized ones cannot probe which accounts exist.
 	if d.caller, err = s.authenticate(h, &presented, d.endpoint); err != nil {
 		return d, err
 	}

@@ -18,12 +18,13 @@ import (
 	"wxproxy/proxy"
 )
 
-// FuzzDifferential sends arbitrary bytes to a proxy that has one caller with narrow
-// permissions. It judges the requests that WeChat receives by its own rules: both
-// sides are read with net/http, and nothing of package proxy is used. Whatever the
-// bytes are, WeChat must receive proper HTTP requests, which the caller is allowed to
-// send, in the order and not more often than it sent them, with exactly one token of
-// the account and none of the caller's credentials.
+// FuzzDifferential sends arbitrary bytes to a proxy that has one caller with
+// narrow permissions. It judges the requests that WeChat receives by its own
+// rules: both sides are read with net/http, and nothing of package proxy is
+// used. Whatever the bytes are, WeChat must receive proper HTTP requests, which
+// the caller is allowed to send, in the order and not more often than it sent
+// them, with exactly one token of the account and none of the caller's
+// credentials.
 
 const (
 	limitedKey   = "limited-key_0123456789"
@@ -45,8 +46,9 @@ type arrival struct {
 	more bool  // bytes followed it before the response
 }
 
-// recorder is a WeChat that records everything it receives, read with net/http's
-// parser. An http.Server would hide what it rejects, and bytes that follow a request.
+// recorder is a WeChat that records everything it receives, read with
+// net/http's parser. An http.Server would hide what it rejects, and bytes that
+// follow a request.
 type recorder struct {
 	mu  sync.Mutex
 	all []arrival
@@ -150,8 +152,8 @@ func newDifferential(tb testing.TB) *differential {
 	return r
 }
 
-// exchange sends raw and reads until the proxy closes the connection. By then it has
-// answered every request in it.
+// exchange sends raw and reads until the proxy closes the connection. By then
+// it has answered every request in it.
 func (r *differential) exchange(tb testing.TB, raw []byte) []byte {
 	tb.Helper()
 	conn, err := net.Dial("tcp", r.addr)
@@ -171,9 +173,9 @@ func (r *differential) exchange(tb testing.TB, raw []byte) []byte {
 	return back
 }
 
-// settle sends one more request on another connection, which the proxy forwards on the
-// same connection to WeChat. Anything left there would be read before it. settle
-// returns what WeChat received before that request.
+// settle sends one more request on another connection, which the proxy forwards
+// on the same connection to WeChat. Anything left there would be read before
+// it. settle returns what WeChat received before that request.
 func (r *differential) settle(tb testing.TB) []arrival {
 	tb.Helper()
 	r.canary.SetDeadline(time.Now().Add(testTimeout))
@@ -194,9 +196,9 @@ func (r *differential) settle(tb testing.TB) []arrival {
 	return nil
 }
 
-// parseRequests returns the requests in raw as net/http reads them, up to the first
-// invalid one. Targets are not judged, since the end of a request does not depend on
-// them.
+// parseRequests returns the requests in raw as net/http reads them, up to the
+// first invalid one. Targets are not judged, since the end of a request does
+// not depend on them.
 func parseRequests(raw []byte) (all []arrival) {
 	for {
 		// A server should ignore empty lines before a request (RFC 9112, 2.2).
@@ -222,7 +224,8 @@ func parseRequests(raw []byte) (all []arrival) {
 	}
 }
 
-// countResponses returns the number of final responses in back, to these requests.
+// countResponses returns the number of final responses in back, to these
+// requests.
 func countResponses(back []byte, sent []arrival) (n int) {
 	br := bufio.NewReader(bytes.NewReader(back))
 	for {
@@ -243,7 +246,8 @@ func countResponses(back []byte, sent []arrival) (n int) {
 	}
 }
 
-// violation returns which rule a request breaks that WeChat has received, or "".
+// violation returns which rule a request breaks that WeChat has received, or
+// "".
 func (r *differential) violation(a arrival) string {
 	switch {
 	case a.err != nil:
@@ -294,8 +298,8 @@ func pathViolation(req *http.Request, path string) string {
 	return ""
 }
 
-// queryViolation checks that a query has the right token once. It takes a semicolon
-// for a separator, too, as some servers do.
+// queryViolation checks that a query has the right token once. It takes a
+// semicolon for a separator, too, as some servers do.
 func queryViolation(query string) string {
 	injected := 0
 	for pair := range strings.FieldsFuncSeq(query, func(ch rune) bool { return ch == '&' || ch == ';' }) {
@@ -344,7 +348,8 @@ func headerViolation(h http.Header) string {
 
 // same reports whether a request that WeChat received is one that was sent.
 func same(got, sent arrival) bool {
-	// Scheme, host and appid are removed before the path, parameters from the query.
+	// Scheme, host and appid are removed before the path, parameters from the
+	// query.
 	_, path, _ := strings.Cut(got.req.RequestURI, "/")
 	path, _, _ = strings.Cut(path, "?")
 	was, _, _ := strings.Cut(sent.req.RequestURI, "?")
@@ -398,8 +403,8 @@ func FuzzDifferential(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) { r.check(t, raw) })
 }
 
-// TestDifferentialForwards checks that FuzzDifferential has something to judge: what
-// the caller is allowed to send reaches WeChat.
+// TestDifferentialForwards checks that FuzzDifferential has something to judge:
+// what the caller is allowed to send reaches WeChat.
 func TestDifferentialForwards(t *testing.T) {
 	r := newDifferential(t)
 	for i, want := range []int{1, 3, 2, 1} {

@@ -24,8 +24,8 @@ import (
 	"wxproxy/wechat"
 )
 
-// The tests of this package run a proxy before a fake WeChat, and send raw bytes
-// to it. This file has what they share.
+// The tests of this package run a proxy before a fake WeChat, and send raw
+// bytes to it. This file has what they share.
 
 const (
 	component = "wxcccccccccccccccc"
@@ -40,8 +40,8 @@ const (
 // key signs stand-ins in tests that issue their own.
 var key = []byte("0123456789abcdef0123456789abcdef")
 
-// fakeTokens is a broker with one token for all accounts. Renew counts it up. The
-// broker itself is tested in its package, and both together in cmd/wxproxy.
+// fakeTokens is a broker with one token for all accounts. Renew counts it up.
+// The broker itself is tested in its package, and both together in cmd/wxproxy.
 type fakeTokens struct {
 	mu       sync.Mutex
 	current  string
@@ -140,7 +140,8 @@ func named(name, key string) proxy.Caller {
 	}
 }
 
-// start runs a proxy before upstream until the test ends, and returns its address.
+// start runs a proxy before upstream until the test ends, and returns its
+// address.
 func start(t *testing.T, upstream string, change func(*proxy.Config)) (*proxy.Proxy, string) {
 	t.Helper()
 	c := proxy.Config{Component: component, Upstream: upstream, Tokens: &fakeTokens{current: "T0"}}
@@ -253,8 +254,9 @@ func forge(version, kind byte, expires time.Time, appid, caller string) string {
 	return "wxp_" + base64.RawURLEncoding.EncodeToString(mac.Sum(b))
 }
 
-// checkResponse checks the status of a response, and that its body contains text,
-// or begins with it if that is JSON. It reports what was sent in the failure.
+// checkResponse checks the status of a response, and that its body contains
+// text, or begins with it if that is JSON. It reports what was sent in the
+// failure.
 func checkResponse(t *testing.T, sent string, resp *http.Response, body string, status int, text string) {
 	t.Helper()
 	matches := strings.Contains

@@ -16,9 +16,9 @@ import (
 	"wxproxy/wechat"
 )
 
-// docs/errors.md explains the errors that callers can receive. The tests in this file
-// check that it has every API error in the source of this package, and every one of
-// WeChat's codes that is counted by name.
+// docs/errors.md explains the errors that callers can receive. The tests in
+// this file check that it has every API error in the source of this package,
+// and every one of WeChat's codes that is counted by name.
 
 func errorsPage(t *testing.T) string {
 	t.Helper()
@@ -40,8 +40,8 @@ var statusNames = func() map[string]int {
 	return names
 }()
 
-// sourceError is an API error as it is in the source. Formatting verbs in its text are
-// placeholders.
+// sourceError is an API error as it is in the source. Formatting verbs in its
+// text are placeholders.
 type sourceError struct {
 	position string
 	status   int
@@ -50,8 +50,8 @@ type sourceError struct {
 
 var verb = regexp.MustCompile(`%[a-z]`)
 
-// row matches the beginning of the error's row in the table, where placeholders are in
-// capitals.
+// row matches the beginning of the error's row in the table, where placeholders
+// are in capitals.
 func (e sourceError) row() *regexp.Regexp {
 	var b strings.Builder
 	b.WriteString(`(?m)^\| ` + strconv.Itoa(e.status) + ` \| `)
@@ -65,8 +65,8 @@ func (e sourceError) row() *regexp.Regexp {
 	return regexp.MustCompile(b.String())
 }
 
-// apiErrorsInSource returns the errors that the source of this package builds from
-// literals. Errors with status 200 are left out: their text is WeChat's.
+// apiErrorsInSource returns the errors that the source of this package builds
+// from literals. Errors with status 200 are left out: their text is WeChat's.
 func apiErrorsInSource(t *testing.T) []sourceError {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
@@ -126,8 +126,8 @@ func statusOf(e ast.Expr) int {
 	return 0
 }
 
-// textOf returns a string literal, or a sum of which some parts are literals. The
-// others become placeholders.
+// textOf returns a string literal, or a sum of which some parts are literals.
+// The others become placeholders.
 func textOf(e ast.Expr) (text string, known bool) {
 	switch e := e.(type) {
 	case *ast.BasicLit:

@@ -9,8 +9,8 @@ import (
 	"wxproxy/wechat"
 )
 
-// Explanation describes what would happen to a request. It is the decision about
-// the request itself, reported instead of carried out.
+// Explanation describes what would happen to a request. It is the decision
+// about the request itself, reported instead of carried out.
 type Explanation struct {
 	AppID  string // the account that the request is for, or ""
 	Method string
@@ -41,13 +41,13 @@ type Explanation struct {
 // ErrQuestion means that no such request can exist.
 var ErrQuestion = errors.New("not a request")
 
-// Explain describes what would happen to a request with this method and path. The
-// path may have a query and an appid prefix, or scheme and host as through a
-// forward proxy. appid stands for the header X-WX-APPID, "" for none.
+// Explain describes what would happen to a request with this method and path.
+// The path may have a query and an appid prefix, or scheme and host as through
+// a forward proxy. appid stands for the header X-WX-APPID, "" for none.
 //
 // The caller is taken to be allowed everything, unless the query has a
-// stand-in, which belongs to one. The state of the account is not part of the answer. The
-// error is ErrQuestion.
+// stand-in, which belongs to one. The state of the account is not part of the
+// answer. The error is ErrQuestion.
 func (p *Proxy) Explain(appid, method, path string) (Explanation, error) {
 	if !isToken([]byte(method)) {
 		return Explanation{}, fmt.Errorf("%w: the method is not a word such as GET", ErrQuestion)
@@ -83,9 +83,9 @@ func (p *Proxy) Explain(appid, method, path string) (Explanation, error) {
 	return e, nil
 }
 
-// Permission reports whether the limits of the caller with this name allow it to
-// send method to path, and why. The arguments are those of Explain. Its rate is
-// not considered, and neither is the state of the account.
+// Permission reports whether the limits of the caller with this name allow it
+// to send method to path, and why. The arguments are those of Explain. Its rate
+// is not considered, and neither is the state of the account.
 func (p *Proxy) Permission(name, appid, method, path string) (allowed bool, reason string) {
 	s := p.settings.Load()
 	c := s.callers.byName[name]

@@ -9,14 +9,14 @@ import (
 // testToken is a token whose escaped form differs.
 var testToken = tokens.Token{Value: wechat.NewSecret("T@"), Escaped: "T%40"}
 
-// SetLimits sets how many requests may be in flight and how many connections may
-// be open. It must be called before Serve.
+// SetLimits sets how many requests may be in flight and how many connections
+// may be open. It must be called before Serve.
 func (p *Proxy) SetLimits(maxInFlight, maxConns int) {
 	p.limiter, p.maxConns = admission.NewLimiter(maxInFlight), maxConns
 }
 
-// SetBodyBudget sets the memory for large bodies, if that is more than the largest
-// bodies need. It must be called before Serve.
+// SetBodyBudget sets the memory for large bodies, if that is more than the
+// largest bodies need. It must be called before Serve.
 func (p *Proxy) SetBodyBudget(n int) {
 	p.minBodyBudget = n
 	p.bodyBudget.SetLimit(max(n, bodyBudgetFactor*p.settings.Load().maxBody))

@@ -6,9 +6,9 @@ import (
 	"net/url"
 )
 
-// maxFormSize bounds the body of a request for a stand-in, in bytes: it holds an
-// appid, a key and a few tokens. It also bounds the bodies of requests that are
-// rejected.
+// maxFormSize bounds the body of a request for a stand-in, in bytes: it holds
+// an appid, a key and a few tokens. It also bounds the bodies of requests that
+// are rejected.
 const maxFormSize = 64 << 10
 
 // form holds the parameters of a request for a stand-in. The zero value is the
@@ -65,8 +65,8 @@ func (f *form) add(query string) {
 	}
 }
 
-// get returns a string, or "" if the value is anything else. Some SDKs send null
-// for values that they do not have.
+// get returns a string, or "" if the value is anything else. Some SDKs send
+// null for values that they do not have.
 func (f *form) get(name string) string {
 	var s string
 	if json.Unmarshal(f.fields[name], &s) != nil {

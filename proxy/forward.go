@@ -21,6 +21,8 @@ func (c *call) forward() *apiError {
 			return toAPIError(err, string(c.decision.tokenOwner), time.Now())
 		}
 	}
+	// The slot comes after the token: a renewal can take seconds, during which
+	// no connection to WeChat is needed.
 	if err := c.acquireSlot(); err != nil {
 		return err
 	}
@@ -39,7 +41,8 @@ func (c *call) forward() *apiError {
 	return nil
 }
 
-// token returns the token to inject: from memory, the store, or WeChat.
+// token returns the token to inject: from memory, the store, or WeChat. Only
+// memory is asked without a context, which costs an allocation.
 func (c *call) token() (tokens.Token, error) {
 	owner := unsafeString(c.decision.tokenOwner)
 	t, ok := c.proxy.tokens.Cached(owner)
@@ -60,8 +63,8 @@ func (c *call) token() (tokens.Token, error) {
 	return t, nil
 }
 
-// acquireSlot takes a slot for a request in flight, and waits for one if there is
-// none.
+// acquireSlot takes a slot for a request in flight, and waits for one if there
+// is none.
 func (c *call) acquireSlot() *apiError {
 	var ok bool
 	if c.slot, ok = c.proxy.limiter.TryAcquire(c.decision.account); ok {
@@ -76,8 +79,11 @@ func (c *call) acquireSlot() *apiError {
 }
 
 // retry replaces the rejected token and sends the request again, byte for byte.
-// That is safe for every method: WeChat checks the token before it does anything.
+// That is safe for every method: WeChat checks the token before it does
+// anything.
 func (c *call) retry(stale tokens.Token, code int) *apiError {
+	// The context is not c.ctx: that one is recycled after the handler and ends
+	// only at shutdown.
 	ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
 	fresh, err := c.proxy.tokens.Renew(ctx, unsafeString(c.decision.tokenOwner), stale.Value)
 	cancel()
@@ -103,7 +109,9 @@ func (c *call) retry(stale tokens.Token, code int) *apiError {
 	return nil
 }
 
-// exchange sends the request with token once and reads the response.
+// exchange sends the request with token once and reads the response. A short body
+// is sent in one piece with the head, which saves a system call. Responses over
+// [transport.InspectLimit] are streamed.
 func (c *call) exchange(token tokens.Token) *apiError {
 	resp := &c.ctx.Response
 	c.sent = newSentCredentials(token, c.decision.secret)

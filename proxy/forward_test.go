@@ -19,8 +19,8 @@ import (
 	"wxproxy/tokens"
 )
 
-// TestHeadersOfRequestAndResponse checks which headers are forwarded, dropped and
-// added, in both directions.
+// TestHeadersOfRequestAndResponse checks which headers are forwarded, dropped
+// and added, in both directions.
 func TestHeadersOfRequestAndResponse(t *testing.T) {
 	seen := make(chan string, 1)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -89,8 +89,9 @@ func sortedHead(head string) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestRejectedTokenIsRenewedAndRetried checks every form in which WeChat rejects a
-// token. Each leads to one renewal and one more attempt, byte for byte.
+// TestRejectedTokenIsRenewedAndRetried checks every form in which WeChat
+// rejects a token. Each leads to one renewal and one more attempt, byte for
+// byte.
 func TestRejectedTokenIsRenewedAndRetried(t *testing.T) {
 	body := "--x\r\nContent-Disposition: form-data; name=\"media\"; filename=\"a.jpg\"\r\n\r\n" +
 		strings.Repeat("\x00\xff\r\n", 50_000) + "\r\n--x--\r\n"
@@ -172,8 +173,8 @@ func TestRejectedTokenIsRenewedAndRetried(t *testing.T) {
 	}
 }
 
-// TestOtherErrorsAreNotRetried checks that only rejected tokens are retried, and
-// only once.
+// TestOtherErrorsAreNotRetried checks that only rejected tokens are retried,
+// and only once.
 func TestOtherErrorsAreNotRetried(t *testing.T) {
 	for name, c := range map[string]struct {
 		body   string
@@ -338,8 +339,8 @@ func TestUpstreamFailures(t *testing.T) {
 	})
 }
 
-// TestTruncatedStreamIsNotComplete checks that the caller can tell that a streamed
-// response was cut off.
+// TestTruncatedStreamIsNotComplete checks that the caller can tell that a
+// streamed response was cut off.
 func TestTruncatedStreamIsNotComplete(t *testing.T) {
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("sized") != "" {
@@ -363,8 +364,8 @@ func TestTruncatedStreamIsNotComplete(t *testing.T) {
 	}
 }
 
-// TestClientDisconnectEndsDownload checks that WeChat's connection is closed if the
-// caller closes its own in the middle of a download.
+// TestClientDisconnectEndsDownload checks that WeChat's connection is closed if
+// the caller closes its own in the middle of a download.
 func TestClientDisconnectEndsDownload(t *testing.T) {
 	closed := make(chan struct{})
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {

@@ -46,8 +46,8 @@ func (h *requestHead) reset() {
 	*h = requestHead{forwarded: h.forwarded[:0], scratch: h.scratch[:0]}
 }
 
-// parse fills h from r. It returns the error of a request that must be rejected,
-// whatever its credentials are.
+// parse fills h from r. It returns the error of a request that must be
+// rejected, whatever its credentials are.
 func (h *requestHead) parse(r *fasthttp.RequestHeader) (err *apiError) {
 	if r.IsConnect() {
 		return errConnect
@@ -146,9 +146,9 @@ next:
 }
 
 // ambiguousFraming reports whether a server before wxproxy might see the end of
-// the request elsewhere, which would allow request smuggling. fasthttp takes any
-// version for HTTP/1. It also takes "Transfer-Encoding: identity" for no body,
-// but that coding no longer exists (RFC 9112, 6.3 and A.2).
+// the request elsewhere, which would allow request smuggling. fasthttp takes
+// any version for HTTP/1. It also takes "Transfer-Encoding: identity" for no
+// body, but that coding no longer exists (RFC 9112, 6.3 and A.2).
 func ambiguousFraming(r *fasthttp.RequestHeader) bool {
 	if !r.IsHTTP11() && string(r.Protocol()) != "HTTP/1.0" {
 		return true

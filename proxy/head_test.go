@@ -54,8 +54,8 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
-// TestExpectContinue checks that a body is asked for if it is within the limit, and
-// that the request is rejected before the body otherwise.
+// TestExpectContinue checks that a body is asked for if it is within the limit,
+// and that the request is rejected before the body otherwise.
 func TestExpectContinue(t *testing.T) {
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
@@ -93,8 +93,8 @@ func TestExpectContinue(t *testing.T) {
 	}
 }
 
-// TestMalformedRequestsAreRejected checks requests that could be read in two ways,
-// or that are none.
+// TestMalformedRequestsAreRejected checks requests that could be read in two
+// ways, or that are none.
 func TestMalformedRequestsAreRejected(t *testing.T) {
 	var hits atomic.Int32
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) { hits.Add(1); io.WriteString(w, `{}`) })
@@ -145,8 +145,8 @@ func TestMalformedRequestsAreRejected(t *testing.T) {
 	}
 }
 
-// TestBodyOfGetIsNotTheNextRequest checks that the body of a GET is forwarded with
-// it, and not taken for the next request on the connection.
+// TestBodyOfGetIsNotTheNextRequest checks that the body of a GET is forwarded
+// with it, and not taken for the next request on the connection.
 func TestBodyOfGetIsNotTheNextRequest(t *testing.T) {
 	var uris []string
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {

@@ -31,8 +31,8 @@ const forwardedPrefix = "x-forwarded-"
 // roleOf returns the role of a header, in whatever case its name is written. It
 // does not allocate. A switch is faster than a map here.
 //
-// Hop-by-hop headers concern one connection (RFC 9110, 7.6.1). Headers about the
-// caller's network are none of WeChat's business.
+// Hop-by-hop headers concern one connection (RFC 9110, 7.6.1). Headers about
+// the caller's network are none of WeChat's business.
 func roleOf(name []byte) headerRole {
 	if len(name) > len(forwardedPrefix) && name[2]|0x20 == 'f' &&
 		equalFold(name[:len(forwardedPrefix)], forwardedPrefix) {
@@ -104,7 +104,8 @@ func isPrintable(b []byte) bool {
 	return true
 }
 
-// equalFold reports whether b and s are equal in any case. It does not allocate.
+// equalFold reports whether b and s are equal in any case. It does not
+// allocate.
 func equalFold(b []byte, s string) bool {
 	return len(b) == len(s) && strings.EqualFold(string(b), s)
 }

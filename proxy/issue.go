@@ -12,19 +12,19 @@ import (
 	"wxproxy/wechat"
 )
 
-// SDKs insist on fetching a token before they call, and on sending it. The paths
-// on which they fetch it are answered here, with the names and types of WeChat's
-// responses (doc/oplatform/openApi/ticket-token) and a stand-in in place of each
-// token. These responses never have the codes 40001, 40014 or 42001, on which
-// SDKs would fetch again at once, without end.
+// SDKs insist on fetching a token before they call, and on sending it. The
+// paths on which they fetch it are answered here, with the names and types of
+// WeChat's responses (doc/oplatform/openApi/ticket-token) and a stand-in in
+// place of each token. These responses never have the codes 40001, 40014 or
+// 42001, on which SDKs would fetch again at once, without end.
 
 // placeholderRefreshToken takes the place of refresh tokens. It looks like one,
 // since SDKs store it. If it is sent back it is ignored.
 const placeholderRefreshToken = "refreshtoken@@@wxproxy-keeps-it"
 
-// decideStandIn completes the decision about a request for a stand-in. Its key and
-// its account can be in the body. As long as the body is unknown, only what holds
-// whatever the body says is checked.
+// decideStandIn completes the decision about a request for a stand-in. Its key
+// and its account can be in the body. As long as the body is unknown, only what
+// holds whatever the body says is checked.
 func (s *settings) decideStandIn(h *requestHead, presented *queryTokens, d *decision) (err *apiError) {
 	if d.caller, err = s.authenticateKey(h); err != nil {
 		return err
@@ -43,8 +43,9 @@ func (s *settings) decideStandIn(h *requestHead, presented *queryTokens, d *deci
 	}
 }
 
-// decideAccountToken decides about /cgi-bin/token and /cgi-bin/stable_token, which
-// SDKs use that know one account only, whatever kind of account it is here.
+// decideAccountToken decides about /cgi-bin/token and /cgi-bin/stable_token,
+// which SDKs use that know one account only, whatever kind of account it is
+// here.
 func (s *settings) decideAccountToken(h *requestHead, d *decision) *apiError {
 	if !s.authenticateSecret(h, d, "secret") {
 		return errInvalidSecret
@@ -79,8 +80,8 @@ func (s *settings) decideComponentToken(h *requestHead, d *decision) *apiError {
 	return d.caller.authorizeAccount(s.component)
 }
 
-// decideAuthorizerToken decides about api_authorizer_token. The refresh token does
-// not matter: it is a placeholder, empty, or null.
+// decideAuthorizerToken decides about api_authorizer_token. The refresh token
+// does not matter: it is a placeholder, empty, or null.
 func (s *settings) decideAuthorizerToken(h *requestHead, presented *queryTokens, d *decision) *apiError {
 	if err := s.authenticateComponent(h, presented, d); err != nil {
 		return err
@@ -122,8 +123,8 @@ func (s *settings) authenticateSecret(h *requestHead, d *decision, field string)
 	return found != nil
 }
 
-// authenticateComponent completes d.caller where a component's stand-in or a key
-// is needed. Nothing of it depends on the body.
+// authenticateComponent completes d.caller where a component's stand-in or a
+// key is needed. Nothing of it depends on the body.
 func (s *settings) authenticateComponent(h *requestHead, presented *queryTokens, d *decision) *apiError {
 	switch st := &presented.standIn; {
 	case presented.err != nil:
@@ -145,10 +146,10 @@ func (s *settings) authenticateComponent(h *requestHead, presented *queryTokens,
 	return errNoKey
 }
 
-// formAccount returns the account that a field of the form names, or else the one
-// of the prefix, header or configuration. A prefix or header that names another
-// account is an error, unless it names the component. The result is nil if the
-// account is not known yet, or if nothing names one.
+// formAccount returns the account that a field of the form names, or else the
+// one of the prefix, header or configuration. A prefix or header that names
+// another account is an error, unless it names the component. The result is nil
+// if the account is not known yet, or if nothing names one.
 func (s *settings) formAccount(h *requestHead, field string) ([]byte, *apiError) {
 	base, err := explicitAccount(h)
 	if err != nil || h.form.state == formUnread {
@@ -166,8 +167,9 @@ func (s *settings) formAccount(h *requestHead, field string) ([]byte, *apiError)
 	return []byte(named), nil
 }
 
-// formDecides reports whether the body, which is unknown, has to name the account:
-// appid, which formAccount has returned, is none that can have a stand-in.
+// formDecides reports whether the body, which is unknown, has to name the
+// account: appid, which formAccount has returned, is none that can have a
+// stand-in.
 func (s *settings) formDecides(h *requestHead, field string, appid []byte) bool {
 	return !h.form.complete() && h.form.get(field) == "" &&
 		(appid == nil || bytes.Equal(appid, s.component))
@@ -211,8 +213,8 @@ func (c *call) issue() (err *apiError) {
 }
 
 // issueStandIn issues the stand-in that was decided, if the account exists. The
-// caller's permission has been checked before, so that the result tells no caller
-// about accounts of others.
+// caller's permission has been checked before, so that the result tells no
+// caller about accounts of others.
 func (c *call) issueStandIn() (string, *apiError) {
 	if err := c.decision.caller.checkRate(c.start); err != nil {
 		return "", err

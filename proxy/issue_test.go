@@ -11,8 +11,9 @@ import (
 	"wxproxy/wechat"
 )
 
-// TestTokenRequestsOfSDKs checks every way in which SDKs are known to fetch tokens.
-// The stand-in that they receive works on every replica and after a restart.
+// TestTokenRequestsOfSDKs checks every way in which SDKs are known to fetch
+// tokens. The stand-in that they receive works on every replica and after a
+// restart.
 func TestTokenRequestsOfSDKs(t *testing.T) {
 	up, requests := recordingServer(t)
 	configure := func(c *proxy.Config) {
@@ -79,9 +80,9 @@ func TestTokenRequestsOfSDKs(t *testing.T) {
 	}
 }
 
-// TestRejectedTokenRequests checks the errors of token requests. They are those of
-// WeChat for a wrong appid or secret, and never 40001, 40014 or 42001, on which SDKs
-// would fetch again without end.
+// TestRejectedTokenRequests checks the errors of token requests. They are those
+// of WeChat for a wrong appid or secret, and never 40001, 40014 or 42001, on
+// which SDKs would fetch again without end.
 func TestRejectedTokenRequests(t *testing.T) {
 	up, requests := recordingServer(t)
 	limited := named("limited", stockKey)

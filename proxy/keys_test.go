@@ -14,8 +14,8 @@ import (
 	"wxproxy/wechat"
 )
 
-// TestKeyAuthentication checks each way to send a key. A request with none, a wrong
-// one or two gets 401. No key reaches WeChat.
+// TestKeyAuthentication checks each way to send a key. A request with none, a
+// wrong one or two gets 401. No key reaches WeChat.
 func TestKeyAuthentication(t *testing.T) {
 	up, requests := recordingServer(t)
 	calls := make(chan proxy.Call, 100)
@@ -83,8 +83,8 @@ func TestKeyAuthentication(t *testing.T) {
 	}
 }
 
-// TestUnauthenticatedRequestsCostNothing checks that neither the broker nor WeChat is
-// called for unauthenticated requests.
+// TestUnauthenticatedRequestsCostNothing checks that neither the broker nor
+// WeChat is called for unauthenticated requests.
 func TestUnauthenticatedRequestsCostNothing(t *testing.T) {
 	up, requests := recordingServer(t)
 	_, addr := start(t, up, func(c *proxy.Config) {
@@ -111,8 +111,8 @@ func TestUnauthenticatedRequestsCostNothing(t *testing.T) {
 	}
 }
 
-// TestBodyLimitDependsOnAuthentication checks that large bodies, which are held in
-// memory, are read only from authenticated callers.
+// TestBodyLimitDependsOnAuthentication checks that large bodies, which are held
+// in memory, are read only from authenticated callers.
 func TestBodyLimitDependsOnAuthentication(t *testing.T) {
 	up, requests := recordingServer(t)
 	_, addr := start(t, up, func(c *proxy.Config) {

@@ -29,8 +29,9 @@ func compress(s string) []byte {
 	return b.Bytes()
 }
 
-// TestInjectedTokenIsMaskedInResponses checks that a response which contains the
-// injected token is masked, wherever the token is and however it is encoded.
+// TestInjectedTokenIsMaskedInResponses checks that a response which contains
+// the injected token is masked, wherever the token is and however it is
+// encoded.
 func TestInjectedTokenIsMaskedInResponses(t *testing.T) {
 	echo := func(r *http.Request) string {
 		return `{"errcode":40066,"errmsg":"invalid url ` + r.URL.RequestURI() + `"}`
@@ -100,8 +101,9 @@ func (c *renewOnce) Renew(context.Context, string, wechat.Secret) (tokens.Token,
 	return tokens.Token{Value: wechat.NewSecret(c.next), Escaped: c.next}, nil
 }
 
-// TestTokensInResponsesBecomeStandIns checks that tokens of accounts become working
-// stand-ins and refresh tokens are masked. The rest stays byte for byte.
+// TestTokensInResponsesBecomeStandIns checks that tokens of accounts become
+// working stand-ins and refresh tokens are masked. The rest stays byte for
+// byte.
 func TestTokensInResponsesBecomeStandIns(t *testing.T) {
 	const before = "{\"errcode\" : 0,\"n\":1234567890123456789,\"nick\":\"a\x01\\/\\u003c\","
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -127,8 +129,9 @@ func TestTokensInResponsesBecomeStandIns(t *testing.T) {
 	}
 }
 
-// TestUnsearchableResponsesAreWithheld checks that a partial response, in which a
-// credential could be cut in two, and one in an unknown encoding are withheld.
+// TestUnsearchableResponsesAreWithheld checks that a partial response, in which
+// a credential could be cut in two, and one in an unknown encoding are
+// withheld.
 func TestUnsearchableResponsesAreWithheld(t *testing.T) {
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Range") != "" {
@@ -149,8 +152,8 @@ func TestUnsearchableResponsesAreWithheld(t *testing.T) {
 	}
 }
 
-// TestCodeOfRegisteredAccountIsExchanged checks that the authorization code in the
-// response to a registration is exchanged, and masked for the caller.
+// TestCodeOfRegisteredAccountIsExchanged checks that the authorization code in
+// the response to a registration is exchanged, and masked for the caller.
 func TestCodeOfRegisteredAccountIsExchanged(t *testing.T) {
 	up := wechatServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, `{"errcode":0,"errmsg":"ok","appid":"`+other+`",`+
@@ -178,8 +181,8 @@ type panicking struct{ fakeTokens }
 
 func (*panicking) Cached(string) (tokens.Token, bool) { panic("BUG: token " + longToken) }
 
-// TestPanicIsLoggedWithoutItsValue checks that a panic ends one call only, and that
-// neither the response nor the log quotes the request.
+// TestPanicIsLoggedWithoutItsValue checks that a panic ends one call only, and
+// that neither the response nor the log quotes the request.
 func TestPanicIsLoggedWithoutItsValue(t *testing.T) {
 	up := wechatServer(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{}`) })
 	log := new(lockedBuffer)

@@ -7,8 +7,8 @@ import (
 	"wxproxy/proxy"
 )
 
-// TestPermission checks what Permission says about a caller, and compares it with a
-// real request.
+// TestPermission checks what Permission says about a caller, and compares it
+// with a real request.
 func TestPermission(t *testing.T) {
 	up, _ := recordingServer(t)
 	limited := named("limited", stockKey)

@@ -55,9 +55,9 @@ const (
 	// maxHeadSize bounds request line and headers together, in bytes.
 	maxHeadSize = 16 << 10
 	// defaultMinBodyBudget is what the large bodies of all requests may take
-	// together, in bytes. It is bodyBudgetFactor times the largest body that the
-	// configuration allows, if that is more. Without it one caller with a key
-	// could take all memory.
+	// together, in bytes. It is bodyBudgetFactor times the largest body that
+	// the configuration allows, if that is more. Without it one caller with a
+	// key could take all memory.
 	defaultMinBodyBudget = 512 << 20
 	bodyBudgetFactor     = 2
 	// drainTimeout is how long Shutdown waits for callers to send one more
@@ -97,7 +97,8 @@ func (p *Proxy) newServer() *fasthttp.Server {
 		ExpectHandler: p.expect,
 		Logger:        fasthttpLogger{p.log},
 
-		// The transport's connections have the timeouts, and readBody the limits.
+		// The transport's connections have the timeouts, and readBody the
+		// limits.
 		ReadBufferSize:     maxHeadSize,
 		MaxRequestBodySize: math.MaxInt,
 		StreamRequestBody:  true,

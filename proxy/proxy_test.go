@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestShutdownFinishesRequestsInFlight checks that Shutdown waits for requests in
-// flight and accepts no new connections.
+// TestShutdownFinishesRequestsInFlight checks that Shutdown waits for requests
+// in flight and accepts no new connections.
 func TestShutdownFinishesRequestsInFlight(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -46,8 +46,9 @@ func TestShutdownFinishesRequestsInFlight(t *testing.T) {
 	}
 }
 
-// TestShutdownLosesNoRequest checks that clients which send request after request
-// on one connection get a response to each, the last of which announces the end.
+// TestShutdownLosesNoRequest checks that clients which send request after
+// request on one connection get a response to each, the last of which announces
+// the end.
 func TestShutdownLosesNoRequest(t *testing.T) {
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{"errcode":0}`) })
 	p, addr := start(t, up, nil)

@@ -2,7 +2,8 @@ package proxy
 
 import "wxproxy/proxy/standin"
 
-// param is a query parameter that has a meaning here. A set of them is their sum.
+// param is a query parameter that has a meaning here. A set of them is their
+// sum.
 type param uint8
 
 const (
@@ -21,9 +22,9 @@ const (
 	paramOther  = param(0)
 )
 
-// nextParam returns the first parameter of q: its raw value, and its length with
-// the separator. A semicolon separates, too. Some servers read it so, and a token
-// of the caller's that only they see must not slip through.
+// nextParam returns the first parameter of q: its raw value, and its length
+// with the separator. A semicolon separates, too. Some servers read it so, and
+// a token of the caller's that only they see must not slip through.
 func nextParam(q []byte) (name param, value []byte, length int) {
 	end, eq := len(q), -1
 	length = len(q)
@@ -79,8 +80,9 @@ func paramNamed(name []byte) param {
 	return paramOther
 }
 
-// unescape appends s to dst with its percent-escapes undone. Invalid ones stay as
-// they are. A plus sign stays too: the values that are looked up have no spaces.
+// unescape appends s to dst with its percent-escapes undone. Invalid ones stay
+// as they are. A plus sign stays too: the values that are looked up have no
+// spaces.
 func unescape(dst, s []byte) []byte {
 	for i := 0; i < len(s); i++ {
 		if s[i] == '%' && i+2 < len(s) {
@@ -138,8 +140,9 @@ func spellsStandIn(value []byte) bool {
 	return standin.HasPrefix(value)
 }
 
-// lookup returns the decoded value of name in q. unique is false if the parameter
-// occurs with different values: then it is not certain which one WeChat takes.
+// lookup returns the decoded value of name in q. unique is false if the
+// parameter occurs with different values: then it is not certain which one
+// WeChat takes.
 func lookup(q []byte, name param) (value []byte, found, unique bool) {
 	unique = true
 	for len(q) > 0 {

@@ -47,8 +47,8 @@ func TestLookup(t *testing.T) {
 	f("action=a&action=b", "b", true, false)
 }
 
-// FuzzQuery checks that stripping the tokens leaves what net/url sees, in the same
-// order, without them.
+// FuzzQuery checks that stripping the tokens leaves what net/url sees, in the
+// same order, without them.
 func FuzzQuery(f *testing.F) {
 	f.Add("a=1&access_token=x&b=2")
 	f.Add("acc%65ss_token=x&%63omponent_access_token=1&&=&a=%2")
@@ -57,7 +57,8 @@ func FuzzQuery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, q string) {
 		got := string(appendWithout(nil, []byte(q), paramTokens))
 		if strings.Contains(q, ";") {
-			// net/url rejects these. At least no token must be left in either reading.
+			// net/url rejects these. At least no token must be left in either
+			// reading.
 			for _, piece := range strings.FieldsFunc(got, func(r rune) bool { return r == '&' || r == ';' }) {
 				if k, _, _ := strings.Cut(piece, "="); isTokenName(k) {
 					t.Fatalf("%q: got %q, want no token in it", q, got)

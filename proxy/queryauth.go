@@ -9,8 +9,9 @@ import (
 	"wxproxy/wechat"
 )
 
-// decideQueryAuth decides about api_query_auth, which exchanges an authorization
-// code. It is a real call to WeChat, so the caller's methods and paths count.
+// decideQueryAuth decides about api_query_auth, which exchanges an
+// authorization code. It is a real call to WeChat, so the caller's methods and
+// paths count.
 func (s *settings) decideQueryAuth(h *requestHead, presented *queryTokens, d *decision) *apiError {
 	if err := s.authenticateComponent(h, presented, d); err != nil {
 		return err
@@ -34,8 +35,8 @@ func (s *settings) decideQueryAuth(h *requestHead, presented *queryTokens, d *de
 	return nil
 }
 
-// exchangeCode answers api_query_auth. The exchange is a real one. The tokens stay
-// here, and the response has a stand-in.
+// exchangeCode answers api_query_auth. The exchange is a real one. The tokens
+// stay here, and the response has a stand-in.
 func (c *call) exchangeCode() *apiError {
 	exchange := c.settings.exchange
 	if exchange == nil {
@@ -44,6 +45,9 @@ func (c *call) exchangeCode() *apiError {
 	if err := c.decision.caller.checkRate(c.start); err != nil {
 		return err
 	}
+	// A code can be exchanged once only. So nothing here is repeated, and what
+	// happens to the code is up to exchange, which saves the tokens before it
+	// returns.
 	ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
 	defer cancel()
 	start := time.Now()
@@ -53,10 +57,13 @@ func (c *call) exchangeCode() *apiError {
 	if err != nil {
 		return exchangeError(err, c.now)
 	}
+	// Which account has authorized is known only now, so the permission for it
+	// is checked now.
 	c.decision.account = []byte(authorization.AppID)
 	if denied := c.decision.caller.authorizeAccount(c.decision.account); denied != nil {
 		return accountKept(denied)
 	}
+	// WeChat's list of granted permission sets passes as it is.
 	permissions := authorization.FuncInfo
 	if !json.Valid(permissions) {
 		permissions = json.RawMessage("[]")

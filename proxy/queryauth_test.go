@@ -15,9 +15,9 @@ import (
 	"wxproxy/wechat"
 )
 
-// TestCodeExchange checks that api_query_auth exchanges the code, once per request,
-// and answers with a stand-in. WeChat's errors are passed on, except those about the
-// component's token.
+// TestCodeExchange checks that api_query_auth exchanges the code, once per
+// request, and answers with a stand-in. WeChat's errors are passed on, except
+// those about the component's token.
 func TestCodeExchange(t *testing.T) {
 	up, _ := recordingServer(t)
 	var exchanged []string
@@ -110,8 +110,8 @@ func TestCodeExchange(t *testing.T) {
 	if len(exchanged) != 0 {
 		t.Errorf("got %q exchanged, want nothing", exchanged)
 	}
-	// A caller without permission for the account can exchange its code, but does
-	// not receive its stand-in.
+	// A caller without permission for the account can exchange its code, but
+	// does not receive its stand-in.
 	resp, body = send(t, addr, post(path, request, "X-Wxproxy-Key: "+stockKey))
 	checkResponse(t, "no permission for the account", resp, body, 403, "")
 	if strings.Contains(body, "wxp_") || len(exchanged) != 1 {

@@ -14,12 +14,12 @@ import (
 	"wxproxy/wechat"
 )
 
-// Some of WeChat's responses contain credentials of the platform: refresh tokens
-// in the lists of accounts, the authorization code of an account that was just
-// registered, the injected token in the record of a request (rid/get shows its
-// URL). They are masked before the response reaches a caller, and tokens become
-// stand-ins. The rest of it stays as it is, byte for byte. What belongs to an end
-// user (session_key, the tokens of /sns/) passes.
+// Some of WeChat's responses contain credentials of the platform: refresh
+// tokens in the lists of accounts, the authorization code of an account that
+// was just registered, the injected token in the record of a request (rid/get
+// shows its URL). They are masked before the response reaches a caller, and
+// tokens become stand-ins. The rest of it stays as it is, byte for byte. What
+// belongs to an end user (session_key, the tokens of /sns/) passes.
 //
 // Whatever the path, a response that contains the very token that was injected
 // into the request is masked, too.
@@ -39,7 +39,8 @@ var credentialPaths = [][]byte{
 // (doc/oplatform/…/register-management/fast-registration-ent/registerMiniprogram).
 const pathFastRegister = "/cgi-bin/account/fastregister"
 
-// mayContainCredentials reports whether the response to a path has to be searched.
+// mayContainCredentials reports whether the response to a path has to be
+// searched.
 func mayContainCredentials(path []byte) bool {
 	for _, prefix := range credentialPaths {
 		if bytes.HasPrefix(path, prefix) {
@@ -72,8 +73,8 @@ const redactLimit = 8 << 20
 // mask takes the place of a credential.
 var mask = []byte("***")
 
-// redact masks the credentials in the response. A response that cannot be searched
-// is withheld.
+// redact masks the credentials in the response. A response that cannot be
+// searched is withheld.
 func (c *call) redact() *apiError {
 	resp := &c.ctx.Response
 	if c.ctx.Request.Header.IsHead() {
@@ -100,8 +101,8 @@ func (c *call) redact() *apiError {
 }
 
 // standInFor returns the stand-in that replaces a token in a response: of the
-// component, or of an account. It returns nil if the caller has no permission for
-// the account, or if appid is none.
+// component, or of an account. It returns nil if the caller has no permission
+// for the account, or if appid is none.
 func (c *call) standInFor(component bool, appid []byte) []byte {
 	kind := standin.Account
 	if component {
@@ -113,9 +114,9 @@ func (c *call) standInFor(component bool, appid []byte) []byte {
 	return []byte(c.settings.signer.Issue(kind, string(appid), c.decision.callerName(), c.now))
 }
 
-// exchangeRegisteredCode exchanges the authorization code of an account that the
-// request has registered. The caller receives it masked, so nothing else would
-// exchange it. It does not wait for the exchange.
+// exchangeRegisteredCode exchanges the authorization code of an account that
+// the request has registered. The caller receives it masked, so nothing else
+// would exchange it. It does not wait for the exchange.
 func (c *call) exchangeRegisteredCode(body []byte) {
 	at := bytes.Index(body, nameCode)
 	if c.settings.exchange == nil || at < 0 || string(c.head.target.decodedPath) != pathFastRegister {
@@ -141,8 +142,8 @@ var (
 	errTruncated = errors.New("truncated")
 )
 
-// readWhole reads the body of a response to its end, also if it is streamed, and
-// decompresses it.
+// readWhole reads the body of a response to its end, also if it is streamed,
+// and decompresses it.
 func readWhole(resp *fasthttp.Response) ([]byte, error) {
 	if resp.IsBodyStream() {
 		body, err := readBounded(resp.BodyStream())
@@ -185,12 +186,12 @@ func readBounded(r io.Reader) ([]byte, error) {
 
 // maskCredentials masks the values behind credential names: in JSON, in JSON
 // inside a JSON string (where quotes have backslashes), and in URLs. It returns
-// how many it masked. Tokens whose owner is named become what standIn returns for
-// the component or the account, unless that is nil.
+// how many it masked. Tokens whose owner is named become what standIn returns
+// for the component or the account, unless that is nil.
 func maskCredentials(b []byte, standIn func(component bool, appid []byte) []byte) (masked []byte, n int) {
 	// ends holds where the next occurrence of each name ends. 0 means that it
-	// must be searched for, -1 that there is none. With it each name is searched
-	// for only once in each part of b.
+	// must be searched for, -1 that there is none. With it each name is
+	// searched for only once in each part of b.
 	var ends [len(credentialNames)]int
 	for from := 0; ; {
 		at := -1
@@ -236,9 +237,9 @@ func replacement(b []byte, end int, standIn func(component bool, appid []byte) [
 	return token
 }
 
-// ownerOf returns the appid that belongs to an authorizer's token whose name ends
-// at end. It is next to the token, usually before it. Without one the result is
-// empty.
+// ownerOf returns the appid that belongs to an authorizer's token whose name
+// ends at end. It is next to the token, usually before it. Without one the
+// result is empty.
 func ownerOf(b []byte, end int) []byte {
 	i := bytes.LastIndex(b[:end], nameAuthorizerAppID)
 	if i < 0 {
@@ -251,8 +252,8 @@ func ownerOf(b []byte, end int) []byte {
 	return b[from:to]
 }
 
-// valueAt returns where the value is that belongs to a name which ends at i. It is
-// empty if the name is only a word in a text.
+// valueAt returns where the value is that belongs to a name which ends at i. It
+// is empty if the name is only a word in a text.
 func valueAt(b []byte, i int) (start, end int) {
 	separated := false
 	for ; i < len(b); i++ {

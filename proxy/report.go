@@ -52,6 +52,7 @@ func (c *call) end(panicked any) {
 	if c.proxy.draining.Load() {
 		resp.Header.SetConnectionClose()
 	}
+	// The idle timeout starts now: the caller can send the next request.
 	conn := transport.ConnOf(c.ctx.Conn())
 	conn.ExtendDeadline(c.now)
 	if stream, ok := resp.BodyStream().(*transport.Stream); ok && c.err == nil {
@@ -83,8 +84,8 @@ func (c *call) writeError() {
 	}
 }
 
-// slotReleaser returns a function that releases the slot. The goroutine that finds
-// WeChat's connection free calls it, long after c has been recycled.
+// slotReleaser returns a function that releases the slot. The goroutine that
+// finds WeChat's connection free calls it, long after c has been recycled.
 func (c *call) slotReleaser() func() {
 	limiter, slot := c.proxy.limiter, c.slot
 	c.slot = admission.Slot{}
@@ -114,6 +115,8 @@ func (c *call) report() {
 	}
 	label := c.settings.callers.label(c.decision.caller)
 	c.proxy.observer.CallDone(label, c.decision.credential(), status, took, c.upstreamTime)
+	// Requests that succeed are logged for debugging only. Errors that wxproxy
+	// generates are of interest, and those of servers need attention.
 	level := slog.LevelDebug
 	switch {
 	case status >= http.StatusInternalServerError:
@@ -157,9 +160,10 @@ func (p *Proxy) suppressLog(e *apiError, now time.Time) bool {
 	return last == second || !p.rejectionLogged.CompareAndSwap(last, second)
 }
 
-// appendRequestID appends the caller's request id, if it is safe to log, or a new
-// one.
+// appendRequestID appends the caller's request id, if it is safe to log, or a
+// new one.
 func appendRequestID(dst, id []byte) []byte {
+	// Longer ids, spaces and control characters could break log lines.
 	if n := len(id); n > 0 && n <= 128 {
 		safe := true
 		for _, ch := range id {

@@ -8,12 +8,12 @@ import (
 	"wxproxy/tokens"
 )
 
-// The caller's query is forwarded byte for byte, in its order and spelling. Only
-// whole parameters that carry a credential are cut out. What is injected comes
-// before the rest.
+// The caller's query is forwarded byte for byte, in its order and spelling.
+// Only whole parameters that carry a credential are cut out. What is injected
+// comes before the rest.
 
-// appendRequestHead appends the request line and the headers that WeChat receives,
-// with the empty line after them.
+// appendRequestHead appends the request line and the headers that WeChat
+// receives, with the empty line after them.
 func appendRequestHead(b []byte, s *settings, h *requestHead, r *route, token tokens.Token, bodySize int) []byte {
 	b = append(b, h.method...)
 	b = append(b, ' ')

@@ -15,8 +15,9 @@ import (
 )
 
 // sentCredentials are the credentials that WeChat received with a request: the
-// token, its escaped form if that differs, and the app secret; "" where there is
-// none. A response that contains one of them must not reach the caller as it is.
+// token, its escaped form if that differs, and the app secret; "" where there
+// is none. A response that contains one of them must not reach the caller as it
+// is.
 type sentCredentials [3]string
 
 func newSentCredentials(token tokens.Token, secret wechat.Secret) sentCredentials {
@@ -28,8 +29,8 @@ func newSentCredentials(token tokens.Token, secret wechat.Secret) sentCredential
 }
 
 // minSecretLength is the length from which on a credential is searched for. A
-// shorter text can occur in a response by chance. WeChat's tokens have more than
-// 100 characters, its secrets 32.
+// shorter text can occur in a response by chance. WeChat's tokens have more
+// than 100 characters, its secrets 32.
 const minSecretLength = 16
 
 // in reports whether text contains a credential.
@@ -55,8 +56,8 @@ func (s *sentCredentials) mask(text []byte) (masked []byte, n int) {
 	return text, n
 }
 
-// inspectResponse reads the errcode of the response, counts it and returns it. It
-// also notes whether the response contains a credential.
+// inspectResponse reads the errcode of the response, counts it and returns it.
+// It also notes whether the response contains a credential.
 func (c *call) inspectResponse() int {
 	prefix := transport.BodyPrefix(&c.ctx.Response)
 	if bytes.HasPrefix(prefix, gzipMagic) {
@@ -73,8 +74,8 @@ func (c *call) inspectResponse() int {
 }
 
 // reportRevocationHint reports that WeChat's errcode may mean that the account
-// has revoked its authorization. A changed password matters for the account's own
-// token only: end users have passwords, too.
+// has revoked its authorization. A changed password matters for the account's
+// own token only: end users have passwords, too.
 func (c *call) reportRevocationHint() {
 	d := &c.decision
 	hint := c.errcode == wechat.CodeNotAuthorized ||
@@ -90,15 +91,16 @@ var (
 	inspectBuffers = sync.Pool{New: func() any { b := make([]byte, 0, transport.InspectLimit); return &b }}
 )
 
-// decompressPrefix decompresses as much of b as buf has room for. It returns nil
-// if b is not gzip.
+// decompressPrefix decompresses as much of b as buf has room for. It returns
+// nil if b is not gzip.
 func decompressPrefix(buf, b []byte) []byte {
 	z := gzipReaders.Get().(*gzip.Reader)
 	defer gzipReaders.Put(z)
 	if z.Reset(bytes.NewReader(b)) != nil {
 		return nil
 	}
-	// The prefix of a response ends anywhere. What could be read is what counts.
+	// The prefix of a response ends anywhere. What could be read is what
+	// counts.
 	n, _ := io.ReadFull(z, buf)
 	return buf[:n]
 }

@@ -90,8 +90,9 @@ func (s *settings) resolveCredential(r *route, query []byte) *apiError {
 }
 
 // resolveLogin completes the route of a request that needs the account's own
-// secret. The secret of an own account is injected. For an authorizer the request
-// goes to its twin under /component/, which takes the component's token instead.
+// secret. The secret of an own account is injected. For an authorizer the
+// request goes to its twin under /component/, which takes the component's token
+// instead.
 func (s *settings) resolveLogin(r *route, query []byte, isComponent bool) *apiError {
 	switch {
 	case r.account == nil:
@@ -115,13 +116,13 @@ func (s *settings) resolveLogin(r *route, query []byte, isComponent bool) *apiEr
 }
 
 // resolveAccount finds the account that a request is for. These can name it, in
-// this order: the path's prefix and X-WX-APPID, a stand-in, the query's own appid
-// on login endpoints, the default. Two that disagree are an error.
+// this order: the path's prefix and X-WX-APPID, a stand-in, the query's own
+// appid on login endpoints, the default. Two that disagree are an error.
 //
-// There are two exceptions. A prefix, header or stand-in that names the component
-// says nothing about the account of a login. A prefix or header that names the
-// component yields to an account's stand-in: SDKs in third-party mode send the
-// requests of many accounts through one base URL.
+// There are two exceptions. A prefix, header or stand-in that names the
+// component says nothing about the account of a login. A prefix or header that
+// names the component yields to an account's stand-in: SDKs in third-party mode
+// send the requests of many accounts through one base URL.
 func (s *settings) resolveAccount(h *requestHead, standIn *standin.Token, e *wechat.Endpoint) ([]byte, *apiError) {
 	appid, err := explicitAccount(h)
 	if err != nil {
@@ -136,14 +137,8 @@ func (s *settings) resolveAccount(h *requestHead, standIn *standin.Token, e *wec
 		appid = st
 	}
 	if login {
-		named, found, unique := lookup(h.target.query, paramAppID)
-		switch {
-		case !unique:
-			return nil, accountConflict("one appid of the query", "another")
-		case found && len(named) > 0 && appid != nil && !bytes.Equal(appid, named) && !bytes.Equal(appid, s.component):
-			return nil, accountConflict("the prefix, header or stand-in", "the query's appid")
-		case found && len(named) > 0:
-			appid = named
+		if appid, err = s.loginAccount(h.target.query, appid); err != nil {
+			return nil, err
 		}
 	}
 	if appid == nil && e.Need != wechat.NeedUser && e.Need != wechat.NeedNothing {
@@ -152,8 +147,24 @@ func (s *settings) resolveAccount(h *requestHead, standIn *standin.Token, e *wec
 	return appid, nil
 }
 
-// explicitAccount returns the account that the path's prefix or X-WX-APPID names,
-// or nil.
+// loginAccount returns the account of a login: the query's own appid, or else
+// named, which prefix, header or stand-in name. The two must agree, unless named
+// is the component.
+func (s *settings) loginAccount(query, named []byte) ([]byte, *apiError) {
+	appid, _, unique := lookup(query, paramAppID)
+	switch {
+	case !unique:
+		return nil, accountConflict("one appid of the query", "another")
+	case len(appid) == 0:
+		return named, nil
+	case named != nil && !bytes.Equal(named, appid) && !bytes.Equal(named, s.component):
+		return nil, accountConflict("the prefix, header or stand-in", "the query's appid")
+	}
+	return appid, nil
+}
+
+// explicitAccount returns the account that the path's prefix or X-WX-APPID
+// names, or nil.
 func explicitAccount(h *requestHead) ([]byte, *apiError) {
 	if h.account == nil {
 		return h.target.prefix, nil

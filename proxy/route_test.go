@@ -8,7 +8,8 @@ import (
 	"wxproxy/wechat"
 )
 
-// testSettings returns settings with a component, an own account and these routes.
+// testSettings returns settings with a component, an own account and these
+// routes.
 func testSettings(routes ...wechat.Endpoint) *settings {
 	signer, err := standin.NewSigner(nil)
 	if err != nil {
@@ -30,8 +31,8 @@ func headOf(tb testing.TB, uri string) requestHead {
 	return requestHead{method: []byte("GET"), target: target}
 }
 
-// TestRoutes checks for every row of the table, and for the rules around it, which
-// token is injected in which parameter.
+// TestRoutes checks for every row of the table, and for the rules around it,
+// which token is injected in which parameter.
 func TestRoutes(t *testing.T) {
 	s := testSettings(
 		wechat.Endpoint{Path: "/cgi-bin/new/*", Need: wechat.NeedComponent},

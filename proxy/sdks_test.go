@@ -11,8 +11,8 @@ import (
 	"wxproxy/proxy"
 )
 
-// The tests in this file hold what SDKs rely on. docs/sdks.md has the list and names
-// the tests.
+// The tests in this file hold what SDKs rely on. docs/sdks.md has the list and
+// names the tests.
 
 // recorded is a request as WeChat receives it.
 type recorded struct {
@@ -20,8 +20,8 @@ type recorded struct {
 	header            http.Header
 }
 
-// startRecording runs a WeChat that records the last request and answers with these
-// headers. last returns the request and forgets it.
+// startRecording runs a WeChat that records the last request and answers with
+// these headers. last returns the request and forgets it.
 func startRecording(t *testing.T, headers map[string]string) (url string, last func() recorded) {
 	var mu sync.Mutex
 	var r recorded
@@ -38,9 +38,10 @@ func startRecording(t *testing.T, headers map[string]string) (url string, last f
 	return url, func() recorded { mu.Lock(); defer mu.Unlock(); got := r; r = recorded{}; return got }
 }
 
-// TestBodiesAreNotSearchedForAccounts checks that appids in bodies do not select the
-// account. Many of them are of other accounts: the mini program that a message links
-// to, an account to be bound, the component in place of an account.
+// TestBodiesAreNotSearchedForAccounts checks that appids in bodies do not
+// select the account. Many of them are of other accounts: the mini program that
+// a message links to, an account to be bound, the component in place of an
+// account.
 func TestBodiesAreNotSearchedForAccounts(t *testing.T) {
 	up, last := startRecording(t, nil)
 	mine := named("orders", ordersKey)
@@ -67,8 +68,9 @@ func TestBodiesAreNotSearchedForAccounts(t *testing.T) {
 	}
 }
 
-// TestTicketInTokenRequestIsIgnored checks that api_component_token does not depend on
-// the ticket: SDKs that keep it themselves send a placeholder, or have none.
+// TestTicketInTokenRequestIsIgnored checks that api_component_token does not
+// depend on the ticket: SDKs that keep it themselves send a placeholder, or
+// have none.
 func TestTicketInTokenRequestIsIgnored(t *testing.T) {
 	up, last := startRecording(t, nil)
 	_, addr := start(t, up, func(c *proxy.Config) { c.Callers = []proxy.Caller{named("orders", ordersKey)} })
@@ -87,9 +89,9 @@ func TestTicketInTokenRequestIsIgnored(t *testing.T) {
 	}
 }
 
-// TestUnusualMethodsAndHeadersPass checks that methods and headers stay as SDKs send
-// them: one fetches media with an empty POST, one names the type of a missing body,
-// one has no User-Agent. Nothing is added.
+// TestUnusualMethodsAndHeadersPass checks that methods and headers stay as SDKs
+// send them: one fetches media with an empty POST, one names the type of a
+// missing body, one has no User-Agent. Nothing is added.
 func TestUnusualMethodsAndHeadersPass(t *testing.T) {
 	up, last := startRecording(t, nil)
 	_, addr := start(t, up, nil)
@@ -117,8 +119,9 @@ func TestUnusualMethodsAndHeadersPass(t *testing.T) {
 	}
 }
 
-// TestOnlyGzipIsRequested checks that WeChat is asked for gzip or for no compression,
-// whatever else an SDK accepts. An SDK that accepts none receives none.
+// TestOnlyGzipIsRequested checks that WeChat is asked for gzip or for no
+// compression, whatever else an SDK accepts. An SDK that accepts none receives
+// none.
 func TestOnlyGzipIsRequested(t *testing.T) {
 	up, last := startRecording(t, nil)
 	_, addr := start(t, up, nil)
@@ -139,8 +142,8 @@ func TestOnlyGzipIsRequested(t *testing.T) {
 	}
 }
 
-// TestContentTypeAndDisposition checks that these two headers pass to the letter: by
-// them SDKs tell pictures, files and errors apart.
+// TestContentTypeAndDisposition checks that these two headers pass to the
+// letter: by them SDKs tell pictures, files and errors apart.
 func TestContentTypeAndDisposition(t *testing.T) {
 	for _, headers := range []map[string]string{
 		{"Content-Type": "image/jpeg"},
@@ -166,8 +169,9 @@ func TestContentTypeAndDisposition(t *testing.T) {
 	}
 }
 
-// TestPathsAreNeverRedirected checks that unusual paths are forwarded or rejected. HTTP
-// clients follow redirects, and turn a POST into a GET on the way.
+// TestPathsAreNeverRedirected checks that unusual paths are forwarded or
+// rejected. HTTP clients follow redirects, and turn a POST into a GET on the
+// way.
 func TestPathsAreNeverRedirected(t *testing.T) {
 	up, last := startRecording(t, nil)
 	_, addr := start(t, up, nil)

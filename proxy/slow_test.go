@@ -21,9 +21,9 @@ import (
 // shortIdleTimeout is the idle timeout in tests of slow clients.
 const shortIdleTimeout = 2 * time.Second
 
-// sendSlowly opens a connection, sends first at once and then b at intervals (0 sends
-// nothing more), until the other side closes it. It returns what was received, and
-// whether the connection was closed.
+// sendSlowly opens a connection, sends first at once and then b at intervals (0
+// sends nothing more), until the other side closes it. It returns what was
+// received, and whether the connection was closed.
 func sendSlowly(t *testing.T, addr, first string, b byte) (received string, closed bool) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -59,8 +59,9 @@ func sendSlowly(t *testing.T, addr, first string, b byte) (received string, clos
 	return string(all), true
 }
 
-// TestSlowClientsAreDisconnected checks that clients which send a byte now and then, or
-// nothing, are disconnected, and that other clients are served meanwhile.
+// TestSlowClientsAreDisconnected checks that clients which send a byte now and
+// then, or nothing, are disconnected, and that other clients are served
+// meanwhile.
 func TestSlowClientsAreDisconnected(t *testing.T) {
 	t.Parallel()
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{}`) })
@@ -111,8 +112,8 @@ func TestSlowClientsAreDisconnected(t *testing.T) {
 	}
 }
 
-// TestSlowHandshakesAreDisconnected checks that clients which do not finish their TLS
-// handshake are disconnected.
+// TestSlowHandshakesAreDisconnected checks that clients which do not finish
+// their TLS handshake are disconnected.
 func TestSlowHandshakesAreDisconnected(t *testing.T) {
 	t.Parallel()
 	addr, _ := startTLS(t, proxy.Config{Upstream: "http://127.0.0.1:1", Tokens: &fakeTokens{}, IdleTimeout: shortIdleTimeout})
@@ -124,8 +125,9 @@ func TestSlowHandshakesAreDisconnected(t *testing.T) {
 	clients.Wait()
 }
 
-// TestStalledReadersAreDisconnected checks that clients which request a large response
-// and read nothing are disconnected, and WeChat's connections with them.
+// TestStalledReadersAreDisconnected checks that clients which request a large
+// response and read nothing are disconnected, and WeChat's connections with
+// them.
 func TestStalledReadersAreDisconnected(t *testing.T) {
 	t.Parallel()
 	const readers = 20
@@ -161,8 +163,9 @@ func TestStalledReadersAreDisconnected(t *testing.T) {
 	}
 }
 
-// TestSlowDownloadReleasesUpstream checks that a caller which reads a large response
-// slowly blocks neither WeChat's connection nor a slot, and receives all of it.
+// TestSlowDownloadReleasesUpstream checks that a caller which reads a large
+// response slowly blocks neither WeChat's connection nor a slot, and receives
+// all of it.
 func TestSlowDownloadReleasesUpstream(t *testing.T) {
 	t.Parallel()
 	picture := make([]byte, 10<<20)
@@ -216,8 +219,8 @@ type zeroReader struct{}
 
 func (zeroReader) Read(p []byte) (int, error) { return len(p), nil }
 
-// TestPipelinedRequests checks that requests sent at once on one connection are answered
-// in order, also if some are rejected.
+// TestPipelinedRequests checks that requests sent at once on one connection are
+// answered in order, also if some are rejected.
 func TestPipelinedRequests(t *testing.T) {
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
@@ -263,8 +266,8 @@ func TestPipelinedRequests(t *testing.T) {
 	}
 }
 
-// TestLargeHeadsAreRejected checks that request lines and headers of a megabyte are
-// rejected.
+// TestLargeHeadsAreRejected checks that request lines and headers of a megabyte
+// are rejected.
 func TestLargeHeadsAreRejected(t *testing.T) {
 	var hits atomic.Int32
 	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) { hits.Add(1); io.WriteString(w, `{}`) })

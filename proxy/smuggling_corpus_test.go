@@ -4,9 +4,10 @@ import (
 	"strings"
 )
 
-// smugglingCorpus holds inputs for FuzzDifferential, each of one or several requests.
-// {key} stands for the caller's key, {p} for the prefix of its account, {head} for the
-// rest of the request line with Host and key, {ok} for a request that is allowed.
+// smugglingCorpus holds inputs for FuzzDifferential, each of one or several
+// requests. {key} stands for the caller's key, {p} for the prefix of its
+// account, {head} for the rest of the request line with Host and key, {ok} for
+// a request that is allowed.
 var smugglingCorpus = []string{
 	// Allowed requests: TestDifferentialForwards needs them.
 	"{ok}",

@@ -17,8 +17,8 @@ const placeholderRefresh = "refreshtoken@@@wxproxy-keeps-it"
 var standInResponse = regexp.MustCompile(`^\{"(component_|authorizer_)?access_token":"(wxp_[A-Za-z0-9_-]+)","expires_in":7200` +
 	`(,"authorizer_refresh_token":"` + placeholderRefresh + `")?\}$`)
 
-// fetchStandIn sends a request for a stand-in, checks the response, and returns the
-// stand-in.
+// fetchStandIn sends a request for a stand-in, checks the response, and returns
+// the stand-in.
 func fetchStandIn(t *testing.T, addr, raw string) string {
 	t.Helper()
 	resp, body := send(t, addr, raw)
@@ -47,7 +47,8 @@ func fetchComponent(t *testing.T, addr, secret string) string {
 }
 
 // TestStandInsWithoutAuthentication checks that SDKs work with any secret while
-// authentication is disabled, and that their stand-ins are worthless afterwards.
+// authentication is disabled, and that their stand-ins are worthless
+// afterwards.
 func TestStandInsWithoutAuthentication(t *testing.T) {
 	up, _ := recordingServer(t)
 	config := proxy.Config{Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"}}
@@ -84,8 +85,8 @@ func TestStandInsWithoutAuthentication(t *testing.T) {
 	checkResponse(t, "after callers were removed", resp, body, 200, `{"errcode":40001,`)
 }
 
-// TestInvalidStandIns checks that an invalid stand-in gets the response with which
-// WeChat rejects a token, and never reaches WeChat.
+// TestInvalidStandIns checks that an invalid stand-in gets the response with
+// which WeChat rejects a token, and never reaches WeChat.
 func TestInvalidStandIns(t *testing.T) {
 	up, requests := recordingServer(t)
 	config := proxy.Config{
@@ -151,9 +152,9 @@ func TestInvalidStandIns(t *testing.T) {
 	}
 }
 
-// TestReloadInvalidatesStandIns checks that a stand-in is worthless as soon as its
-// caller, the signing key or the component is another one, and that the permissions
-// of the caller are the present ones.
+// TestReloadInvalidatesStandIns checks that a stand-in is worthless as soon as
+// its caller, the signing key or the component is another one, and that the
+// permissions of the caller are the present ones.
 func TestReloadInvalidatesStandIns(t *testing.T) {
 	up, _ := recordingServer(t)
 	config := proxy.Config{
@@ -201,8 +202,8 @@ func TestReloadInvalidatesStandIns(t *testing.T) {
 	checkResponse(t, "component's stand-in", resp, body, 403, "")
 }
 
-// TestStandInNamesAccount checks which account a stand-in selects, and what of the
-// query WeChat receives.
+// TestStandInNamesAccount checks which account a stand-in selects, and what of
+// the query WeChat receives.
 func TestStandInNamesAccount(t *testing.T) {
 	up, requests := recordingServer(t)
 	_, addr := start(t, up, func(c *proxy.Config) { c.Callers = []proxy.Caller{named("orders", ordersKey)} })
@@ -226,7 +227,8 @@ func TestStandInNamesAccount(t *testing.T) {
 		{"/sns/component/jscode2session?appid=" + account + "&access_token=" + a + "&component_access_token=" + c, "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account},
 		{"/" + account + "/sns/component/jscode2session?appid=" + account + "&component_access_token=" + c, "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account},
 		{"/" + component + "/sns/component/jscode2session?appid=" + account + "&component_access_token=" + c, "X-WX-APPID: " + component, "/sns/component/jscode2session?" + long + "appid=" + account},
-		// Logins of SDKs: with a stand-in that is not needed, and with the key as secret.
+		// Logins of SDKs: with a stand-in that is not needed, and with the key
+		// as secret.
 		{"/sns/jscode2session?appid=" + account + "&secret=x&access_token=" + a + "&js_code=1", "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account + "&js_code=1"},
 		{"/sns/jscode2session?appid=" + account + "&secret=" + ordersKey + "&js_code=1", "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account + "&js_code=1"},
 		{"/sns/jscode2session?appid=" + account + "&secret=" + ordersKey + "&js_code=1&access_token=undefined", "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account + "&js_code=1"},
@@ -252,8 +254,8 @@ func TestStandInNamesAccount(t *testing.T) {
 	}
 }
 
-// TestStandInExpiryAndFormat checks that a stand-in is accepted until a few minutes
-// after it expires, and that nothing but the fixed format is accepted.
+// TestStandInExpiryAndFormat checks that a stand-in is accepted until a few
+// minutes after it expires, and that nothing but the fixed format is accepted.
 func TestStandInExpiryAndFormat(t *testing.T) {
 	up, requests := recordingServer(t)
 	_, addr := start(t, up, func(c *proxy.Config) { c.Callers, c.StandInKey = []proxy.Caller{named("orders", ordersKey)}, key })

@@ -7,8 +7,8 @@ import (
 	"wxproxy/wechat"
 )
 
-// target is the content of a request line, before any rule is applied. All slices
-// point into it.
+// target is the content of a request line, before any rule is applied. All
+// slices point into it.
 type target struct {
 	prefix      []byte // appid before the path, or nil
 	path        []byte // as WeChat receives it, with escapes
@@ -23,8 +23,8 @@ var upstreamHosts = map[string]bool{
 	"sh.api.weixin.qq.com": true, "sz.api.weixin.qq.com": true, "hk.api.weixin.qq.com": true,
 }
 
-// parseTarget parses a request target. It normalizes nothing: a target that could
-// be read in two ways is rejected.
+// parseTarget parses a request target. It normalizes nothing: a target that
+// could be read in two ways is rejected.
 func parseTarget(uri []byte) (t target, err *apiError) {
 	if len(uri) == 0 || uri[0] != '/' {
 		var ok bool
@@ -52,8 +52,8 @@ func parseTarget(uri []byte) (t target, err *apiError) {
 	return t, err
 }
 
-// cutAuthority removes scheme and host from a target in absolute form, as sent to
-// a forward proxy. It returns false for hosts that are not WeChat's.
+// cutAuthority removes scheme and host from a target in absolute form, as sent
+// to a forward proxy. It returns false for hosts that are not WeChat's.
 func cutAuthority(uri []byte) ([]byte, bool) {
 	rest, ok := bytes.CutPrefix(uri, []byte("http://"))
 	if !ok {

@@ -58,8 +58,8 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
-// FuzzTarget checks that the path to which the rules are applied is the one that a
-// server sees in what is forwarded.
+// FuzzTarget checks that the path to which the rules are applied is the one
+// that a server sees in what is forwarded.
 func FuzzTarget(f *testing.F) {
 	f.Add("/" + acc + "//cgi-bin/%63omponent/api_query_auth?x=1")
 	f.Add("/a/%2e%2e/%252e/b;c\\d")

@@ -1,6 +1,6 @@
 // Package admission decides how many requests may be in flight at WeChat at a
-// time, in total and for one key (the proxy uses the account's appid as key). It
-// knows nothing about HTTP.
+// time, in total and for one key (the proxy uses the account's appid as key).
+// It knows nothing about HTTP.
 //
 // Three mechanisms work together. The [Limiter] hands out slots. A request that
 // gets none waits in a queue, which serves the newest request first. While more
@@ -53,8 +53,8 @@ const (
 // Slots of keys that share a counter are equal.
 type Slot struct{ inFlight *atomic.Int32 }
 
-// NewLimiter returns a limiter of at most maxLimit slots. [Limiter.Run] must run
-// for requests to leave the queue in time.
+// NewLimiter returns a limiter of at most maxLimit slots. [Limiter.Run] must
+// run for requests to leave the queue in time.
 func NewLimiter(maxLimit int) *Limiter {
 	l := &Limiter{maxLimit: int64(maxLimit), seed: maphash.MakeSeed()}
 	l.limit.Store(l.maxLimit)
@@ -76,9 +76,9 @@ func (l *Limiter) slot(key []byte) Slot {
 	return Slot{&l.perKey[maphash.Bytes(l.seed, key)%uint64(len(l.perKey))]}
 }
 
-// take takes slot, or returns ErrLimit or ErrKeyLimit. The total limit is exact.
-// The limit per key is not: concurrent requests of one key may all read its
-// counter before the first of them increments it.
+// take takes slot, or returns ErrLimit or ErrKeyLimit. The total limit is
+// exact. The limit per key is not: concurrent requests of one key may all read
+// its counter before the first of them increments it.
 func (l *Limiter) take(slot Slot) error {
 	limit := l.limit.Load()
 	for {
@@ -95,8 +95,8 @@ func (l *Limiter) take(slot Slot) error {
 	}
 }
 
-// Release returns a slot and admits waiting requests that may have it. Releasing
-// the zero slot does nothing.
+// Release returns a slot and admits waiting requests that may have it.
+// Releasing the zero slot does nothing.
 func (l *Limiter) Release(slot Slot) {
 	if slot.inFlight == nil {
 		return
@@ -111,8 +111,8 @@ func (l *Limiter) Release(slot Slot) {
 // InFlight returns the number of slots in use.
 func (l *Limiter) InFlight() int { return int(l.total.Load()) }
 
-// setLimit changes the limit, to maxLimit at most. Requests in flight keep their
-// slots even if there are more of them.
+// setLimit changes the limit, to maxLimit at most. Requests in flight keep
+// their slots even if there are more of them.
 func (l *Limiter) setLimit(limit int64) {
 	l.limit.Store(min(limit, l.maxLimit))
 	l.admitWaiters()

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// File descriptors bound the requests in flight while WeChat is slow. If wxproxy
-// itself is the bottleneck, because more is asked than its CPUs can do, many
-// requests in flight only slow each other down, long before file descriptors
-// run out. The scheduling delay tells the two apart: how long data that has
-// arrived waits until it is read. While it is long, the limit is lowered and
-// further requests wait in the queue, which costs little.
+// File descriptors bound the requests in flight while WeChat is slow. If
+// wxproxy itself is the bottleneck, because more is asked than its CPUs can do,
+// many requests in flight only slow each other down, long before file
+// descriptors run out. The scheduling delay tells the two apart: how long data
+// that has arrived waits until it is read. While it is long, the limit is
+// lowered and further requests wait in the queue, which costs little.
 
 const (
 	// controlInterval is the time between two measurements of the delay, and
@@ -67,8 +67,8 @@ func (c *overloadController) tick(delay time.Duration) {
 }
 
 // Run adjusts the limit and times out waiting requests. It returns once stop is
-// closed and no request waits or is in flight, so that requests which wait while
-// the process stops are answered too.
+// closed and no request waits or is in flight, so that requests which wait
+// while the process stops are answered too.
 func (l *Limiter) Run(stop <-chan struct{}, log *slog.Logger) {
 	c := &overloadController{limiter: l, log: log}
 	probe, err := newDelayProbe()
@@ -91,11 +91,11 @@ func (l *Limiter) Run(stop <-chan struct{}, log *slog.Logger) {
 }
 
 // delayProbe measures how long a byte that has arrived waits until it is read.
-// It takes the path of all other input: through the kernel's list of ready files,
-// behind what is there already, and from there, by the Go runtime, to the
-// goroutine that reads. Go's own measure (/sched/latencies) starts only when the
-// runtime has taken an item from that list, 128 at a time, and does not see the
-// queue before it. A nil probe measures nothing.
+// It takes the path of all other input: through the kernel's list of ready
+// files, behind what is there already, and from there, by the Go runtime, to
+// the goroutine that reads. Go's own measure (/sched/latencies) starts only
+// when the runtime has taken an item from that list, 128 at a time, and does
+// not see the queue before it. A nil probe measures nothing.
 type delayProbe struct {
 	start    time.Time
 	sent     time.Duration // time of the last send, since start

@@ -9,8 +9,8 @@ import (
 // The queue is LIFO. A burst is over in less than queueTimeout, and every
 // request of it is served. If more is asked than can be done for longer than
 // that, some requests must be rejected. Under sustained overload a FIFO queue
-// would make every request wait until its client has nearly given up. LIFO keeps
-// most requests fast and rejects the oldest.
+// would make every request wait until its client has nearly given up. LIFO
+// keeps most requests fast and rejects the oldest.
 //
 // LIFO is also cheaper: few connections are served, and the same ones again and
 // again, whose data is in the CPU's cache. A request on one of thousands of
@@ -102,8 +102,8 @@ func (l *Limiter) admitWaiters() {
 	}
 }
 
-// sweep rejects requests that have waited too long, the oldest first. It must be
-// called regularly. A timer per waiting request would cost more.
+// sweep rejects requests that have waited too long, the oldest first. It must
+// be called regularly. A timer per waiting request would cost more.
 func (q *queue) sweep(now time.Time, overloaded bool) {
 	if q.length.Load() == 0 {
 		return

@@ -65,8 +65,8 @@ var (
 	ErrExpired = errors.New("expired stand-in")
 )
 
-// Kind says which of WeChat's tokens a stand-in replaces. The values are part of
-// the format.
+// Kind says which of WeChat's tokens a stand-in replaces. The values are part
+// of the format.
 type Kind byte
 
 const (
@@ -91,9 +91,9 @@ var encoding = base64.RawURLEncoding.Strict()
 // use.
 type Signer struct{ macs sync.Pool }
 
-// NewSigner returns a signer. All replicas need the same key, of KeySize bytes or
-// more. An empty key is replaced by a random one, and then stand-ins are valid in
-// this process only.
+// NewSigner returns a signer. All replicas need the same key, of KeySize bytes
+// or more. An empty key is replaced by a random one, and then stand-ins are
+// valid in this process only.
 func NewSigner(key []byte) (*Signer, error) {
 	switch n := len(key); {
 	case n == 0:
@@ -119,7 +119,8 @@ func (s *Signer) appendMAC(dst, msg []byte) []byte {
 }
 
 // Issue returns a stand-in that is bound to kind, appid and caller, and expires
-// after Lifetime. The appid must have 18 bytes, the caller MaxCallerName at most.
+// after Lifetime. The appid must have 18 bytes, the caller MaxCallerName at
+// most.
 func (s *Signer) Issue(kind Kind, appid, caller string, now time.Time) string {
 	b := make([]byte, 0, minLength+MaxCallerName)
 	b = append(b, version, byte(kind))
@@ -129,15 +130,15 @@ func (s *Signer) Issue(kind Kind, appid, caller string, now time.Time) string {
 	return Prefix + encoding.EncodeToString(b)
 }
 
-// HasPrefix reports whether token claims to be a stand-in. Verify decides whether
-// it is one.
+// HasPrefix reports whether token claims to be a stand-in. Verify decides
+// whether it is one.
 func HasPrefix(token []byte) bool {
 	return len(token) >= len(Prefix) && string(token[:len(Prefix)]) == Prefix
 }
 
 // Verify decodes token. The slices of the result point into buf, which Verify
-// extends and returns, so that nothing is allocated if buf has room. The error is
-// ErrInvalid, or ErrExpired together with the content of the token.
+// extends and returns, so that nothing is allocated if buf has room. The error
+// is ErrInvalid, or ErrExpired together with the content of the token.
 func (s *Signer) Verify(token, buf []byte, now time.Time) (Token, []byte, error) {
 	// The decoder skips line breaks, which would allow other spellings.
 	if !HasPrefix(token) || len(token) > MaxLength || bytes.ContainsAny(token, "\r\n") {
@@ -152,7 +153,8 @@ func (s *Signer) Verify(token, buf []byte, now time.Time) (Token, []byte, error)
 	}
 	b := buf[start : start+n]
 	msg, mac := b[:n-sha256.Size], b[n-sha256.Size:]
-	// The HMAC computed here goes behind the decoded bytes, where there is room.
+	// The HMAC computed here goes behind the decoded bytes, where there is
+	// room.
 	if !hmac.Equal(s.appendMAC(buf[start+n:start+n], msg), mac) {
 		return Token{}, buf[:start], ErrInvalid
 	}
