@@ -186,8 +186,8 @@ func TestReplicasShareDecisions(t *testing.T) {
 	p.everywhere("forgotten", failsWith(tokens.ErrUnknownAccount))
 }
 
-// TestReplicasSurviveEmptiedRedis: the replicas keep serving, and after the next
-// ticket they read the accounts from WeChat again.
+// TestReplicasSurviveEmptiedRedis: the replicas keep serving, and after the
+// next ticket they read the accounts from WeChat again.
 func TestReplicasSurviveEmptiedRedis(t *testing.T) {
 	t.Parallel()
 	p := startReplicas(t)

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -22,12 +23,16 @@ import (
 )
 
 // childEnv makes the test binary a child that holds a lock. Its value is the
-// URL of the Redis.
+// length of the lease and the URL of the Redis, with a space between them.
 const childEnv = "WXPROXY_TEST_REDIS_HOLDER"
 
 func TestMain(m *testing.M) {
-	if url := os.Getenv(childEnv); url != "" {
-		runHolder(url)
+	if lease, url, ok := strings.Cut(os.Getenv(childEnv), " "); ok {
+		d, err := time.ParseDuration(lease)
+		if err != nil {
+			panic(err)
+		}
+		runHolder(url, d)
 	}
 	// These tests wait for leases and processes more than they compute.
 	flag.Parse()
@@ -37,8 +42,8 @@ func TestMain(m *testing.M) {
 
 // runHolder acquires the lock of "a", prints "held", and saves a record when it
 // reads a line. Then it prints the result and exits.
-func runHolder(url string) {
-	s, err := redis.Open(context.Background(), url, shortLease)
+func runHolder(url string, lease time.Duration) {
+	s, err := redis.Open(context.Background(), url, withLease(lease))
 	if err == nil {
 		err = s.Update(context.Background(), "a", func(context.Context, []byte) ([]byte, error) {
 			fmt.Println("held")
@@ -58,14 +63,14 @@ type holder struct {
 }
 
 // startHolder returns when the child holds the lock.
-func startHolder(t *testing.T, url string) *holder {
+func startHolder(t *testing.T, url string, lease time.Duration) *holder {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &holder{cmd: exec.Command(self)}
-	h.cmd.Env = append(os.Environ(), childEnv+"="+url)
+	h.cmd.Env = append(os.Environ(), childEnv+"="+lease.String()+" "+url)
 	h.cmd.Stderr = os.Stderr
 	out, err := h.cmd.StdoutPipe()
 	if err != nil {
@@ -99,27 +104,30 @@ func (h *holder) wantLine(t *testing.T, want string) {
 func TestLockOfKilledProcessExpires(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	s := open(t, r.url(), shortLease)
-	put(t, s, "a", "before")
-	h := startHolder(t, r.url())
-	done := make(chan error, 1)
-	go func() {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		done <- s.Update(ctx, "a", replaceWith("after"))
-	}()
-	select {
-	case err := <-done:
-		t.Fatalf("update while the lock is held: got result %v, want it to wait", err)
-	case <-time.After(3 * shortLease.Lease / 2):
-	}
-	if err := h.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-done; err != nil {
-		t.Errorf("update after the holder was killed: %v", err)
-	}
-	want(t, s, "a", "after")
+	s := open(t, r.url(), patient)
+	tryLeases(t, func(lease time.Duration) error {
+		put(t, s, "a", "before")
+		h := startHolder(t, r.url(), lease)
+		done := make(chan error, 1)
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			done <- s.Update(ctx, "a", replaceWith("after"))
+		}()
+		select {
+		case err := <-done:
+			return fmt.Errorf("update while the lock is held: got result %v, want it to wait", err)
+		case <-time.After(3 * lease / 2):
+		}
+		if err := h.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("update after the holder was killed: %v", err)
+		}
+		want(t, s, "a", "after")
+		return nil
+	})
 }
 
 // TestSuspendedHolderOverwritesNothing: a holder that was suspended for longer
@@ -128,10 +136,10 @@ func TestLockOfKilledProcessExpires(t *testing.T) {
 func TestSuspendedHolderOverwritesNothing(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	s := open(t, r.url(), shortLease)
+	s := open(t, r.url(), patient)
 	for _, meanwhile := range []string{"written", "being written", "deleted"} {
 		put(t, s, "a", "before")
-		h := startHolder(t, r.url())
+		h := startHolder(t, r.url(), shortLease.Lease)
 		if err := h.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
@@ -170,9 +178,9 @@ func TestSuspendedHolderOverwritesNothing(t *testing.T) {
 func TestSuspendedHolderSavesUnchangedRecord(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	s := open(t, r.url(), shortLease)
+	s := open(t, r.url(), patient)
 	put(t, s, "a", "before")
-	h := startHolder(t, r.url())
+	h := startHolder(t, r.url(), shortLease.Lease)
 	if err := h.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -188,31 +196,38 @@ func TestSuspendedHolderSavesUnchangedRecord(t *testing.T) {
 func TestLongerThanLease(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	a, b := open(t, r.url(), shortLease), open(t, r.url(), shortLease)
-	var inside atomic.Int64
-	long := func(s *redis.Store) error {
-		return s.Update(t.Context(), "a", func(ctx context.Context, old []byte) ([]byte, error) {
-			if n := inside.Add(1); n != 1 {
-				t.Errorf("holders of the lock: got %d, want 1", n)
-			}
-			defer inside.Add(-1)
-			select {
-			case <-time.After(3 * shortLease.Lease):
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
-			}
-			return append(old, 'x'), nil
-		})
-	}
-	done := make(chan error, 2)
-	go func() { done <- long(a) }()
-	go func() { done <- long(b) }()
-	for range 2 {
-		if err := <-done; err != nil {
-			t.Errorf("update: %v", err)
+	tryLeases(t, func(lease time.Duration) error {
+		a, b := open(t, r.url(), withLease(lease)), open(t, r.url(), withLease(lease))
+		if err := a.Update(t.Context(), "a", deleteRecord); err != nil {
+			t.Fatal(err)
 		}
-	}
-	want(t, a, "a", "xx")
+		var inside, overlaps atomic.Int64
+		long := func(s *redis.Store) error {
+			return s.Update(t.Context(), "a", func(ctx context.Context, old []byte) ([]byte, error) {
+				if inside.Add(1) != 1 {
+					overlaps.Add(1)
+				}
+				defer inside.Add(-1)
+				select {
+				case <-time.After(3 * lease):
+				case <-ctx.Done():
+					return nil, context.Cause(ctx)
+				}
+				return append(old, 'x'), nil
+			})
+		}
+		done := make(chan error, 2)
+		go func() { done <- long(a) }()
+		go func() { done <- long(b) }()
+		if err := errors.Join(<-done, <-done); err != nil {
+			return err
+		}
+		if n := overlaps.Load(); n != 0 {
+			return fmt.Errorf("the lock had two holders %d times", n)
+		}
+		want(t, a, "a", "xx")
+		return nil
+	})
 }
 
 // TestTakenLockCancelsTheUpdate takes a lock away from its holder. That cancels
@@ -220,7 +235,7 @@ func TestLongerThanLease(t *testing.T) {
 func TestTakenLockCancelsTheUpdate(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	s := open(t, r.url(), shortLease)
+	s := open(t, r.url(), withLease(3*time.Second))
 	put(t, s, "a", "before")
 	failure := errors.New("failure of fn")
 	for _, result := range []error{nil, failure} {

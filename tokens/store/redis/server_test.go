@@ -214,10 +214,29 @@ func readReply(in *bufio.Reader) (string, error) {
 // The options of most tests. Long timeouts, so that a busy machine passes.
 var (
 	patient = redis.Options{}.WithTimeout(patience)
-	// shortLease is for tests that wait until a lease expires. It is long
-	// enough for a process on a busy machine to extend it in time.
-	shortLease = redis.Options{Lease: 2 * time.Second}.WithTimeout(patience)
+	// shortLease is for tests that wait until a lease expires.
+	shortLease = withLease(time.Second)
 )
+
+func withLease(lease time.Duration) redis.Options {
+	return redis.Options{Lease: lease}.WithTimeout(patience)
+}
+
+// tryLeases calls f with longer and longer leases until it returns nil. On a
+// busy machine a process may not run for longer than a short lease, which is no
+// fault of the store. A store that does not extend its leases loses a long one
+// as well.
+func tryLeases(t *testing.T, f func(lease time.Duration) error) {
+	t.Helper()
+	var err error
+	for _, lease := range []time.Duration{time.Second, 4 * time.Second, 20 * time.Second} {
+		if err = f(lease); err == nil {
+			return
+		}
+		t.Logf("with a lease of %v: %v", lease, err)
+	}
+	t.Errorf("with every lease: %v", err)
+}
 
 func open(t testing.TB, url string, o redis.Options) *redis.Store {
 	t.Helper()

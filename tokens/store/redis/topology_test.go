@@ -78,7 +78,7 @@ func TestSentinel(t *testing.T) {
 		answer := sentinel.do("AUTH watchman", "SENTINEL MASTER main")
 		return strings.Contains(answer, "num-slaves 1") && strings.Contains(answer, "num-other-sentinels 2")
 	})
-	s := open(t, at, shortLease)
+	s := open(t, at, patient)
 	n := watch(t, s)
 	put(t, s, "a", "before")
 	n.waitFor(t, "a")
@@ -94,12 +94,11 @@ func TestSentinel(t *testing.T) {
 	want(t, s, "a", "before")
 	want(t, s, "b", "after")
 	n.waitForReset(t, before)
-	put(t, s, "c", "later")
-	n.waitFor(t, "c")
+	n.waitForChangeOf(t, s, "c")
 }
 
-// startCluster starts three nodes that share the slots. The node timeout keeps a
-// busy machine from declaring a node dead.
+// startCluster starts three nodes that share the slots. The node timeout keeps
+// a busy machine from declaring a node dead.
 func startCluster(t *testing.T) []*server {
 	t.Helper()
 	var nodes []*server

@@ -83,6 +83,22 @@ func (w *watcher) waitFor(t *testing.T, keys ...string) {
 	w.keys = nil
 }
 
+// waitForChangeOf changes key until the change is reported by name. After an
+// outage, another connection may be made at any time. Its report covers earlier
+// changes, without their names.
+func (w *watcher) waitForChangeOf(t *testing.T, s store.Store, key string) {
+	t.Helper()
+	n, changedAt := 0, time.Time{}
+	eventually(t, "a report of "+key+" by name", func() bool {
+		if time.Since(changedAt) > 3*time.Second {
+			n++
+			put(t, s, key, fmt.Sprint(n))
+			changedAt = time.Now()
+		}
+		return w.reported(key)
+	})
+}
+
 func TestWatchReportsChanges(t *testing.T) {
 	t.Parallel()
 	r := start(t)
@@ -206,17 +222,7 @@ func TestWatchContinuesAfterOutage(t *testing.T) {
 		t.Fatal("redis-server does not start again")
 	}
 	w.waitForReset(t, before)
-	// Another connection may be made later. Its report covers a change of a
-	// without its name, so a changes again until it is reported by name.
-	n, changedAt := 0, time.Time{}
-	eventually(t, "a report of a by name", func() bool {
-		if time.Since(changedAt) > 3*time.Second {
-			n++
-			put(t, a, "a", fmt.Sprint(n))
-			changedAt = time.Now()
-		}
-		return w.reported("a")
-	})
+	w.waitForChangeOf(t, a, "a")
 	mu.Lock()
 	defer mu.Unlock()
 	if len(warnings) != 3 || warnings[2] != "store reachable again" {
