@@ -32,21 +32,33 @@ If [admin] has a key, set it in ` + adminKeyVariable + `.`,
 // accountView is an account in a response of the admin listener. Times and
 // numbers that do not apply are absent.
 type accountView struct {
-	AppID      string    `json:"appid"`
-	Kind       string    `json:"kind"`
-	State      string    `json:"state"`
-	Name       string    `json:"name"`
-	Type       string    `json:"type"`
-	Token      string    `json:"token_fingerprint"`
-	Refresh    string    `json:"refresh_token_fingerprint"`
-	Issued     time.Time `json:"issued"`
-	Age        *int64    `json:"age"`        // of the token, in seconds
-	ExpiresIn  *int64    `json:"expires_in"` // of the token, in seconds
+	AppID string `json:"appid"`
+	// Kind is "component", "authorizer" or "app".
+	Kind string `json:"kind"`
+	// State is "active", "failing" or "revoked".
+	State string `json:"state"`
+	// Name and Type are what WeChat says about the account. They are "" until
+	// wxproxy has asked.
+	Name string `json:"name"`
+	Type string `json:"type"`
+
+	// Token and Refresh are fingerprints, or "" if there is no such token.
+	Token   string `json:"token_fingerprint"`
+	Refresh string `json:"refresh_token_fingerprint"`
+	// Issued, Age and ExpiresIn are about the token. Age and ExpiresIn are in
+	// seconds, counted by the clock of wxproxy.
+	Issued    time.Time `json:"issued"`
+	Age       *int64    `json:"age"`
+	ExpiresIn *int64    `json:"expires_in"`
+
 	Authorized time.Time `json:"authorized"`
 	Revoked    time.Time `json:"revoked"`
-	Failures   int       `json:"failures"`
-	Failure    string    `json:"failure"`
-	RetryAt    time.Time `json:"retry_at"`
+
+	// Failures is how many renewals have failed since the last success, and
+	// Failure why the last one did.
+	Failures int       `json:"failures"`
+	Failure  string    `json:"failure"`
+	RetryAt  time.Time `json:"retry_at"`
 }
 
 // typeOrKind returns the type of the account, such as "mini program", or its

@@ -106,6 +106,7 @@ func (c *accountsImport) run(ctx context.Context, path string) error {
 	if err == nil {
 		err = c.send(ctx)
 	}
+	// Faults were printed while the file was read.
 	if printErr := c.printResult(); printErr != nil {
 		return printErr
 	}
@@ -161,7 +162,8 @@ func (c *accountsImport) send(ctx context.Context) error {
 		return nil
 	}
 	var done importResult
-	raw, err := c.admin.do(ctx, http.MethodPost, "/api/accounts/import", nil, bytes.NewReader(c.batch.Bytes()), &done)
+	body := bytes.NewReader(c.batch.Bytes())
+	raw, err := c.admin.do(ctx, http.MethodPost, "/api/accounts/import", nil, body, &done)
 	if err != nil {
 		// Part of the batch may have been imported, and the response says so.
 		_ = json.Unmarshal(raw, &done)
@@ -170,10 +172,12 @@ func (c *accountsImport) send(ctx context.Context) error {
 	c.result.Kept += done.Kept
 	for _, f := range done.Faults {
 		if f.Line < 1 || f.Line > len(c.lines) {
-			continue
+			continue // not about this batch: never trust a response as an index
 		}
 		c.fail(c.lines[f.Line-1], f.AppID, f.Error)
 	}
+	// The batch is emptied even after an error: what was not imported is in the
+	// file, and the summary counts only what the responses confirm.
 	first := c.lines[0]
 	c.batch.Reset()
 	c.lines = c.lines[:0]

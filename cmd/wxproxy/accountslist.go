@@ -22,8 +22,10 @@ const listPage = 500
 type accountsList struct {
 	env   *env
 	admin adminClient
-	query string // "": all accounts
-	limit int    // 0: no limit
+	// query must be part of the appid or of the name. "" matches all accounts.
+	query string
+	// limit is how many accounts are listed at most. 0 means all.
+	limit int
 }
 
 // newAccountsList returns `wxproxy accounts list`.
@@ -72,6 +74,8 @@ func (c *accountsList) run(ctx context.Context) error {
 			return err
 		}
 		printed += len(accounts)
+		// An empty page ends the loop, too: accounts may be forgotten meanwhile,
+		// and total would never be reached.
 		if len(accounts) > 0 && printed < total && (c.limit == 0 || printed < c.limit) {
 			continue
 		}
@@ -96,6 +100,8 @@ func (c *accountsList) fetch(ctx context.Context, offset, limit int) (int, []jso
 	if _, err := c.admin.do(ctx, http.MethodGet, "/api/accounts", query, nil, &page); err != nil {
 		return 0, nil, err
 	}
+	// wxproxy sends [] if there are none. Other servers may respond with any
+	// JSON.
 	if page.Accounts == nil {
 		return 0, nil, fmt.Errorf("response without accounts from %s: is this the admin listener of wxproxy? "+
 			"--admin sets another address", c.admin.base)
@@ -166,7 +172,8 @@ type accountsJSON struct {
 	hasItem  bool // at least one account was printed
 }
 
-// page prints the accounts, after the beginning of the object on the first page.
+// page prints the accounts, after the beginning of the object on the first
+// page.
 func (j *accountsJSON) page(total int, accounts []json.RawMessage) error {
 	text := ""
 	if !j.hasStart {

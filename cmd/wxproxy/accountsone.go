@@ -58,6 +58,7 @@ func (c *accountCommand) print(ctx context.Context, method, path string) error {
 	if err != nil {
 		return err
 	}
+	// Another server may respond with JSON in which all fields are missing.
 	if a.AppID != c.appid {
 		return fmt.Errorf("response about another account from %s: is this the admin listener of wxproxy? "+
 			"--admin sets another address", c.admin.base)
@@ -96,6 +97,7 @@ func newAccountsForget(e *env) *cobra.Command {
 authorization is valid there, "wxproxy accounts sync" finds the account again.`,
 		func(ctx context.Context, c *accountCommand) error { return c.forget(ctx, yes) })
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask for confirmation")
+	// Checked before anything else: the question could not be answered.
 	run := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if !yes && !e.terminal {
@@ -109,6 +111,7 @@ authorization is valid there, "wxproxy accounts sync" finds the account again.`,
 // forget removes the account, after asking for confirmation unless confirmed.
 func (c *accountCommand) forget(ctx context.Context, confirmed bool) error {
 	if !confirmed {
+		// The question names the account as the operator knows it.
 		var a accountView
 		_, err := c.admin.do(ctx, http.MethodGet, "/api/accounts/"+c.appid, nil, nil, &a)
 		if err != nil {
@@ -175,7 +178,8 @@ WeChat's pushes were lost.`,
 	return cmd
 }
 
-// syncAccounts starts a comparison with WeChat's list and prints its result.
+// syncAccounts starts a comparison with WeChat's list, waits for it without a
+// time limit, and prints its result.
 func syncAccounts(ctx context.Context, e *env, admin *adminClient) error {
 	var result struct {
 		Listed, Added, Recovered, Revoked, Unchanged int

@@ -19,7 +19,8 @@ import (
 )
 
 // demo is one run of `wxproxy demo`. The fields are the addresses of its four
-// listeners, HOST:PORT.
+// listeners, HOST:PORT. The defaults are those of the configuration, so that the
+// lines in the documents work for the demo, too.
 type demo struct {
 	proxy, callback, admin, sandbox string
 }
@@ -38,7 +39,8 @@ The demo prints requests to paste, and then shows the traffic.`,
 				"proxy": d.proxy, "callback": d.callback, "admin": d.admin, "sandbox": d.sandbox,
 			}
 			for name, addr := range flags {
-				// Without authentication, all that can reach the demo can use it.
+				// The demo has no authentication, and its control page can
+				// inject faults.
 				if !config.IsLoopback(addr) {
 					return usagef(cmd, "--%s must be a loopback address such as 127.0.0.1:8080", name)
 				}
@@ -77,6 +79,8 @@ func (d *demo) run(ctx context.Context, e *env) (err error) {
 	if err != nil {
 		return err
 	}
+	// The sandbox comes first: the server below checks nothing at the start, but
+	// the preparation needs both.
 	wxServer := newSandboxServer(wx)
 	go wxServer.Serve(ln)
 	defer wxServer.Close()
@@ -92,7 +96,7 @@ func (d *demo) run(ctx context.Context, e *env) (err error) {
 	go func() { done <- srv.Run(ctx) }()
 
 	if err := d.prepare(ctx, wx, log); err != nil {
-		stop()
+		stop() // and report how the server ended, which may be the cause
 		return errors.Join(err, <-done)
 	}
 	d.printRequests(log)
@@ -112,6 +116,8 @@ func (d *demo) config(folder string) config.Config {
 	}
 	cfg.Proxy.Listen, cfg.Proxy.Upstream = d.proxy, "http://"+d.sandbox
 	cfg.Callback.Listen, cfg.Admin.Listen = d.callback, d.admin
+	// A loopback address here makes /authorize lead to the sandbox instead of
+	// WeChat.
 	cfg.Callback.PublicURL = "http://" + d.callback
 	cfg.Store.URL = "file:" + filepath.Join(folder, "wxproxy.db")
 	return cfg
@@ -173,6 +179,8 @@ func (d *demo) waitFor(ctx context.Context, appid string) error {
 		if resp.StatusCode == http.StatusOK {
 			return nil
 		}
+		// The code is being exchanged: until then wxproxy does not know the
+		// account.
 		time.Sleep(20 * time.Millisecond)
 	}
 }

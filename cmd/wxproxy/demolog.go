@@ -25,8 +25,9 @@ type demoLog struct {
 	started bool
 }
 
-// newDemoLog returns a demoLog that prints to e.stdout, with colors if that is a
-// terminal and the environment variable NO_COLOR is not set.
+// newDemoLog returns a demoLog that prints to e.stdout, with colors if that is
+// a terminal and the environment variable NO_COLOR is not set
+// (https://no-color.org).
 func newDemoLog(e *env) *demoLog {
 	noColor, _ := e.getenv("NO_COLOR")
 	return &demoLog{out: e.stdout, hasColor: e.color && noColor == ""}

@@ -62,35 +62,59 @@ be a whole URL.`,
 
 // explanation is the response of the admin listener.
 type explanation struct {
-	AppID      string   `json:"appid"`
-	Method     string   `json:"method"`
-	Path       string   `json:"path"`
-	Forwarded  string   `json:"forwarded_path"`
-	Credential string   `json:"credential"` // "component", "authorizer", "app", "none" or "refused"
-	Parameter  string   `json:"parameter"`
-	Holder     string   `json:"holder"` // appid of the credential
-	Adds       []string `json:"adds"`
-	Removes    []string `json:"removes"`
-	Masked     bool     `json:"masked"` // credentials in the response are masked
-	Note       string   `json:"note"`
-	Rule       struct {
+	// AppID is the account, or "" if the request names none.
+	AppID  string `json:"appid"`
+	Method string `json:"method"`
+	Path   string `json:"path"`
+
+	// Forwarded is the path that WeChat would receive. It differs from Path for
+	// logins of an authorizer.
+	Forwarded string `json:"forwarded_path"`
+
+	// Credential is "component", "authorizer", "app", "none" or "refused".
+	Credential string `json:"credential"`
+	// Parameter is the query parameter of the credential.
+	Parameter string `json:"parameter"`
+	// Holder is the appid that the credential belongs to.
+	Holder string `json:"holder"`
+
+	// Adds and Removes are the other parameters that change.
+	Adds    []string `json:"adds"`
+	Removes []string `json:"removes"`
+	// Masked is set if credentials in the response are masked.
+	Masked bool   `json:"masked"`
+	Note   string `json:"note"`
+
+	// Rule is what decided. A guess is a row of the table that no source
+	// confirms.
+	Rule struct {
 		Path, Source string
-		Guess        bool // no source confirms this row of the table
+		Guess        bool
 	} `json:"rule"`
+
+	// Refusal is the error response of wxproxy, or nil if the request would be
+	// forwarded.
 	Refusal *struct {
 		Status      int
 		Error, Hint string
 	} `json:"refusal"`
+
+	// Caller says whether the caller of the question is allowed to send the
+	// request. It is nil if the question named none.
 	Caller *struct {
 		Name    string
 		Allowed bool
 		Reason  string
 	} `json:"caller"`
+
+	// Account is the account whose credential is used, if wxproxy knows it.
 	Account *accountView `json:"account"`
 }
 
 // explain asks the admin listener about q and prints the explanation.
 func explain(ctx context.Context, e *env, admin *adminClient, q explainQuery) error {
+	// An empty parameter would be a wrong appid or the caller "", so empty ones
+	// are left out.
 	query := url.Values{"method": {q.method}, "path": {q.path}}
 	for name, value := range map[string]string{"appid": q.appid, "caller": q.caller} {
 		if value != "" {
@@ -105,7 +129,7 @@ func explain(ctx context.Context, e *env, admin *adminClient, q explainQuery) er
 	if admin.json {
 		return printJSON(e, raw)
 	}
-	if x.Credential == "" {
+	if x.Credential == "" { // never empty in a response of this version
 		return errors.New("the response explains nothing: the running wxproxy may have another version")
 	}
 	return (&table.Table{Out: e.stdout}).Print(x.rows())
@@ -140,7 +164,8 @@ func (x explanation) rows() (rows [][]string) {
 	}
 	add("rule", "%s", x.ruleLine())
 	if x.Account != nil {
-		add("account", "%s (%s), %s", x.Account.AppID, orElse(x.Account.Name, x.Account.typeOrKind()), x.Account.State)
+		add("account", "%s (%s), %s", x.Account.AppID,
+			orElse(x.Account.Name, x.Account.typeOrKind()), x.Account.State)
 		add("token", "%s", x.Account.tokenLine())
 		if x.Account.Failures > 0 {
 			add("last failure", "%s", x.Account.Failure)

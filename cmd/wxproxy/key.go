@@ -49,6 +49,7 @@ func printKey(e *env, name string, asJSON bool) error {
 			Sum  string `json:"key_sha256"`
 		}{name, key, sum})
 	}
+	// The key is alone on the last line, for "wxproxy key NAME | tail -n 1".
 	_, err := fmt.Fprintf(e.stdout, `# Add this to the configuration of wxproxy:
 
 [[caller]]

@@ -33,7 +33,7 @@ const (
 // newRoot returns the command tree. The commands are listed in the order in
 // which a new user meets them.
 func newRoot(e *env) *cobra.Command {
-	cobra.EnableCommandSorting = false
+	cobra.EnableCommandSorting = false // a global of cobra, always the same here
 	root := &cobra.Command{
 		Use:   "wxproxy",
 		Short: "Forward WeChat requests and add the right token",
@@ -116,6 +116,7 @@ func execute(ctx context.Context, args []string, e *env) int {
 		return exitDone
 	}
 	printError(e.stderr, err)
+	// Some commands find out while they run that two flags do not fit.
 	var usage *usageError
 	if errors.As(err, &usage) {
 		return exitUsage

@@ -16,8 +16,13 @@ import (
 // sandboxOptions are the flags of `wxproxy sandbox`.
 type sandboxOptions struct {
 	listen string
-	push   string // "": nothing is pushed
-	life   time.Duration
+	// push is the URL of the callback listener that receives tickets and
+	// events. They are not pushed if it is "".
+	push string
+	// life is how long tokens are valid. Tests of an expiry want a short one.
+	life time.Duration
+	// rotate makes each renewal return another refresh token, which WeChat may
+	// do at any time.
 	rotate bool
 }
 
@@ -79,6 +84,8 @@ upstream = "http://%[1]s"
 		return err
 	case <-ctx.Done():
 	}
+	// Requests that hang because of an injected fault must not delay the exit
+	// for ever.
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := srv.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {

@@ -57,6 +57,7 @@ func serve(ctx context.Context, e *env, path string) error {
 	}
 	done := make(chan error, 1)
 	go func() { done <- srv.Run(ctx) }()
+	// Reloads happen one after the other in this goroutine, which Reload needs.
 	for {
 		select {
 		case err := <-done:
@@ -73,6 +74,7 @@ func serve(ctx context.Context, e *env, path string) error {
 				}
 				continue
 			}
+			// The level is the only key of [log] that a reload can change.
 			server.SetLevel(cfg.Log, &level)
 			logWarnings(log, warnings)
 			log.Info("configuration reloaded")

@@ -40,7 +40,8 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 		case len(args) < n:
 			return usagef(cmd, "%s needs %s", cmd.Name(), strings.Join(names, " "))
 		default:
-			return usagef(cmd, "%s takes %s, and there %s", cmd.Name(), strings.Join(names, " "), extra(len(args)-n))
+			return usagef(cmd, "%s takes %s, and there %s",
+				cmd.Name(), strings.Join(names, " "), extra(len(args)-n))
 		}
 	}
 }

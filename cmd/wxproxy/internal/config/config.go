@@ -144,12 +144,14 @@ func (c *Caller) setDefaults() {
 	*c = Caller{AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"}}
 }
 
-// setDefaults sets the values of keys that a [[route]] block does not contain.
+// setDefaults sets the values of keys that a [[route]] block does not
+// contain.
 func (r *Route) setDefaults() {
 	*r = Route{Token: "account", Parameter: wechat.AccessToken}
 }
 
-// setDefaults sets the values of keys that a [[forward]] block does not contain.
+// setDefaults sets the values of keys that a [[forward]] block does not
+// contain.
 func (f *Forward) setDefaults() {
 	*f = Forward{AppIDs: []string{"*"}, Events: []string{"*"}}
 }

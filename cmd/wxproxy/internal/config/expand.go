@@ -70,20 +70,24 @@ func (x *expander) lookUp(inside string) (value, problem string) {
 		}
 		b, err := x.readFile(path)
 		if err != nil {
-			return "", fmt.Sprintf("the file %s cannot be read: %v; create it, or let wxproxy read it", quoted(path), err)
+			return "", fmt.Sprintf("the file %s cannot be read: %v; create it, or let wxproxy read it",
+				quoted(path), err)
 		}
 		// Editors and echo end files with a line break, which is not part of
 		// the secret.
 		return strings.TrimSpace(string(b)), ""
 	}
 	if !isVariable(inside) {
-		return "", "has something other than a name between ${ and }; write ${NAME}, ${file:PATH}, or $${ for a literal ${"
+		return "", "has something other than a name between ${ and }; " +
+			"write ${NAME}, ${file:PATH}, or $${ for a literal ${"
 	}
-	// An empty variable is a value: the checks decide whether a key may be empty.
+	// An empty variable is a value: the validation decides whether a key may be
+	// empty.
 	value, set := x.getenv(inside)
 	if !set {
 		name := wechat.Sanitize(inside, maxQuoted)
-		return "", fmt.Sprintf("the environment variable %s is not set; set it, or write $${ for a literal ${", name)
+		return "", fmt.Sprintf("the environment variable %s is not set; "+
+			"set it, or write $${ for a literal ${", name)
 	}
 	return value, ""
 }

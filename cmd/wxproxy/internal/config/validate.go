@@ -136,7 +136,8 @@ func (v *validator) messageKey(key string, s wechat.Secret) {
 	// The other two arguments are placeholders: they have their own checks.
 	_, err := wechat.NewCrypt(wechat.NewSecret("token"), s, "appid")
 	if n := len(s.Reveal()); n != length {
-		v.fault(key, "has %d characters; an EncodingAESKey has %d: copy it again, without anything around it", n, length)
+		v.fault(key, "has %d characters; an EncodingAESKey has %d: copy it again, without anything around it",
+			n, length)
 	} else if err != nil {
 		v.fault(key, "is not an EncodingAESKey, which has %d letters and digits; copy it again", length)
 	}

@@ -25,7 +25,8 @@ func (v *validator) proxy() {
 	if v.address("proxy.listen", p.Listen) && !IsLoopback(p.Listen) && anonymous && !p.AllowAnonymous {
 		v.fault("proxy.listen", "is %s, which other machines can reach, and authentication is disabled; "+
 			"add [[caller]] blocks (wxproxy key NAME creates one), or write \"127.0.0.1:8080\", or "+
-			"allow_anonymous = true in [proxy] if the network keeps other clients away", v.quote("proxy.listen", p.Listen))
+			"allow_anonymous = true in [proxy] if the network keeps other clients away",
+			v.quote("proxy.listen", p.Listen))
 	}
 	if p.AllowAnonymous && !anonymous {
 		v.warn("proxy.allow_anonymous", "has no effect: with [[caller]] blocks every request needs a key; "+
@@ -39,7 +40,8 @@ func (v *validator) proxy() {
 	// No upload takes longer. A larger value is probably in the wrong unit.
 	const maxTimeout = 10 * time.Minute
 	if d := time.Duration(p.Timeout); d <= 0 || d > maxTimeout {
-		v.fault("proxy.timeout", `is %v; write more than 0 and at most %v, such as "60s"`, p.Timeout, Duration(maxTimeout))
+		v.fault("proxy.timeout", `is %v; write more than 0 and at most %v, such as "60s"`,
+			p.Timeout, Duration(maxTimeout))
 	}
 	// Bodies stay in memory, because a request is sent again when its token is
 	// rejected. A higher limit would not limit anything.
@@ -52,7 +54,8 @@ func (v *validator) proxy() {
 	switch {
 	case p.ClientCAFile == "":
 	case p.TLSCertFile == "" && !v.isInvalid("proxy.tls_cert_file"):
-		v.fault("proxy.client_ca_file", "needs tls_cert_file and tls_key_file: there are no client certificates without TLS")
+		v.fault("proxy.client_ca_file", "needs tls_cert_file and tls_key_file: "+
+			"there are no client certificates without TLS")
 	case anonymous:
 		v.fault("proxy.client_ca_file", "has no effect without callers; "+
 			"add [[caller]] blocks whose names are the common names in the certificates")
@@ -134,7 +137,8 @@ func (v *validator) ports() {
 			continue // no fault, or one that is reported already
 		}
 		if other := first[n]; other != "" {
-			v.fault(l.key, "has port %d, which %s has too; give each of the three listeners a different port", n, other)
+			v.fault(l.key, "has port %d, which %s has too; give each of the three listeners a different port",
+				n, other)
 		} else {
 			first[n] = l.key
 		}
@@ -216,18 +220,21 @@ func (v *validator) certificate(certKey, certFile, keyKey, keyFile string) {
 	}
 	cert, certErr := v.readFile(certFile)
 	if certErr != nil {
-		v.fault(certKey, "the file %s cannot be read: %v; write the path of a PEM file", v.quote(certKey, certFile), certErr)
+		v.fault(certKey, "the file %s cannot be read: %v; write the path of a PEM file",
+			v.quote(certKey, certFile), certErr)
 	}
 	key, keyErr := v.readFile(keyFile)
 	if keyErr != nil {
-		v.fault(keyKey, "the file %s cannot be read: %v; write the path of a PEM file", v.quote(keyKey, keyFile), keyErr)
+		v.fault(keyKey, "the file %s cannot be read: %v; write the path of a PEM file",
+			v.quote(keyKey, keyFile), keyErr)
 	}
 	if certErr != nil || keyErr != nil {
 		return
 	}
 	if _, err := tls.X509KeyPair(cert, key); err != nil {
 		// The error says which of the two is wrong, and quotes neither.
-		v.fault(certKey, "it and tls_key_file do not match: %s; write the paths of a PEM certificate and of its private key",
+		v.fault(certKey, "it and tls_key_file do not match: %s; "+
+			"write the paths of a PEM certificate and of its private key",
 			strings.TrimPrefix(err.Error(), "tls: "))
 	}
 }

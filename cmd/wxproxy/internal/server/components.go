@@ -21,12 +21,16 @@ import (
 // Building them first means that most failures leave nothing to close.
 type components struct {
 	secrets tokens.Secrets
-	client  *wechat.Client
-	crypts  []*wechat.Crypt // for the current key, then for the previous one
+	client  *wechat.Client // for the requests that wxproxy makes itself
+	// crypts are for the current message key, and then for the previous one,
+	// which WeChat may use for a while after a change.
+	crypts  []*wechat.Crypt
 	routes  []wechat.Endpoint
 	callers []proxy.Caller
-	roots   *x509.CertPool // of upstream; nil: the system's
-	tls     *tls.Config    // of the proxy listener; nil: plain HTTP
+	// roots verify the certificate of upstream. nil means the system's.
+	roots *x509.CertPool
+	// tls is for the proxy listener. nil means plain HTTP.
+	tls *tls.Config
 }
 
 // newComponents builds the components for cfg.
@@ -168,6 +172,7 @@ func openStore(
 	if err != nil {
 		return nil, fmt.Errorf("store.key: %w", err)
 	}
+	// The configuration was validated: what is not Redis is a file.
 	if config.IsRedis(cfg.Store.URL) {
 		s, err = redis.OpenSealed(ctx, cfg.Store.URL, key, redis.Options{Warn: warn})
 	} else {
@@ -190,6 +195,7 @@ func Check(ctx context.Context, cfg config.Config, warn func(problem string)) er
 	if err != nil {
 		return err
 	}
+	// Opening may succeed although nothing can be written.
 	if err := s.Ping(ctx); err != nil {
 		s.Close()
 		return fmt.Errorf("store.url: %w", err)

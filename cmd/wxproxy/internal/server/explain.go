@@ -49,6 +49,7 @@ func (s *Server) explain(appid, method, path, caller string) (console.Explanatio
 		}
 	}
 	switch {
+	// Notes are for what the other fields cannot say.
 	case e.Answered:
 		out.Note = "wxproxy responds itself: SDKs fetch their tokens here"
 	case e.Credential == "none" && !slices.Contains(e.Removes, wechat.AccessToken):

@@ -14,7 +14,8 @@ import (
 	"wxproxy/wechat"
 )
 
-// proxyConfig returns the configuration of the proxy.
+// proxyConfig returns the configuration of the proxy. It is called at the start
+// and for each reload, like the two functions below.
 func (s *Server) proxyConfig(cfg config.Config, c components) proxy.Config {
 	return proxy.Config{
 		Component:    cfg.Component.AppID,
@@ -55,6 +56,7 @@ func (s *Server) callbackConfig(cfg config.Config, c components) callback.Config
 			ReturnTo:      cfg.Callback.ReturnTo,
 			LoginBase:     loginBase(cfg),
 		},
+		// WeChat's release check sends a code in a message.
 		ExchangeCode: s.broker.Exchange,
 		Forwards:     forwards,
 		SendText: func(ctx context.Context, appid, openid, text string) error {
@@ -66,10 +68,12 @@ func (s *Server) callbackConfig(cfg config.Config, c components) callback.Config
 // consoleConfig returns the configuration of the admin listener.
 func (s *Server) consoleConfig(cfg config.Config) console.Config {
 	return console.Config{
-		Ready:    s.broker.Ready,
-		Metrics:  s.metrics.Handler(),
-		Key:      cfg.Admin.Key,
-		Log:      s.log,
+		Ready:   s.broker.Ready,
+		Metrics: s.metrics.Handler(),
+		Key:     cfg.Admin.Key,
+		Log:     s.log,
+		// On a loopback address the console checks the Host header, against
+		// web pages whose name resolves to this machine.
 		Loopback: config.IsLoopback(cfg.Admin.Listen),
 		Accounts: s.broker,
 		Stats:    s.broker,

@@ -13,7 +13,8 @@ func Nearest(s string, names []string) string {
 	if s == "" || len(s) > maxLength {
 		return ""
 	}
-	// One typing error is allowed in a short name, and up to three in a long one.
+	// One typing error is allowed in a short name, and up to three in a long
+	// one.
 	best, limit := "", 1+max(1, min(3, (len(s)+1)/3))
 	for _, name := range names {
 		d := distance(s, name)
