@@ -36,6 +36,7 @@ type call struct {
 	sent        sentCredentials
 	leaked      bool   // the response contains one of sent
 	tokenStatus string // X-Wxproxy-Token
+	closeConn   bool   // the connection cannot serve another request
 	errcode     int    // of the response that the caller receives
 	err         *apiError
 
@@ -135,7 +136,7 @@ func (c *call) readBody(decided *apiError) *apiError {
 	if err == nil {
 		return nil
 	}
-	c.ctx.SetConnectionClose()
+	c.closeConn = true
 	transport.ConnOf(c.ctx.Conn()).LingerOnClose()
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
 		return c.bodyTooLarge(decided)

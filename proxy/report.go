@@ -49,8 +49,8 @@ func (c *call) end(panicked any) {
 	c.header = append(c.header[:0], c.tokenStatus...)
 	resp.Header.SetCanonical(tokenStatusHeader, c.header)
 	resp.Header.SetCanonical(requestIDHeader, c.id)
-	if c.proxy.draining.Load() {
-		resp.Header.SetConnectionClose()
+	if c.closeConn || c.proxy.draining.Load() {
+		resp.Header.SetConnectionClose() // here, since writing an error resets the response
 	}
 	// The idle timeout starts now: the caller can send the next request.
 	conn := transport.ConnOf(c.ctx.Conn())
@@ -77,7 +77,7 @@ func (c *call) writeError() {
 	}
 	c.err.write(&c.ctx.Response)
 	if c.err == errMalformedRequest {
-		c.ctx.SetConnectionClose() // what follows may be a part of the request
+		c.closeConn = true // what follows may be a part of the request
 	}
 	if code := c.err.errcode; code != 0 {
 		c.errcode = code
