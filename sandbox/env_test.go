@@ -288,7 +288,9 @@ func (cb *callback) last(t *testing.T) wechat.Event {
 	if len(cb.docs) == 0 {
 		t.Fatal("got no push, want one")
 	}
-	e, err := wechat.ParseEvent([]byte(cb.docs[len(cb.docs)-1]))
+	doc, err := wechat.ParseDocument([]byte(cb.docs[len(cb.docs)-1]))
+	must(t, err)
+	e, err := doc.Event()
 	must(t, err)
 	return e
 }

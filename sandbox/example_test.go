@@ -73,11 +73,15 @@ func ExampleWeChat_PushTicket() {
 			panic(err)
 		}
 		q := r.URL.Query()
-		document, err := crypt.Open(q.Get("msg_signature"), q.Get("timestamp"), q.Get("nonce"), envelope.Encrypt)
+		decrypted, err := crypt.Open(q.Get("msg_signature"), q.Get("timestamp"), q.Get("nonce"), envelope.Encrypt)
 		if err != nil {
 			panic(err)
 		}
-		event, err := wechat.ParseEvent(document)
+		document, err := wechat.ParseDocument(decrypted)
+		if err != nil {
+			panic(err)
+		}
+		event, err := document.Event()
 		if err != nil {
 			panic(err)
 		}

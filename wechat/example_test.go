@@ -30,11 +30,15 @@ func ExampleCrypt_Open() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	doc, err := crypt.Open(msgSignature, timestamp, nonce, envelope.Encrypt)
+	decrypted, err := crypt.Open(msgSignature, timestamp, nonce, envelope.Encrypt)
 	if err != nil {
 		log.Fatal(err)
 	}
-	message, err := wechat.ParseMessage(doc)
+	document, err := wechat.ParseDocument(decrypted)
+	if err != nil {
+		log.Fatal(err)
+	}
+	message, err := document.Message()
 	if err != nil {
 		log.Fatal(err)
 	}

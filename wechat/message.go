@@ -18,16 +18,6 @@ type Message struct {
 	Content      string // of a text message
 }
 
-// ParseMessage parses a decrypted message or event of an account. It is short
-// for [ParseDocument] and [Document.Message].
-func ParseMessage(doc []byte) (Message, error) {
-	d, err := ParseDocument(doc)
-	if err != nil {
-		return Message{}, err
-	}
-	return d.Message()
-}
-
 // Message returns the document as a message or event of an account. A document
 // with an InfoType is neither: what is pushed to the component can hold a
 // ticket or a code, and is sent to another address. The error is

@@ -12,28 +12,37 @@ import (
 	"wxproxy/wechat"
 )
 
-func TestParseMessage(t *testing.T) {
+func TestDocumentAsMessage(t *testing.T) {
 	// The document of WeChat's own example.
 	doc := "<xml><ToUserName><![CDATA[gh_97417a04a28d]]></ToUserName>\n<FromUserName><![CDATA[o9AgO5Kd5ggOC-bXrbNODIiE3bGY]]></FromUserName>\n<CreateTime>1715943329</CreateTime>\n" +
 		"<MsgType><![CDATA[event]]></MsgType>\n<Event><![CDATA[debug_demo]]></Event>\n<debug_str><![CDATA[hello world]]></debug_str>\n</xml>"
-	m, err := wechat.ParseMessage([]byte(doc))
+	m, err := parseMessage([]byte(doc))
 	if want := (wechat.Message{MsgType: "event", Event: "debug_demo",
 		FromUserName: "o9AgO5Kd5ggOC-bXrbNODIiE3bGY", ToUserName: "gh_97417a04a28d"}); err != nil || m != want {
-		t.Errorf("ParseMessage: got %+v, %v", m, err)
+		t.Errorf("message: got %+v, %v", m, err)
 	}
-	m, err = wechat.ParseMessage(
+	m, err = parseMessage(
 		[]byte("<xml><MsgType>text</MsgType><Content> a&lt;b\x01 </Content><list><Content>c</Content></list></xml>"))
 	if err != nil || m.Content != "a<b" {
-		t.Errorf("ParseMessage: got %+v, %v", m, err)
+		t.Errorf("message: got %+v, %v", m, err)
 	}
 	for _, bad := range []string{"", "a", "<xml>", "<XML/>",
 		"<xml><InfoType>authorized</InfoType></xml>",
 		"<xml><MsgType>a</MsgType><MsgType>b</MsgType></xml>", "<xml><Event><a/></Event></xml>",
 		"<!DOCTYPE a><xml/>"} {
-		if _, err := wechat.ParseMessage([]byte(bad)); !errors.Is(err, wechat.ErrMalformed) {
-			t.Errorf("ParseMessage(%q): got error %v, want ErrMalformed", bad, err)
+		if _, err := parseMessage([]byte(bad)); !errors.Is(err, wechat.ErrMalformed) {
+			t.Errorf("message of %q: got error %v, want ErrMalformed", bad, err)
 		}
 	}
+}
+
+// parseMessage parses a document and returns it as a message.
+func parseMessage(doc []byte) (wechat.Message, error) {
+	d, err := wechat.ParseDocument(doc)
+	if err != nil {
+		return wechat.Message{}, err
+	}
+	return d.Message()
 }
 
 func TestMaskCodes(t *testing.T) {

@@ -80,16 +80,6 @@ type Event struct {
 	Msg      string // WeChat's explanation of Status
 }
 
-// ParseEvent parses a decrypted authorization event. It is short for
-// [ParseDocument] and [Document.Event].
-func ParseEvent(doc []byte) (Event, error) {
-	d, err := ParseDocument(doc)
-	if err != nil {
-		return Event{}, err
-	}
-	return d.Event()
-}
-
 // Event returns the document as an authorization event. The error is
 // [ErrMalformed].
 func (d *Document) Event() (Event, error) {

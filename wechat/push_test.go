@@ -33,7 +33,7 @@ func TestParseEnvelope(t *testing.T) {
 	f(`<xml><other><AppId>wx0000000000000000</AppId><Encrypt>no</Encrypt></other><Encrypt>D7yz</Encrypt></xml>`, wechat.Envelope{Encrypt: "D7yz"})
 }
 
-func TestParseEvent(t *testing.T) {
+func TestDocumentAsEvent(t *testing.T) {
 	type event struct {
 		appid, infoType string
 		created         int64
@@ -52,16 +52,16 @@ func TestParseEvent(t *testing.T) {
 	}
 	f := func(in string, want event) {
 		t.Helper()
-		e, err := wechat.ParseEvent([]byte(in))
+		e, err := parseEvent([]byte(in))
 		if err != nil {
-			t.Errorf("ParseEvent(%s): got error %v", in, err)
+			t.Errorf("event of %s: got error %v", in, err)
 			return
 		}
 		got := event{e.AppID, e.InfoType, unix(e.CreateTime), e.Ticket.Reveal(), e.AuthorizerAppID,
 			e.AuthorizationCode.Reveal(),
 			unix(e.AuthorizationCodeExpires), e.NewAppID, e.Status, e.AuthCode.Reveal(), e.Msg}
 		if got != want {
-			t.Errorf("ParseEvent(%s)\n got %+v\nwant %+v", in, got, want)
+			t.Errorf("event of %s\n got %+v\nwant %+v", in, got, want)
 		}
 		if !e.CreateTime.IsZero() && e.CreateTime.Nanosecond() != 0 {
 			t.Errorf("CreateTime: got %v, want whole seconds", e.CreateTime)
@@ -165,6 +165,15 @@ func bad() map[string]string {
 	}
 }
 
+// parseEvent parses a document and returns it as an event.
+func parseEvent(doc []byte) (wechat.Event, error) {
+	d, err := wechat.ParseDocument(doc)
+	if err != nil {
+		return wechat.Event{}, err
+	}
+	return d.Event()
+}
+
 func TestBadDocumentsAreRejected(t *testing.T) {
 	for name, in := range bad() {
 		envelope, err := wechat.ParseEnvelope([]byte(in))
@@ -172,9 +181,9 @@ func TestBadDocumentsAreRejected(t *testing.T) {
 			strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%s: ParseEnvelope got %+v, %v, want ErrMalformed that quotes nothing", name, envelope, err)
 		}
-		event, err := wechat.ParseEvent([]byte(in))
+		event, err := parseEvent([]byte(in))
 		if !errors.Is(err, wechat.ErrMalformed) || event.InfoType != "" || strings.Contains(err.Error(), "SECRET") {
-			t.Errorf("%s: ParseEvent got %+v, %v, want ErrMalformed that quotes nothing", name, event, err)
+			t.Errorf("%s: event got %+v, %v, want ErrMalformed that quotes nothing", name, event, err)
 		}
 	}
 	for _, in := range []string{
@@ -186,14 +195,14 @@ func TestBadDocumentsAreRejected(t *testing.T) {
 		}
 	}
 	for _, in := range []string{"SECRET", "-1", "1.5", "0x10", "1e9", "99999999999999999999", "253402300800"} {
-		if _, err := wechat.ParseEvent([]byte(`<xml><InfoType>authorized</InfoType><CreateTime>` +
+		if _, err := parseEvent([]byte(`<xml><InfoType>authorized</InfoType><CreateTime>` +
 			in + `</CreateTime></xml>`)); !errors.Is(err, wechat.ErrMalformed) ||
 			strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("CreateTime %s: got %v, want ErrMalformed that quotes nothing", in, err)
 		}
 	}
 	for _, in := range []string{"SECRET", "1.5", "99999999999999999999"} {
-		if _, err := wechat.ParseEvent(
+		if _, err := parseEvent(
 			[]byte(`<xml><InfoType>notify_third_fasteregister</InfoType><status>` + in +
 				`</status></xml>`)); !errors.Is(err, wechat.ErrMalformed) || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("status %s: got %v, want ErrMalformed that quotes nothing", in, err)
@@ -205,8 +214,8 @@ func TestDocumentLimits(t *testing.T) {
 	deep := strings.Repeat("<a>", 15) + strings.Repeat("</a>", 15) // and the root: 16
 	wide := strings.Repeat("<a/>", 998)                            // and root and InfoType: 1,000
 	for _, in := range []string{deep, wide} {
-		if _, err := wechat.ParseEvent([]byte("<xml>" + in + "<InfoType>x</InfoType></xml>")); err != nil {
-			t.Errorf("ParseEvent(%.20s…): got %v", in, err)
+		if _, err := parseEvent([]byte("<xml>" + in + "<InfoType>x</InfoType></xml>")); err != nil {
+			t.Errorf("event of %.20s…: got %v", in, err)
 		}
 	}
 	in := []byte("<xml><Encrypt>x</Encrypt><InfoType>x</InfoType></xml>")
@@ -214,7 +223,7 @@ func TestDocumentLimits(t *testing.T) {
 	if _, err := wechat.ParseEnvelope(in); err != nil {
 		t.Errorf("1 MiB: got error %v, want none", err)
 	}
-	if _, err := wechat.ParseEvent(in); err != nil {
+	if _, err := parseEvent(in); err != nil {
 		t.Errorf("1 MiB: got error %v, want none", err)
 	}
 }
@@ -247,9 +256,9 @@ func FuzzParsePush(f *testing.F) {
 		if err == nil && envelope.Encrypt == "" || err != nil && !errors.Is(err, wechat.ErrMalformed) {
 			t.Errorf("ParseEnvelope: got both %+v and error %v", envelope, err)
 		}
-		event, eventErr := wechat.ParseEvent(in)
+		event, eventErr := parseEvent(in)
 		if eventErr == nil && event.InfoType == "" || eventErr != nil && !errors.Is(eventErr, wechat.ErrMalformed) {
-			t.Errorf("ParseEvent: got both %+v and error %v", event, eventErr)
+			t.Errorf("event: got both %+v and error %v", event, eventErr)
 		}
 		if !bytes.Equal(in, before) {
 			t.Error("the parsers changed the body")
