@@ -23,7 +23,8 @@ func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
 	var routeErr *apiError
 	d.route, routeErr = s.resolveRoute(h, &presented.standIn)
 	if d.endpoint.Need == wechat.NeedStandIn {
-		return d, s.decideStandIn(h, &presented, &d)
+		err = s.decideStandIn(h, &presented, &d)
+		return d, err
 	}
 	// Authenticate first, so that unauthenticated callers learn nothing else
 	// and unauthorized ones cannot probe which accounts exist.

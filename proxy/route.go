@@ -48,7 +48,8 @@ func (s *settings) resolveRoute(h *requestHead, standIn *standin.Token) (r route
 	if r.account, err = s.resolveAccount(h, standIn, r.endpoint); err != nil {
 		return r, err
 	}
-	return r, s.resolveCredential(&r, h.target.query)
+	err = s.resolveCredential(&r, h.target.query)
+	return r, err
 }
 
 // resolveCredential completes r, whose endpoint and account are known.
