@@ -29,7 +29,7 @@
 //   - One lock order. A function that runs under the lock of an account may
 //     update the component, never the other way around. Each key has a lock of
 //     its own, so that this order is enough to rule out a deadlock.
-//   - A lost lock loses nothing that is newer. If the lock was lost while fn ran,
-//     the record of fn is saved only if no other process wrote in the meantime.
-//     Otherwise Update returns [ErrLost] and the stored record stands.
+//   - A lost lock loses nothing that is newer. If the lock was lost while fn
+//     ran, the record of fn is saved only if no other process wrote in the
+//     meantime. Otherwise Update returns [ErrLost] and the stored record stands.
 package store

@@ -14,14 +14,16 @@
 // The package works on Linux, macOS, FreeBSD and Windows:
 //
 //   - One process: bbolt locks the file, with flock on Unix systems and
-//     LockFileEx on Windows. The lock ends with the process. Do not put the file
-//     on a network file system, where such locks are unreliable.
+//     LockFileEx on Windows. The lock ends with the process. Do not put the
+//     file on a network file system, where such locks are unreliable.
 //   - Permissions: the file has mode 0600 on Unix systems. On Windows it
 //     inherits the permissions of its folder.
-//   - Durability: each commit is synced, on macOS with F_FULLFSYNC. A new file's
-//     folder is synced too, except on Windows, which has no such operation.
-//   - Changes by other programs: Unix systems allow the open file to be replaced
-//     or truncated, which Ping and the guard detect. Windows forbids both.
+//   - Durability: each commit is synced, on macOS with F_FULLFSYNC. A new
+//     file's folder is synced too, except on Windows, which has no such
+//     operation.
+//   - Changes by other programs: Unix systems allow the open file to be
+//     replaced or truncated, which Ping and the guard detect. Windows forbids
+//     both.
 package bolt
 
 import (
@@ -172,7 +174,8 @@ func (s *Store) readPage(
 		if k != nil && string(k) == after {
 			k, v = c.Next()
 		}
-		for ; k != nil && bytes.HasPrefix(k, []byte(prefix)) && len(page) < listPageSize; k, v = c.Next() {
+		inRange := func() bool { return k != nil && bytes.HasPrefix(k, []byte(prefix)) }
+		for ; inRange() && len(page) < listPageSize; k, v = c.Next() {
 			var record []byte
 			if record, damage = decodeValue(k, v); damage != nil {
 				return nil

@@ -120,7 +120,9 @@ func (c *committer) save(group []*pendingWrite) error {
 		return *err
 	}
 	err := c.db.access(func() error {
-		return c.db.bolt.Update(func(tx *bbolt.Tx) error { return apply(tx.Bucket(recordsBucket), group) })
+		return c.db.bolt.Update(func(tx *bbolt.Tx) error {
+			return apply(tx.Bucket(recordsBucket), group)
+		})
 	})
 	// After a failed write-back, Linux marks pages as clean that never reached
 	// the disk. A later commit would succeed and build on them, so writing
@@ -133,6 +135,7 @@ func (c *committer) save(group []*pendingWrite) error {
 	return err
 }
 
+// apply writes the group in the transaction of b.
 func apply(b *bbolt.Bucket, group []*pendingWrite) error {
 	for _, w := range group {
 		var err error

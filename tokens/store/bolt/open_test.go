@@ -2,7 +2,6 @@ package bolt_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -255,7 +254,8 @@ func TestUnsealedStoreIsNotSealed(t *testing.T) {
 	put(t, s, "a", "one")
 	mustClose(t, s)
 	before := read(t, path)
-	if _, err := bolt.OpenFile(context.Background(), path, make([]byte, store.KeySize)); !errors.Is(err, store.ErrCorrupt) {
+	_, err := bolt.OpenFile(t.Context(), path, make([]byte, store.KeySize))
+	if !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("got error %v, want ErrCorrupt", err)
 	}
 	if !bytes.Equal(before, read(t, path)) {

@@ -76,8 +76,8 @@ func (s *Store) inspectServer(ctx context.Context, c *goredis.Client) error {
 	if info["cluster_enabled"] == "1" && s.topology != cluster {
 		return s.withName(errors.New(codeMessages["MOVED"]))
 	}
-	// CONFIG and INFO have different names for the same settings. If neither shows
-	// one, assume that it is suitable.
+	// CONFIG and INFO have different names for the same settings. If neither
+	// shows one, assume that it is suitable.
 	limit := cmp.Or(info["config maxmemory"], info["maxmemory"], "0")
 	policy := cmp.Or(info["config maxmemory-policy"], info["maxmemory_policy"], "noeviction")
 	if limit != "0" && policy != "noeviction" {

@@ -29,8 +29,8 @@ type bucketIterator struct {
 func (s *Store) List(
 	ctx context.Context, prefix, after string, yield func(key string, record []byte) bool,
 ) error {
-	// Bounds of ZRANGEBYLEX: "-" and "+" are the ends, "[" includes a key and "("
-	// excludes it.
+	// Bounds of ZRANGEBYLEX: "-" and "+" are the ends, "[" includes a key and
+	// "(" excludes it.
 	low := "-"
 	if after >= prefix && after != "" {
 		low = "(" + after

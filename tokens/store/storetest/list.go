@@ -57,8 +57,8 @@ func listStopsEarly(s suite) {
 // listOfManyPages is for stores that read a list in pages.
 func listOfManyPages(s suite) {
 	const n = 3600
-	// Several pages of the file store (1,000 records each), and two of most Redis
-	// buckets (225 of 200 records).
+	// Several pages of the file store (1,000 records each), and two of most
+	// Redis buckets (225 of 200 records).
 	var keys []string
 	var writers sync.WaitGroup
 	for i := range n {

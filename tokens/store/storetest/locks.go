@@ -114,8 +114,8 @@ func waiterLeaves(s suite) {
 				return nil, nil
 			})
 		}()
-		// The waiter may or may not have reached the queue by now. The error is the
-		// same.
+		// The waiter may or may not have reached the queue by now. The error is
+		// the same.
 		if end == context.Canceled {
 			cancel()
 		}
