@@ -19,7 +19,7 @@ import (
 // on a phone, in both languages.
 func TestMerchantsAuthorize(t *testing.T) {
 	b := newBrowser(t)
-	w := newWorld(t, sandbox.Config{})
+	w := newTestEnv(t, sandbox.Config{})
 	returned := make(chan url.Values, 8)
 	shop := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/back" {
@@ -104,7 +104,7 @@ func TestMerchantsAuthorize(t *testing.T) {
 // The keys of the authorization page can change while wxproxy runs. Links lead
 // to WeChat, unless all addresses are on this machine.
 func TestReloadChangesPages(t *testing.T) {
-	w := newWorld(t, sandbox.Config{})
+	w := newTestEnv(t, sandbox.Config{})
 	w.start()
 	if err := w.wx.PushTicket(context.Background()); err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ const (
 )
 
 // as sends a request with a key, or without one if key is "".
-func (w *world) as(key, method, path, body string) (int, string) {
+func (w *testEnv) as(key, method, path, body string) (int, string) {
 	w.t.Helper()
 	req, err := http.NewRequest(method, "http://"+w.proxy+path, strings.NewReader(body))
 	if err != nil {
@@ -43,7 +43,7 @@ func (w *world) as(key, method, path, body string) (int, string) {
 }
 
 // reload appends blocks to the configuration and waits until it is applied.
-func (w *world) reload(blocks string) {
+func (w *testEnv) reload(blocks string) {
 	w.t.Helper()
 	base, err := os.ReadFile(w.config())
 	if err != nil {
@@ -64,7 +64,7 @@ func block(name, key, more string) string {
 // With callers, keys and their limits are checked, an SDK works with the key as
 // its secret, metrics have labels, and a reload can remove a caller.
 func TestCallers(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorized(accountA, accountB)
+	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA, accountB)
 	orders := block("orders", ordersKey, "")
 	stock := block("stock", stockKey, fmt.Sprintf("appids = [%q]\npaths = [\"/cgi-bin/user/*\"]\nmethods = [\"GET\"]", accountA))
 	w.reload(orders + stock)
@@ -150,7 +150,7 @@ func TestCallers(t *testing.T) {
 
 // Without callers SDKs can use any secret.
 func TestStandInsWithoutCallers(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
+	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	_, answer := w.as("", "GET", "/cgi-bin/token?grant_type=client_credential&appid="+accountA+"&secret=anything", "")
 	m := regexp.MustCompile(`^\{"access_token":"(wxp_[A-Za-z0-9_-]+)","expires_in":7200\}$`).FindStringSubmatch(answer)
 	if m == nil {

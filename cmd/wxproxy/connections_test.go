@@ -27,7 +27,7 @@ const (
 )
 
 // memory returns the resident memory of wxproxy in KiB.
-func (w *world) memory() int {
+func (w *testEnv) memory() int {
 	w.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.cmd.Process.Pid))
 	if err != nil {
@@ -63,7 +63,7 @@ func connLimit(t *testing.T, wanted int) int {
 // Ten thousand idle connections need little memory and delay no other request.
 func TestManyIdleConnections(t *testing.T) {
 	n := connLimit(t, idleConns)
-	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
+	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	before := w.memory()
 	conns := make([]net.Conn, n)
 	t.Cleanup(func() {
@@ -123,7 +123,7 @@ func TestManyIdleConnections(t *testing.T) {
 // Bodies that are announced but not sent need no memory: announcing one takes
 // only a few bytes.
 func TestAnnouncedBodiesNeedNoMemory(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
+	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	const each = 200      // 12 GiB are announced in total
 	const maxMemory = 150 // MiB of the process
 	head := fmt.Sprintf("POST /%s/cgi-bin/media/upload HTTP/1.1\r\nHost: x\r\n", accountA)

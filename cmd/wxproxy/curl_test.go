@@ -14,7 +14,7 @@ import (
 )
 
 // curl runs a command line in a shell and returns its output.
-func (w *world) curl(line string) string {
+func (w *testEnv) curl(line string) string {
 	w.t.Helper()
 	cmd := exec.Command("sh", "-c", line)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "PROXY=" + w.proxy, "KEY=" + ordersKey, "A=" + accountA, "DIR=" + w.dir}
@@ -32,7 +32,7 @@ func (w *world) curl(line string) string {
 // and Go's client. Their requests are addressed to WeChat, and the key is the
 // password of the proxy.
 func TestCurl(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
+	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	w.reload(block("orders", ordersKey, ""))
 	const silent = `curl -sS --max-time 20 `
 	user := `'http://api.weixin.qq.com/cgi-bin/user/info?openid=oSandboxUser0000000000000001&lang=zh_CN'`
@@ -83,7 +83,7 @@ func TestCurl(t *testing.T) {
 
 // SDKs keep a stand-in for two hours, so a restart must not invalidate it.
 func TestStandInsSurviveRestart(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
+	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	callers := block("orders", ordersKey, "")
 	w.reload(callers)
 	_, answer := w.as("", "GET", "/cgi-bin/token?grant_type=client_credential&appid="+accountA+"&secret="+ordersKey, "")

@@ -93,7 +93,7 @@ func TestDemo(t *testing.T) {
 
 // The sandbox command prints a configuration for wxproxy, and pushes to --push.
 func TestSandboxCommand(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}) // its own sandbox is not used
+	w := newTestEnv(t, sandbox.Config{}) // its own sandbox is not used
 	addr := proctest.FreeAddr(t)
 	var out proctest.Output
 	cmd := proctest.Command(t, "sandbox", "--listen", addr, "--push", "http://"+w.callback)
@@ -121,7 +121,7 @@ func TestSandboxCommand(t *testing.T) {
 
 // The certificate of WeChat is verified with upstream_ca_file.
 func TestUpstreamTLS(t *testing.T) {
-	w := newWorld(t, sandbox.Config{})
+	w := newTestEnv(t, sandbox.Config{})
 	cert, pem, err := sandbox.NewCertificate("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)

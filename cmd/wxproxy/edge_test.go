@@ -20,7 +20,7 @@ import (
 
 // push sends an event that is signed and encrypted like WeChat's. change, if not
 // nil, can damage the request.
-func (w *world) push(event string, change func(q url.Values, body *string)) (int, string) {
+func (w *testEnv) push(event string, change func(q url.Values, body *string)) (int, string) {
 	w.t.Helper()
 	crypt, err := wechat.NewCrypt(wechat.NewSecret(sandbox.DefaultMessageToken), wechat.NewSecret(sandbox.DefaultEncodingAESKey), sandbox.DefaultComponentAppID)
 	if err != nil {
@@ -49,7 +49,7 @@ func event(infoType, fields string) string {
 
 // Forged and damaged pushes are rejected, counted, and change nothing.
 func TestHostilePushes(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
+	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	withdraw := event("unauthorized", "<AuthorizerAppid>"+accountA+"</AuthorizerAppid>")
 	for name, c := range map[string]struct {
 		event  string
@@ -106,7 +106,7 @@ func TestHostilePushes(t *testing.T) {
 // No path of one listener is served by another, and input that is not HTTP does
 // no harm.
 func TestListenersAreSeparate(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
+	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	for _, c := range []struct {
 		addr, path string
 		want       int
@@ -144,7 +144,7 @@ func TestListenersAreSeparate(t *testing.T) {
 // check and serve report every fault, one in each line, and exit with 1. Wrong
 // usage exits with 2.
 func TestInvalidConfigurations(t *testing.T) {
-	w := newWorld(t, sandbox.Config{})
+	w := newTestEnv(t, sandbox.Config{})
 	path := w.file("config.toml", `
 [component]
 appid = "wx1"

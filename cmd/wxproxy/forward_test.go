@@ -86,7 +86,7 @@ func unsealed(t *testing.T, answer []byte) string {
 func TestForward(t *testing.T) {
 	const passive = "<xml><MsgType>text</MsgType><Content>你好</Content></xml>"
 	chat, rest := newInbox(t, passive), newInbox(t, "success")
-	w := newWorld(t, sandbox.Config{})
+	w := newTestEnv(t, sandbox.Config{})
 	w.callbackExtra = fmt.Sprintf("[[forward]]\nappids = [%q]\nevents = [\"Text\"]\nurl = \"%s/wechat\"\n[[forward]]\nurl = %q", accountA, chat.URL, rest.URL)
 	w.start().authorized(accountA)
 	ctx := context.Background()
@@ -146,7 +146,7 @@ func TestForward(t *testing.T) {
 // wxproxy passes WeChat's release check without any service behind it.
 func TestReleaseChecker(t *testing.T) {
 	const send = "/cgi-bin/message/custom/send"
-	w := newWorld(t, sandbox.Config{}).start()
+	w := newTestEnv(t, sandbox.Config{}).start()
 	ctx := context.Background()
 	if err := w.wx.PushTicket(ctx); err != nil {
 		t.Fatal(err)
@@ -209,7 +209,7 @@ func TestDocumentedService(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { cmd.Process.Kill(); cmd.Wait() }()
-	w := newWorld(t, sandbox.Config{})
+	w := newTestEnv(t, sandbox.Config{})
 	w.callbackExtra = fmt.Sprintf("[[forward]]\nurl = \"http://%s/wechat\"", addr)
 	w.start()
 	var answer []byte

@@ -39,7 +39,7 @@ var storeKey = base64.StdEncoding.EncodeToString([]byte("a store key is 32 bytes
 
 // exchange sends raw bytes and records the response, also uncompressed if it was
 // compressed. The status is 0 if there is no valid response.
-func (w *world) exchange(addr, raw string) (status int, body string) {
+func (w *testEnv) exchange(addr, raw string) (status int, body string) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		w.t.Error(err)
@@ -131,7 +131,7 @@ func TestNothingSecretLeaves(t *testing.T) {
 }
 
 func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
-	w := newWorld(t, sandbox.Config{RotateRefreshTokens: true})
+	w := newTestEnv(t, sandbox.Config{RotateRefreshTokens: true})
 	if err := w.wx.AddAccount(appAccount, sandbox.OfficialAccount, sandbox.WithSecret(appSecret)); err != nil {
 		t.Fatal(err)
 	}

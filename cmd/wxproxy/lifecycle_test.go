@@ -21,7 +21,7 @@ const (
 )
 
 // accountsIn returns how many accounts the metrics show in a state, or -1.
-func (w *world) accountsIn(state string) int {
+func (w *testEnv) accountsIn(state string) int {
 	w.t.Helper()
 	_, text := w.get(w.admin, "/metrics")
 	n := -1
@@ -35,7 +35,7 @@ func (w *world) accountsIn(state string) int {
 // also after the store was lost.
 func TestFirstTicketRestoresAccounts(t *testing.T) {
 	const accounts = 10_000
-	w := newWorld(t, sandbox.Config{})
+	w := newTestEnv(t, sandbox.Config{})
 	name := func(i int) string { return fmt.Sprintf("wx%016d", i) }
 	for i := range accounts {
 		if err := w.wx.AddAccount(name(i), sandbox.OfficialAccount, sandbox.WithAuthorization(time.Now().Add(-1000*time.Hour))); err != nil {
@@ -76,7 +76,7 @@ func TestFirstTicketRestoresAccounts(t *testing.T) {
 // wxproxy repairs an outdated store, such as a restored backup: it finds new
 // accounts, revoked accounts and changed refresh tokens.
 func TestOutdatedStore(t *testing.T) {
-	w := newWorld(t, sandbox.Config{})
+	w := newTestEnv(t, sandbox.Config{})
 	w.start().authorized(accountA, accountB)
 	if code := w.end(syscall.SIGTERM); code != 0 {
 		t.Fatalf("exit code: got %d, want 0", code)
@@ -116,7 +116,7 @@ func TestOutdatedStore(t *testing.T) {
 
 // An errcode 61003 reveals a revocation whose push was lost.
 func TestErrorRevealsRevocation(t *testing.T) {
-	w := newWorld(t, sandbox.Config{})
+	w := newTestEnv(t, sandbox.Config{})
 	w.start().authorized(accountA)
 	w.wx.SetPushURL("")
 	w.wx.Unauthorize(context.Background(), accountA)
@@ -140,7 +140,7 @@ func TestErrorRevealsRevocation(t *testing.T) {
 func TestLateAndDuplicateEvents(t *testing.T) {
 	for name, off := range map[string]time.Duration{"right clock": 0, "ten minutes ahead": 10 * time.Minute, "ten minutes behind": -10 * time.Minute} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, sandbox.Config{Now: func() time.Time { return time.Now().Add(off) }})
+			w := newTestEnv(t, sandbox.Config{Now: func() time.Time { return time.Now().Add(off) }})
 			w.start().authorized(accountA)
 			ctx := context.Background()
 			push := func(infoType string, at time.Time) {

@@ -14,7 +14,7 @@ import (
 
 // operate runs a command against the admin listener of w and returns its exit
 // code and output.
-func (w *world) operate(args ...string) (int, string) {
+func (w *testEnv) operate(args ...string) (int, string) {
 	w.t.Helper()
 	cmd := proctest.Command(w.t, append(args, "--admin", "http://"+w.admin)...)
 	out, _ := cmd.CombinedOutput()
@@ -24,7 +24,7 @@ func (w *world) operate(args ...string) (int, string) {
 
 // The commands work against a running wxproxy.
 func TestOperatorCommands(t *testing.T) {
-	w := newWorld(t, sandbox.Config{})
+	w := newTestEnv(t, sandbox.Config{})
 	w.start().authorized(accountA, accountB)
 	did := func(want int, words string, args ...string) string {
 		t.Helper()

@@ -20,7 +20,7 @@ func onRedis(r *redisServer, c string) string {
 // check opens the store and reports problems and warnings.
 func TestCheckRedis(t *testing.T) {
 	r := startRedis(t)
-	w := newWorld(t, sandbox.Config{})
+	w := newTestEnv(t, sandbox.Config{})
 	w.store = onRedis(r, "k")
 	path := w.config()
 	out, err := proctest.Command(t, "check", "--config", path).CombinedOutput()
@@ -46,7 +46,7 @@ func TestCheckRedis(t *testing.T) {
 // used and /readyz says why wxproxy is not ready.
 func TestServeOnRedis(t *testing.T) {
 	r := startRedis(t)
-	w := newWorld(t, sandbox.Config{})
+	w := newTestEnv(t, sandbox.Config{})
 	w.store = onRedis(r, "k")
 	w.start().authorized(accountA)
 	w.call("/"+accountA+userInfo, "hit")

@@ -27,7 +27,7 @@ const refreshPath = "/cgi-bin/component/api_authorizer_token"
 
 // The main job: requests without credentials succeed, and metrics show them.
 func TestServe(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start()
+	w := newTestEnv(t, sandbox.Config{}).start()
 	if status, body := w.get(w.admin, "/readyz"); status != 503 || !strings.Contains(body, "component_verify_ticket") {
 		t.Errorf("/readyz without a ticket: got %d %s, want 503", status, body)
 	}
@@ -106,7 +106,7 @@ func TestServe(t *testing.T) {
 // 500 requests whose token is rejected at the same moment cause one renewal,
 // and all of them succeed.
 func TestManyRejectionsCauseOneRenewal(t *testing.T) {
-	w := newWorld(t, sandbox.Config{Grace: -1}).start().authorized(accountA)
+	w := newTestEnv(t, sandbox.Config{Grace: -1}).start().authorized(accountA)
 	for round := range 3 { // a fourth within a minute would be throttled
 		before := w.wx.Count(refreshPath)
 		w.wx.Expire(accountA)
@@ -131,7 +131,7 @@ func TestManyRejectionsCauseOneRenewal(t *testing.T) {
 func TestKill(t *testing.T) {
 	const rounds = 50
 	var midRenewal atomic.Pointer[func()] // called once, while WeChat handles a renewal
-	w := newWorld(t, sandbox.Config{RotateRefreshTokens: true, Observe: func(c sandbox.Call) {
+	w := newTestEnv(t, sandbox.Config{RotateRefreshTokens: true, Observe: func(c sandbox.Call) {
 		if c.Path == refreshPath {
 			if f := midRenewal.Swap(nil); f != nil {
 				(*f)()
@@ -199,7 +199,7 @@ func TestTokenEndpointFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, sandbox.Config{}).start().authorized(accountA, accountB)
+			w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA, accountB)
 			id := w.fault(fault)
 			w.call("/"+accountB+userInfo, "hit")
 			w.wx.Expire(accountA)
@@ -218,7 +218,7 @@ func TestTokenEndpointFails(t *testing.T) {
 // Large responses are streamed: three concurrent downloads of 200 MiB need
 // little memory.
 func TestLargeDownloadsNeedLittleMemory(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
+	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
@@ -248,7 +248,7 @@ func TestLargeDownloadsNeedLittleMemory(t *testing.T) {
 
 // After SIGTERM requests in flight are finished, and the exit code is 0.
 func TestStopFinishesRequests(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
+	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	hold := make(chan struct{})
 	w.fault(sandbox.Fault{Path: "/cgi-bin/user/info", Hold: hold})
 	answer := make(chan int, 1)
@@ -268,7 +268,7 @@ func TestStopFinishesRequests(t *testing.T) {
 
 // SIGHUP rejects an invalid configuration without changes, and applies a valid one.
 func TestReload(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
+	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	path := filepath.Join(w.dir, "config.toml")
 	good, err := os.ReadFile(path)
 	if err != nil {
@@ -288,7 +288,7 @@ func TestReload(t *testing.T) {
 
 // A store file can be used by one process. A second one reports that in one line.
 func TestStoreInUse(t *testing.T) {
-	w := newWorld(t, sandbox.Config{}).start()
+	w := newTestEnv(t, sandbox.Config{}).start()
 	out, err := proctest.Command(t, "check", "--config", filepath.Join(w.dir, "config.toml")).CombinedOutput()
 	if err == nil || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), "in use") {
 		t.Errorf("check of a store in use: got %v\n%s\nwant one line that says so", err, out)
@@ -304,7 +304,7 @@ func TestDamagedStore(t *testing.T) {
 		"zeroed":    func(b []byte) []byte { return make([]byte, len(b)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, sandbox.Config{}).start().authorized(accountA)
+			w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 			w.end(syscall.SIGTERM)
 			path := filepath.Join(w.dir, "wxproxy.db")
 			b, err := os.ReadFile(path)

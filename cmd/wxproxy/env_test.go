@@ -27,9 +27,9 @@ const (
 
 func TestMain(m *testing.M) { proctest.Main(m) }
 
-// world is a sandbox WeChat and a wxproxy before it, which is used as its users
+// testEnv is a sandbox WeChat and a wxproxy before it, which is used as its users
 // do: the real program, with a configuration file, over TCP.
-type world struct {
+type testEnv struct {
 	t                      *testing.T
 	wx                     *sandbox.WeChat
 	wxURL                  string
@@ -45,8 +45,8 @@ type world struct {
 	seen                   *proctest.Output // all responses of the process
 }
 
-// newWorld starts the sandbox. start starts wxproxy.
-func newWorld(t *testing.T, c sandbox.Config) *world {
+// newTestEnv starts the sandbox. start starts wxproxy.
+func newTestEnv(t *testing.T, c sandbox.Config) *testEnv {
 	t.Helper()
 	c.PushTimeout = time.Minute // a busy machine can need more than WeChat's five seconds
 	if c.PushTimeout == 0 {
@@ -58,7 +58,7 @@ func newWorld(t *testing.T, c sandbox.Config) *world {
 	}
 	srv := httptest.NewServer(wx)
 	t.Cleanup(srv.Close)
-	w := &world{t: t, wx: wx, wxURL: srv.URL, dir: t.TempDir(), proxy: proctest.FreeAddr(t), callback: proctest.FreeAddr(t), admin: proctest.FreeAddr(t), out: &proctest.Output{}, seen: &proctest.Output{}}
+	w := &testEnv{t: t, wx: wx, wxURL: srv.URL, dir: t.TempDir(), proxy: proctest.FreeAddr(t), callback: proctest.FreeAddr(t), admin: proctest.FreeAddr(t), out: &proctest.Output{}, seen: &proctest.Output{}}
 	if err := wx.SetPushURL("http://" + w.callback); err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func newWorld(t *testing.T, c sandbox.Config) *world {
 }
 
 // file writes a file in the folder of w and returns its path.
-func (w *world) file(name, text string) string {
+func (w *testEnv) file(name, text string) string {
 	w.t.Helper()
 	path := filepath.Join(w.dir, name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -85,7 +85,7 @@ func (w *world) file(name, text string) string {
 }
 
 // config writes config.toml and returns its path.
-func (w *world) config() string {
+func (w *testEnv) config() string {
 	store := w.store
 	if store == "" {
 		store = fmt.Sprintf("url = %q", "file:"+w.dir+"/wxproxy.db")
@@ -118,7 +118,7 @@ format = %q
 }
 
 // start runs wxproxy and waits until it serves.
-func (w *world) start() *world {
+func (w *testEnv) start() *testEnv {
 	w.t.Helper()
 	w.cmd = proctest.Command(w.t, "serve", "--config", w.config())
 	w.cmd.Stdout, w.cmd.Stderr = w.out, w.out
@@ -137,17 +137,17 @@ func (w *world) start() *world {
 }
 
 // signal sends s to wxproxy.
-func (w *world) signal(s syscall.Signal) { w.cmd.Process.Signal(s) }
+func (w *testEnv) signal(s syscall.Signal) { w.cmd.Process.Signal(s) }
 
 // end sends s and returns the exit code, -1 if the signal killed the process.
-func (w *world) end(s syscall.Signal) int {
+func (w *testEnv) end(s syscall.Signal) int {
 	w.t.Helper()
 	w.signal(s)
 	return w.wait()
 }
 
 // wait waits until wxproxy exits and returns the exit code.
-func (w *world) wait() int {
+func (w *testEnv) wait() int {
 	w.t.Helper()
 	err := w.cmd.Wait()
 	code := w.cmd.ProcessState.ExitCode()
@@ -160,7 +160,7 @@ func (w *world) wait() int {
 }
 
 // authorized pushes a ticket and lets the accounts authorize the component.
-func (w *world) authorized(appids ...string) *world {
+func (w *testEnv) authorized(appids ...string) *testEnv {
 	w.t.Helper()
 	ctx := context.Background()
 	if err := w.wx.PushTicket(ctx); err != nil {
@@ -176,7 +176,7 @@ func (w *world) authorized(appids ...string) *world {
 }
 
 // fault adds a fault to the sandbox and returns its number.
-func (w *world) fault(f sandbox.Fault) int {
+func (w *testEnv) fault(f sandbox.Fault) int {
 	w.t.Helper()
 	id, err := w.wx.AddFault(f)
 	if err != nil {
@@ -188,7 +188,7 @@ func (w *world) fault(f sandbox.Fault) int {
 const userInfo = "/cgi-bin/user/info?openid=oSandboxUser0000000000000001&lang=zh_CN"
 
 // try sends a request to the proxy. The status is 0 if there is no response.
-func (w *world) try(method, path, body string) (status int, answer string, header http.Header) {
+func (w *testEnv) try(method, path, body string) (status int, answer string, header http.Header) {
 	w.t.Helper()
 	req, err := http.NewRequest(method, "http://"+w.proxy+path, strings.NewReader(body))
 	if err != nil {
@@ -209,7 +209,7 @@ func (w *world) try(method, path, body string) (status int, answer string, heade
 
 // call sends a request and checks that WeChat accepts it, and that
 // X-Wxproxy-Token is token unless that is "".
-func (w *world) call(path, token string) {
+func (w *testEnv) call(path, token string) {
 	w.t.Helper()
 	status, answer, header := w.try("GET", path, "")
 	if status != 200 || strings.Contains(answer, `"errcode":4`) || strings.Contains(answer, `"errcode":-`) {
@@ -221,7 +221,7 @@ func (w *world) call(path, token string) {
 }
 
 // get requests a path from a listener.
-func (w *world) get(addr, path string) (int, string) {
+func (w *testEnv) get(addr, path string) (int, string) {
 	w.t.Helper()
 	resp, err := http.Get("http://" + addr + path)
 	if err != nil {
