@@ -50,7 +50,9 @@ const (
 // adopt takes over what WeChat's list says about one account. asked is when
 // WeChat was asked; the zero time means now. What wxproxy learned after that is
 // newer than the list and stays.
-func (a *accounts) adopt(ctx context.Context, l wechat.Authorizer, asked time.Time) (syncChange, error) {
+func (a *accounts) adopt(
+	ctx context.Context, l wechat.Authorizer, asked time.Time,
+) (syncChange, error) {
 	created := int64(0)
 	if !l.Time.IsZero() {
 		created = unixSeconds(l.Time)

@@ -33,7 +33,9 @@ func (b *Broker) Authorize(
 // PreAuthCode creates a code for WeChat's authorization pages, and returns how
 // long it is valid. Errors wrap ErrUnavailable, or are those of the
 // [wechat.Client].
-func (b *Broker) PreAuthCode(ctx context.Context) (code wechat.Secret, lifetime time.Duration, err error) {
+func (b *Broker) PreAuthCode(
+	ctx context.Context,
+) (code wechat.Secret, lifetime time.Duration, err error) {
 	return b.component.preAuthCode(ctx)
 }
 

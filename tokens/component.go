@@ -69,7 +69,9 @@ func componentError(err error) error {
 }
 
 // queryAuth exchanges an authorization code for tokens (api_query_auth).
-func (c *componentAPI) queryAuth(ctx context.Context, code wechat.Secret) (grant wechat.Grant, err error) {
+func (c *componentAPI) queryAuth(
+	ctx context.Context, code wechat.Secret,
+) (grant wechat.Grant, err error) {
 	err = c.withToken(ctx, func(component string, token wechat.Secret) (err error) {
 		grant, err = c.client().QueryAuth(ctx, component, token, code)
 		return err

@@ -11,7 +11,7 @@
 //
 //	broker.go          the Broker: what other packages call
 //	cache.go           tokens in memory
-//	renew.go           load or renew: flights, the account's lock, the save
+//	renew.go           load or renew: flights, the lock, the save
 //	renew_decision.go  the two pure parts of a renewal: decide and settle
 //	fetch.go           what is asked of WeChat for a new token
 //	component.go       calls that need the component's own token; the lock order

@@ -38,7 +38,9 @@ type scheduledRenewal struct {
 // each are 160 a second, enough for a million accounts in use.
 const maxEarlyRenewals = 16
 
-func newEarlyRenewer(limit int, now func() time.Time, renew func(appid string) error) *earlyRenewer {
+func newEarlyRenewer(
+	limit int, now func() time.Time, renew func(appid string) error,
+) *earlyRenewer {
 	r := &earlyRenewer{
 		renew: renew, now: now, limit: limit,
 		byAppID:  make(map[string]*scheduledRenewal),

@@ -29,7 +29,9 @@ func secrets() tokens.Secrets {
 
 // newBroker returns a Broker that is closed when the test ends. change may be
 // nil.
-func newBroker(t *testing.T, s store.Store, client *wechat.Client, change func(*tokens.Config)) *tokens.Broker {
+func newBroker(
+	t *testing.T, s store.Store, client *wechat.Client, change func(*tokens.Config),
+) *tokens.Broker {
 	t.Helper()
 	c := tokens.Config{Store: s, Client: client, CacheSize: 1000, Secrets: secrets()}
 	if change != nil {

@@ -18,7 +18,8 @@ var (
 	ErrNoTicket = errors.New("no component_verify_ticket received within 12 hours")
 	// ErrThrottled: WeChat rejects the account's tokens although they are new,
 	// so renewals are limited; see renewalThrottle.
-	ErrThrottled = errors.New("new tokens are rejected repeatedly, renewals are limited to one a minute")
+	ErrThrottled = errors.New("new tokens are rejected repeatedly, " +
+		"renewals are limited to one a minute")
 	// ErrUnavailable: no token is available now. Errors that wrap it say why,
 	// and [RetryAfter] when to try again.
 	ErrUnavailable = errors.New("no token available")

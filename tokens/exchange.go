@@ -199,7 +199,8 @@ func (x *exchanger) query(
 	}
 	listed, _, err := x.component.queryAuthorizer(ctx, appid)
 	if err != nil || listed.Refresh.IsEmpty() {
-		x.log.Error("authorization lost, account has to authorize again", "account", appid, "error", err)
+		x.log.Error("authorization lost, account has to authorize again",
+			"account", appid, "error", err)
 		return nil, x.deletePending(ctx, appid, p)
 	}
 	return &wechat.Grant{AppID: appid, Refresh: listed.Refresh}, nil

@@ -58,7 +58,9 @@ func (f *fetcher) fetch(
 // fetchApp gets the token of an own account (stable_token). WeChat returns the
 // current token while it is valid; if that is the rejected one, a new one is
 // forced.
-func (f *fetcher) fetchApp(ctx context.Context, appid string, stale wechat.Secret) (wechat.Grant, error) {
+func (f *fetcher) fetchApp(
+	ctx context.Context, appid string, stale wechat.Secret,
+) (wechat.Grant, error) {
 	secret, client := f.secrets().Apps[appid], f.client()
 	grant, err := client.StableToken(ctx, appid, secret, false)
 	if err == nil && !stale.IsEmpty() && grant.Access.Equal(stale) {

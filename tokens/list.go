@@ -89,7 +89,9 @@ func selects(query, appid string, acc *account) bool {
 // seek returns the indexed position nearest before offset: how many accounts
 // are before it, and the key of the last of them. ok is false if the index
 // cannot be used; then the list is read from its beginning.
-func (l *lister) seek(query string, offset int, now time.Time) (n int, after string, total int, ok bool) {
+func (l *lister) seek(
+	query string, offset int, now time.Time,
+) (n int, after string, total int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	index := &l.last

@@ -20,7 +20,9 @@ type countingStore struct {
 	down atomic.Bool
 }
 
-func (s *countingStore) List(ctx context.Context, prefix, after string, yield func(string, []byte) bool) error {
+func (s *countingStore) List(
+	ctx context.Context, prefix, after string, yield func(string, []byte) bool,
+) error {
 	if s.down.Load() {
 		return errors.New("store is down")
 	}
@@ -49,7 +51,8 @@ func TestList(t *testing.T) {
 		t.Fatalf("List(20, 10, wx00): got %d of %d accounts, error %v, want 5 of 25", len(list), total, err)
 	}
 	if a := list[0]; a.AppID != "wx0000000000000020" || a.Kind != tokens.Authorizer {
-		t.Errorf("List: got %s of kind %v first, want wx0000000000000020 of kind %v", a.AppID, a.Kind, tokens.Authorizer)
+		t.Errorf("List: got %s of kind %v first, want wx0000000000000020 of kind %v",
+			a.AppID, a.Kind, tokens.Authorizer)
 	}
 	if list, total, err = b.List(t.Context(), 0, 3, ""); err != nil || len(list) != 3 || total < 26 {
 		t.Errorf("List(0, 3): got %d of %d accounts, error %v, want 3 of 26 or more", len(list), total, err)

@@ -126,7 +126,9 @@ func changeRecord[T record](
 
 // deleteRecord deletes the record under key if it exists and match, which may
 // be nil, accepts it.
-func deleteRecord[T record](ctx context.Context, s store.Store, key string, match func(*T) bool) error {
+func deleteRecord[T record](
+	ctx context.Context, s store.Store, key string, match func(*T) bool,
+) error {
 	return s.Update(ctx, key, func(_ context.Context, raw []byte) ([]byte, error) {
 		stored, err := decodeRecord[T](raw)
 		if err != nil || stored == nil || match != nil && !match(stored) {

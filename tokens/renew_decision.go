@@ -117,7 +117,8 @@ func settle(
 	}
 	result := "unreachable"
 	switch {
-	case wechat.Code(fetchErr) != 0, errors.Is(fetchErr, ErrNoTicket), errors.Is(fetchErr, errNoRefreshToken):
+	case wechat.Code(fetchErr) != 0,
+		errors.Is(fetchErr, ErrNoTicket), errors.Is(fetchErr, errNoRefreshToken):
 		result = "refused"
 	}
 	acc.FailureCount++
@@ -158,7 +159,8 @@ func failureText(kind Kind, err error) string {
 		if kind != Authorizer {
 			hint = "check the app secret"
 		}
-	case wechat.CodeTicketExpired, wechat.CodeTicketInvalid, wechat.CodeInvalidTicket, codeMissingTicket:
+	case wechat.CodeTicketExpired, wechat.CodeTicketInvalid,
+		wechat.CodeInvalidTicket, codeMissingTicket:
 		hint = "WeChat pushes a new ticket every ten minutes: " +
 			"check that it reaches the callback listener"
 	case codeComponentIP, codeOwnAccountIP:

@@ -97,8 +97,9 @@ func (v *revalidator) check(ctx context.Context, appid string, errcode int) erro
 		// WeChat says that both tokens are invalid. A renewal shows whether it
 		// holds another refresh token. Its failures are recorded and logged.
 		err := v.renew(ctx, appid, wechat.NewSecret(acc.Access))
-		if errors.Is(err, ErrRevoked) || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrThrottled) {
-			err = nil
+		switch {
+		case errors.Is(err, ErrRevoked), errors.Is(err, ErrUnavailable), errors.Is(err, ErrThrottled):
+			return nil
 		}
 		return err
 	}
@@ -131,7 +132,9 @@ func (v *revalidator) mayDiscover(appid string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	// Ask the limiter last: a question that is not asked must not use it up.
-	return v.limiter.TokensAt(now) >= 1 && remember(v.unknown, appid, now) && v.limiter.AllowN(now, 1)
+	return v.limiter.TokensAt(now) >= 1 &&
+		remember(v.unknown, appid, now) &&
+		v.limiter.AllowN(now, 1)
 }
 
 // remember reports whether appid was not asked about for revalidatePause, and

@@ -54,7 +54,9 @@ func (s *sharedStore) Load(ctx context.Context, key string) ([]byte, error) {
 	return s.Store.Load(ctx, key)
 }
 
-func (s *sharedStore) List(ctx context.Context, prefix, after string, yield func(string, []byte) bool) error {
+func (s *sharedStore) List(
+	ctx context.Context, prefix, after string, yield func(string, []byte) bool,
+) error {
 	return errors.Join(s.err(), s.Store.List(ctx, prefix, after, yield))
 }
 

@@ -142,7 +142,9 @@ func TestOneReplicaAsksWeChat(t *testing.T) {
 	c.advance(2*time.Hour - 5*time.Minute)
 	everywhere(50, func(b *tokens.Broker) { mustToken(t, b, accountA) })
 	for _, b := range brokers {
-		eventually(t, "the due token is renewed", func() bool { return !mustToken(t, b, accountA).Value.Equal(current) })
+		eventually(t, "the due token is renewed", func() bool {
+			return !mustToken(t, b, accountA).Value.Equal(current)
+		})
 	}
 	f.wantCount(t, "api_authorizer_token", before+1)
 	if n := f.count("api_get_authorizer_list"); n > 1 {
