@@ -136,7 +136,8 @@ func (s sdk) run(t *testing.T, m mode, command []string) {
 	// A clean environment: no HTTP proxies, no settings of SDKs.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir,
 		"MODE=" + m.env, "BASE_URL=http://" + r.addr, "CONTROL_URL=" + w.wxURL, "FILE=" + file,
-		"APPID=" + appid, "MINI_APPID=" + miniAppid, "COMPONENT_APPID=" + sandbox.DefaultComponentAppID, "SECRET=" + callerKey, "EXCHANGE=1"}
+		"APPID=" + appid, "MINI_APPID=" + miniAppid,
+		"COMPONENT_APPID=" + sandbox.DefaultComponentAppID, "SECRET=" + callerKey, "EXCHANGE=1"}
 	if err := cmd.Run(); err != nil || !strings.HasSuffix(strings.TrimSpace(out.String()), "\ndone") {
 		t.Errorf("program: got exit %v (%v), want 0 after \"done\":\n%s", err, ctx.Err(), &out)
 		return

@@ -121,7 +121,8 @@ func (s *state) serveSync(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, s.toFault(err, s.stats.Component()))
 		return
 	}
-	s.log.Info("accounts compared with WeChat's list by operator", "listed", got.Listed, "added", got.Added,
+	s.log.Info("accounts compared with WeChat's list by operator",
+		"listed", got.Listed, "added", got.Added,
 		"recovered", got.Recovered, "revoked", got.Revoked, "remote", r.RemoteAddr)
 	replyJSON(w, http.StatusOK, struct {
 		Listed    int     `json:"listed"`

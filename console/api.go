@@ -98,9 +98,10 @@ type account struct {
 // newAccount returns a as JSON, with ages as of now.
 func newAccount(a tokens.Account, now time.Time) account {
 	out := account{
-		AppID: a.AppID, Kind: a.Kind.String(), State: a.State, Name: a.Name, Type: a.Type, Token: a.Token, Refresh: a.RefreshToken,
-		Issued: utc(a.Issued), Expires: utc(a.Expires), Authorized: utc(a.Authorized), Revoked: utc(
-			a.Revoked),
+		AppID: a.AppID, Kind: a.Kind.String(), State: a.State, Name: a.Name, Type: a.Type,
+		Token: a.Token, Refresh: a.RefreshToken,
+		Issued: utc(a.Issued), Expires: utc(a.Expires),
+		Authorized: utc(a.Authorized), Revoked: utc(a.Revoked),
 		Failures: a.Failures, Failure: a.Failure, RetryAt: utc(a.RetryAt),
 	}
 	if !a.Issued.IsZero() {

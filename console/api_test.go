@@ -27,7 +27,8 @@ func TestStatus(t *testing.T) {
 	delete(got, "uptime")
 	delete(got, "started")
 	b, _ := json.Marshal(got)
-	const want = `{"accounts":{"active":10,"failing":1,"revoked":2},"component":{"appid":"wxcccccccccccccccc","ticket_age":90,"token_expires_in":3600},` +
+	const want = `{"accounts":{"active":10,"failing":1,"revoked":2},` +
+		`"component":{"appid":"wxcccccccccccccccc","ticket_age":90,"token_expires_in":3600},` +
 		`"go_version":"go1","ready":false,"reasons":["one","two"],"store":"file","version":"v1"}`
 	if string(b) != want {
 		t.Errorf("status:\n got %s\nwant %s", b, want)
@@ -46,7 +47,8 @@ func TestAccountAsJSON(t *testing.T) {
 	got := ask(t, address, "GET", "/api/accounts/"+accountA, "").fields(t)
 	for name, want := range map[string]any{
 		"appid": accountA, "kind": "authorizer", "state": "active", "name": "小店 <b>", "type": "mini program",
-		"token_fingerprint": "11112222", "refresh_token_fingerprint": "33334444", "authorized": "2026-05-03T19:02:01Z", "failures": 0.0,
+		"token_fingerprint": "11112222", "refresh_token_fingerprint": "33334444",
+		"authorized": "2026-05-03T19:02:01Z", "failures": 0.0,
 	} {
 		if got[name] != want {
 			t.Errorf("%s: got %v, want %v", name, got[name], want)

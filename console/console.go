@@ -115,11 +115,10 @@ func (h *Handler) Reconfigure(c Config) {
 		s.hasKey, s.key = true, sha256.Sum256([]byte(c.Key.Reveal()))
 	}
 	read := []string{http.MethodGet, http.MethodHead}
+	healthz := func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, "ok") }
 	s.routes = map[string]route{
-		"/healthz": {methods: read, open: true, serve: func(w http.ResponseWriter, _ *http.Request) {
-			reply(w, http.StatusOK, "ok")
-		}},
-		"/readyz": {methods: read, open: true, serve: s.ready.serve},
+		"/healthz": {methods: read, open: true, serve: healthz},
+		"/readyz":  {methods: read, open: true, serve: s.ready.serve},
 	}
 	if c.Metrics != nil {
 		s.routes["/metrics"] = route{methods: read, serve: c.Metrics.ServeHTTP}

@@ -37,7 +37,8 @@ func (s *state) toFault(err error, appid string) *fault {
 			"the merchant has to authorize again", 0}
 	case errors.Is(err, tokens.ErrThrottled):
 		return &fault{http.StatusTooManyRequests, tokens.ErrThrottled.Error(),
-			"find the cause of the rejections: requests with the wrong kind of token, or another program that renews tokens", time.Minute}
+			"find the cause of the rejections: requests with the wrong kind of token, " +
+				"or another program that renews tokens", time.Minute}
 	case errors.Is(err, tokens.ErrUnavailable), errors.Is(err, tokens.ErrNoTicket):
 		return &fault{http.StatusServiceUnavailable, err.Error(),
 			"try again after the time in Retry-After", tokens.RetryAfter(err, time.Now())}

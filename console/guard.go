@@ -88,7 +88,8 @@ func crossSite(r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "":
 		// An older browser, or a listener that is reached by plain HTTP and not
-		// as localhost: browsers send Sec-Fetch headers to trustworthy URLs only.
+		// as localhost: browsers send Sec-Fetch headers to trustworthy URLs
+		// only.
 		origin := r.Header.Get("Origin")
 		if origin == "" {
 			return false

@@ -58,9 +58,12 @@ func (s *state) serveImport(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := extendDeadlines(w, r, importTimeout)
 	defer cancel()
-	in := &importer{Faults: []lineFault{}, store: func(appid string, refresh wechat.Secret) (bool, error) {
-		return s.accounts.Import(ctx, appid, refresh)
-	}}
+	in := &importer{
+		Faults: []lineFault{},
+		store: func(appid string, refresh wechat.Secret) (bool, error) {
+			return s.accounts.Import(ctx, appid, refresh)
+		},
+	}
 	err := in.run(http.MaxBytesReader(w, r.Body, maxImport))
 	s.log.Info("accounts imported by operator", "read", in.Read, "added", in.Added, "kept", in.Kept,
 		"failed", in.Failed, "remote", r.RemoteAddr)

@@ -19,6 +19,7 @@ const secret = "refreshtoken@@@hidden"
 func entry(appid string) string { return `{"appid":"` + appid + `","refresh_token":"` + secret + `"}` }
 
 func TestImport(t *testing.T) {
+	const invalidToken = "invalid refresh_token: too long, or characters that tokens do not have"
 	var said log
 	f := func(body string, status int, want string) {
 		t.Helper()
@@ -49,23 +50,29 @@ func TestImport(t *testing.T) {
 	f("[]", 200, `{"read":0,"added":0,"kept":0,"failed":0,"faults":[]}`)
 	f(`{"appid":"`+accountA+`","refresh_token":"`+secret+`","note":"more than asked for"}`, 200,
 		`{"read":1,"added":1,"kept":0,"failed":0,"faults":[]}`)
-	f("\nhidden\n"+entry("wxHIDDEN")+"\n"+entry(
-		component)+"\n"+`{"appid":"`+accountA+`"}`+"\n"+`{"appid":"`+accountA+`","refresh_token":1234}`+"\n"+
-		`{"appid":"`+accountA+`","refresh_token":"hidden token"}`+"\n"+`{"appid":"`+accountA+`","refresh_token":"`+strings.Repeat("x", 2000)+`"}`+"\n"+entry(accountA), 200,
+	f(strings.Join([]string{"", "hidden", entry("wxHIDDEN"), entry(component),
+		`{"appid":"` + accountA + `"}`,
+		`{"appid":"` + accountA + `","refresh_token":1234}`,
+		`{"appid":"` + accountA + `","refresh_token":"hidden token"}`,
+		`{"appid":"` + accountA + `","refresh_token":"` + strings.Repeat("x", 2000) + `"}`,
+		entry(accountA)}, "\n"), 200,
 		`{"read":8,"added":1,"kept":0,"failed":7,"faults":[`+
 			`{"line":2,"error":"not a JSON object such as {\"appid\":\"wx…\",\"refresh_token\":\"…\"}"},`+
 			`{"line":3,"error":"invalid appid: want wx and 16 lower-case letters or digits"},`+
 			`{"line":4,"appid":"`+component+`","error":"this is the component"},`+
 			`{"line":5,"appid":"`+accountA+`","error":"no refresh_token"},`+
 			`{"line":6,"error":"not a JSON object such as {\"appid\":\"wx…\",\"refresh_token\":\"…\"}"},`+
-			`{"line":7,"appid":"`+accountA+`","error":"invalid refresh_token: too long, or characters that tokens do not have"},`+
-			`{"line":8,"appid":"`+accountA+`","error":"invalid refresh_token: too long, or characters that tokens do not have"}]}`)
+			`{"line":7,"appid":"`+accountA+`","error":"`+invalidToken+`"},`+
+			`{"line":8,"appid":"`+accountA+`","error":"`+invalidToken+`"}]}`)
 	f("["+entry(accountA)+`,"hidden`, 400,
-		`{"read":1,"added":1,"kept":0,"failed":0,"faults":[],"error":"invalid JSON array after this entry","hint":"send entries such as {\"appid\":\"wx…\",\"refresh_token\":\"…\"}"}`)
+		`{"read":1,"added":1,"kept":0,"failed":0,"faults":[],`+
+			`"error":"invalid JSON array after this entry","hint":"send entries such as {\"appid\":\"wx…\",\"refresh_token\":\"…\"}"}`)
 	f("["+entry(accountA)+`]hidden`, 400,
-		`{"read":1,"added":1,"kept":0,"failed":0,"faults":[],"error":"invalid JSON array after this entry","hint":"send entries such as {\"appid\":\"wx…\",\"refresh_token\":\"…\"}"}`)
+		`{"read":1,"added":1,"kept":0,"failed":0,"faults":[],`+
+			`"error":"invalid JSON array after this entry","hint":"send entries such as {\"appid\":\"wx…\",\"refresh_token\":\"…\"}"}`)
 	f(entry(accountA)+"\n"+strings.Repeat("x", 70<<10), 400,
-		`{"read":1,"added":1,"kept":0,"failed":0,"faults":[],"error":"line longer than 64 KiB","hint":"send JSON lines, or a JSON array"}`)
+		`{"read":1,"added":1,"kept":0,"failed":0,"faults":[],`+
+			`"error":"line longer than 64 KiB","hint":"send JSON lines, or a JSON array"}`)
 }
 
 // An unavailable store ends the import, because the rest would fail as well.
@@ -102,8 +109,8 @@ func TestImportIsBounded(t *testing.T) {
 	}
 }
 
-// Importing waits for a write per line, and for a slow client: the second entry is
-// sent after the first was imported.
+// Importing waits for a write per line, and for a slow client: the second entry
+// is sent after the first was imported.
 func TestImportExtendsDeadlines(t *testing.T) {
 	o := newBackend()
 	address, conns := serveWithDeadlines(t, console.NewServer(console.New(o.config()), nil))

@@ -18,7 +18,9 @@ type Accounts interface {
 	// List returns at most limit accounts from offset on, sorted by appid, and
 	// how many there are. q limits both to accounts with q in their appid or
 	// name, ignoring case; empty matches all.
-	List(ctx context.Context, offset, limit int, q string) (list []tokens.Account, total int, err error)
+	List(
+		ctx context.Context, offset, limit int, q string,
+	) (list []tokens.Account, total int, err error)
 
 	// Refresh fetches a new token, whatever the state of the old one.
 	Refresh(ctx context.Context, appid string) (tokens.Account, error)

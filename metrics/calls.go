@@ -54,8 +54,12 @@ func (m *Metrics) registerCalls() {
 			Name: "wxproxy_inflight_requests",
 			Help: "Requests in flight.",
 		}, func() float64 { return float64(m.inflight.Load()) }))
-	m.durations.resolve = func(word string) prometheus.Observer { return durations.WithLabelValues(word) }
-	m.upstreams.resolve = func(word string) prometheus.Observer { return upstreams.WithLabelValues(word) }
+	m.durations.resolve = func(word string) prometheus.Observer {
+		return durations.WithLabelValues(word)
+	}
+	m.upstreams.resolve = func(word string) prometheus.Observer {
+		return upstreams.WithLabelValues(word)
+	}
 	first := m.caller(anonymous)
 	for _, c := range callCredentials {
 		m.durations.of(c)

@@ -28,7 +28,8 @@ func (d *Document) Message() (Message, error) {
 		return Message{}, err
 	}
 	if f["InfoType"] != "" {
-		return Message{}, fmt.Errorf("%w: an authorization event on the address for messages", ErrMalformed)
+		return Message{}, fmt.Errorf("%w: an authorization event on the address for messages",
+			ErrMalformed)
 	}
 	return Message{
 		MsgType: f["MsgType"], Event: f["Event"],

@@ -23,14 +23,20 @@ func TestParseEnvelope(t *testing.T) {
 	ticket := wechat.Envelope{AppID: "wx6001eeeefe06e0af", Encrypt: "D7yz+/UN=="}
 	message := wechat.Envelope{ToUserName: "gh_97417a04a28d", Encrypt: "D7yz+/UN=="}
 
-	f(`<xml><AppId><![CDATA[wx6001eeeefe06e0af]]></AppId><Encrypt><![CDATA[D7yz+/UN==]]></Encrypt></xml>`, ticket)
+	f(`<xml><AppId><![CDATA[wx6001eeeefe06e0af]]></AppId><Encrypt><![CDATA[D7yz+/UN==]]></Encrypt></xml>`,
+		ticket)
 	f(`<xml><Encrypt>D7yz+/UN==</Encrypt><AppId>wx6001eeeefe06e0af</AppId></xml>`, ticket)
-	f("<xml>\n    <AppId><![CDATA[wx6001eeeefe06e0af]]></AppId>\n    <Encrypt>\n<![CDATA[D7yz+/UN==]]>\n</Encrypt>\n</xml>\n", ticket)
-	f("\xef\xbb\xbf"+`<?xml version="1.0" encoding="UTF-8"?>`+"\r\n<!-- -->"+`<xml><Encrypt>D7yz+/UN==</Encrypt><AppId>wx6001eeeefe06e0af</AppId><AgentID/></xml>`, ticket)
-	f(`<?xml version="1.0" encoding="GBK"?><xml><Encrypt>D7yz+/UN==</Encrypt><AppId>wx6001eeeefe06e0af</AppId></xml>`, ticket)
-	f(`<xml><ToUserName><![CDATA[gh_97417a04a28d]]></ToUserName><Encrypt><![CDATA[D7yz+/UN==]]></Encrypt></xml>`, message)
+	f("<xml>\n    <AppId><![CDATA[wx6001eeeefe06e0af]]></AppId>\n    <Encrypt>\n<![CDATA[D7yz+/UN==]]>\n</Encrypt>\n</xml>\n",
+		ticket)
+	f("\xef\xbb\xbf"+`<?xml version="1.0" encoding="UTF-8"?>`+"\r\n<!-- -->"+`<xml><Encrypt>D7yz+/UN==</Encrypt><AppId>wx6001eeeefe06e0af</AppId><AgentID/></xml>`,
+		ticket)
+	f(`<?xml version="1.0" encoding="GBK"?><xml><Encrypt>D7yz+/UN==</Encrypt><AppId>wx6001eeeefe06e0af</AppId></xml>`,
+		ticket)
+	f(`<xml><ToUserName><![CDATA[gh_97417a04a28d]]></ToUserName><Encrypt><![CDATA[D7yz+/UN==]]></Encrypt></xml>`,
+		message)
 	f(`<xml><Encrypt><![CDATA[D7yz]]>+/UN==</Encrypt></xml>`, wechat.Envelope{Encrypt: "D7yz+/UN=="})
-	f(`<xml><other><AppId>wx0000000000000000</AppId><Encrypt>no</Encrypt></other><Encrypt>D7yz</Encrypt></xml>`, wechat.Envelope{Encrypt: "D7yz"})
+	f(`<xml><other><AppId>wx0000000000000000</AppId><Encrypt>no</Encrypt></other><Encrypt>D7yz</Encrypt></xml>`,
+		wechat.Envelope{Encrypt: "D7yz"})
 }
 
 func TestDocumentAsEvent(t *testing.T) {

@@ -134,9 +134,13 @@ func manifests(t *testing.T) (all []any) {
 				continue // only comments
 			}
 			into, ok := map[string]any{
-				"v1 Namespace": &corev1.Namespace{}, "v1 ConfigMap": &corev1.ConfigMap{}, "v1 Service": &corev1.Service{},
-				"apps/v1 Deployment": &appsv1.Deployment{}, "policy/v1 PodDisruptionBudget": &policyv1.PodDisruptionBudget{},
-				"networking.k8s.io/v1 NetworkPolicy": &networkingv1.NetworkPolicy{}, "networking.k8s.io/v1 Ingress": &networkingv1.Ingress{},
+				"v1 Namespace":                       &corev1.Namespace{},
+				"v1 ConfigMap":                       &corev1.ConfigMap{},
+				"v1 Service":                         &corev1.Service{},
+				"apps/v1 Deployment":                 &appsv1.Deployment{},
+				"policy/v1 PodDisruptionBudget":      &policyv1.PodDisruptionBudget{},
+				"networking.k8s.io/v1 NetworkPolicy": &networkingv1.NetworkPolicy{},
+				"networking.k8s.io/v1 Ingress":       &networkingv1.Ingress{},
 			}[kind.APIVersion+" "+kind.Kind]
 			if !ok {
 				t.Fatalf("%s: got unexpected %s %s", name, kind.APIVersion, kind.Kind)
