@@ -60,8 +60,10 @@ func TestMaskCodes(t *testing.T) {
 	}
 	f("<xml/>", "<xml/>")
 	f("<xml><a>b</a></xml>", "<xml><a>b</a></xml>")
-	f("<xml><AuthorizationCode><![CDATA[a]]></AuthorizationCode><PreAuthCode>b</PreAuthCode><auth_code> c </auth_code></xml>", "<xml><AuthorizationCode>***</AuthorizationCode><PreAuthCode>***</PreAuthCode><auth_code>***</auth_code></xml>")
-	f("<xml><AUTH_CODE a='b'>c</AUTH_CODE><pre_auth_code>d</pre_auth_code><authorization_code>e</authorization_code></xml>", "<xml><AUTH_CODE a='b'>***</AUTH_CODE><pre_auth_code>***</pre_auth_code><authorization_code>***</authorization_code></xml>")
+	f("<xml><AuthorizationCode><![CDATA[a]]></AuthorizationCode><PreAuthCode>b</PreAuthCode><auth_code> c </auth_code></xml>",
+		"<xml><AuthorizationCode>***</AuthorizationCode><PreAuthCode>***</PreAuthCode><auth_code>***</auth_code></xml>")
+	f("<xml><AUTH_CODE a='b'>c</AUTH_CODE><pre_auth_code>d</pre_auth_code><authorization_code>e</authorization_code></xml>",
+		"<xml><AUTH_CODE a='b'>***</AUTH_CODE><pre_auth_code>***</pre_auth_code><authorization_code>***</authorization_code></xml>")
 	f("<xml><ComponentVerifyTicket>a</ComponentVerifyTicket>\n</xml>\n",
 		"<xml><ComponentVerifyTicket>***</ComponentVerifyTicket>\n</xml>\n")
 	f("<xml><auth_code/><auth_code></auth_code></xml>", "<xml><auth_code/><auth_code></auth_code></xml>")
@@ -71,7 +73,8 @@ func TestMaskCodes(t *testing.T) {
 	f("<xml><AuthorizationCodeExpiredTime>1</AuthorizationCodeExpiredTime><code>c</code></xml>",
 		"<xml><AuthorizationCodeExpiredTime>1</AuthorizationCodeExpiredTime><code>c</code></xml>")
 	f("<xml><msg>see queryauthcode@@@1!</msg></xml>", "<xml><msg>see ***!</msg></xml>")
-	f(`<?xml version="1.0" encoding="GBK"?><xml>`+"\x01\xff<auth_code>\x02\xfe</auth_code>\xff</xml>", `<?xml version="1.0" encoding="GBK"?><xml>`+" �<auth_code>***</auth_code>�</xml>")
+	f(`<?xml version="1.0" encoding="GBK"?><xml>`+"\x01\xff<auth_code>\x02\xfe</auth_code>\xff</xml>",
+		`<?xml version="1.0" encoding="GBK"?><xml>`+" �<auth_code>***</auth_code>�</xml>")
 	for _, bad := range []string{"<xml><auth_code>a</xml>", "<xml><auth_code>a",
 		"<xml>&nothing;</xml>", "<xml><auth_code>&nothing;</auth_code></xml>"} {
 		if _, err := wechat.ParseDocument([]byte(bad)); !errors.Is(err, wechat.ErrMalformed) {
