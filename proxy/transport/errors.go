@@ -44,7 +44,8 @@ func dialError(err error) error {
 	switch {
 	case errors.Is(err, fasthttp.ErrNoFreeConns):
 		err = errors.New("all connections are in use")
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, fasthttp.ErrDialTimeout), errors.Is(err, fasthttp.ErrTimeout):
+	case errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, fasthttp.ErrDialTimeout), errors.Is(err, fasthttp.ErrTimeout):
 		err = errors.New("connecting took too long")
 	case errors.As(err, &op) && op.Err != nil:
 		err = op.Err

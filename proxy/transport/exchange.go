@@ -56,8 +56,8 @@ func (u *Upstream) Exchange(r *Request, resp *fasthttp.Response) error {
 		cc, err := u.pool.AcquireConn(r.Deadline.Sub(now), false)
 		// A new connection is not checked: it would look stale, because nothing
 		// has read the session tickets of TLS 1.3 yet.
-		for err == nil && now.Sub(cc.LastUseTime()) > staleCheckAfter && cc.LastUseTime().After(cc.CreatedTime()) &&
-			cc.Conn().(*upstreamConn).isStale() {
+		for err == nil && cc.LastUseTime().After(cc.CreatedTime()) &&
+			now.Sub(cc.LastUseTime()) > staleCheckAfter && cc.Conn().(*upstreamConn).isStale() {
 			u.pool.CloseConn(cc)
 			cc, err = u.pool.AcquireConn(time.Until(r.Deadline), false)
 		}
@@ -170,7 +170,9 @@ func readShortBody(r *Request, br *bufio.Reader, resp *fasthttp.Response) (reusa
 
 // stream reads the beginning of a long body. The rest is read while resp is
 // written. done gets the connection back, here after an error.
-func (u *Upstream) stream(r *Request, resp *fasthttp.Response, conn *upstreamConn, br *bufio.Reader, done func(wholeBody bool)) error {
+func (u *Upstream) stream(
+	r *Request, resp *fasthttp.Response, conn *upstreamConn, br *bufio.Reader, done func(wholeBody bool),
+) error {
 	s := &Stream{conn: conn, client: r.Client, br: br, timeout: r.Timeout, memory: u.readAhead, done: done}
 	if err := s.read(resp); err != nil {
 		done(false)

@@ -11,29 +11,43 @@ import (
 	"time"
 )
 
-func filled(t *testing.T, src io.Reader, all *Budget) (a *readAhead, over chan error) {
+// newReadAheadBudget returns a budget as proxies have it.
+func newReadAheadBudget() *Budget {
+	b := new(Budget)
+	b.SetLimit(ReadAheadLimit)
+	return b
+}
+
+// startReadAhead starts to read src. done gets the error with which that ends.
+func startReadAhead(t *testing.T, src io.Reader, budget *Budget) (a *readAhead, done chan error) {
 	t.Helper()
-	over = make(chan error, 1)
-	a = newReadAhead(src.Read, all, func() {}, func(err error) { over <- err })
+	done = make(chan error, 1)
+	a = newReadAhead(src.Read, budget, func() {}, func(err error) { done <- err })
 	t.Cleanup(func() { a.stop(func() {}) })
-	return a, over
+	return a, done
 }
 
-// settles waits until nothing more is read, and gives what is held.
-func settles(a *readAhead) (chunks int) {
-	for last, same := -1, 0; same < 20; time.Sleep(time.Millisecond) {
+// waitForChunks waits until there are n chunks, and a moment longer, to see that
+// there are not more.
+func waitForChunks(t *testing.T, a *readAhead, n int) {
+	t.Helper()
+	chunks := func() int {
 		a.mu.Lock()
-		chunks = len(a.chunks)
-		a.mu.Unlock()
-		if same++; chunks != last {
-			last, same = chunks, 0
-		}
+		defer a.mu.Unlock()
+		return len(a.chunks)
 	}
-	return chunks
+	for end := time.Now().Add(testTimeout); chunks() < n && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(20 * time.Millisecond)
+	if got := chunks(); got != n {
+		t.Errorf("got %d chunks read ahead, want %d", got, n)
+	}
 }
 
-// All of it comes, in its order, whatever the pieces in which it is read and taken, and then its error.
-func TestAheadWhole(t *testing.T) {
+// All data arrives in order, in whatever pieces it is read from the source and
+// from the buffer, and then the source's error.
+func TestReadAheadReturnsEverything(t *testing.T) {
 	broken := errors.New("broken")
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, size := range []int{0, 1, readAheadChunk - 1, readAheadChunk, readAheadChunk + 1, 3<<20 + 7} {
@@ -41,94 +55,94 @@ func TestAheadWhole(t *testing.T) {
 		for i := range want {
 			want[i] = byte(r.Uint32())
 		}
-		for name, src := range map[string]func() io.Reader{
-			"as it is":  func() io.Reader { return bytes.NewReader(want) },
-			"by halves": func() io.Reader { return iotest.HalfReader(bytes.NewReader(want)) },
-			"with EOF":  func() io.Reader { return iotest.DataErrReader(bytes.NewReader(want)) },
-			"broken":    func() io.Reader { return io.MultiReader(bytes.NewReader(want), iotest.ErrReader(broken)) },
+		for name, c := range map[string]struct {
+			src io.Reader
+			end error // of the source
+		}{
+			"plain":         {bytes.NewReader(want), io.EOF},
+			"half reads":    {iotest.HalfReader(bytes.NewReader(want)), io.EOF},
+			"EOF with data": {iotest.DataErrReader(bytes.NewReader(want)), io.EOF},
+			"broken":        {io.MultiReader(bytes.NewReader(want), iotest.ErrReader(broken)), broken},
 		} {
-			all := newBudget()
-			a, over := filled(t, src(), all)
+			budget := newReadAheadBudget()
+			a, done := startReadAhead(t, c.src, budget)
 			got, err := io.ReadAll(iotest.HalfReader(a))
-			if !bytes.Equal(got, want) || (err != nil) != (name == "broken") || err != nil && err != broken {
-				t.Fatalf("%d bytes, %s: %d bytes and %v", size, name, len(got), err)
+			if err == nil {
+				err = io.EOF // which ReadAll does not return
 			}
-			if err := <-over; err != io.EOF && err != broken {
-				t.Errorf("%v", err)
+			if !bytes.Equal(got, want) || err != c.end {
+				t.Fatalf("%d bytes, %s: got %d bytes, %v, want %v", size, name, len(got), err, c.end)
 			}
-			if n := all.Used(); n != 0 {
-				t.Errorf("%d bytes, %s: %d bytes are held", size, name, n)
+			if err := <-done; err != c.end {
+				t.Errorf("%d bytes, %s: done got %v, want %v", size, name, err, c.end)
+			}
+			if n := budget.Used(); n != 0 {
+				t.Errorf("%d bytes, %s: got %d bytes of the budget in use at the end, want 0", size, name, n)
 			}
 		}
 	}
 }
 
-// What nobody takes is bounded, and what is taken makes room.
-func TestAheadBounds(t *testing.T) {
-	all := newBudget()
+// What is buffered is bounded, for one stream and for all together. What is read
+// makes room for more, and a stream for which there is no room goes on.
+func TestReadAheadBounds(t *testing.T) {
+	budget := newReadAheadBudget()
 	var read atomic.Int64
 	endless := readerFunc(func(p []byte) (int, error) { read.Add(int64(len(p))); return len(p), nil })
-	a, over := filled(t, endless, all)
-	if n := settles(a) * readAheadChunk; n != maxReadAhead || all.Used() != maxReadAhead {
-		t.Errorf("%d bytes are read ahead, and %d count", n, all.Used())
+	a, doneA := startReadAhead(t, endless, budget)
+	waitForChunks(t, a, maxReadAhead/readAheadChunk)
+	if n := budget.Used(); n != maxReadAhead {
+		t.Errorf("got %d bytes of the budget in use, want %d", n, maxReadAhead)
 	}
 	if _, err := io.CopyN(io.Discard, a, 1<<20); err != nil {
 		t.Fatal(err)
 	}
-	if n := settles(a) * readAheadChunk; n != maxReadAhead || read.Load() != maxReadAhead+1<<20 {
-		t.Errorf("%d bytes are read ahead, of %d", n, read.Load())
+	waitForChunks(t, a, maxReadAhead/readAheadChunk)
+	if n := read.Load(); n != maxReadAhead+1<<20 {
+		t.Errorf("got %d bytes read from the source, want %d", n, maxReadAhead+1<<20)
 	}
-	// Others find less room, down to none, and flow all the same.
-	all.used.Store(ReadAheadLimit - 2*readAheadChunk)
-	b, overB := filled(t, endless, all)
-	if n := settles(b); n != 2 {
-		t.Errorf("%d chunks are read ahead with room for 2", n)
-	}
-	c, overC := filled(t, endless, all)
-	if n := settles(c); n != 1 {
-		t.Errorf("%d chunks are read ahead without room", n)
-	}
+
+	const others = ReadAheadLimit - 2*readAheadChunk
+	budget.used.Store(others)
+	b, doneB := startReadAhead(t, endless, budget)
+	waitForChunks(t, b, 2) // there is room for two
+	c, doneC := startReadAhead(t, endless, budget)
+	waitForChunks(t, c, 1) // there is none
 	for _, r := range []*readAhead{b, c} {
 		if n, err := io.CopyN(io.Discard, r, 10<<20); err != nil {
-			t.Fatal(n, err)
+			t.Fatalf("stream without room: got %d bytes, %v", n, err)
 		}
 	}
+
 	for _, r := range []*readAhead{b, c, a} {
 		r.stop(func() {})
-		r.stop(func() {})
-		if n, err := r.Read(make([]byte, 1)); n != 0 || err == nil {
-			t.Errorf("%d bytes after the end, %v", n, err)
+		r.stop(func() {}) // does nothing
+		if n, err := r.Read(make([]byte, 1)); n != 0 || err != errStopped {
+			t.Errorf("Read after stop: got %d bytes, %v, want %v", n, err, errStopped)
 		}
 	}
-	for _, over := range []chan error{over, overB, overC} {
-		if err := <-over; err != errStopped {
-			t.Error(err)
+	for _, done := range []chan error{doneA, doneB, doneC} {
+		if err := <-done; err != errStopped {
+			t.Errorf("done got %v, want %v", err, errStopped)
 		}
 	}
-	if n := all.Used(); n != ReadAheadLimit-2*readAheadChunk-maxReadAhead {
-		t.Errorf("%d bytes are still held", n-(ReadAheadLimit-2*readAheadChunk-maxReadAhead))
+	if n, want := budget.Used(), int64(others-maxReadAhead); n != want {
+		t.Errorf("got %d bytes of the budget in use at the end, want %d", n, want)
 	}
 }
 
-// A read that is under way when nobody wants it any more is interrupted.
-func TestAheadInterrupted(t *testing.T) {
+// A read that is in progress when the stream is closed is interrupted.
+func TestReadAheadStopInterruptsRead(t *testing.T) {
 	r, w := io.Pipe()
-	all := newBudget()
-	a, over := filled(t, r, all)
+	a, done := startReadAhead(t, r, newReadAheadBudget())
 	w.Write([]byte("something"))
-	settles(a)
+	waitForChunks(t, a, 1)
 	a.stop(func() { r.Close() })
-	if err := <-over; err != errStopped {
-		t.Error(err)
+	if err := <-done; err != errStopped {
+		t.Errorf("done got %v, want %v", err, errStopped)
 	}
 }
 
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
-
-func newBudget() *Budget {
-	b := new(Budget)
-	b.SetLimit(ReadAheadLimit)
-	return b
-}

@@ -146,5 +146,8 @@ func (s *linuxSocket) trySend(fd uintptr) bool {
 
 // opError returns the error that package net would return.
 func (s *linuxSocket) opError(op string, errno syscall.Errno) error {
-	return &net.OpError{Op: op, Net: "tcp", Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
+	return &net.OpError{
+		Op: op, Net: "tcp", Source: s.LocalAddr(), Addr: s.RemoteAddr(),
+		Err: os.NewSyscallError(op, errno),
+	}
 }

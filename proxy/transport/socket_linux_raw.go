@@ -24,13 +24,14 @@ func sendNow(fd uintptr, b []byte) (int, syscall.Errno) {
 // back all other goroutines of its P, and garbage collection.
 func socketCall(number, fd uintptr, b []byte, flags uintptr) (int, syscall.Errno) {
 	flags |= syscall.MSG_DONTWAIT
+	n := uintptr(len(b))
 	for {
 		// The conversion has to stand in the call, or the compiler would not keep
 		// b in place (see unsafe.Pointer, rule 4).
-		n, _, errno := syscall.RawSyscall6(number, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
+		done, _, errno := syscall.RawSyscall6(number, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), n, flags, 0, 0)
 		switch errno {
 		case 0:
-			return int(n), 0
+			return int(done), 0
 		case syscall.EINTR:
 			continue
 		}

@@ -107,6 +107,20 @@ func TestSocketKeepsDeferredWriteUntilRead(t *testing.T) {
 	})
 }
 
+func TestSocketSendsOtherWritesAtOnce(t *testing.T) {
+	eachSocket(t, func(t *testing.T, pair func() (deferringConn, *net.TCPConn)) {
+		s, peer := pair()
+		io.WriteString(s, "request")
+		if s.hasPending() {
+			t.Error("got something pending")
+		}
+		b := make([]byte, 7)
+		if _, err := io.ReadFull(peer, b); err != nil {
+			t.Errorf("peer: got %v", err)
+		}
+	})
+}
+
 // A response that arrives between sending and waiting must end the wait: nothing
 // else would arrive later.
 func TestSocketSeesResponseThatComesAtOnce(t *testing.T) {

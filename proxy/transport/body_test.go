@@ -1,0 +1,219 @@
+package transport
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// bodyResult is what a test's server read of one request.
+type bodyResult struct {
+	size, capacity int
+	reserved       int64
+	err            error
+}
+
+// bodyReader serves requests with fasthttp, configured as package proxy does it.
+// It reads each body with ReadBody and sends the result to a channel.
+func bodyReader(t *testing.T, limit int, budget *Budget) (*Listener, chan bodyResult) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := NewListener(ln, ListenerConfig{MaxConns: 1000, IdleTimeout: testTimeout})
+	results := make(chan bodyResult, 100)
+	s := &fasthttp.Server{
+		StreamRequestBody: true, MaxRequestBodySize: math.MaxInt,
+		DisablePreParseMultipartForm: true,
+		Handler: func(ctx *fasthttp.RequestCtx) {
+			memory := budget.Reserve()
+			b, err := ReadBody(ctx, nil, limit, &memory)
+			if err != nil {
+				ctx.SetConnectionClose()
+				ConnOf(ctx.Conn()).LingerOnClose()
+			}
+			fmt.Fprint(ctx, len(b))
+			result := bodyResult{len(b), cap(b), budget.Used(), err}
+			memory.Release()
+			results <- result
+		},
+		// fasthttp itself reads the first bytes of a body.
+		ErrorHandler: func(_ *fasthttp.RequestCtx, err error) { results <- bodyResult{err: err} },
+	}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Shutdown() })
+	return l, results
+}
+
+const bodyHead = "POST /a HTTP/1.1\r\nHost: x\r\n"
+
+func TestReadBody(t *testing.T) {
+	const limit, chunked = 150_000, "Transfer-Encoding: chunked\r\n\r\n"
+	large := strings.Repeat("a", 100_000)
+	chunk := func(body string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(body), body) }
+	budget := new(Budget)
+	budget.SetLimit(1 << 30)
+	l, results := bodyReader(t, limit, budget)
+	for _, c := range []struct {
+		raw  string
+		size int // of the body, if want is nil
+		want error
+	}{
+		{"\r\n", 0, nil},
+		{"Content-Length: 0\r\n\r\n", 0, nil},
+		{"Content-Length: 5\r\n\r\nhello", 5, nil},
+		{"Content-Length: 8193\r\n\r\n" + large[:8193], 8193, nil},
+		{"Content-Length: 100000\r\n\r\n" + large, 100_000, nil},
+		{chunked + "0\r\n\r\n", 0, nil},
+		{chunked + chunk("hi") + "0\r\nX-A: b\r\n\r\n", 2, nil},
+		{chunked + chunk(large) + chunk("a") + "0\r\n\r\n", 100_001, nil},
+
+		{"Content-Length: 5\r\n\r\nhell", 0, io.ErrUnexpectedEOF},
+		{"Content-Length: 8192\r\n\r\n" + large[:8191], 0, io.ErrUnexpectedEOF},
+		{"Content-Length: 120000\r\n\r\n" + large, 0, io.ErrUnexpectedEOF},
+		{chunked, 0, io.ErrUnexpectedEOF},
+		{chunked + chunk("hi"), 0, io.ErrUnexpectedEOF},
+		{chunked + chunk("hi") + "0\r\n", 0, io.ErrUnexpectedEOF},
+		{chunked + chunk(large), 0, io.ErrUnexpectedEOF},
+
+		{"Content-Length: 150001\r\n\r\n" + large, 0, fasthttp.ErrBodyTooLarge}, // before the rest arrives
+		{chunked + chunk(large) + chunk(large), 0, fasthttp.ErrBodyTooLarge},
+		{chunked + chunk(large) + chunk(large[:50_001]) + "0\r\n\r\n", 0, fasthttp.ErrBodyTooLarge},
+	} {
+		client := dial(t, l)
+		go func() {
+			io.WriteString(client, bodyHead+c.raw)
+			client.(*net.TCPConn).CloseWrite()
+		}()
+		got := <-results
+		switch {
+		case c.want == nil && got.err == nil && got.size == c.size:
+		case c.want == io.ErrUnexpectedEOF && got.err != nil: // or fasthttp's error
+		case c.want != nil && errors.Is(got.err, c.want):
+		default:
+			t.Errorf("%.60q: got %d bytes, %v, want %d, %v", c.raw, got.size, got.err, c.size, c.want)
+		}
+	}
+	if n := budget.Used(); n != 0 {
+		t.Errorf("got %d bytes of the budget in use at the end, want 0", n)
+	}
+}
+
+// Several bodies on one connection: each ends where it should.
+func TestReadBodyKeepsConnectionInStep(t *testing.T) {
+	budget := new(Budget)
+	budget.SetLimit(1 << 30)
+	l, results := bodyReader(t, 1<<20, budget)
+	client := dial(t, l)
+	br := bufio.NewReader(client)
+	for n := range 200 {
+		size := n * 1000
+		if n%2 == 0 {
+			go fmt.Fprintf(client, "%sContent-Length: %d\r\n\r\n%s", bodyHead, size, strings.Repeat("a", size))
+		} else {
+			go fmt.Fprintf(client, "%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n",
+				bodyHead, size, strings.Repeat("a", size))
+		}
+		if got := <-results; got.size != size || got.err != nil {
+			t.Fatalf("request %d: got %d bytes, %v, want %d", n, got.size, got.err, size)
+		}
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+	}
+}
+
+// The buffer, and what counts against the budget, follows the bytes that arrive
+// and not the ones that are announced.
+func TestReadBodyGrowsWithData(t *testing.T) {
+	const announced = 32 << 20
+	for _, sent := range []int{prereadBody, 20_000, 100_000, 1 << 20} {
+		budget := new(Budget)
+		budget.SetLimit(1 << 30)
+		l, results := bodyReader(t, announced, budget)
+		client := dial(t, l)
+		fmt.Fprintf(client, "%sContent-Length: %d\r\n\r\n%s", bodyHead, announced, strings.Repeat("a", sent))
+		client.(*net.TCPConn).CloseWrite()
+		got := <-results
+		if got.err == nil || got.size != sent {
+			t.Errorf("got %d bytes, %v, want %d and an error", got.size, got.err, sent)
+		}
+		if most := max(initialBodySize, bodyGrowthFactor*sent); got.capacity > most || got.reserved > int64(most) {
+			t.Errorf("%d of %d bytes sent: got a buffer of %d and %d reserved, want %d at most",
+				sent, announced, got.capacity, got.reserved, most)
+		}
+	}
+}
+
+func TestReadBodyKeepsToBudget(t *testing.T) {
+	budget := new(Budget)
+	budget.SetLimit(1_000_000)
+	l, results := bodyReader(t, 1<<20, budget)
+	// Two slow bodies hold nearly all of it.
+	const large = 390_000
+	var clients []net.Conn
+	for range 2 {
+		c := dial(t, l)
+		fmt.Fprintf(c, "%sContent-Length: %d\r\n\r\n%s", bodyHead, large, strings.Repeat("a", large-1))
+		clients = append(clients, c)
+	}
+	for end := time.Now().Add(testTimeout); budget.Used() < 2*large; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("got %d bytes of the budget in use, want %d", budget.Used(), 2*large)
+		}
+	}
+	send := func(n int) bodyResult {
+		c := dial(t, l)
+		go fmt.Fprintf(c, "%sContent-Length: %d\r\n\r\n%s", bodyHead, n, strings.Repeat("a", n))
+		return <-results
+	}
+	for range 5 {
+		if got := send(large); !errors.Is(got.err, ErrBodyBudget) {
+			t.Errorf("third large body: got %d bytes, %v, want %v", got.size, got.err, ErrBodyBudget)
+		}
+		if got := send(60_000); got.err != nil {
+			t.Errorf("small body: got %v", got.err)
+		}
+	}
+	var all sync.WaitGroup
+	for _, c := range clients {
+		all.Go(func() { io.WriteString(c, "a") })
+	}
+	for range clients {
+		if got := <-results; got.size != large || got.err != nil {
+			t.Errorf("slow body: got %d bytes, %v, want %d", got.size, got.err, large)
+		}
+	}
+	all.Wait()
+	if n := budget.Used(); n != 0 {
+		t.Errorf("got %d bytes of the budget in use at the end, want 0", n)
+	}
+	if got := send(large); got.err != nil {
+		t.Errorf("large body, with nothing else: got %v", got.err)
+	}
+}
+
+func TestRecycle(t *testing.T) {
+	if got := Recycle(make([]byte, 10, maxPooledBody)); len(got) != 0 || cap(got) != maxPooledBody {
+		t.Errorf("buffer that is kept: got length %d, capacity %d", len(got), cap(got))
+	}
+	if got := Recycle(make([]byte, 10, maxPooledBody+1)); got != nil {
+		t.Errorf("buffer that is too large: got capacity %d, want nil", cap(got))
+	}
+	if got := Recycle(nil); len(got) != 0 {
+		t.Errorf("nil: got %d bytes", len(got))
+	}
+}
