@@ -30,7 +30,8 @@ type call struct {
 	bodyMemory transport.Reservation
 	out        []byte // the request as it is sent to WeChat
 	id         []byte // X-Request-Id of the response
-	header     []byte // value of the X-Wxproxy-Token header
+	// statusHeader is the value of X-Wxproxy-Token, in memory of its own.
+	statusHeader []byte
 
 	slot        admission.Slot
 	sent        sentCredentials
@@ -67,7 +68,7 @@ func (c *call) recycle() {
 	head.reset()
 	*c = call{
 		head: head, body: transport.Recycle(c.body),
-		out: c.out[:0], id: c.id[:0], header: c.header[:0],
+		out: c.out[:0], id: c.id[:0], statusHeader: c.statusHeader[:0],
 	}
 	calls.Put(c)
 }

@@ -54,7 +54,7 @@ func (s *settings) decideAccountToken(h *requestHead, d *decision) *apiError {
 	switch {
 	case err != nil:
 		return err
-	case s.formDecides(h, "appid", appid):
+	case s.bodyNamesAccount(h, "appid", appid):
 		return nil
 	case !wechat.IsAppID(appid) || bytes.Equal(appid, s.component):
 		return errInvalidAppID
@@ -96,12 +96,12 @@ func (s *settings) decideAuthorizerToken(h *requestHead, presented *queryTokens,
 		return errAuthorizerComponent
 	case component != "" && component != string(s.component):
 		return errAuthorizerOther
-	case authorizer == "" && !h.form.complete():
+	case authorizer == "" && !h.form.complete(): // the body can name it
 	case !wechat.IsAppID(authorizer), authorizer == string(s.component):
 		return errAuthorizerAppID
 	}
 	appid, err := s.formAccount(h, "authorizer_appid")
-	if err != nil || s.formDecides(h, "authorizer_appid", appid) {
+	if err != nil || s.bodyNamesAccount(h, "authorizer_appid", appid) {
 		return err
 	}
 	d.account = appid
@@ -167,10 +167,9 @@ func (s *settings) formAccount(h *requestHead, field string) ([]byte, *apiError)
 	return []byte(named), nil
 }
 
-// formDecides reports whether the body, which is unknown, has to name the
-// account: appid, which formAccount has returned, is none that can have a
-// stand-in.
-func (s *settings) formDecides(h *requestHead, field string, appid []byte) bool {
+// bodyNamesAccount reports whether only the body, which is unknown, can name the
+// account: appid, which formAccount has returned, cannot have a stand-in.
+func (s *settings) bodyNamesAccount(h *requestHead, field string, appid []byte) bool {
 	return !h.form.complete() && h.form.get(field) == "" &&
 		(appid == nil || bytes.Equal(appid, s.component))
 }

@@ -46,8 +46,8 @@ func (c *call) end(panicked any) {
 	c.writeError()
 	resp := &c.ctx.Response
 	c.id = appendRequestID(c.id[:0], c.head.requestID)
-	c.header = append(c.header[:0], c.tokenStatus...)
-	resp.Header.SetCanonical(tokenStatusHeader, c.header)
+	c.statusHeader = append(c.statusHeader[:0], c.tokenStatus...)
+	resp.Header.SetCanonical(tokenStatusHeader, c.statusHeader)
 	resp.Header.SetCanonical(requestIDHeader, c.id)
 	if c.closeConn || c.proxy.draining.Load() {
 		resp.Header.SetConnectionClose() // here, since writing an error resets the response
