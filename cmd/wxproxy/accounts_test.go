@@ -45,7 +45,8 @@ func TestAccountsListPages(t *testing.T) {
 	}
 	got := a.run("accounts", "list")
 	lines := strings.Split(strings.TrimSpace(got.out), "\n")
-	if got.code != exitDone || len(lines) != 1+1237 || a.pages != 3 || !strings.HasPrefix(lines[1237], "wxe000000000001233") {
+	if got.code != exitDone || len(lines) != 1+1237 || a.pages != 3 ||
+		!strings.HasPrefix(lines[1237], "wxe000000000001233") {
 		t.Errorf("accounts list: got exit code %d, %d lines and %d pages, want 0, 1238 and 3\n%s",
 			got.code, len(lines), a.pages, got.errors)
 	}

@@ -37,7 +37,8 @@ func TestImport(t *testing.T) {
 		"CSV without newline": strings.TrimSpace(line),
 		"spreadsheet":         "\ufeffappid,refresh_token\r\n" + accountA + "," + hiddenToken + "\r\n",
 		"more columns":        "note,Refresh_Token,AppID\n\"a, b\"," + hiddenToken + ", " + accountA + "\n",
-		"JSON lines":          "\n\n" + `{"appid":"` + accountA + `","refresh_token":"` + hiddenToken + `","more":1}` + "\n",
+		"JSON lines": "\n\n" + `{"appid":"` + accountA + `","refresh_token":"` + hiddenToken +
+			`","more":1}` + "\n",
 	} {
 		a, got := importFile(t, text)
 		got.check(t, "accounts import, "+name, ran{out: importSummary(1, 0, 0)})
@@ -113,7 +114,8 @@ func TestImportFromStdin(t *testing.T) {
 	a := newAdminTest(t, nil)
 	a.stdin = accountA + "," + hiddenToken + "\nx,y\n"
 	want := failsWith("standard input: 1 of 2 entries were not imported")
-	want.out = `{"read":2,"added":1,"kept":0,"failed":1,"faults":[{"line":2,"error":"not an appid: ` + appIDForm + `"}]}` + "\n"
+	want.out = `{"read":2,"added":1,"kept":0,"failed":1,"faults":[{"line":2,"error":"not an appid: ` +
+		appIDForm + `"}]}` + "\n"
 	a.want("accounts import - --json", want)
 	a.fail = fmt.Errorf("%w: the store is away", tokens.ErrUnavailable)
 	want = failsWith("standard input:2: not an appid: "+appIDForm,

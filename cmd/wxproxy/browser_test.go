@@ -59,7 +59,8 @@ func TestMerchantsAuthorize(t *testing.T) {
 		p.click(link)
 		consent(p, appid)
 		p.until("location.pathname === '/authorized' && document.body.innerText.includes('" + done + "')")
-		p.until("document.body.innerText.includes('" + appid + "') && !document.body.innerText.includes('queryauthcode')")
+		p.until("document.body.innerText.includes('" + appid +
+			"') && !document.body.innerText.includes('queryauthcode')")
 		p.picture("authorized-" + name)
 		w.call("/"+appid+userInfo, "")
 		return p
@@ -89,7 +90,8 @@ func TestMerchantsAuthorize(t *testing.T) {
 	consent(p, "wxaaaaaaaaaaaaaa03")
 	p.until("document.title === 'shop'")
 	got := <-returned
-	if got.Get("appid") != "wxaaaaaaaaaaaaaa03" || got.Get("state") != "a b&c=d/%" || got.Get("step") != "2" || len(got) != 3 {
+	if got.Get("appid") != "wxaaaaaaaaaaaaaa03" || got.Get("state") != "a b&c=d/%" ||
+		got.Get("step") != "2" || len(got) != 3 {
 		t.Errorf("query of the return to the shop: got %q, want appid, state and step", got)
 	}
 

@@ -72,11 +72,15 @@ func TestCallers(t *testing.T) {
 		key, path string
 		want      int
 	}{
-		{"", "/" + accountA + userInfo, 401}, {"wrong", "/" + accountA + userInfo, 401}, {ordersKey, "/" + accountA + userInfo, 200}, {stockKey, "/" + accountA + userInfo, 200},
-		{stockKey, "/" + accountB + userInfo, 403}, {stockKey, "/wxeeeeeeeeeeeeeeee" + userInfo, 403}, {ordersKey, "/wxeeeeeeeeeeeeeeee" + userInfo, 404},
-		{stockKey, "/" + accountA + "/cgi-bin/tags/get", 403}, {stockKey, "/wxa/gettemplatelist", 403}, {ordersKey, "/wxa/gettemplatelist", 200},
+		{"", "/" + accountA + userInfo, 401}, {"wrong", "/" + accountA + userInfo, 401},
+		{ordersKey, "/" + accountA + userInfo, 200}, {stockKey, "/" + accountA + userInfo, 200},
+		{stockKey, "/" + accountB + userInfo, 403}, {stockKey, "/wxeeeeeeeeeeeeeeee" + userInfo, 403},
+		{ordersKey, "/wxeeeeeeeeeeeeeeee" + userInfo, 404},
+		{stockKey, "/" + accountA + "/cgi-bin/tags/get", 403}, {stockKey, "/wxa/gettemplatelist", 403},
+		{ordersKey, "/wxa/gettemplatelist", 200},
 	} {
-		if status, answer := w.as(c.key, "GET", c.path, ""); status != c.want || status == 200 && strings.Contains(answer, `"errcode":4`) {
+		if status, answer := w.as(c.key, "GET", c.path, ""); status != c.want || status == 200 &&
+			strings.Contains(answer, `"errcode":4`) {
 			t.Errorf("GET %s with key %q: got %d %s, want %d", c.path, c.key, status, answer, c.want)
 		}
 	}
@@ -91,8 +95,12 @@ func TestCallers(t *testing.T) {
 		}
 		return m[1]
 	}
-	component := standIn("/cgi-bin/component/api_component_token", fmt.Sprintf(`{"component_appid":%q,"component_appsecret":%q,"component_verify_ticket":"x"}`, sandbox.DefaultComponentAppID, ordersKey))
-	authorizer := standIn("/cgi-bin/component/api_authorizer_token?component_access_token="+component, fmt.Sprintf(`{"component_appid":%q,"authorizer_appid":%q,"authorizer_refresh_token":null}`, sandbox.DefaultComponentAppID, accountB))
+	component := standIn("/cgi-bin/component/api_component_token",
+		fmt.Sprintf(`{"component_appid":%q,"component_appsecret":%q,"component_verify_ticket":"x"}`,
+			sandbox.DefaultComponentAppID, ordersKey))
+	authorizer := standIn("/cgi-bin/component/api_authorizer_token?component_access_token="+component,
+		fmt.Sprintf(`{"component_appid":%q,"authorizer_appid":%q,"authorizer_refresh_token":null}`,
+			sandbox.DefaultComponentAppID, accountB))
 	sdk := func(want string) {
 		t.Helper()
 		status, answer := w.as("", "GET", base+userInfo+"&access_token="+authorizer, "")
@@ -103,13 +111,17 @@ func TestCallers(t *testing.T) {
 	sdk(`"openid"`)
 	w.wx.Expire(accountB)
 	sdk(`"openid"`) // the SDK does not notice the renewal
-	if status, answer := w.as("", "POST", base+"/cgi-bin/component/api_authorizer_token?component_access_token="+component, `{"authorizer_appid":"wxeeeeeeeeeeeeeeee"}`); status != 503 || !strings.Contains(answer, "has not authorized") {
+	if status, answer := w.as("", "POST", base+
+		"/cgi-bin/component/api_authorizer_token?component_access_token="+component,
+		`{"authorizer_appid":"wxeeeeeeeeeeeeeeee"}`); status != 503 || !strings.Contains(answer, "has not authorized") {
 		t.Errorf("stand-in for an unknown account: got %d %s, want 503", status, answer)
 	}
-	if _, answer := w.as("", "GET", "/cgi-bin/token?appid="+accountA+"&secret=wrong", ""); !strings.Contains(answer, `"errcode":40125`) {
+	if _, answer := w.as("", "GET", "/cgi-bin/token?appid="+accountA+"&secret=wrong",
+		""); !strings.Contains(answer, `"errcode":40125`) {
 		t.Errorf("stand-in with a wrong secret: got %s, want 40125", answer)
 	}
-	if _, answer := w.as("", "GET", "/cgi-bin/token?appid=wxeeeeeeeeeeeeeeee&secret="+ordersKey, ""); !strings.Contains(answer, `"errcode":40013`) {
+	if _, answer := w.as("", "GET", "/cgi-bin/token?appid=wxeeeeeeeeeeeeeeee&secret="+ordersKey,
+		""); !strings.Contains(answer, `"errcode":40013`) {
 		t.Errorf("stand-in for an unknown appid: got %s, want 40013", answer)
 	}
 	_, metrics := w.get(w.admin, "/metrics")

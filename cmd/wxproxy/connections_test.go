@@ -108,7 +108,8 @@ func TestManyIdleConnections(t *testing.T) {
 	w.call("/"+accountA+userInfo, "hit")
 	w.get(w.admin, "/metrics")
 	if after := w.memory(); after > idleConnMemory<<10 {
-		t.Errorf("memory with %d idle connections: got %d KiB, want at most %d MiB; %d KiB without", n, after, idleConnMemory, before)
+		t.Errorf("memory with %d idle connections: got %d KiB, want at most %d MiB; %d KiB without", n, after,
+			idleConnMemory, before)
 	} else {
 		t.Logf("%d MiB with %d idle connections, %d without", after>>10, n, before>>10)
 	}
@@ -129,7 +130,8 @@ func TestAnnouncedBodiesNeedNoMemory(t *testing.T) {
 	head := fmt.Sprintf("POST /%s/cgi-bin/media/upload HTTP/1.1\r\nHost: x\r\n", accountA)
 	some := strings.Repeat("a", 10_000)
 	for range each {
-		for _, raw := range []string{"Content-Length: 33554432\r\n\r\n" + some, "Transfer-Encoding: chunked\r\n\r\n1fffff0\r\n" + some} {
+		for _, raw := range []string{"Content-Length: 33554432\r\n\r\n" + some,
+			"Transfer-Encoding: chunked\r\n\r\n1fffff0\r\n" + some} {
 			c, err := net.Dial("tcp", w.proxy)
 			if err != nil {
 				t.Fatal(err)

@@ -62,7 +62,8 @@ func TestDemo(t *testing.T) {
 			}
 		}
 	}
-	if s := out.String(); !strings.Contains(s, "token retried") || !strings.Contains(s, "errcode 42001") || strings.Contains(s, "\x1b[") {
+	if s := out.String(); !strings.Contains(s, "token retried") || !strings.Contains(s, "errcode 42001") ||
+		strings.Contains(s, "\x1b[") {
 		t.Errorf("output of the demo: got no retry, no errcode 42001, or colors in a file:\n%s", s)
 	}
 	resp, err := http.Get("http://" + addrs["callback"] + "/authorize")
@@ -72,7 +73,8 @@ func TestDemo(t *testing.T) {
 	page, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
 	for _, way := range []string{"/cgi-bin/componentloginpage?", "/wxaopen/safe/bindcomponent?"} {
-		if !bytes.Contains(page, []byte(`href="http://`+addrs["sandbox"]+way)) || !strings.Contains(out.String(), "  http://"+addrs["callback"]+"/authorize ") {
+		if !bytes.Contains(page, []byte(`href="http://`+addrs["sandbox"]+way)) ||
+			!strings.Contains(out.String(), "  http://"+addrs["callback"]+"/authorize ") {
 			t.Errorf("page /authorize: got no link to %s of the sandbox", way)
 		}
 	}
@@ -105,14 +107,18 @@ func TestSandboxCommand(t *testing.T) {
 	}
 	defer cmd.Process.Kill()
 	proctest.Eventually(t, func() bool { status, _ := w.get(w.admin, "/readyz"); return status == 200 })
-	if !strings.Contains(out.String(), fmt.Sprintf("appid = %q", sandbox.DefaultComponentAppID)) || !strings.Contains(out.String(), "http://"+addr+"/sandbox/") {
+	if !strings.Contains(out.String(), fmt.Sprintf("appid = %q", sandbox.DefaultComponentAppID)) ||
+		!strings.Contains(out.String(), "http://"+addr+"/sandbox/") {
 		t.Errorf("output of sandbox: got no appid and address in\n%s", out.String())
 	}
 	resp, err := http.Post("http://"+addr+"/sandbox/authorize?appid="+accountA, "", nil)
 	if err != nil || resp.StatusCode != 200 {
 		t.Fatalf("POST /sandbox/authorize: got %v, %v, want 200", resp, err)
 	}
-	proctest.Eventually(t, func() bool { status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); return status == 200 })
+	proctest.Eventually(t, func() bool {
+		status, _, _ := w.try("GET", "/"+accountA+userInfo, "")
+		return status == 200
+	})
 	cmd.Process.Signal(syscall.SIGTERM)
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("exit after SIGTERM: got %v, want success", err)

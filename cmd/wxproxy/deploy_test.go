@@ -100,27 +100,34 @@ func newComposed(t *testing.T) *composed {
 	}
 	srv := httptest.NewServer(wx)
 	t.Cleanup(srv.Close)
-	c := &composed{fleet: &fleet{t: t, wx: wx, wxURL: srv.URL, dir: dir}, secrets: filepath.Join(dir, "secrets") + "/", key: "wxk_theKeyOfOneCaller",
+	c := &composed{fleet: &fleet{t: t, wx: wx, wxURL: srv.URL, dir: dir},
+		secrets: filepath.Join(dir, "secrets") + "/", key: "wxk_theKeyOfOneCaller",
 		callers: proctest.FreeAddr(t), callback: proctest.FreeAddr(t), log: &proctest.Output{}}
 	c.fleet.client = &http.Client{Timeout: time.Minute}
-	c.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: c.makeSecrets(), MaxIdleConnsPerHost: 100},
+	c.client = &http.Client{Timeout: time.Minute,
+		Transport:     &http.Transport{TLSClientConfig: c.makeSecrets(), MaxIdleConnsPerHost: 100},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(c.client.CloseIdleConnections)
 
 	redis := proctest.FreeAddr(t)
 	_, port, _ := strings.Cut(redis, ":")
-	conf := write(t, dir, "redis.conf", deployed(t, "compose/redis.conf", "/run/secrets/", c.secrets, "dir /data", "dir "+dir))
+	conf := write(t, dir, "redis.conf", deployed(t, "compose/redis.conf", "/run/secrets/", c.secrets,
+		"dir /data", "dir "+dir))
 	c.startRedis = func() *exec.Cmd {
 		return run(t, io.Discard, toolPath(t, "redis-server"), conf, "--bind", "127.0.0.1", "--port", port)
 	}
 
 	sum := sha256.Sum256([]byte(c.key))
-	balance := []string{"bind :8080", "bind " + c.callers, "bind :8443", "bind " + c.callback, "/run/secrets/", c.secrets}
+	balance := []string{"bind :8080", "bind " + c.callers, "bind :8443", "bind " + c.callback,
+		"/run/secrets/", c.secrets}
 	for i := range 3 {
-		r := &replica{f: c.fleet, proxy: proctest.FreeAddr(t), callback: proctest.FreeAddr(t), admin: proctest.FreeAddr(t), out: &proctest.Output{}}
+		r := &replica{f: c.fleet, proxy: proctest.FreeAddr(t), callback: proctest.FreeAddr(t),
+			admin: proctest.FreeAddr(t), out: &proctest.Output{}}
 		r.config = write(t, dir, fmt.Sprintf("config%d.toml", i), deployed(t, "compose/config.toml",
-			"wx0000000000000000", sandbox.DefaultComponentAppID, "/run/secrets/", c.secrets, "redis:6379", redis, strings.Repeat("0", 64), hex.EncodeToString(sum[:]),
-			"0.0.0.0:8080", r.proxy, "0.0.0.0:8081", r.callback, "0.0.0.0:8082", r.admin, "[proxy]", fmt.Sprintf("[proxy]\nupstream = %q", srv.URL)))
+			"wx0000000000000000", sandbox.DefaultComponentAppID, "/run/secrets/", c.secrets, "redis:6379",
+			redis, strings.Repeat("0", 64), hex.EncodeToString(sum[:]),
+			"0.0.0.0:8080", r.proxy, "0.0.0.0:8081", r.callback, "0.0.0.0:8082", r.admin, "[proxy]",
+			fmt.Sprintf("[proxy]\nupstream = %q", srv.URL)))
 		c.replicas = append(c.replicas, r)
 		name := fmt.Sprintf("wxproxy-%d:", i+1)
 		_, admin, _ := strings.Cut(r.admin, ":")
@@ -152,7 +159,8 @@ func (c *composed) makeSecrets() *tls.Config {
 	if err == nil || strings.Count(string(out), "MISSING") != 4 || strings.Count(string(out), "created") != 5 {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	certificate := exec.Command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=wx.example.com",
+	certificate := exec.Command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+		"ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=wx.example.com",
 		"-addext", "subjectAltName=IP:127.0.0.1", "-keyout", c.secrets+"key.pem", "-out", c.secrets+"tls.pem")
 	if out, err := certificate.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -187,7 +195,8 @@ func (c *composed) makeSecrets() *tls.Config {
 // call sends a request through the balancer, once.
 func (c *composed) call(account string) (a answer) {
 	body := `{"touser":"oSandboxUser0000000000000001","msgtype":"text","text":{"content":"hello"}}`
-	req, err := http.NewRequest("POST", "http://"+c.callers+"/"+account+"/cgi-bin/message/custom/send?access_token="+c.key, io.NopCloser(strings.NewReader(body)))
+	req, err := http.NewRequest("POST", "http://"+c.callers+"/"+account+
+		"/cgi-bin/message/custom/send?access_token="+c.key, io.NopCloser(strings.NewReader(body)))
 	if err != nil {
 		return answer{err: err}
 	}
@@ -200,7 +209,8 @@ func (c *composed) call(account string) (a answer) {
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	return answer{status: resp.StatusCode, token: resp.Header.Get("X-Wxproxy-Token"), text: string(b), err: err, took: time.Since(began)}
+	return answer{status: resp.StatusCode, token: resp.Header.Get("X-Wxproxy-Token"), text: string(b),
+		err: err, took: time.Since(began)}
 }
 
 // status returns the status of a GET request, or 0.
@@ -232,7 +242,8 @@ func TestDeployCompose(t *testing.T) {
 	}
 	// WeChat uses TLS.
 	internet := &url.URL{Scheme: "https", Host: c.callback}
-	public := httptest.NewServer(&httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Transport: c.client.Transport, Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(internet) }})
+	public := httptest.NewServer(&httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0),
+		Transport: c.client.Transport, Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(internet) }})
 	t.Cleanup(public.Close)
 	if err := c.wx.SetPushURL(public.URL); err != nil {
 		t.Fatal(err)
@@ -242,7 +253,9 @@ func TestDeployCompose(t *testing.T) {
 		t.Fatal(err)
 	}
 	proctest.Eventually(t, func() bool { return c.call(accountA).ok() })
-	for path, want := range map[string]int{"/component/events": 405, "/wx0123456789abcdef/events": 405, "/authorize": 503, "/healthz": 404, "/metrics": 404, "/api/accounts": 404, "/": 404, "/wx0123456789abcdef/events/x": 404} {
+	for path, want := range map[string]int{"/component/events": 405, "/wx0123456789abcdef/events": 405,
+		"/authorize": 503, "/healthz": 404, "/metrics": 404, "/api/accounts": 404, "/": 404,
+		"/wx0123456789abcdef/events/x": 404} {
 		if got := c.status(internet.String() + path); got != want {
 			t.Errorf("GET %s from the internet: got %d, want %d", path, got, want)
 		}
@@ -307,7 +320,10 @@ func TestDeployCompose(t *testing.T) {
 	})
 	// The alert about the store uses this series.
 	for _, r := range c.replicas {
-		proctest.Eventually(t, func() bool { return strings.Contains(c.metrics(r), `wxproxy_accounts{state="active"} NaN`) })
+		proctest.Eventually(t, func() bool {
+			return strings.Contains(c.metrics(r),
+				`wxproxy_accounts{state="active"} NaN`)
+		})
 	}
 	c.startRedis() // with its data
 	for _, r := range c.replicas {
@@ -316,8 +332,12 @@ func TestDeployCompose(t *testing.T) {
 	if a := c.call(accountA); !a.ok() {
 		t.Errorf("request after Redis has returned: got %v, want success", a)
 	}
-	proctest.Eventually(t, func() bool { return strings.Contains(c.metrics(c.replicas[0]), `wxproxy_accounts{state="active"} 1`) })
-	if log := c.log.String(); !strings.Contains(log, "/cgi-bin/message/custom/send") || strings.Contains(log, "access_token") || strings.Contains(log, c.key) {
+	proctest.Eventually(t, func() bool {
+		return strings.Contains(c.metrics(c.replicas[0]),
+			`wxproxy_accounts{state="active"} 1`)
+	})
+	if log := c.log.String(); !strings.Contains(log, "/cgi-bin/message/custom/send") ||
+		strings.Contains(log, "access_token") || strings.Contains(log, c.key) {
 		t.Errorf("log of the balancer: got no path, a token or the key in\n%s", tail(log, 2000))
 	}
 }
@@ -350,7 +370,8 @@ func (c *composed) metrics(r *replica) string {
 // callWith reports whether a request to this replica succeeds with a cached
 // token.
 func (r *replica) callWith(key, account string) bool {
-	req, err := http.NewRequest("GET", "http://"+r.proxy+"/"+account+"/cgi-bin/user/info?openid=oSandboxUser0000000000000001", nil)
+	req, err := http.NewRequest("GET", "http://"+r.proxy+"/"+account+
+		"/cgi-bin/user/info?openid=oSandboxUser0000000000000001", nil)
 	if err != nil {
 		return false
 	}
@@ -361,7 +382,8 @@ func (r *replica) callWith(key, account string) bool {
 	}
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(resp.Body)
-	return resp.StatusCode == 200 && strings.Contains(string(b), "openid") && resp.Header.Get("X-Wxproxy-Token") == "hit"
+	return resp.StatusCode == 200 && strings.Contains(string(b), "openid") &&
+		resp.Header.Get("X-Wxproxy-Token") == "hit"
 }
 
 // load sends requests until stop is called. Each failure is an error.
@@ -393,14 +415,16 @@ func (c *composed) scraped() {
 	t := c.t
 	t.Helper()
 	write(t, c.dir, "rules.yml", deployed(t, "prometheus/rules.yml"))
-	replace := []string{"/run/secrets/", c.secrets, "scrape_interval: 15s", "scrape_interval: 1s", "evaluation_interval: 15s", "evaluation_interval: 1s"}
+	replace := []string{"/run/secrets/", c.secrets, "scrape_interval: 15s", "scrape_interval: 1s",
+		"evaluation_interval: 15s", "evaluation_interval: 1s"}
 	for i, r := range c.replicas {
 		replace = append(replace, fmt.Sprintf("wxproxy-%d:8082", i+1), r.admin)
 	}
 	config := write(t, c.dir, "prometheus.yml", deployed(t, "compose/prometheus.yml", replace...))
 	address := proctest.FreeAddr(t)
 	out := &proctest.Output{}
-	prometheus := run(t, out, toolPath(t, "prometheus"), "--config.file="+config, "--storage.tsdb.path="+filepath.Join(c.dir, "tsdb"), "--web.listen-address="+address)
+	prometheus := run(t, out, toolPath(t, "prometheus"), "--config.file="+config, "--storage.tsdb.path="+
+		filepath.Join(c.dir, "tsdb"), "--web.listen-address="+address)
 	ask := func(path string, into any) bool {
 		resp, err := c.client.Get("http://" + address + path)
 		if err != nil {
@@ -425,7 +449,8 @@ func (c *composed) scraped() {
 		}
 	}
 	proctest.Eventually(t, func() bool {
-		return ask("/api/v1/rules", &rules) && len(rules.Data.Groups) == 1 && rules.Data.Groups[0].Rules[0].Health == "ok"
+		return ask("/api/v1/rules", &rules) && len(rules.Data.Groups) == 1 &&
+			rules.Data.Groups[0].Rules[0].Health == "ok"
 	})
 	for _, r := range rules.Data.Groups[0].Rules {
 		if r.Health != "ok" {
@@ -481,8 +506,9 @@ func checked(t *testing.T, text, store string) {
 	t.Helper()
 	dir := t.TempDir()
 	for name, secret := range map[string]string{
-		"appsecret": sandbox.DefaultComponentSecret, "message_token": sandbox.DefaultMessageToken, "message_key": sandbox.DefaultEncodingAESKey,
-		"admin_key": "anAdminsKey", "store_key": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=", "store_url": store,
+		"appsecret": sandbox.DefaultComponentSecret, "message_token": sandbox.DefaultMessageToken,
+		"message_key": sandbox.DefaultEncodingAESKey,
+		"admin_key":   "anAdminsKey", "store_key": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=", "store_url": store,
 	} {
 		write(t, dir, name, secret)
 	}
@@ -502,12 +528,14 @@ func TestDeploySystemd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unit := write(t, t.TempDir(), "wxproxy.service", deployed(t, "systemd/wxproxy.service", "/usr/local/bin/wxproxy", path))
+	unit := write(t, t.TempDir(), "wxproxy.service",
+		deployed(t, "systemd/wxproxy.service", "/usr/local/bin/wxproxy", path))
 	if out, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("%v\n%s", err, out)
 	}
 	// 0 is no exposure and 100 is full exposure. A unit without settings has 96.
-	if out, err := exec.Command(analyze, "security", "--offline=yes", "--no-pager", "--threshold=15", unit).CombinedOutput(); err != nil {
+	if out, err := exec.Command(analyze, "security", "--offline=yes", "--no-pager", "--threshold=15",
+		unit).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 	checked(t, deployed(t, "systemd/config.toml"), "")

@@ -22,14 +22,17 @@ import (
 // nil, can damage the request.
 func (w *testEnv) push(event string, change func(q url.Values, body *string)) (int, string) {
 	w.t.Helper()
-	crypt, err := wechat.NewCrypt(wechat.NewSecret(sandbox.DefaultMessageToken), wechat.NewSecret(sandbox.DefaultEncodingAESKey), sandbox.DefaultComponentAppID)
+	crypt, err := wechat.NewCrypt(wechat.NewSecret(sandbox.DefaultMessageToken),
+		wechat.NewSecret(sandbox.DefaultEncodingAESKey), sandbox.DefaultComponentAppID)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	now, nonce := strconv.FormatInt(time.Now().Unix(), 10), strconv.Itoa(len(w.seen.String())+len(event))
 	sealed := crypt.Encrypt([]byte(event))
-	q := url.Values{"timestamp": {now}, "nonce": {nonce}, "encrypt_type": {"aes"}, "msg_signature": {crypt.Signature(now, nonce, sealed)}}
-	body := "<xml><AppId><![CDATA[" + sandbox.DefaultComponentAppID + "]]></AppId><Encrypt><![CDATA[" + sealed + "]]></Encrypt></xml>"
+	q := url.Values{"timestamp": {now}, "nonce": {nonce}, "encrypt_type": {"aes"},
+		"msg_signature": {crypt.Signature(now, nonce, sealed)}}
+	body := "<xml><AppId><![CDATA[" + sandbox.DefaultComponentAppID + "]]></AppId><Encrypt><![CDATA[" +
+		sealed + "]]></Encrypt></xml>"
 	if change != nil {
 		change(q, &body)
 	}
@@ -44,7 +47,8 @@ func (w *testEnv) push(event string, change func(q url.Values, body *string)) (i
 
 // event returns the XML of an event about the component.
 func event(infoType, fields string) string {
-	return fmt.Sprintf("<xml><AppId>%s</AppId><CreateTime>%d</CreateTime><InfoType>%s</InfoType>%s</xml>", sandbox.DefaultComponentAppID, time.Now().Unix(), infoType, fields)
+	return fmt.Sprintf("<xml><AppId>%s</AppId><CreateTime>%d</CreateTime><InfoType>%s</InfoType>%s</xml>",
+		sandbox.DefaultComponentAppID, time.Now().Unix(), infoType, fields)
 }
 
 // Forged and damaged pushes are rejected, counted, and change nothing.
@@ -55,19 +59,29 @@ func TestHostilePushes(t *testing.T) {
 		event  string
 		change func(url.Values, *string)
 	}{
-		"no signature":       {withdraw, func(q url.Values, _ *string) { q.Del("msg_signature") }},
-		"wrong signature":    {withdraw, func(q url.Values, _ *string) { q.Set("msg_signature", strings.Repeat("0", 40)) }},
-		"the weak signature": {withdraw, func(q url.Values, _ *string) { q.Set("signature", q.Get("msg_signature")); q.Del("msg_signature") }},
-		"other nonce":        {withdraw, func(q url.Values, _ *string) { q.Set("nonce", "1") }},
-		"changed body":       {withdraw, func(_ url.Values, b *string) { *b = strings.Replace(*b, "A", "B", 1) }},
-		"plain text":         {withdraw, func(_ url.Values, b *string) { *b = withdraw }},
-		"foreign component":  {strings.Replace(withdraw, sandbox.DefaultComponentAppID, "wxffffffffffffffff", 1), nil},
-		"no XML":             {"unauthorized " + accountA, nil},
-		"no account":         {event("unauthorized", ""), nil},
-		"odd account":        {event("unauthorized", "<AuthorizerAppid>../"+accountA+"</AuthorizerAppid>"), nil},
-		"too large":          {withdraw, func(_ url.Values, b *string) { *b = "<xml>" + strings.Repeat(" ", 1<<20) + *b }},
-		"empty":              {withdraw, func(_ url.Values, b *string) { *b = "" }},
-		"entities":           {withdraw, func(_ url.Values, b *string) { *b = `<!DOCTYPE x [<!ENTITY a "b">]>` + *b }},
+		"no signature": {withdraw, func(q url.Values, _ *string) { q.Del("msg_signature") }},
+		"wrong signature": {withdraw, func(q url.Values,
+			_ *string) {
+			q.Set("msg_signature", strings.Repeat("0", 40))
+		}},
+		"the weak signature": {withdraw, func(q url.Values,
+			_ *string) {
+			q.Set("signature", q.Get("msg_signature"))
+			q.Del("msg_signature")
+		}},
+		"other nonce":       {withdraw, func(q url.Values, _ *string) { q.Set("nonce", "1") }},
+		"changed body":      {withdraw, func(_ url.Values, b *string) { *b = strings.Replace(*b, "A", "B", 1) }},
+		"plain text":        {withdraw, func(_ url.Values, b *string) { *b = withdraw }},
+		"foreign component": {strings.Replace(withdraw, sandbox.DefaultComponentAppID, "wxffffffffffffffff", 1), nil},
+		"no XML":            {"unauthorized " + accountA, nil},
+		"no account":        {event("unauthorized", ""), nil},
+		"odd account":       {event("unauthorized", "<AuthorizerAppid>../"+accountA+"</AuthorizerAppid>"), nil},
+		"too large": {withdraw, func(_ url.Values, b *string) {
+			*b = "<xml>" +
+				strings.Repeat(" ", 1<<20) + *b
+		}},
+		"empty":    {withdraw, func(_ url.Values, b *string) { *b = "" }},
+		"entities": {withdraw, func(_ url.Values, b *string) { *b = `<!DOCTYPE x [<!ENTITY a "b">]>` + *b }},
 	} {
 		if status, answer := w.push(c.event, c.change); status < 400 || status >= 500 || answer == "success" {
 			t.Errorf("push with %s: got %d %s, want a status 4xx", name, status, answer)
@@ -78,13 +92,16 @@ func TestHostilePushes(t *testing.T) {
 	// The original takes effect, and a replay of it is rejected.
 	var again url.Values
 	var body string
-	if status, answer := w.push(withdraw, func(q url.Values, b *string) { again, body = q, *b }); status != 200 || answer != "success" {
+	if status, answer := w.push(withdraw, func(q url.Values, b *string) {
+		again, body = q, *b
+	}); status != 200 || answer != "success" {
 		t.Fatalf("valid push: got %d %s, want 200 and success", status, answer)
 	}
 	if status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); status != 410 {
 		t.Errorf("request for a revoked account: got %d, want 410", status)
 	}
-	resp, err := http.Post("http://"+w.callback+"/component/events?"+again.Encode(), "text/xml", strings.NewReader(body))
+	resp, err := http.Post("http://"+w.callback+"/component/events?"+again.Encode(), "text/xml",
+		strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +113,9 @@ func TestHostilePushes(t *testing.T) {
 		t.Errorf("push of an unknown event: got %d %s, want 200 and success", status, answer)
 	}
 	_, metrics := w.get(w.admin, "/metrics")
-	for _, line := range []string{`{event="other",result="bad_signature"} `, `{event="unauthorized",result="ok"} 1`, `{event="other",result="ignored"} 1`, `result="replayed"} 1`, `result="too_large"} 1`} {
+	for _, line := range []string{`{event="other",result="bad_signature"} `,
+		`{event="unauthorized",result="ok"} 1`, `{event="other",result="ignored"} 1`, `result="replayed"} 1`,
+		`result="too_large"} 1`} {
 		if !strings.Contains(metrics, line) {
 			t.Errorf("metrics: got no %s", line)
 		}
@@ -112,15 +131,18 @@ func TestListenersAreSeparate(t *testing.T) {
 		want       int
 	}{
 		{w.proxy, "/metrics", 400}, {w.proxy, "/healthz", 400}, {w.proxy, "/component/events", 400},
-		{w.callback, "/metrics", 404}, {w.callback, "/" + accountA + userInfo, 404}, {w.callback, "/readyz", 404}, {w.callback, "/healthz", 200},
-		{w.admin, "/component/events", 404}, {w.admin, "/" + accountA + userInfo, 404}, {w.admin, "/debug/pprof/", 404}, {w.admin, "/healthz", 200},
+		{w.callback, "/metrics", 404}, {w.callback, "/" + accountA + userInfo, 404},
+		{w.callback, "/readyz", 404}, {w.callback, "/healthz", 200},
+		{w.admin, "/component/events", 404}, {w.admin, "/" + accountA + userInfo, 404},
+		{w.admin, "/debug/pprof/", 404}, {w.admin, "/healthz", 200},
 	} {
 		if status, body := w.get(c.addr, c.path); status != c.want {
 			t.Errorf("GET %s on %s: got %d %s, want %d", c.path, c.addr, status, body, c.want)
 		}
 	}
 	for _, addr := range []string{w.proxy, w.callback, w.admin} {
-		for _, raw := range []string{"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03", "GET / HTTP/9.9\r\n\r\n", strings.Repeat("A", 100_000), "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "\r\n\r\n\r\n\x00"} {
+		for _, raw := range []string{"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03", "GET / HTTP/9.9\r\n\r\n",
+			strings.Repeat("A", 100_000), "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "\r\n\r\n\r\n\x00"} {
 			conn, err := net.Dial("tcp", addr)
 			if err != nil {
 				t.Fatal(err)
@@ -168,7 +190,8 @@ token = "x"
 		if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 1 {
 			t.Errorf("%s with an invalid configuration: got %v, want exit code 1", command, err)
 		}
-		for _, key := range []string{"component.appid:", "component.appsecret:", "component.message_key:", "proxy.listen:", "proxy.timeout:", "admin.listen:", "store.url:", "stor:", "route[1].token:"} {
+		for _, key := range []string{"component.appid:", "component.appsecret:", "component.message_key:",
+			"proxy.listen:", "proxy.timeout:", "admin.listen:", "store.url:", "stor:", "route[1].token:"} {
 			if !strings.Contains(string(out), key) {
 				t.Errorf("%s: got no fault for %s in\n%s", command, key, out)
 			}

@@ -58,7 +58,8 @@ func newTestEnv(t *testing.T, c sandbox.Config) *testEnv {
 	}
 	srv := httptest.NewServer(wx)
 	t.Cleanup(srv.Close)
-	w := &testEnv{t: t, wx: wx, wxURL: srv.URL, dir: t.TempDir(), proxy: proctest.FreeAddr(t), callback: proctest.FreeAddr(t), admin: proctest.FreeAddr(t), out: &proctest.Output{}, seen: &proctest.Output{}}
+	w := &testEnv{t: t, wx: wx, wxURL: srv.URL, dir: t.TempDir(), proxy: proctest.FreeAddr(t),
+		callback: proctest.FreeAddr(t), admin: proctest.FreeAddr(t), out: &proctest.Output{}, seen: &proctest.Output{}}
 	if err := wx.SetPushURL("http://" + w.callback); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +115,8 @@ level = "debug"
 format = %q
 %s
 `, sandbox.DefaultComponentAppID, sandbox.DefaultComponentSecret, sandbox.DefaultMessageToken, sandbox.DefaultEncodingAESKey,
-		w.proxy, w.wxURL, w.extra, w.callback, w.callbackExtra, w.admin, w.adminExtra, store, w.storeExtra, cmp.Or(w.format, "text"), w.blocks))
+		w.proxy, w.wxURL, w.extra, w.callback, w.callbackExtra, w.admin, w.adminExtra, store, w.storeExtra,
+		cmp.Or(w.format, "text"), w.blocks))
 }
 
 // start runs wxproxy and waits until it serves.

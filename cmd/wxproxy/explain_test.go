@@ -52,7 +52,8 @@ credential  none: the call is not forwarded
 rule        none was reached
 `})
 	got := a.run("explain", plainAccount, "GET", "/a", "--json")
-	if want := `{"appid":"` + plainAccount + `","method":"GET","path":"/a",`; got.code != exitDone || !strings.HasPrefix(got.out, want) {
+	if want := `{"appid":"` + plainAccount + `","method":"GET","path":"/a",`; got.code != exitDone ||
+		!strings.HasPrefix(got.out, want) {
 		t.Errorf("explain --json: got %+v, want JSON that starts with %s", got, want)
 	}
 	a.want("explain "+plainAccount+" GET", wrongUsage("explain", "explain needs APPID METHOD PATH"))

@@ -65,7 +65,8 @@ func newFleet(t *testing.T, n int, c sandbox.Config) *fleet {
 		t.Fatal(err)
 	}
 	for i := range n {
-		r := &replica{f: f, proxy: proctest.FreeAddr(t), callback: proctest.FreeAddr(t), admin: proctest.FreeAddr(t), out: &proctest.Output{}}
+		r := &replica{f: f, proxy: proctest.FreeAddr(t), callback: proctest.FreeAddr(t),
+			admin: proctest.FreeAddr(t), out: &proctest.Output{}}
 		r.config = filepath.Join(f.dir, fmt.Sprintf("config%d.toml", i))
 		if err := os.WriteFile(r.config, []byte(f.configuration(r)), 0o600); err != nil {
 			t.Fatal(err)
@@ -114,7 +115,8 @@ listen = %q
 url = "redis+unix://%s"
 key = %q
 `, sandbox.DefaultComponentAppID, sandbox.DefaultComponentSecret, sandbox.DefaultMessageToken, sandbox.DefaultEncodingAESKey,
-		r.proxy, f.wxURL, r.callback, r.admin, f.redis.socket, base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)))
+		r.proxy, f.wxURL, r.callback, r.admin, f.redis.socket,
+		base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)))
 }
 
 // pushes starts a balancer for the callback listeners, which tries the replicas
@@ -235,7 +237,8 @@ func (a answer) String() string {
 // it, because it is a POST.
 func (r *replica) call(account string) (a answer) {
 	body := `{"touser":"oSandboxUser0000000000000001","msgtype":"text","text":{"content":"hello"}}`
-	req, err := http.NewRequest("POST", "http://"+r.proxy+"/"+account+"/cgi-bin/message/custom/send", io.NopCloser(strings.NewReader(body)))
+	req, err := http.NewRequest("POST", "http://"+r.proxy+"/"+account+"/cgi-bin/message/custom/send",
+		io.NopCloser(strings.NewReader(body)))
 	if err != nil {
 		return answer{err: err}
 	}

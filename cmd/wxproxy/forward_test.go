@@ -70,7 +70,8 @@ func unsealed(t *testing.T, answer []byte) string {
 	if err := xml.Unmarshal(answer, &x); err != nil {
 		t.Fatalf("parsing the reply %s: %v", answer, err)
 	}
-	c, err := wechat.NewCrypt(wechat.NewSecret(sandbox.DefaultMessageToken), wechat.NewSecret(sandbox.DefaultEncodingAESKey), sandbox.DefaultComponentAppID)
+	c, err := wechat.NewCrypt(wechat.NewSecret(sandbox.DefaultMessageToken),
+		wechat.NewSecret(sandbox.DefaultEncodingAESKey), sandbox.DefaultComponentAppID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,13 +108,15 @@ func TestForward(t *testing.T) {
 	}
 	// The authorization was forwarded without its code, and the ticket was not.
 	proctest.Eventually(t, func() bool { return rest.has("<InfoType><![CDATA[authorized]]></InfoType>") })
-	if !rest.has("<AuthorizationCode>***</AuthorizationCode>") || rest.has("@@@") || rest.has("component_verify_ticket") {
+	if !rest.has("<AuthorizationCode>***</AuthorizationCode>") || rest.has("@@@") ||
+		rest.has("component_verify_ticket") {
 		t.Errorf("forwarded events: got %q, want a masked code and no ticket", rest.seen)
 	}
 
 	// While the service is down, WeChat gets an error and repeats the push.
 	chat.Close()
-	if _, err := w.wx.PushXML(ctx, "/"+accountA+"/events", hello); err == nil || !strings.Contains(err.Error(), "HTTP 500") {
+	if _, err := w.wx.PushXML(ctx, "/"+accountA+"/events", hello); err == nil ||
+		!strings.Contains(err.Error(), "HTTP 500") {
 		t.Errorf("push while the service is down: got %v, want HTTP 500", err)
 	}
 	path := filepath.Join(w.dir, "config.toml")
@@ -131,7 +134,8 @@ func TestForward(t *testing.T) {
 	if !back.has(hello) {
 		t.Error("the new service received no message")
 	}
-	if _, metrics := w.get(w.admin, "/metrics"); !strings.Contains(metrics, `wxproxy_callback_events_total{event="message",result="ok"} 3`) ||
+	if _, metrics := w.get(w.admin, "/metrics"); !strings.Contains(metrics,
+		`wxproxy_callback_events_total{event="message",result="ok"} 3`) ||
 		!strings.Contains(metrics, `wxproxy_callback_events_total{event="message",result="undelivered"}`) {
 		t.Errorf("metrics: got no counters of delivered and undelivered messages in\n%s", metrics)
 	}
@@ -154,7 +158,8 @@ func TestReleaseChecker(t *testing.T) {
 	if err := w.wx.AddAccount(checkerAccount, sandbox.OfficialAccount); err != nil {
 		t.Fatal(err)
 	}
-	answer, err := w.wx.PushXML(ctx, "/"+checkerAccount+"/events", messageDoc("text", "<Content>TESTCOMPONENT_MSG_TYPE_TEXT</Content>"))
+	answer, err := w.wx.PushXML(ctx, "/"+checkerAccount+"/events",
+		messageDoc("text", "<Content>TESTCOMPONENT_MSG_TYPE_TEXT</Content>"))
 	if err != nil || !strings.Contains(unsealed(t, answer), "<Content>TESTCOMPONENT_MSG_TYPE_TEXT_callback</Content>") {
 		t.Errorf("reply to the text of the check: got %s, %v", answer, err)
 	}
@@ -163,7 +168,8 @@ func TestReleaseChecker(t *testing.T) {
 		if round == 1 {
 			w.fault(sandbox.Fault{Path: send, ErrCode: 40001, Times: 1})
 		}
-		answer, err = w.wx.PushXML(ctx, "/"+checkerAccount+"/events", messageDoc("text", "<Content>QUERY_AUTH_CODE:"+code+"</Content>"))
+		answer, err = w.wx.PushXML(ctx, "/"+checkerAccount+"/events",
+			messageDoc("text", "<Content>QUERY_AUTH_CODE:"+code+"</Content>"))
 		if err != nil || len(answer) != 0 {
 			t.Errorf("reply to QUERY_AUTH_CODE: got %q, %v, want an empty one", answer, err)
 		}
@@ -174,7 +180,9 @@ func TestReleaseChecker(t *testing.T) {
 			}) == 1
 		})
 	}
-	if answer, err = w.wx.PushXML(ctx, "/"+checkerAccount+"/events", messageDoc("event", "<Event>LOCATION</Event>")); err != nil || !strings.Contains(unsealed(t, answer), "<Content>LOCATIONfrom_callback</Content>") {
+	if answer, err = w.wx.PushXML(ctx, "/"+checkerAccount+"/events",
+		messageDoc("event", "<Event>LOCATION</Event>")); err != nil ||
+		!strings.Contains(unsealed(t, answer), "<Content>LOCATIONfrom_callback</Content>") {
 		t.Errorf("reply to the event of the check: got %s, %v", answer, err)
 	}
 	if code := w.end(syscall.SIGTERM); code != 0 {
@@ -204,7 +212,8 @@ func TestDocumentedService(t *testing.T) {
 	program, _, _ = strings.Cut(program, "```")
 	addr := proctest.FreeAddr(t)
 	host, port, _ := strings.Cut(addr, ":")
-	cmd := exec.Command(python, "-c", strings.Replace(program, `("127.0.0.1", 9000)`, fmt.Sprintf("(%q, %s)", host, port), 1))
+	cmd := exec.Command(python, "-c", strings.Replace(program, `("127.0.0.1", 9000)`,
+		fmt.Sprintf("(%q, %s)", host, port), 1))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -214,13 +223,16 @@ func TestDocumentedService(t *testing.T) {
 	w.start()
 	var answer []byte
 	proctest.Eventually(t, func() bool { // until the service listens
-		answer, err = w.wx.PushXML(context.Background(), "/"+accountA+"/events", messageDoc("text", "<Content>a &lt; 你好</Content>"))
+		answer, err = w.wx.PushXML(context.Background(), "/"+accountA+"/events",
+			messageDoc("text", "<Content>a &lt; 你好</Content>"))
 		return err == nil
 	})
-	if got := unsealed(t, answer); !strings.Contains(got, "<Content>a &lt; 你好</Content>") || !strings.Contains(got, "<ToUserName>"+fromUser+"</ToUserName>") {
+	if got := unsealed(t, answer); !strings.Contains(got, "<Content>a &lt; 你好</Content>") ||
+		!strings.Contains(got, "<ToUserName>"+fromUser+"</ToUserName>") {
 		t.Errorf("reply of the documented service: got %s", got)
 	}
-	if answer, err = w.wx.PushXML(context.Background(), "/"+accountA+"/events", messageDoc("image", "")); err != nil || string(answer) != "success" {
+	if answer, err = w.wx.PushXML(context.Background(), "/"+accountA+"/events",
+		messageDoc("image", "")); err != nil || string(answer) != "success" {
 		t.Errorf("reply to an image: got %s, %v, want success", answer, err)
 	}
 }

@@ -13,9 +13,11 @@ func TestImports(t *testing.T) {
 		"wxproxy/wechat":  {},
 		"wxproxy/metrics": {},
 
-		"wxproxy/sandbox": {"wxproxy/sandbox/internal/origin", "wxproxy/sandbox/internal/protocol", "wxproxy/sandbox/internal/push",
+		"wxproxy/sandbox": {"wxproxy/sandbox/internal/origin", "wxproxy/sandbox/internal/protocol",
+			"wxproxy/sandbox/internal/push",
 			"wxproxy/sandbox/internal/random", "wxproxy/sandbox/internal/state", "wxproxy/wechat"},
-		"wxproxy/sandbox/internal/protocol": {"wxproxy/sandbox/internal/origin", "wxproxy/sandbox/internal/push", "wxproxy/sandbox/internal/random",
+		"wxproxy/sandbox/internal/protocol": {"wxproxy/sandbox/internal/origin",
+			"wxproxy/sandbox/internal/push", "wxproxy/sandbox/internal/random",
 			"wxproxy/sandbox/internal/state", "wxproxy/wechat"},
 		"wxproxy/sandbox/internal/state":  {"wxproxy/sandbox/internal/random", "wxproxy/wechat"},
 		"wxproxy/sandbox/internal/push":   {"wxproxy/sandbox/internal/random", "wxproxy/wechat"},
@@ -29,7 +31,8 @@ func TestImports(t *testing.T) {
 		"wxproxy/tokens/store/redis":            {"wxproxy/tokens/store"},
 		"wxproxy/tokens/store/storetest":        {"wxproxy/tokens/store"},
 
-		"wxproxy/proxy":           {"wxproxy/proxy/admission", "wxproxy/proxy/standin", "wxproxy/proxy/transport", "wxproxy/tokens", "wxproxy/wechat"},
+		"wxproxy/proxy": {"wxproxy/proxy/admission", "wxproxy/proxy/standin",
+			"wxproxy/proxy/transport", "wxproxy/tokens", "wxproxy/wechat"},
 		"wxproxy/proxy/admission": {},
 		"wxproxy/proxy/standin":   {},
 		"wxproxy/proxy/transport": {},
@@ -37,7 +40,8 @@ func TestImports(t *testing.T) {
 		"wxproxy/internal/recovery": {},
 		"wxproxy/internal/proctest": {},
 
-		"wxproxy/callback":       {"wxproxy/callback/pages", "wxproxy/internal/recovery", "wxproxy/tokens", "wxproxy/wechat"},
+		"wxproxy/callback": {"wxproxy/callback/pages", "wxproxy/internal/recovery", "wxproxy/tokens",
+			"wxproxy/wechat"},
 		"wxproxy/callback/pages": {"wxproxy/tokens", "wxproxy/wechat"},
 
 		"wxproxy/console": {"wxproxy/internal/recovery", "wxproxy/tokens", "wxproxy/wechat"},
@@ -52,7 +56,8 @@ func TestImports(t *testing.T) {
 
 		"wxproxy/conformance": {},
 
-		"wxproxy/cmd/wxproxy/internal/config":    {"wxproxy/cmd/wxproxy/internal/suggest", "wxproxy/tokens/store/redis", "wxproxy/wechat"},
+		"wxproxy/cmd/wxproxy/internal/config": {"wxproxy/cmd/wxproxy/internal/suggest",
+			"wxproxy/tokens/store/redis", "wxproxy/wechat"},
 		"wxproxy/cmd/wxproxy/internal/suggest":   {},
 		"wxproxy/cmd/wxproxy/internal/table":     {"wxproxy/wechat"},
 		"wxproxy/cmd/wxproxy/internal/tokenfile": {},
@@ -97,7 +102,8 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s imports %s", pkg, i)
 			}
 			for lib, owner := range only {
-				if (i == lib || strings.HasSuffix(lib, "/") && strings.HasPrefix(i, lib)) && !slices.Contains(strings.Fields(owner), pkg) && !strings.HasPrefix(pkg, "wxproxy/bench/") {
+				if (i == lib || strings.HasSuffix(lib, "/") && strings.HasPrefix(i, lib)) &&
+					!slices.Contains(strings.Fields(owner), pkg) && !strings.HasPrefix(pkg, "wxproxy/bench/") {
 					t.Errorf("%s imports %s, which only %q may", pkg, i, owner)
 				}
 			}

@@ -24,7 +24,8 @@ func TestKey(t *testing.T) {
 
 	var response struct{ Name, Key, Key_SHA256 string }
 	got = runArgs(t.Context(), "key", "--json", "orders")
-	if err := json.Unmarshal([]byte(got.out), &response); err != nil || response.Name != "orders" || response.Key == key {
+	if err := json.Unmarshal([]byte(got.out), &response); err != nil || response.Name != "orders" ||
+		response.Key == key {
 		t.Errorf("key --json: got %s, %v, want another key for orders", got.out, err)
 	}
 	if sum := sha256.Sum256([]byte(response.Key)); response.Key_SHA256 != hex.EncodeToString(sum[:]) {

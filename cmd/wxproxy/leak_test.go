@@ -67,8 +67,10 @@ func (w *testEnv) exchange(addr, raw string) (status int, body string) {
 // hostileCalls returns requests that try to obtain credentials, for each row of
 // the table of endpoints and some other paths.
 func hostileCalls() (all []string) {
-	paths := []string{"/cgi-bin/user/info", "/cgi-bin/nothing/of/the/kind", "/cgi-bin/media/get", "/sns/userinfo", "/cgi-bin/account/fastregister", "/", "/metrics", "/healthz", "/readyz", "/api/accounts",
-		"/debug/pprof/", "/debug/pprof/heap", "/debug/vars", "/component/events", "/.env", "/config.toml", "/wxproxy.db", "/cgi-bin/user/../token", "/cgi-bin/component/%61pi_query_auth", "/cgi-bin/token/"}
+	paths := []string{"/cgi-bin/user/info", "/cgi-bin/nothing/of/the/kind", "/cgi-bin/media/get",
+		"/sns/userinfo", "/cgi-bin/account/fastregister", "/", "/metrics", "/healthz", "/readyz", "/api/accounts",
+		"/debug/pprof/", "/debug/pprof/heap", "/debug/vars", "/component/events", "/.env", "/config.toml",
+		"/wxproxy.db", "/cgi-bin/user/../token", "/cgi-bin/component/%61pi_query_auth", "/cgi-bin/token/"}
 	for _, e := range wechat.Endpoints {
 		path, isPrefix := strings.CutSuffix(e.Path, "*")
 		if isPrefix {
@@ -86,13 +88,18 @@ func hostileCalls() (all []string) {
 		if strings.Contains(path, "?") {
 			and = "&"
 		}
-		for _, prefix := range []string{"/" + accountA, "/" + appAccount, "/" + sandbox.DefaultComponentAppID, "", "http://api.weixin.qq.com/" + accountA, "http://api.weixin.qq.com"} {
+		for _, prefix := range []string{"/" + accountA, "/" + appAccount, "/" + sandbox.DefaultComponentAppID,
+			"", "http://api.weixin.qq.com/" + accountA, "http://api.weixin.qq.com"} {
 			for i, method := range []string{"GET", "POST", "HEAD", "PUT", "OPTIONS", "TRACE", "ODD"} {
 				var b strings.Builder
-				fmt.Fprintf(&b, "%s %s%s%sappid=%s&access_token=80_mine&debug=1 HTTP/1.1\r\nHost: x\r\n", method, prefix, path, and, accountA)
+				fmt.Fprintf(&b, "%s %s%s%sappid=%s&access_token=80_mine&debug=1 HTTP/1.1\r\nHost: x\r\n",
+					method, prefix, path, and, accountA)
 				// Every header is combined with every method.
-				extra := []string{"Accept-Encoding: gzip", "Range: bytes=0-40", "Accept-Encoding: br, zstd, *;q=0", "X-WX-APPID: " + accountA, "Expect: 100-continue", "Accept-Encoding: gzip;q=0, identity",
-					"If-None-Match: *", "X-Forwarded-For: 10.0.0.1\r\nCookie: a=" + hostileKey, "Cache-Control: no-cache", "Max-Forwards: 0", "X-HTTP-Method-Override: GET"}[(len(all)+i)%11]
+				extra := []string{"Accept-Encoding: gzip", "Range: bytes=0-40",
+					"Accept-Encoding: br, zstd, *;q=0", "X-WX-APPID: " + accountA, "Expect: 100-continue",
+					"Accept-Encoding: gzip;q=0, identity",
+					"If-None-Match: *", "X-Forwarded-For: 10.0.0.1\r\nCookie: a=" + hostileKey,
+					"Cache-Control: no-cache", "Max-Forwards: 0", "X-HTTP-Method-Override: GET"}[(len(all)+i)%11]
 				if method != "GET" {
 					fmt.Fprintf(&b, "Content-Type: application/json\r\nContent-Length: %d\r\n", len(body))
 				}
@@ -138,7 +145,8 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 	w.format = format
 	w.callbackExtra = fmt.Sprintf("public_url = \"http://%s\"\nreturn_to = [\"http://127.0.0.1:1/back\"]", w.callback)
 	w.adminExtra, w.storeExtra = fmt.Sprintf("key = %q", hiddenKey), fmt.Sprintf("key = %q", storeKey)
-	w.blocks = block("hostile", hostileKey, "") + block("narrow", narrowKey, fmt.Sprintf("appids = [%q]\npaths = [\"/cgi-bin/user/*\"]", accountB)) +
+	w.blocks = block("hostile", hostileKey, "") +
+		block("narrow", narrowKey, fmt.Sprintf("appids = [%q]\npaths = [\"/cgi-bin/user/*\"]", accountB)) +
 		fmt.Sprintf("\n[[app]]\nappid = %q\nappsecret = %q\n", appAccount, appSecret)
 	w.start()
 	ask := func(key, method, path, body string) (int, string) {
@@ -157,13 +165,18 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 		if _, err := w.wx.Authorize(ctx, a); err != nil {
 			t.Fatal(err)
 		}
-		proctest.Eventually(t, func() bool { status, _ := ask(hostileKey, "GET", "/"+a+userInfo, ""); return status == 200 })
+		proctest.Eventually(t, func() bool {
+			status, _ := ask(hostileKey, "GET", "/"+a+userInfo, "")
+			return status == 200
+		})
 	}
 
 	// Callers with all permissions, with few, with none, and with a wrong key.
 	calls := hostileCalls()
-	shown := []string{"Authorization: Bearer " + hostileKey, "X-Wxproxy-Key: " + hostileKey, "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("x:"+hostileKey)),
-		"X-Wxproxy-Key: " + narrowKey, "X-A: b", "Authorization: Bearer wrong-" + narrowKey, "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(hostileKey+":"+narrowKey))}
+	shown := []string{"Authorization: Bearer " + hostileKey, "X-Wxproxy-Key: " + hostileKey,
+		"Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("x:"+hostileKey)),
+		"X-Wxproxy-Key: " + narrowKey, "X-A: b", "Authorization: Bearer wrong-" + narrowKey,
+		"Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(hostileKey+":"+narrowKey))}
 	var sent atomic.Int64
 	forEach(calls, func(call string) {
 		key := shown[0] // every other request has all permissions
@@ -180,16 +193,21 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 	_, answer := ask(hostileKey, "GET", "/"+accountA+"/cgi-bin/user/info?openid=unknown", "")
 	if rid := regexp.MustCompile(`rid: ([0-9a-f-]+)`).FindStringSubmatch(answer); rid == nil {
 		t.Errorf("failed request: got no rid in %s", answer)
-	} else if status, answer := ask(hostileKey, "POST", "/"+accountA+"/cgi-bin/openapi/rid/get", fmt.Sprintf(`{"rid":%q}`, rid[1])); status != 200 || !strings.Contains(answer, "access_token=") {
+	} else if status, answer := ask(hostileKey, "POST", "/"+accountA+"/cgi-bin/openapi/rid/get",
+		fmt.Sprintf(`{"rid":%q}`, rid[1])); status != 200 || !strings.Contains(answer, "access_token=") {
 		t.Errorf("record of a failed request: got %d %s, want its URL", status, answer)
 	}
-	for _, f := range []sandbox.Fault{{Path: refreshPath, Break: sandbox.BreakBefore}, {Path: refreshPath, Status: 502}, {Path: refreshPath, ErrCode: -1}, {Path: refreshPath, Empty: true}, {Path: refreshPath, Body: "<html>"}, {Path: refreshPath, ErrCode: 61023}} {
+	for _, f := range []sandbox.Fault{{Path: refreshPath, Break: sandbox.BreakBefore},
+		{Path: refreshPath, Status: 502}, {Path: refreshPath, ErrCode: -1}, {Path: refreshPath, Empty: true},
+		{Path: refreshPath, Body: "<html>"}, {Path: refreshPath, ErrCode: 61023}} {
 		id := w.fault(f)
 		w.wx.Expire(accountB)
 		ask(hostileKey, "GET", "/"+accountB+userInfo, "")
 		w.wx.RemoveFault(id)
 	}
-	for _, f := range []sandbox.Fault{{Path: "/cgi-bin/user", Break: sandbox.BreakBefore}, {Path: "/cgi-bin/user", Break: sandbox.BreakMiddle}, {Path: "/cgi-bin/user", Status: 500}, {Path: "/cgi-bin/user", ErrCode: 40001}, {Path: "/cgi-bin/user", ErrCode: 61003}} {
+	for _, f := range []sandbox.Fault{{Path: "/cgi-bin/user", Break: sandbox.BreakBefore},
+		{Path: "/cgi-bin/user", Break: sandbox.BreakMiddle}, {Path: "/cgi-bin/user", Status: 500},
+		{Path: "/cgi-bin/user", ErrCode: 40001}, {Path: "/cgi-bin/user", ErrCode: 61003}} {
 		id := w.fault(f)
 		for range 2 {
 			ask(hostileKey, "GET", "/"+accountA+userInfo, "")
@@ -197,22 +215,28 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 		w.wx.RemoveFault(id)
 	}
 	// SDKs: real codes and stand-ins.
-	_, answer = ask("", "POST", "/cgi-bin/component/api_component_token", fmt.Sprintf(`{"component_appid":%q,"component_appsecret":%q,"component_verify_ticket":%q}`, sandbox.DefaultComponentAppID, hostileKey, w.wx.Ticket()))
+	_, answer = ask("", "POST", "/cgi-bin/component/api_component_token",
+		fmt.Sprintf(`{"component_appid":%q,"component_appsecret":%q,"component_verify_ticket":%q}`,
+			sandbox.DefaultComponentAppID, hostileKey, w.wx.Ticket()))
 	standIn := regexp.MustCompile(`wxp_[A-Za-z0-9_-]+`).FindString(answer)
 	if standIn == "" {
 		t.Fatal(answer)
 	}
 	for _, code := range []string{w.wx.AuthorizationCode(accountA), "queryauthcode@@@an-unknown-authorization-code"} {
-		ask("", "POST", "/cgi-bin/component/api_query_auth?component_access_token="+standIn, fmt.Sprintf(`{"component_appid":%q,"authorization_code":%q}`, sandbox.DefaultComponentAppID, code))
+		ask("", "POST", "/cgi-bin/component/api_query_auth?component_access_token="+standIn,
+			fmt.Sprintf(`{"component_appid":%q,"authorization_code":%q}`, sandbox.DefaultComponentAppID, code))
 	}
 	for _, path := range []string{"api_get_authorizer_list", "api_get_authorizer_info", "api_create_preauthcode"} {
-		ask("", "POST", "/cgi-bin/component/"+path+"?component_access_token="+standIn, fmt.Sprintf(`{"component_appid":%q,"authorizer_appid":%q,"offset":0,"count":100}`, sandbox.DefaultComponentAppID, accountA))
+		ask("", "POST", "/cgi-bin/component/"+path+"?component_access_token="+standIn,
+			fmt.Sprintf(`{"component_appid":%q,"authorizer_appid":%q,"offset":0,"count":100}`,
+				sandbox.DefaultComponentAppID, accountA))
 	}
 	ask("", "GET", "/sns/jscode2session?js_code=x&appid="+appAccount+"&secret="+hostileKey, "")
 	ask(hostileKey, "GET", "/sns/jscode2session?js_code=x&appid="+accountA, "")
 
 	// The internet: pushes, pages, and paths that do not exist.
-	missing := []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/vars", "/metrics", "/api/status", "/readyz", "/", "/config.toml", "/../config.toml", "/" + accountA + "/event"}
+	missing := []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/vars", "/metrics", "/api/status",
+		"/readyz", "/", "/config.toml", "/../config.toml", "/" + accountA + "/event"}
 	for _, path := range missing {
 		if status, _ := w.exchange(w.callback, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); status != 404 {
 			t.Errorf("GET %s on the callback listener: got %d, want 404", path, status)
@@ -221,7 +245,8 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 	for _, path := range missing[:3] {
 		for _, key := range []string{hiddenKey, "wrong"} {
 			want := map[bool]int{true: 404, false: 401}[key == hiddenKey]
-			if status, _ := w.exchange(w.admin, "GET "+path+" HTTP/1.1\r\nHost: "+w.admin+"\r\nAuthorization: Bearer "+key+"\r\n\r\n"); status != want {
+			if status, _ := w.exchange(w.admin, "GET "+path+" HTTP/1.1\r\nHost: "+w.admin+
+				"\r\nAuthorization: Bearer "+key+"\r\n\r\n"); status != want {
 				t.Errorf("GET %s on the admin listener: got %d, want %d", path, status, want)
 			}
 		}
@@ -233,39 +258,57 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 			t.Errorf("GET %s for an account: got %s, want errcode 40066", path, answer)
 		}
 	}
-	w.push(event("component_verify_ticket", "<ComponentVerifyTicket><![CDATA["+w.wx.Ticket()+"]]></ComponentVerifyTicket>"), nil)
-	for _, spoil := range []func(url.Values, *string){nil, func(q url.Values, _ *string) { q.Set("msg_signature", strings.Repeat("0", 40)) }, func(_ url.Values, b *string) { *b = strings.Replace(*b, "A", "B", 1) }} {
-		w.push(event("authorized", "<AuthorizerAppid>"+accountA+"</AuthorizerAppid><AuthorizationCode>"+w.wx.AuthorizationCode(accountA)+"</AuthorizationCode>"), spoil)
+	w.push(event("component_verify_ticket", "<ComponentVerifyTicket><![CDATA["+w.wx.Ticket()+
+		"]]></ComponentVerifyTicket>"), nil)
+	for _, spoil := range []func(url.Values, *string){nil,
+		func(q url.Values, _ *string) { q.Set("msg_signature", strings.Repeat("0", 40)) },
+		func(_ url.Values, b *string) { *b = strings.Replace(*b, "A", "B", 1) }} {
+		w.push(event("authorized", "<AuthorizerAppid>"+accountA+"</AuthorizerAppid><AuthorizationCode>"+
+			w.wx.AuthorizationCode(accountA)+"</AuthorizationCode>"), spoil)
 		w.push("<xml>"+w.wx.Ticket(), spoil)
 	}
 	for _, method := range []string{"GET", "HEAD", "POST", "TRACE", "ODD"} {
-		for _, path := range []string{"/authorize", "/authorize?return_to=http://127.0.0.1:1/back", "/authorized?auth_code=" + url.QueryEscape(w.wx.AuthorizationCode(accountA)) + "&expires_in=600", "/authorized?auth_code=x", "/component/events", "/" + accountA + "/events", "/healthz"} {
+		for _, path := range []string{"/authorize", "/authorize?return_to=http://127.0.0.1:1/back",
+			"/authorized?auth_code=" + url.QueryEscape(w.wx.AuthorizationCode(accountA)) + "&expires_in=600",
+			"/authorized?auth_code=x", "/component/events", "/" + accountA + "/events", "/healthz"} {
 			w.exchange(w.callback, method+" "+path+" HTTP/1.1\r\nHost: "+w.callback+"\r\n\r\n")
 		}
 	}
 
 	// Operators, with and without the key.
-	for _, path := range []string{"/", "/console.js", "/console.css", "/metrics", "/healthz", "/readyz", "/api/status", "/api/accounts", "/api/accounts?limit=1&q=a", "/api/accounts/" + accountA, "/api/accounts/" + sandbox.DefaultComponentAppID,
-		"/api/accounts/" + appAccount, "/api/accounts/x", "/api/accounts/" + accountB + "/refresh", "/api/sync", "/api/explain?appid=" + accountA + "&method=GET&path=/cgi-bin/user/info&caller=hostile",
+	for _, path := range []string{"/", "/console.js", "/console.css", "/metrics", "/healthz", "/readyz",
+		"/api/status", "/api/accounts", "/api/accounts?limit=1&q=a", "/api/accounts/" + accountA,
+		"/api/accounts/" + sandbox.DefaultComponentAppID,
+		"/api/accounts/" + appAccount, "/api/accounts/x", "/api/accounts/" + accountB + "/refresh",
+		"/api/sync", "/api/explain?appid=" + accountA + "&method=GET&path=/cgi-bin/user/info&caller=hostile",
 		"/api/explain?appid=" + appAccount + "&method=GET&path=/sns/jscode2session%3Fsecret=" + hostileKey} {
 		for _, method := range []string{"GET", "POST", "HEAD", "OPTIONS", "TRACE"} {
-			for _, header := range []string{"Authorization: Bearer " + hiddenKey, "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("x:"+hiddenKey)) + "\r\nAccept-Encoding: gzip", "X-A: b", "Authorization: Bearer wrong-" + hiddenKey,
+			for _, header := range []string{"Authorization: Bearer " + hiddenKey, "Authorization: Basic " +
+				base64.StdEncoding.EncodeToString([]byte("x:"+hiddenKey)) + "\r\nAccept-Encoding: gzip",
+				"X-A: b", "Authorization: Bearer wrong-" + hiddenKey,
 				"Origin: http://evil.example\r\nAuthorization: Bearer " + hiddenKey} {
-				w.exchange(w.admin, method+" "+path+" HTTP/1.1\r\nHost: "+w.admin+"\r\nContent-Length: 0\r\n"+header+"\r\n\r\n")
+				w.exchange(w.admin, method+" "+path+" HTTP/1.1\r\nHost: "+w.admin+"\r\nContent-Length: 0\r\n"+
+					header+"\r\n\r\n")
 			}
 		}
 	}
-	w.exchange(w.admin, "DELETE /api/accounts/"+accountB+" HTTP/1.1\r\nHost: "+w.admin+"\r\nAuthorization: Bearer "+hiddenKey+"\r\n\r\n")
+	w.exchange(w.admin, "DELETE /api/accounts/"+accountB+" HTTP/1.1\r\nHost: "+w.admin+
+		"\r\nAuthorization: Bearer "+hiddenKey+"\r\n\r\n")
 	// Imports with swapped columns and broken lines.
-	for _, lines := range []string{fmt.Sprintf(`{"appid":%q,"refresh_token":%q}`, w.wx.AuthorizerRefreshToken(accountA), accountA), fmt.Sprintf(`{"appid":%q,"refresh_token":%q}`, accountA, w.wx.AuthorizerRefreshToken(accountA)),
-		fmt.Sprintf(`{"appid":%q,%q:1}`, accountA, w.wx.AuthorizerRefreshToken(accountA)), w.wx.AuthorizerRefreshToken(accountA), fmt.Sprintf(`{"appid":"wx`+"\n"+`%s`, w.wx.Ticket())} {
+	for _, lines := range []string{fmt.Sprintf(`{"appid":%q,"refresh_token":%q}`,
+		w.wx.AuthorizerRefreshToken(accountA), accountA),
+		fmt.Sprintf(`{"appid":%q,"refresh_token":%q}`, accountA, w.wx.AuthorizerRefreshToken(accountA)),
+		fmt.Sprintf(`{"appid":%q,%q:1}`, accountA, w.wx.AuthorizerRefreshToken(accountA)),
+		w.wx.AuthorizerRefreshToken(accountA), fmt.Sprintf(`{"appid":"wx`+"\n"+`%s`, w.wx.Ticket())} {
 		w.exchange(w.admin, fmt.Sprintf("POST /api/accounts/import HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", w.admin, hiddenKey, len(lines), lines))
 		cmd := proctest.Command(t, "accounts", "import", "--admin", "http://"+w.admin, w.file("import", lines))
 		cmd.Env = append(os.Environ(), adminKeyVariable+"="+hiddenKey)
 		out, _ := cmd.CombinedOutput()
 		w.seen.Write(out)
 	}
-	for _, args := range [][]string{{"accounts", "list"}, {"accounts", "list", "--json"}, {"accounts", "show", accountA}, {"accounts", "show", appAccount, "--json"}, {"accounts", "refresh", accountA}, {"accounts", "sync"},
+	for _, args := range [][]string{{"accounts", "list"}, {"accounts", "list", "--json"},
+		{"accounts", "show", accountA}, {"accounts", "show", appAccount, "--json"},
+		{"accounts", "refresh", accountA}, {"accounts", "sync"},
 		{"explain", accountA, "GET", "/cgi-bin/user/info?access_token=x"}, {"accounts", "list", "--key", "wrong"}} {
 		cmd := proctest.Command(t, append(append([]string{}, args...), "--admin", "http://"+w.admin)...)
 		cmd.Env = append(os.Environ(), adminKeyVariable+"="+hiddenKey)
@@ -281,16 +324,19 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 
 	log, answers := []byte(w.out.String()), []byte(w.seen.String())
 	if len(log) < 100_000 || len(answers) < 100_000 || len(w.wx.Secrets()) < 30 || len(w.wx.UserSecrets()) < 3 {
-		t.Fatalf("got %d bytes of log, %d of responses, %d and %d secrets: the test has not tried enough", len(log), len(answers), len(w.wx.Secrets()), len(w.wx.UserSecrets()))
+		t.Fatalf("got %d bytes of log, %d of responses, %d and %d secrets: the test has not tried enough",
+			len(log), len(answers), len(w.wx.Secrets()), len(w.wx.UserSecrets()))
 	}
-	t.Logf("%d requests, %d KiB of log, %d KiB of responses, %d secrets", len(calls), len(log)>>10, len(answers)>>10, len(w.wx.Secrets()))
+	t.Logf("%d requests, %d KiB of log, %d KiB of responses, %d secrets", len(calls), len(log)>>10,
+		len(answers)>>10, len(w.wx.Secrets()))
 	s := newSeeker()
 	for _, secret := range w.wx.Secrets() {
 		if secret != "" {
 			s.add("WeChat's", secret)
 		}
 	}
-	for kind, secret := range map[string]string{"caller's key": hostileKey, "narrow caller's key": narrowKey, "admin key": hiddenKey, "store key": storeKey, "app secret": appSecret} {
+	for kind, secret := range map[string]string{"caller's key": hostileKey, "narrow caller's key": narrowKey,
+		"admin key": hiddenKey, "store key": storeKey, "app secret": appSecret} {
 		s.add(kind, secret)
 	}
 	for _, found := range s.in(answers) {
@@ -317,7 +363,8 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 	}
 	// Keys of callers and operators are not sent to WeChat.
 	ours := newSeeker()
-	for kind, secret := range map[string]string{"caller's key": hostileKey, "narrow caller's key": narrowKey, "admin key": hiddenKey, "store key": storeKey, "stand-in": standIn} {
+	for kind, secret := range map[string]string{"caller's key": hostileKey, "narrow caller's key": narrowKey,
+		"admin key": hiddenKey, "store key": storeKey, "stand-in": standIn} {
 		ours.add(kind, secret)
 	}
 	for _, c := range w.wx.History() {

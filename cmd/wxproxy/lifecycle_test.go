@@ -38,7 +38,8 @@ func TestFirstTicketRestoresAccounts(t *testing.T) {
 	w := newTestEnv(t, sandbox.Config{})
 	name := func(i int) string { return fmt.Sprintf("wx%016d", i) }
 	for i := range accounts {
-		if err := w.wx.AddAccount(name(i), sandbox.OfficialAccount, sandbox.WithAuthorization(time.Now().Add(-1000*time.Hour))); err != nil {
+		if err := w.wx.AddAccount(name(i), sandbox.OfficialAccount,
+			sandbox.WithAuthorization(time.Now().Add(-1000*time.Hour))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -57,7 +58,8 @@ func TestFirstTicketRestoresAccounts(t *testing.T) {
 		took := time.Since(began)
 		t.Logf("round %d: %d accounts within %v", round, accounts, took.Round(10*time.Millisecond))
 		proctest.Promise(t, "reading all accounts after the first ticket", took, time.Minute)
-		if lists, all := w.wx.Count(listPath), w.wx.CountFunc(func(sandbox.Call) bool { return true }); lists != accounts/500 || all > lists+3 {
+		if lists, all := w.wx.Count(listPath),
+			w.wx.CountFunc(func(sandbox.Call) bool { return true }); lists != accounts/500 || all > lists+3 {
 			t.Errorf("requests to WeChat: got %d pages of the list and %d in total, want %d pages and at most 3 more", lists, all, accounts/500)
 		}
 		w.call("/"+name(4321)+userInfo, "miss")
@@ -105,11 +107,14 @@ func TestOutdatedStore(t *testing.T) {
 		t.Errorf("request for a revoked account: got %d %s, want 410", status, answer)
 	}
 	before := len(w.wx.History())
-	if status, _, _ := w.try("GET", "/"+accountB+userInfo, ""); status != http.StatusGone || len(w.wx.History()) != before {
-		t.Errorf("request for a revoked account: got %d and %d requests to WeChat, want 410 and none", status, len(w.wx.History())-before)
+	if status, _, _ := w.try("GET", "/"+accountB+userInfo, ""); status != http.StatusGone ||
+		len(w.wx.History()) != before {
+		t.Errorf("request for a revoked account: got %d and %d requests to WeChat, want 410 and none", status,
+			len(w.wx.History())-before)
 	}
 	w.authorized(accountB) // it authorizes again
-	if code, out := w.operate("accounts", "show", accountC); code != 0 || !strings.Contains(out, "mini program") || !strings.Contains(out, "Sandbox "+accountC) {
+	if code, out := w.operate("accounts", "show", accountC); code != 0 ||
+		!strings.Contains(out, "mini program") || !strings.Contains(out, "Sandbox "+accountC) {
 		t.Errorf("accounts show: got %d %s, want the type and name of the account", code, out)
 	}
 }
@@ -122,11 +127,15 @@ func TestErrorRevealsRevocation(t *testing.T) {
 	w.wx.Unauthorize(context.Background(), accountA)
 	w.fault(sandbox.Fault{Path: "/cgi-bin/user/info", ErrCode: 61003})
 	for range 20 {
-		if status, answer, _ := w.try("GET", "/"+accountA+userInfo, ""); status != http.StatusGone && !strings.Contains(answer, "61003") {
+		if status, answer, _ := w.try("GET", "/"+accountA+userInfo, ""); status != http.StatusGone &&
+			!strings.Contains(answer, "61003") {
 			t.Fatalf("request for a revoked account: got %d %s, want 410 or errcode 61003", status, answer)
 		}
 	}
-	proctest.Eventually(t, func() bool { status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); return status == http.StatusGone })
+	proctest.Eventually(t, func() bool {
+		status, _, _ := w.try("GET", "/"+accountA+userInfo, "")
+		return status == http.StatusGone
+	})
 	if n := w.wx.Count(infoPath); n > 2 { // one for its name when it authorized
 		t.Errorf("requests for the account: got %d, want at most 2", n)
 	}
@@ -138,7 +147,8 @@ func TestErrorRevealsRevocation(t *testing.T) {
 // Events that are late or come twice change nothing, also if the clocks differ
 // by ten minutes in either direction.
 func TestLateAndDuplicateEvents(t *testing.T) {
-	for name, off := range map[string]time.Duration{"right clock": 0, "ten minutes ahead": 10 * time.Minute, "ten minutes behind": -10 * time.Minute} {
+	for name, off := range map[string]time.Duration{"right clock": 0, "ten minutes ahead": 10 * time.Minute,
+		"ten minutes behind": -10 * time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			w := newTestEnv(t, sandbox.Config{Now: func() time.Time { return time.Now().Add(off) }})
 			w.start().authorized(accountA)

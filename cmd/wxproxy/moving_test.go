@@ -91,7 +91,8 @@ func TestMovingFromWxJava(t *testing.T) {
 			r.do(t, "SET", key+movingB, write(movingOld))
 			r.do(t, "SET", "wx:open:"+key+movingC, write(movingLong)) // the starters write this form
 			// Keys to ignore: of another platform, and of other kinds.
-			r.do(t, "SET", "wechat_authorizer_refresh_token:wxc999999999999999:"+movingA, write("refreshtoken@@@another"))
+			r.do(t, "SET", "wechat_authorizer_refresh_token:wxc999999999999999:"+movingA,
+				write("refreshtoken@@@another"))
 			r.do(t, "SET", "wechat_authorizer_access_token:"+movingPlatform+":"+movingA, write("75_access"))
 			r.do(t, "SET", "wechat_component_verify_ticket:"+movingPlatform, write("ticket@@@one"))
 			r.wantCSV(t, "wxjava", movingA+","+movingToday, movingB+","+movingOld, movingC+","+movingLong)
@@ -124,9 +125,11 @@ func TestMovingFromPowerWeChat(t *testing.T) {
 	for appid, token := range map[string]string{movingA: movingToday, movingB: movingOld} {
 		sum := md5.Sum([]byte(movingPlatform + token + appid))
 		r.do(t, "SET", "powerwechat.access_token."+hex.EncodeToString(sum[:]),
-			`{"errcode":0,"errmsg":"","authorizer_access_token":"75_access","authorizer_refresh_token":"`+token+`","expires_in":7200}`)
+			`{"errcode":0,"errmsg":"","authorizer_access_token":"75_access","authorizer_refresh_token":"`+
+				token+`","expires_in":7200}`)
 	}
-	r.do(t, "SET", "powerwechat.access_token.0123456789abcdef0123456789abcdef", `{"component_access_token":"75_component","expires_in":7200}`)
+	r.do(t, "SET", "powerwechat.access_token.0123456789abcdef0123456789abcdef",
+		`{"component_access_token":"75_component","expires_in":7200}`)
 	r.do(t, "SET", "powerwechat.open_platform.verify_ticket."+movingPlatform, `"ticket@@@one"`)
 	appids := movingC + "\n" + movingB + "\n" + movingA + "\n"
 	if err := os.WriteFile(filepath.Join(r.dir, "appids.txt"), []byte(appids), 0o600); err != nil {
@@ -184,7 +187,8 @@ func startRedis(t *testing.T) *redisServer {
 	}
 
 	var out bytes.Buffer
-	cmd := exec.Command(server, "--port", "0", "--unixsocket", r.socket, "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", dir)
+	cmd := exec.Command(server, "--port", "0", "--unixsocket", r.socket, "--save", "", "--appendonly", "no",
+		"--daemonize", "no", "--dir", dir)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -37,7 +37,8 @@ func TestOperatorCommands(t *testing.T) {
 	if status, page := w.get(w.admin, "/"); status != http.StatusOK || !strings.Contains(page, "/console.js") {
 		t.Errorf("GET /: got %d %s, want the page", status, page)
 	}
-	if status, answer := w.get(w.admin, "/api/status"); status != http.StatusOK || !strings.Contains(answer, `"ready":true`) || !strings.Contains(answer, `"active":2`) {
+	if status, answer := w.get(w.admin, "/api/status"); status != http.StatusOK ||
+		!strings.Contains(answer, `"ready":true`) || !strings.Contains(answer, `"active":2`) {
 		t.Errorf("GET /api/status: got %d %s, want ready and two accounts", status, answer)
 	}
 	did(0, accountA, "accounts", "list")
@@ -55,14 +56,16 @@ func TestOperatorCommands(t *testing.T) {
 	did(1, "unknown account", "accounts", "show", accountA)
 	did(1, "unknown account", "accounts", "forget", "--yes", accountA)
 	var synced struct{ Listed, Added int }
-	if err := json.Unmarshal([]byte(did(0, "", "accounts", "sync", "--json")), &synced); err != nil || synced.Listed != 2 || synced.Added != 1 {
+	if err := json.Unmarshal([]byte(did(0, "", "accounts", "sync", "--json")), &synced); err != nil ||
+		synced.Listed != 2 || synced.Added != 1 {
 		t.Errorf("accounts sync: got %+v, %v, want 2 listed and 1 added", synced, err)
 	}
 	w.call("/"+accountA+userInfo, "")
 
 	// An import keeps the refresh tokens that wxproxy has.
 	file := filepath.Join(w.dir, "tokens.csv")
-	if err := os.WriteFile(file, []byte("appid,refresh_token\n"+accountA+",refreshtoken@@@elsewhere\nwx0000000000000000,refreshtoken@@@elsewhere\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("appid,refresh_token\n"+accountA+
+		",refreshtoken@@@elsewhere\nwx0000000000000000,refreshtoken@@@elsewhere\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	did(0, "1 added, 1 kept as they were, 0 not imported", "accounts", "import", file)

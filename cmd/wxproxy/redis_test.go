@@ -14,7 +14,8 @@ import (
 
 // onRedis returns the lines of [store] for r, with a key of 32 times c.
 func onRedis(r *redisServer, c string) string {
-	return fmt.Sprintf("url = %q\nkey = %q", "redis+unix://"+r.socket, base64.StdEncoding.EncodeToString([]byte(strings.Repeat(c, 32))))
+	return fmt.Sprintf("url = %q\nkey = %q", "redis+unix://"+r.socket,
+		base64.StdEncoding.EncodeToString([]byte(strings.Repeat(c, 32))))
 }
 
 // check opens the store and reports problems and warnings.
@@ -32,7 +33,8 @@ func TestCheckRedis(t *testing.T) {
 	}
 	w.store = onRedis(r, "o")
 	out, err = proctest.Command(t, "check", "--config", w.config()).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "store.url: Redis at "+r.socket+": store was sealed with another key than the one given") {
+	if err == nil || !strings.Contains(string(out), "store.url: Redis at "+r.socket+
+		": store was sealed with another key than the one given") {
 		t.Errorf("check: got %v\n%s\nwant an error about the store", err, out)
 	}
 	w.store = onRedis(&redisServer{socket: r.socket + "x"}, "k")

@@ -132,7 +132,8 @@ func TestReplicaSleepsWhileItRenews(t *testing.T) {
 func TestRedisUnreachable(t *testing.T) {
 	for name, away := range map[string]struct{ leave, comeBack func(*sharedRedis) }{
 		"killed": {(*sharedRedis).kill, (*sharedRedis).start},
-		"silent": {func(r *sharedRedis) { r.signal(syscall.SIGSTOP) }, func(r *sharedRedis) { r.signal(syscall.SIGCONT) }},
+		"silent": {func(r *sharedRedis) { r.signal(syscall.SIGSTOP) },
+			func(r *sharedRedis) { r.signal(syscall.SIGCONT) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFleet(t, 2, sandbox.Config{Grace: -1}).authorized(accountA, accountB)
@@ -164,7 +165,11 @@ func TestRedisUnreachable(t *testing.T) {
 			away.comeBack(f.redis)
 			back := time.Now()
 			for _, r := range f.replicas {
-				proctest.Eventually(t, func() bool { status, _ := r.get("/readyz"); return status == 200 && r.call(accountB).ok() })
+				proctest.Eventually(t, func() bool {
+					status, _ := r.get("/readyz")
+					return status == 200 &&
+						r.call(accountB).ok()
+				})
 			}
 			proctest.Promise(t, "recovery after Redis has returned", time.Since(back), 5*time.Second)
 			f.everywhere(accountA)

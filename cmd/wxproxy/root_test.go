@@ -52,51 +52,55 @@ func commandPaths(cmd *cobra.Command) (paths [][]string) {
 }
 
 func TestWrongUsage(t *testing.T) {
-	for args, message := range map[string]string{
-		"serv":          `unknown command "serv" (did you mean wxproxy serve?); see wxproxy --help`,
-		"nothing":       `unknown command "nothing"; see wxproxy --help`,
-		"--version":     `unknown flag "--version" (did you mean wxproxy version?); see wxproxy --help`,
-		"--color":       `unknown flag "--color"; see wxproxy --help`,
-		"help nothing":  `unknown command "nothing"; see wxproxy --help`,
-		"serv --config": `unknown command "serv" (did you mean wxproxy serve?); see wxproxy --help`,
+	for _, c := range []struct{ args, command, message string }{
+		{"serv", "", `unknown command "serv" (did you mean wxproxy serve?)`},
+		{"nothing", "", `unknown command "nothing"`},
+		{"--version", "", `unknown flag "--version" (did you mean wxproxy version?)`},
+		{"--color", "", `unknown flag "--color"`},
+		{"help nothing", "", `unknown command "nothing"`},
+		{"serv --config", "", `unknown command "serv" (did you mean wxproxy serve?)`},
 
-		"accounts lst":        `unknown command "lst" (did you mean wxproxy accounts list?); see wxproxy accounts --help`,
-		"accounts lst --json": `unknown command "lst" (did you mean wxproxy accounts list?); see wxproxy accounts --help`,
-		"accounts --json":     `unknown flag "--json"; see wxproxy accounts --help`,
-		"accounts help lst":   `unknown command "lst" (did you mean wxproxy accounts list?); see wxproxy accounts --help`,
-		"completion ksh":      `unknown command "ksh" (did you mean wxproxy completion zsh?); see wxproxy completion --help`,
+		{"accounts lst", "accounts", `unknown command "lst" (did you mean wxproxy accounts list?)`},
+		{"accounts lst --json", "accounts", `unknown command "lst" (did you mean wxproxy accounts list?)`},
+		{"accounts --json", "accounts", `unknown flag "--json"`},
+		{"accounts help lst", "accounts", `unknown command "lst" (did you mean wxproxy accounts list?)`},
+		{"completion ksh", "completion", `unknown command "ksh" (did you mean wxproxy completion zsh?)`},
 
-		"serve --confg x":           `unknown flag "--confg" (did you mean --config?); see wxproxy serve --help`,
-		"serve --color":             `unknown flag "--color"; see wxproxy serve --help`,
-		"serve -x":                  `unknown flag "--x"; see wxproxy serve --help`,
-		"serve --config":            `--config needs a value; see wxproxy serve --help`,
-		"serve --=x":                `a flag has no name: write --name or --name=value; see wxproxy serve --help`,
-		"serve x":                   `serve takes flags only, and there is an extra argument; see wxproxy serve --help`,
-		"serve -- --config":         `serve takes flags only, and there is an extra argument; see wxproxy serve --help`,
-		"key":                       `key needs NAME; see wxproxy key --help`,
-		"key a b c":                 `key takes NAME, and there are 2 extra arguments; see wxproxy key --help`,
-		"key --json false name":     `key takes NAME, and there is an extra argument; see wxproxy key --help`,
-		"explain - GET":             `explain needs APPID METHOD PATH; see wxproxy explain --help`,
-		"completion bash x":         `bash takes flags only, and there is an extra argument; see wxproxy completion bash --help`,
-		"accounts list --limit -1":  `--limit is negative; see wxproxy accounts list --help`,
-		"demo --proxy 0.0.0.0:8080": `--proxy must be a loopback address such as 127.0.0.1:8080; see wxproxy demo --help`,
+		{"serve --confg x", "serve", `unknown flag "--confg" (did you mean --config?)`},
+		{"serve --color", "serve", `unknown flag "--color"`},
+		{"serve -x", "serve", `unknown flag "-x"`},
+		{"serve -confg x", "serve", `unknown flag "-confg" (did you mean --config?)`},
+		{"serve --config", "serve", `--config needs a value`},
+		{"serve --=x", "serve", `a flag has no name: write --name or --name=value`},
+		{"serve x", "serve", `serve takes flags only, and there is an extra argument`},
+		{"serve -- --config", "serve", `serve takes flags only, and there is an extra argument`},
+		{"key", "key", `key needs NAME`},
+		{"key a b c", "key", `key takes NAME, and there are 2 extra arguments`},
+		{"key --json false name", "key", `key takes NAME, and there is an extra argument`},
+		{"explain - GET", "explain", `explain needs APPID METHOD PATH`},
+		{"completion bash x", "completion bash", `bash takes flags only, and there is an extra argument`},
+		{"accounts list --limit -1", "accounts list", `--limit is negative`},
+		{"demo --proxy 0.0.0.0:8080", "demo", `--proxy must be a loopback address such as 127.0.0.1:8080`},
 
 		// Arguments and the values of flags can be secrets.
-		hiddenArgument:                               `unknown command; see wxproxy --help`,
-		"accounts " + hiddenArgument:                 `unknown command; see wxproxy accounts --help`,
-		"serve --" + hiddenArgument:                  `unknown flag; see wxproxy serve --help`,
-		"serve " + hiddenArgument:                    `serve takes flags only, and there is an extra argument; see wxproxy serve --help`,
-		"accounts list --limit " + hiddenArgument:    `the value of --limit is not valid (want int); see wxproxy accounts list --help`,
-		"sandbox --token-life " + hiddenArgument:     `the value of --token-life is not valid (want duration); see wxproxy sandbox --help`,
-		"accounts list --json=" + hiddenArgument:     `the value of --json is not valid (want bool); see wxproxy accounts list --help`,
-		"accounts show " + hiddenArgument:            `APPID is not an appid: an appid is wx and 16 lower-case letters or digits; see wxproxy accounts show --help`,
-		"explain " + hiddenArgument + " GET /a":      `APPID is not an appid: an appid is wx and 16 lower-case letters or digits, or "-" for none; see wxproxy explain --help`,
-		"explain - GET " + hiddenArgument:            `PATH does not start with a slash; see wxproxy explain --help`,
-		"accounts sync --admin " + hiddenArgument:    `--admin is not a URL such as http://127.0.0.1:8082; see wxproxy accounts sync --help`,
-		"accounts sync --key a --admin " + "http://": `--admin is not a URL such as http://127.0.0.1:8082; see wxproxy accounts sync --help`,
+		{hiddenArgument, "", `unknown command`},
+		{"accounts " + hiddenArgument, "accounts", `unknown command`},
+		{"serve --" + hiddenArgument, "serve", `unknown flag`},
+		{"serve " + hiddenArgument, "serve", `serve takes flags only, and there is an extra argument`},
+		{"accounts list --limit " + hiddenArgument, "accounts list", `the value of --limit is not valid (want int)`},
+		{"sandbox --token-life " + hiddenArgument, "sandbox", `the value of --token-life is not valid (want duration)`},
+		{"accounts list --json=" + hiddenArgument, "accounts list", `the value of --json is not valid (want bool)`},
+		{"accounts show " + hiddenArgument, "accounts show",
+			`APPID is not an appid: an appid is wx and 16 lower-case letters or digits`},
+		{"explain " + hiddenArgument + " GET /a", "explain",
+			`APPID is not an appid: an appid is wx and 16 lower-case letters or digits, or "-" for none`},
+		{"explain - GET " + hiddenArgument, "explain", `PATH does not start with a slash`},
+		{"accounts sync --admin " + hiddenArgument, "accounts sync",
+			`--admin is not a URL such as http://127.0.0.1:8082`},
+		{"accounts sync --key a --admin " + "http://", "accounts sync",
+			`--admin is not a URL such as http://127.0.0.1:8082`},
 	} {
-		got := runArgs(t.Context(), strings.Fields(args)...)
-		got.check(t, args, ran{code: exitUsage, errors: "wxproxy: " + message + "\n"})
+		runArgs(t.Context(), strings.Fields(c.args)...).check(t, c.args, wrongUsage(c.command, c.message))
 	}
 }
 
@@ -116,25 +120,29 @@ func TestHelp(t *testing.T) {
 	for _, args := range []string{"help", "-h", "-help", "--help"} {
 		runArgs(t.Context(), strings.Fields(args)...).check(t, args, root)
 	}
-	order := []string{"demo ", "serve ", "sandbox ", "check ", "accounts ", "explain ", "key ", "health ", "version ", "completion "}
+	order := []string{"demo ", "serve ", "sandbox ", "check ", "accounts ", "explain ", "key ", "health ",
+		"version ", "completion "}
 	rest := root.out
 	for _, name := range order {
 		_, after, found := strings.Cut(rest, "\n  "+name)
 		if !found {
-			t.Fatalf("wxproxy --help: got no %q after the commands before it, want the order %q in\n%s", name, order, root.out)
+			t.Fatalf("wxproxy --help: got no %q after the commands before it, want the order %q in\n%s", name,
+				order, root.out)
 		}
 		rest = after
 	}
 	for _, path := range commandPaths(newRoot(&env{})) {
 		want := runArgs(t.Context(), append(path, "--help")...)
-		if want.code != exitDone || want.errors != "" || !strings.Contains(want.out, "Usage:\n  wxproxy "+strings.Join(path, " ")) {
+		if want.code != exitDone || want.errors != "" ||
+			!strings.Contains(want.out, "Usage:\n  wxproxy "+strings.Join(path, " ")) {
 			t.Errorf("wxproxy %v --help: got %+v", path, want)
 		}
 		for _, args := range [][]string{append([]string{"help"}, path...), append(path, "-h")} {
 			runArgs(t.Context(), args...).check(t, strings.Join(args, " "), want)
 		}
 	}
-	runArgs(t.Context(), "accounts", "help", "show").check(t, "accounts help show", runArgs(t.Context(), "accounts", "show", "--help"))
+	runArgs(t.Context(), "accounts", "help", "show").check(t, "accounts help show",
+		runArgs(t.Context(), "accounts", "show", "--help"))
 }
 
 func TestHelpPage(t *testing.T) {
@@ -159,7 +167,8 @@ func TestEveryCommandRejectsUnknownFlags(t *testing.T) {
 			continue
 		}
 		got := runArgs(t.Context(), append(path, "--no-such-flag")...)
-		if got.code != exitUsage || got.out != "" || strings.Count(got.errors, "\n") != 1 || !strings.Contains(got.errors, "--no-such-flag") {
+		if got.code != exitUsage || got.out != "" || strings.Count(got.errors, "\n") != 1 ||
+			!strings.Contains(got.errors, "--no-such-flag") {
 			t.Errorf("wxproxy %v --no-such-flag: got %+v, want exit code 2 and one line about the flag", path, got)
 		}
 	}
@@ -169,14 +178,17 @@ func TestEveryCommandRejectsUnknownFlags(t *testing.T) {
 func TestSingleDashFlags(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing.toml")
 	for _, args := range [][]string{
-		{"check", "--config", missing}, {"check", "-config", missing}, {"check", "-config=" + missing}, {"check", "--config=" + missing},
+		{"check", "--config", missing}, {"check", "-config", missing}, {"check", "-config=" + missing},
+		{"check", "--config=" + missing},
 	} {
 		got := runArgs(t.Context(), args...)
-		got.check(t, strings.Join(args, " "), ran{code: exitFailed, errors: "wxproxy: " + missing + ": cannot be read: no such file or directory\n"})
+		got.check(t, strings.Join(args, " "),
+			ran{code: exitFailed, errors: "wxproxy: " + missing + ": cannot be read: no such file or directory\n"})
 	}
 	// A value that looks like a flag stays a value.
 	got := runArgs(t.Context(), "check", "--config", "-config")
-	got.check(t, "check --config -config", ran{code: exitFailed, errors: "wxproxy: -config: cannot be read: no such file or directory\n"})
+	got.check(t, "check --config -config", ran{code: exitFailed,
+		errors: "wxproxy: -config: cannot be read: no such file or directory\n"})
 }
 
 func TestPrintError(t *testing.T) {

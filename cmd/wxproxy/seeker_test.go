@@ -34,8 +34,10 @@ func (s *seeker) add(kind, secret string) {
 	}
 	quoted, _ := json.Marshal(secret)
 	plain := strings.Trim(string(quoted), `"`)
-	forms := []string{secret, plain, strings.ReplaceAll(plain, "@", `\u0040`), url.QueryEscape(secret), url.PathEscape(secret), strings.ToLower(url.QueryEscape(secret)),
-		url.QueryEscape(url.QueryEscape(secret)), hex.EncodeToString([]byte(secret)), strings.ToUpper(hex.EncodeToString([]byte(secret)))}
+	forms := []string{secret, plain, strings.ReplaceAll(plain, "@", `\u0040`), url.QueryEscape(secret),
+		url.PathEscape(secret), strings.ToLower(url.QueryEscape(secret)),
+		url.QueryEscape(url.QueryEscape(secret)), hex.EncodeToString([]byte(secret)),
+		strings.ToUpper(hex.EncodeToString([]byte(secret)))}
 	// In base64 a text has three forms, for 0, 1 and 2 bytes before it. Its ends
 	// depend on the neighbors.
 	for before := range 3 {
@@ -84,8 +86,12 @@ func TestSeekerFindsSecrets(t *testing.T) {
 	const secret = "refreshtoken@@@Abc-def_0123456789+/=&x"
 	s.add("token", secret)
 	s.add("key", "short-key-17")
-	for _, text := range []string{secret, secret[5:30], "x" + url.QueryEscape(secret), strings.ToLower(url.QueryEscape(secret)), base64.StdEncoding.EncodeToString([]byte(secret)), base64.URLEncoding.EncodeToString([]byte("user:" + secret + "!")),
-		base64.StdEncoding.EncodeToString([]byte("a" + secret)), fmt.Sprintf("%x", secret), `"refreshtoken\u0040\u0040\u0040Abc-def_0123456789+\/"`, "a short-key-17 b", base64.StdEncoding.EncodeToString([]byte("x:short-key-17"))} {
+	for _, text := range []string{secret, secret[5:30], "x" + url.QueryEscape(secret),
+		strings.ToLower(url.QueryEscape(secret)), base64.StdEncoding.EncodeToString([]byte(secret)),
+		base64.URLEncoding.EncodeToString([]byte("user:" + secret + "!")),
+		base64.StdEncoding.EncodeToString([]byte("a" + secret)), fmt.Sprintf("%x", secret),
+		`"refreshtoken\u0040\u0040\u0040Abc-def_0123456789+\/"`, "a short-key-17 b",
+		base64.StdEncoding.EncodeToString([]byte("x:short-key-17"))} {
 		if len(s.in([]byte("before "+text+" behind"))) == 0 {
 			t.Errorf("in(%s): got no secret", text)
 		}

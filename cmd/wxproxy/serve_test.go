@@ -51,7 +51,8 @@ func TestServe(t *testing.T) {
 	w.call("/wxa/gettemplatelist", "retried")
 
 	// A message is forwarded byte for byte; an upload and a download work.
-	if status, answer, _ := w.try("POST", "/"+accountA+"/cgi-bin/message/custom/send", `{"touser":"oSandboxUser0000000000000001","msgtype":"text","text":{"content":"你好 <b>&"}}`); status != 200 || !strings.Contains(answer, `"errcode":0`) {
+	if status, answer, _ := w.try("POST", "/"+accountA+"/cgi-bin/message/custom/send",
+		`{"touser":"oSandboxUser0000000000000001","msgtype":"text","text":{"content":"你好 <b>&"}}`); status != 200 || !strings.Contains(answer, `"errcode":0`) {
 		t.Errorf("sending a message: got %d %s, want errcode 0", status, answer)
 	}
 	picture := bytes.Repeat([]byte("\xff\xd8picture"), 10_000)
@@ -71,23 +72,32 @@ func TestServe(t *testing.T) {
 		t.Fatalf("upload: got %s, want a media_id", answer)
 	}
 	status, back, header := w.try("GET", "/"+accountA+"/cgi-bin/media/get?media_id="+string(media[1]), "")
-	if status != 200 || sha256.Sum256([]byte(back)) != sha256.Sum256(picture) || header.Get("Content-Disposition") == "" {
-		t.Errorf("download: got %d, %d bytes, %s, want the %d bytes of the upload", status, len(back), header, len(picture))
+	if status != 200 || sha256.Sum256([]byte(back)) != sha256.Sum256(picture) ||
+		header.Get("Content-Disposition") == "" {
+		t.Errorf("download: got %d, %d bytes, %s, want the %d bytes of the upload", status, len(back), header,
+			len(picture))
 	}
 
 	// Logins of an authorizer use the component's token, whatever the request contains.
-	if status, answer, _ := w.try("GET", "/sns/jscode2session?appid="+accountA+"&secret=whatever&js_code=sandbox&grant_type=authorization_code", ""); status != 200 || strings.Contains(answer, "-40") {
+	if status, answer, _ := w.try("GET", "/sns/jscode2session?appid="+accountA+
+		"&secret=whatever&js_code=sandbox&grant_type=authorization_code", ""); status != 200 ||
+		strings.Contains(answer, "-40") {
 		t.Errorf("login: got %d %s, want 200", status, answer)
 	}
-	if _, metrics := w.get(w.admin, "/metrics"); !strings.Contains(metrics, `wxproxy_retries_total{credential="authorizer",errcode="42001",result="ok"} 1`) ||
-		!strings.Contains(metrics, `wxproxy_accounts{state="active"} 2`) || !strings.Contains(metrics, "wxproxy_verify_ticket_age_seconds") {
+	if _, metrics := w.get(w.admin, "/metrics"); !strings.Contains(metrics,
+		`wxproxy_retries_total{credential="authorizer",errcode="42001",result="ok"} 1`) ||
+		!strings.Contains(metrics, `wxproxy_accounts{state="active"} 2`) ||
+		!strings.Contains(metrics, "wxproxy_verify_ticket_age_seconds") {
 		t.Errorf("metrics: got no retry, two active accounts and ticket age in\n%s", metrics)
 	}
 	if v := w.wx.Violations(); len(v) > 0 {
 		t.Errorf("violations of WeChat's protocol: got %q, want none", v)
 	}
-	for path, want := range map[string]int{"/cgi-bin/user/get": 400, "/wxeeeeeeeeeeeeeeee/cgi-bin/user/get": 404, "/" + accountA + "/cgi-bin/clear_quota/v2": 403, "/" + accountA + "/a/../b": 400} {
-		if status, answer, _ := w.try("GET", path, ""); status != want || !strings.HasPrefix(answer, fmt.Sprintf(`{"errcode":-%d,"errmsg":"wxproxy: `, want)) {
+	for path, want := range map[string]int{"/cgi-bin/user/get": 400,
+		"/wxeeeeeeeeeeeeeeee/cgi-bin/user/get": 404, "/" + accountA + "/cgi-bin/clear_quota/v2": 403, "/" +
+			accountA + "/a/../b": 400} {
+		if status, answer, _ := w.try("GET", path, ""); status != want ||
+			!strings.HasPrefix(answer, fmt.Sprintf(`{"errcode":-%d,"errmsg":"wxproxy: `, want)) {
 			t.Errorf("GET %s: got %d %s, want %d from wxproxy", path, status, answer, want)
 		}
 	}
@@ -114,7 +124,8 @@ func TestManyRejectionsCauseOneRenewal(t *testing.T) {
 		var failed atomic.Int32
 		for range 500 {
 			wg.Go(func() {
-				if status, answer, _ := w.try("GET", "/"+accountA+userInfo, ""); status != 200 || strings.Contains(answer, `"errcode":4`) {
+				if status, answer, _ := w.try("GET", "/"+accountA+userInfo, ""); status != 200 ||
+					strings.Contains(answer, `"errcode":4`) {
 					failed.Add(1)
 				}
 			})
@@ -209,7 +220,10 @@ func TestTokenEndpointFails(t *testing.T) {
 			}
 			w.call("/"+accountB+userInfo, "hit")
 			w.wx.RemoveFault(id)
-			proctest.Eventually(t, func() bool { status, _, _ := w.try("GET", "/"+accountA+userInfo, ""); return status == 200 })
+			proctest.Eventually(t, func() bool {
+				status, _, _ := w.try("GET", "/"+accountA+userInfo, "")
+				return status == 200
+			})
 			w.call("/"+accountA+userInfo, "hit")
 		})
 	}
@@ -320,8 +334,10 @@ func TestDamagedStore(t *testing.T) {
 				end := time.AfterFunc(proctest.Patience, func() { cmd.Process.Kill() }) // it serves, which is wrong
 				out, err := cmd.CombinedOutput()
 				end.Stop()
-				if err == nil || !strings.HasPrefix(string(out), "wxproxy: ") || !strings.Contains(string(out), path) || strings.Contains(string(out), "goroutine") {
-					t.Errorf("%s with a damaged store: got %v\n%s\nwant an error that names %s", command, err, out, path)
+				if err == nil || !strings.HasPrefix(string(out), "wxproxy: ") ||
+					!strings.Contains(string(out), path) || strings.Contains(string(out), "goroutine") {
+					t.Errorf("%s with a damaged store: got %v\n%s\nwant an error that names %s", command, err,
+						out, path)
 				}
 			}
 			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, b) {

@@ -106,11 +106,12 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("WXPROXY_SEED=%d", seed)
 	s := &soak{rand: rand.New(rand.NewPCG(seed, 0))}
-	s.fleet = newFleet(t, 3, sandbox.Config{TokenLife: soakLife, Grace: 2 * time.Second, RotateRefreshTokens: true, Observe: func(c sandbox.Call) {
-		if c.Path == refreshPath && c.ErrCode == 0 && c.Status == 200 {
-			s.renewals.Add(1)
-		}
-	}})
+	s.fleet = newFleet(t, 3, sandbox.Config{TokenLife: soakLife, Grace: 2 * time.Second,
+		RotateRefreshTokens: true, Observe: func(c sandbox.Call) {
+			if c.Path == refreshPath && c.ErrCode == 0 && c.Status == 200 {
+				s.renewals.Add(1)
+			}
+		}})
 	for i := range soakAccounts {
 		s.accounts = append(s.accounts, fmt.Sprintf("wx%016d", i))
 		if err := s.wx.AddAccount(s.accounts[i], sandbox.OfficialAccount); err != nil {
@@ -195,7 +196,8 @@ func (s *soak) during(what string, at *replica, account string, kinds []failureK
 		if k == connectionBroken || k == upstreamError {
 			effects = 0
 		}
-		return slices.Contains(kinds, k) && f.during(tr, effects) && (account == "" || account == f.account) && (k != connectionBroken || at == f.replica)
+		return slices.Contains(kinds, k) && f.during(tr, effects) &&
+			(account == "" || account == f.account) && (k != connectionBroken || at == f.replica)
 	}
 	s.mu.Lock()
 	s.disturbances = append(s.disturbances, tr)
@@ -227,7 +229,8 @@ func (s *soak) disturb() {
 	case 0:
 		// A killed replica may hold a lock for which others wait, or a renewed
 		// token that is not stored yet.
-		s.during("kill -9", victim, "", []failureKind{connectionBroken, noTokenAvailable, tokenRejected}, func() { victim.kill(); pause(100, 2000); victim.start() })
+		s.during("kill -9", victim, "", []failureKind{connectionBroken, noTokenAvailable, tokenRejected},
+			func() { victim.kill(); pause(100, 2000); victim.start() })
 	case 1:
 		s.during("SIGSTOP", victim, "", []failureKind{noTokenAvailable}, func() {
 			victim.signal(syscall.SIGSTOP)
@@ -237,7 +240,8 @@ func (s *soak) disturb() {
 	case 2:
 		s.during("restart", nil, "", nil, func() { victim.stop(); pause(0, 1000); victim.start() })
 	case 3:
-		s.during("Redis restarts", nil, "", []failureKind{noTokenAvailable, tokenRejected}, func() { s.redis.kill(); pause(100, 4000); s.redis.start() })
+		s.during("Redis restarts", nil, "", []failureKind{noTokenAvailable, tokenRejected},
+			func() { s.redis.kill(); pause(100, 4000); s.redis.start() })
 	case 4:
 		s.during("Redis does not respond", nil, "", []failureKind{noTokenAvailable, tokenRejected}, func() {
 			s.redis.signal(syscall.SIGSTOP)
@@ -245,33 +249,39 @@ func (s *soak) disturb() {
 			s.redis.signal(syscall.SIGCONT)
 		})
 	case 5:
-		s.during("renewals get 502", nil, "", []failureKind{noTokenAvailable}, func() { fault(sandbox.Fault{Path: "/cgi-bin/component/", Status: 502}, between(500, 4000)) })
+		s.during("renewals get 502", nil, "", []failureKind{noTokenAvailable},
+			func() { fault(sandbox.Fault{Path: "/cgi-bin/component/", Status: 502}, between(500, 4000)) })
 	case 6:
-		s.during("requests get 502", nil, "", []failureKind{upstreamError}, func() { fault(sandbox.Fault{Path: "/cgi-bin/message/", Status: 502}, between(200, 2000)) })
+		s.during("requests get 502", nil, "", []failureKind{upstreamError},
+			func() { fault(sandbox.Fault{Path: "/cgi-bin/message/", Status: 502}, between(200, 2000)) })
 	case 7:
 		s.during("renewals are slow", nil, "", nil, func() {
 			fault(sandbox.Fault{Path: refreshPath, Delay: sandbox.Span(between(500, 4000))}, between(500, 4000))
 		})
 	case 8:
 		s.during("connections of renewals break", nil, "", []failureKind{noTokenAvailable, tokenRejected}, func() {
-			fault(sandbox.Fault{Path: refreshPath, Break: sandbox.BreakBefore, Times: 1 + s.rand.IntN(3)}, between(500, 3000))
+			fault(sandbox.Fault{Path: refreshPath, Break: sandbox.BreakBefore, Times: 1 + s.rand.IntN(3)},
+				between(500, 3000))
 		})
 	case 9:
 		s.forced.Add(1)
-		s.during("revoked and authorized again", nil, account, []failureKind{accountRevoked, noTokenAvailable, tokenRejected}, func() {
-			if err := s.wx.Unauthorize(s.t.Context(), account); err != nil {
-				s.t.Log("pushing a revocation: ", err)
-			}
-			pause(100, 3000)
-			if _, err := s.wx.Authorize(s.t.Context(), account); err != nil {
-				s.t.Log("pushing an authorization: ", err)
-			}
-		})
+		s.during("revoked and authorized again", nil, account,
+			[]failureKind{accountRevoked, noTokenAvailable, tokenRejected}, func() {
+				if err := s.wx.Unauthorize(s.t.Context(), account); err != nil {
+					s.t.Log("pushing a revocation: ", err)
+				}
+				pause(100, 3000)
+				if _, err := s.wx.Authorize(s.t.Context(), account); err != nil {
+					s.t.Log("pushing an authorization: ", err)
+				}
+			})
 	case 10:
 		s.forced.Add(1)
 		s.during("a token expires early", nil, "", nil, func() { s.wx.Expire(account) })
 	case 11:
-		s.during("kill -9 twice", victim, "", []failureKind{connectionBroken, noTokenAvailable, tokenRejected}, func() { victim.kill(); victim.start(); victim.kill(); victim.start() })
+		s.during("kill -9 twice", victim, "",
+			[]failureKind{connectionBroken, noTokenAvailable, tokenRejected},
+			func() { victim.kill(); victim.start(); victim.kill(); victim.start() })
 	}
 }
 
@@ -311,12 +321,14 @@ func (s *soak) judge(took time.Duration, sizes []memoryUse) {
 		byTrouble[why]++
 		if why == "" {
 			if unexplained++; unexplained <= 20 {
-				t.Errorf("failure without a disturbance at %s, %s: %v", f.at.Format("15:04:05.000"), f.account, f.answer)
+				t.Errorf("failure without a disturbance at %s, %s: %v", f.at.Format("15:04:05.000"),
+					f.account, f.answer)
 			}
 		}
 	}
 	delete(byTrouble, "")
-	t.Logf("%d requests, %d disturbances, %d failures because of them %v, %d others", s.calls, len(s.disturbances), len(s.failures)-unexplained, byTrouble, unexplained)
+	t.Logf("%d requests, %d disturbances, %d failures because of them %v, %d others", s.calls,
+		len(s.disturbances), len(s.failures)-unexplained, byTrouble, unexplained)
 	if t.Failed() {
 		for _, tr := range s.disturbances {
 			t.Logf("%s to %s: %s", tr.from.Format("15:04:05.000"), tr.to.Format("15:04:05.000"), tr.what)
@@ -345,7 +357,8 @@ func (s *soak) judge(took time.Duration, sizes []memoryUse) {
 		return out
 	}
 	first, last := least(warm, warm+window), least(took-window, took)
-	t.Logf("heap %.1f MiB at the start and %.1f MiB at the end, goroutines %.0f and %.0f", first.heap/(1<<20), last.heap/(1<<20), first.goroutines, last.goroutines)
+	t.Logf("heap %.1f MiB at the start and %.1f MiB at the end, goroutines %.0f and %.0f", first.heap/(1<<20),
+		last.heap/(1<<20), first.goroutines, last.goroutines)
 	if last.heap > 1.1*first.heap+(1<<20) || last.goroutines > 1.1*first.goroutines+5 {
 		t.Error("memory or goroutines: got more at the end than at the start")
 	}

@@ -120,8 +120,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	switch {
 	case errors.As(err, &unknown):
 		name := unknown.GetSpecifiedName()
+		written := "--" + name
 		if short := unknown.GetSpecifiedShortnames(); short != "" {
-			name = short
+			name, written = short, "-"+short
 		}
 		var names []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
@@ -129,7 +130,7 @@ func flagError(cmd *cobra.Command, err error) error {
 		if near := suggest.Nearest(name, names); near != "" {
 			hint = fmt.Sprintf(" (did you mean --%s?)", near)
 		}
-		return usagef(cmd, "unknown flag%s%s", ifWord("--"+name), hint)
+		return usagef(cmd, "unknown flag%s%s", ifWord(written), hint)
 	case errors.As(err, &missing):
 		return usagef(cmd, "--%s needs a value", missing.GetSpecifiedName())
 	case errors.As(err, &invalid):

@@ -29,12 +29,14 @@ func TestIdentify(t *testing.T) {
 		info                    *debug.BuildInfo
 		wantVersion, wantCommit string
 	}{
-		"nothing known":         {"", "", nil, "unknown", "unknown"},
-		"built from a folder":   {"", "", built("(devel)"), "unknown", "unknown"},
-		"go install":            {"", "", built("v1.2.3"), "v1.2.3", "unknown"},
-		"built in a repository": {"", "", built("v1.2.3", "vcs", "git", "vcs.revision", rev, "vcs.modified", "false"), "v1.2.3", "0123456789ab"},
-		"with changes":          {"", "", built("(devel)", "vcs.modified", "true", "vcs.revision", rev), "unknown", "0123456789ab-dirty"},
-		"a short revision":      {"", "", built("", "vcs.revision", "abc"), "unknown", "abc"},
+		"nothing known":       {"", "", nil, "unknown", "unknown"},
+		"built from a folder": {"", "", built("(devel)"), "unknown", "unknown"},
+		"go install":          {"", "", built("v1.2.3"), "v1.2.3", "unknown"},
+		"built in a repository": {"", "", built("v1.2.3", "vcs", "git", "vcs.revision", rev, "vcs.modified",
+			"false"), "v1.2.3", "0123456789ab"},
+		"with changes": {"", "", built("(devel)", "vcs.modified", "true", "vcs.revision", rev), "unknown",
+			"0123456789ab-dirty"},
+		"a short revision": {"", "", built("", "vcs.revision", "abc"), "unknown", "abc"},
 		"the linker comes first": {"v9", "fff", built("v1.2.3", "vcs.revision", rev, "vcs.modified", "true"),
 			"v9", "fff"},
 		"the linker knows half": {"v9", "", built("v1.2.3", "vcs.revision", rev), "v9", "0123456789ab"},

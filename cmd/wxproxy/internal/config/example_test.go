@@ -43,7 +43,8 @@ func TestExampleEqualsDefaults(t *testing.T) {
 // An unchanged copy is rejected with the one fault that says what to do first.
 func TestUnchangedExampleIsRejected(t *testing.T) {
 	_, _, err := Load(filepath.Join("..", "..", "..", "..", "config.example.toml"), lookUp(nil))
-	if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "component.appid: is empty; no account is configured") {
+	if err == nil || strings.Contains(err.Error(), "\n") ||
+		!strings.Contains(err.Error(), "component.appid: is empty; no account is configured") {
 		t.Errorf("Load(config.example.toml): got %v, want one fault of component.appid", err)
 	}
 }
@@ -75,7 +76,9 @@ func TestExampleHasEveryKey(t *testing.T) {
 func TestUncommentedExampleBlocks(t *testing.T) {
 	text := uncommented(example(t))
 	digest := strings.Repeat("0f", 32)
-	cfg, warnings, err := parse("example", []byte(text), sources{getenv: lookUp(map[string]string{"SHOP_APPSECRET": marker, "ORDERS_KEY_SHA256": digest}), readFile: ReadFile})
+	cfg, warnings, err := parse("example", []byte(text),
+		sources{getenv: lookUp(map[string]string{"SHOP_APPSECRET": marker, "ORDERS_KEY_SHA256": digest}),
+			readFile: ReadFile})
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}

@@ -29,7 +29,8 @@ func testEnv(tb testing.TB) map[string]string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	cert := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
+	cert := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"localhost"}}
 	der, err := x509.CreateCertificate(rand.Reader, cert, cert, key.Public(), key)
 	if err != nil {
 		tb.Fatal(err)
@@ -49,7 +50,8 @@ func testEnv(tb testing.TB) map[string]string {
 			tb.Fatal(err)
 		}
 	}
-	return map[string]string{"DIR": dir, "APPSECRET": marker + "9876543210", "EMPTY": "", "LINES": marker + "\n" + marker, "BINARY": marker + "\xff"}
+	return map[string]string{"DIR": dir, "APPSECRET": marker + "9876543210", "EMPTY": "", "LINES": marker +
+		"\n" + marker, "BINARY": marker + "\xff"}
 }
 
 // TestFaultsAndWarnings loads every file in testdata and compares the result

@@ -49,7 +49,8 @@ func TestExpansionIsLimited(t *testing.T) {
 	large := []byte(strings.Repeat("x", fileLimit))
 	text := "callback.return_to = [" + strings.Repeat(`"${file:x}",`, 100) + "]"
 	_, _, err := parse("f", []byte(text), sources{readFile: func(string) ([]byte, error) { return large, nil }})
-	if err == nil || !strings.Contains(err.Error(), "callback.return_to[17]: variables and files have more than 16MiB in total") ||
+	if err == nil || !strings.Contains(err.Error(),
+		"callback.return_to[17]: variables and files have more than 16MiB in total") ||
 		strings.Contains(err.Error(), "callback.return_to[16]: variables") {
 		t.Errorf("parse: got %.500s, want a fault from the 17th value on", fmt.Sprint(err))
 	}
@@ -100,7 +101,9 @@ func FuzzConfig(f *testing.F) {
 			}
 		}
 		if err == nil {
-			if faults, _ := validate(&decoded{cfg: cfg}, func(string) ([]byte, error) { return nil, errNoFile }); len(faults) > 0 && cfg.Proxy.UpstreamCAFile+cfg.Proxy.TLSCertFile == "" {
+			if faults, _ := validate(&decoded{cfg: cfg},
+				func(string) ([]byte, error) { return nil, errNoFile }); len(faults) > 0 &&
+				cfg.Proxy.UpstreamCAFile+cfg.Proxy.TLSCertFile == "" {
 				t.Errorf("accepted, but a second validation has the faults %v", faults)
 			}
 			return

@@ -22,12 +22,16 @@ func TestLoadValues(t *testing.T) {
 	}
 	cert := filepath.Join(vars["DIR"], "cert.pem")
 	if want := (Proxy{
-		Listen: "[::1]:18080", Upstream: "https://sh.api.weixin.qq.com:8443/", UpstreamCAFile: cert, DefaultAppID: "wx1111111111111111",
-		Timeout: Duration(10 * time.Minute), MaxRequestBody: 1024, TLSCertFile: cert, TLSKeyFile: filepath.Join(vars["DIR"], "key.pem"),
+		Listen: "[::1]:18080", Upstream: "https://sh.api.weixin.qq.com:8443/", UpstreamCAFile: cert,
+		DefaultAppID: "wx1111111111111111",
+		Timeout:      Duration(10 * time.Minute), MaxRequestBody: 1024, TLSCertFile: cert,
+		TLSKeyFile: filepath.Join(vars["DIR"], "key.pem"),
 	}); cfg.Proxy != want {
 		t.Errorf("proxy: got %+v, want %+v", cfg.Proxy, want)
 	}
-	if want := []string{"https://shop.example.com/", "http://localhost:3000/done"}; !slices.Equal(cfg.Callback.ReturnTo, want) || cfg.Callback.PublicURL != "https://wx.example.com" {
+	if want := []string{"https://shop.example.com/",
+		"http://localhost:3000/done"}; !slices.Equal(cfg.Callback.ReturnTo, want) ||
+		cfg.Callback.PublicURL != "https://wx.example.com" {
 		t.Errorf("callback: got %+v, want return_to %v", cfg.Callback, want)
 	}
 	if cfg.Admin.Key.Reveal() != vars["APPSECRET"] {
@@ -49,12 +53,14 @@ func TestLoadValues(t *testing.T) {
 	}; !slices.Equal(cfg.Routes, want) {
 		t.Errorf("routes: got %+v, want %+v", cfg.Routes, want)
 	}
-	if len(cfg.Apps) != 1 || cfg.Apps[0].AppID != "wx0123456789abcdef" || cfg.Apps[0].AppSecret.Reveal() != marker+"0123456789" {
+	if len(cfg.Apps) != 1 || cfg.Apps[0].AppID != "wx0123456789abcdef" ||
+		cfg.Apps[0].AppSecret.Reveal() != marker+"0123456789" {
 		t.Errorf("apps: got %+v", cfg.Apps)
 	}
 	cfg, _, err = Load("testdata/ok-component.toml", lookUp(nil))
 	m := cfg.Component
-	if err != nil || m.AppID != "wx00000000000000aa" || m.AppSecret.Reveal() == "" || m.MessageToken.Reveal() == "" || len(m.MessageKey.Reveal()) != 43 || !m.PreviousMessageKey.Equal(m.MessageKey) {
+	if err != nil || m.AppID != "wx00000000000000aa" || m.AppSecret.Reveal() == "" ||
+		m.MessageToken.Reveal() == "" || len(m.MessageKey.Reveal()) != 43 || !m.PreviousMessageKey.Equal(m.MessageKey) {
 		t.Errorf("component: got %+v, %v", m, err)
 	}
 }

@@ -23,7 +23,8 @@ func TestDuration(t *testing.T) {
 	f("0.5s", 500*time.Millisecond, "500ms")
 	f("0", 0, "0s")
 	f("-1s", -time.Second, "-1s")
-	for in, want := range map[string]error{"60": errDurationUnit, "1.5": errDurationUnit, "": errDuration, "m": errDuration, "1d": errDuration, "1 m": errDuration, "9999999h": errDuration} {
+	for in, want := range map[string]error{"60": errDurationUnit, "1.5": errDurationUnit, "": errDuration,
+		"m": errDuration, "1d": errDuration, "1 m": errDuration, "9999999h": errDuration} {
 		if _, err := parseDuration(in); err != want {
 			t.Errorf("parsing %q: got %v, want %v", in, err, want)
 		}
@@ -48,9 +49,11 @@ func TestSize(t *testing.T) {
 	f("9223372036854775807", math.MaxInt64, "9223372036854775807B")
 	f("8589934591GiB", 8589934591<<30, "8589934591GiB")
 	for in, want := range map[string]error{
-		"": errSize, "MiB": errSize, "-1": errSize, "+1": errSize, "1.5MiB": errSize, "1e3": errSize, "0x10": errSize, "1_000": errSize, "32MB": errSize,
+		"": errSize, "MiB": errSize, "-1": errSize, "+1": errSize, "1.5MiB": errSize, "1e3": errSize,
+		"0x10": errSize, "1_000": errSize, "32MB": errSize,
 		"32mib": errSize, "32M": errSize, "1BB": errSize, " 1": errSize, "1KiB ": errSize, "١": errSize, // an Arabic digit
-		"8589934592GiB": errSizeTooLarge, "9223372036854775808": errSizeTooLarge, "99999999999999999999999": errSizeTooLarge,
+		"8589934592GiB": errSizeTooLarge, "9223372036854775808": errSizeTooLarge,
+		"99999999999999999999999": errSizeTooLarge,
 	} {
 		if _, err := parseSize(in); err != want {
 			t.Errorf("parsing %q: got %v, want %v", in, err, want)

@@ -15,7 +15,8 @@ const accountA = "wxaaaaaaaaaaaaaaaa"
 // The console shows what the proxy would decide.
 func TestServerExplains(t *testing.T) {
 	p, err := proxy.New(proxy.Config{Component: "wxcccccccccccccccc", Upstream: "http://127.0.0.1:1",
-		Routes: []wechat.Endpoint{{Path: "/cgi-bin/new/*", Need: wechat.NeedComponent, Parameter: wechat.ComponentAccessToken}}})
+		Routes: []wechat.Endpoint{{Path: "/cgi-bin/new/*", Need: wechat.NeedComponent,
+			Parameter: wechat.ComponentAccessToken}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,8 +36,9 @@ func TestServerExplains(t *testing.T) {
 		`"caller":{"name":"orders","allowed":true,"reason":"authentication is disabled: no caller is configured"}}`)
 	f(accountA, "/sns/jscode2session", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/sns/jscode2session","forwarded_path":"/sns/component/jscode2session","credential":"component","parameter":"component_access_token",`+
 		`"holder":"wxcccccccccccccccc","rule":{"path":"/sns/jscode2session","source":"table"},"adds":["appid","component_appid"],"removes":["access_token","component_access_token","component_appid","secret"]}`)
-	f(accountA, "/cgi-bin/clear_quota/v2", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/cgi-bin/clear_quota/v2","credential":"refused","rule":{"path":"/cgi-bin/clear_quota/v2","source":"table"},`+
-		`"refusal":{"status":403,"error":"wxproxy: path is not forwarded: needs the account's secret; /cgi-bin/clear_quota does the same with a token","hint":"callers do not need it"}}`)
+	f(accountA, "/cgi-bin/clear_quota/v2", "",
+		`{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/cgi-bin/clear_quota/v2","credential":"refused","rule":{"path":"/cgi-bin/clear_quota/v2","source":"table"},`+
+			`"refusal":{"status":403,"error":"wxproxy: path is not forwarded: needs the account's secret; /cgi-bin/clear_quota does the same with a token","hint":"callers do not need it"}}`)
 	f("", "/sns/userinfo", "", `{"appid":"","method":"GET","path":"/sns/userinfo","forwarded_path":"/sns/userinfo","credential":"none","rule":{"path":"/sns/*","source":"table"},"removes":["secret"],`+
 		`"note":"a token in the request belongs to an end user, and is forwarded as it is"}`)
 	if _, err := s.explain("", "G T", "/a", ""); !errors.Is(err, console.ErrQuestion) {
