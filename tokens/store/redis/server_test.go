@@ -211,9 +211,10 @@ func readReply(in *bufio.Reader) (string, error) {
 	return line, nil
 }
 
-// The options of most tests. Long timeouts, so that a busy machine passes.
 var (
-	patient = redis.Options{}.WithTimeout(patience)
+	// patient is for most tests. A busy machine may neither miss a timeout nor
+	// lose a lock.
+	patient = withLease(time.Minute)
 	// shortLease is for tests that wait until a lease expires.
 	shortLease = withLease(time.Second)
 )
