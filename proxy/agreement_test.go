@@ -406,3 +406,36 @@ func TestUnauthenticatedRequestsLearnNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestExpectAgreesWithRequests checks that "Expect: 100-continue" is answered with
+// the error that the request would get, or with 100.
+func TestExpectAgreesWithRequests(t *testing.T) {
+	w := newWitness(t)
+	byAppID, byPath := named("by-appid", "appid-key"), named("by-path", "path-key")
+	byAppID.AppIDs, byPath.Paths = []string{account}, []string{"/cgi-bin/component/*"}
+	_, addr := start(t, w.upstream, func(c *proxy.Config) {
+		*c = agreementConfig(w, []proxy.Caller{named("orders", ordersKey), byAppID, byPath})
+	})
+	client := &rawClient{t: t, addr: addr}
+	for _, header := range []string{
+		"X-A: b", "X-Wxproxy-Key: wrong", "X-Wxproxy-Key: " + ordersKey, "X-Wxproxy-Key: appid-key", "X-Wxproxy-Key: path-key",
+	} {
+		for _, path := range agreementPaths() {
+			for _, appid := range []string{account, other, component} {
+				raw := post(path, "{}", header, "X-WX-APPID: "+appid)
+				want := client.do(w, raw)
+				got, body := send(t, addr, strings.TrimSuffix(strings.Replace(raw, "\r\n", "\r\nExpect: 100-continue\r\n", 1), "{}"))
+				if got.StatusCode == http.StatusContinue {
+					// What depends on the body, or on the state of accounts, comes later.
+					if want.status >= 400 && want.status < 500 && !strings.Contains(path, "token") {
+						t.Errorf("%q: got 100, want %d %s", raw, want.status, want.body)
+					}
+					continue
+				}
+				if got.StatusCode != want.status || body != want.body {
+					t.Errorf("%q: got %s %s, want %d %s", raw, got.Status, body, want.status, want.body)
+				}
+			}
+		}
+	}
+}

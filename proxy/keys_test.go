@@ -115,8 +115,10 @@ func TestUnauthenticatedRequestsCostNothing(t *testing.T) {
 // in memory, are read only from authenticated callers.
 func TestBodyLimitDependsOnAuthentication(t *testing.T) {
 	up, requests := recordingServer(t)
+	limited := named("limited", stockKey)
+	limited.AppIDs = []string{other}
 	_, addr := start(t, up, func(c *proxy.Config) {
-		c.Callers, c.MaxBody = []proxy.Caller{named("orders", ordersKey)}, 1<<20
+		c.Callers, c.MaxBody = []proxy.Caller{named("orders", ordersKey), limited}, 1<<20
 	})
 	upload := func(n int, chunked bool, path string, headers ...string) string {
 		if !chunked {
@@ -132,16 +134,18 @@ func TestBodyLimitDependsOnAuthentication(t *testing.T) {
 			raw    string
 			status int
 		}{
-			"no key":            {upload(200_000, chunked, path), 401},
-			"no key, small":     {upload(1000, chunked, path), 401},
-			"no key, far over":  {upload(3_000_000, chunked, path), 401},
-			"wrong key":         {upload(200_000, chunked, path, "X-Wxproxy-Key: wrong"), 401},
-			"bad path":          {upload(200_000, chunked, "/a/../b"), 400},
-			"key":               {upload(200_000, chunked, path, k), 200},
-			"stand-in":          {upload(200_000, chunked, "/cgi-bin/media/upload?access_token="+st), 200},
-			"key, at the limit": {upload(1<<20, chunked, path, k), 200},
-			"key, over":         {upload(1<<20+1, chunked, path, k), 413},
-			"token request":     {upload(200_000, chunked, "/cgi-bin/stable_token"), 413},
+			"no key":             {upload(200_000, chunked, path), 401},
+			"no key, small":      {upload(1000, chunked, path), 401},
+			"no key, far over":   {upload(3_000_000, chunked, path), 401},
+			"wrong key":          {upload(200_000, chunked, path, "X-Wxproxy-Key: wrong"), 401},
+			"bad path":           {upload(200_000, chunked, "/a/../b"), 400},
+			"key":                {upload(200_000, chunked, path, k), 200},
+			"stand-in":           {upload(200_000, chunked, "/cgi-bin/media/upload?access_token="+st), 200},
+			"key, at the limit":  {upload(1<<20, chunked, path, k), 200},
+			"key, over":          {upload(1<<20+1, chunked, path, k), 413},
+			"not permitted":      {upload(200_000, chunked, path, "X-Wxproxy-Key: "+stockKey), 403},
+			"token request":      {upload(200_000, chunked, "/cgi-bin/stable_token"), 413},
+			"token request, key": {upload(200_000, chunked, "/cgi-bin/stable_token", k), 413},
 		} {
 			resp, body := send(t, addr, c.raw)
 			text := ""
