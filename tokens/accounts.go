@@ -42,9 +42,9 @@ func (a *accounts) change(
 type syncChange uint8
 
 const (
-	unchanged syncChange = iota
-	added
-	recovered
+	syncUnchanged syncChange = iota
+	syncAdded
+	syncRecovered
 )
 
 // adopt takes over what WeChat's list says about one account. asked is when
@@ -59,29 +59,29 @@ func (a *accounts) adopt(
 	}
 	// Most accounts have not changed. Those need no lock.
 	if acc, err := a.load(ctx, l.AppID); err != nil || acc.matchesListed(l, created, asked) {
-		return unchanged, err
+		return syncUnchanged, err
 	}
-	did := unchanged
+	did := syncUnchanged
 	err := a.change(ctx, l.AppID, func(acc *account) (*account, error) {
 		switch {
 		case acc.matchesListed(l, created, asked):
 			return nil, nil
 		case acc == nil:
-			did, acc = added, newAccount(Authorizer)
+			did, acc = syncAdded, newAccount(Authorizer)
 			acc.applyAuthorization(wechat.Grant{Refresh: l.Refresh}, created, a.now())
 		case acc.IsRevoked:
-			did = recovered
+			did = syncRecovered
 			acc.applyAuthorization(wechat.Grant{Refresh: l.Refresh}, created, a.now())
 		default:
 			// The access token may still be valid. If it is not, WeChat rejects
 			// it and the next renewal uses the new refresh token.
-			did = recovered
+			did = syncRecovered
 			acc.Refresh, acc.AuthorizedAt = l.Refresh.Reveal(), max(acc.AuthorizedAt, created)
 			acc.clearFailures()
 		}
 		return acc, nil
 	})
-	if err == nil && did != unchanged {
+	if err == nil && did != syncUnchanged {
 		a.cache.remove(l.AppID)
 	}
 	return did, err
@@ -128,9 +128,9 @@ func (a *accounts) markRevoked(ctx context.Context, appid string, created time.T
 // appid. It does nothing if the account changed since seen was read: WeChat's
 // answer may be about an older authorization.
 //
-//	wxproxy:  read the record; ask WeChat: not authorized
-//	merchant: authorize again; its push is recorded
-//	wxproxy:  record the revocation (must not happen)
+//  1. wxproxy:  read the record; ask WeChat: not authorized
+//  2. merchant: authorize again; its push is recorded
+//  3. wxproxy:  record the revocation (must not happen)
 func (a *accounts) confirmRevoked(ctx context.Context, appid string, seen *account) error {
 	err := a.change(ctx, appid, func(acc *account) (*account, error) {
 		if acc == nil || acc.IsRevoked {

@@ -119,9 +119,9 @@ func (c *cache) current(e *entry) bool {
 // dropUnscheduled invalidates the entries of accounts that the early renewal
 // does not know. The epochs are bumped first:
 //
-//	reader: epoch; read the old record; note the old generation
-//	here:   bump all epochs; bump the generation
-//	reader: put: the epoch differs, and the entry is not cached
+//  1. reader: epoch; read the old record; note the old generation
+//  2. here:   bump all epochs; bump the generation
+//  3. reader: put: the epoch differs, and the entry is not cached
 //
 // A reader that starts in between has the old generation, so its entry is
 // invalid at once.
@@ -143,9 +143,9 @@ func (c *cache) bumpEpoch(appid string) { c.counter(appid).Add(1) }
 // has changed since, another record was saved or seen in the store, and what is
 // cached may be either. Then appid is evicted, and put does nothing:
 //
-//	renewal:  lock; save T1; unlock
-//	exchange: lock; save T2, which replaces T1; unlock; put T2
-//	renewal:  put T1 (must not happen)
+//  1. renewal:  lock; save T1; unlock
+//  2. exchange: lock; save T2, which replaces T1; unlock; put T2
+//  3. renewal:  put T1 (must not happen)
 func (c *cache) supersede(appid string, epoch uint64) uint64 {
 	if !c.counter(appid).CompareAndSwap(epoch, epoch+1) {
 		c.remove(appid)
@@ -161,9 +161,9 @@ func (c *cache) counter(appid string) *atomic.Uint64 {
 // put caches e for ttl at most. It does nothing if the epoch of appid changed,
 // because then e may be older than what is stored:
 //
-//	reader: read the epoch; load the old record
-//	writer: save a new record; bump the epoch; put the new entry
-//	reader: put the old entry (must not stay)
+//  1. reader: read the epoch; load the old record
+//  2. writer: save a new record; bump the epoch; put the new entry
+//  3. reader: put the old entry (must not stay)
 //
 // The epoch is compared before and after: the writer may come in between.
 func (c *cache) put(appid string, e *entry, ttl time.Duration, epoch uint64) {

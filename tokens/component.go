@@ -33,10 +33,10 @@ type componentAPI struct {
 // account's lock is held, and withToken may take the component's. The reverse
 // order would deadlock:
 //
-//	task 1: lock account A; its renewal needs the component's token
-//	task 2: lock component; (if it then wanted anything of account A:)
-//	task 1: wait for the component's lock, held by task 2
-//	task 2: wait for A's lock, held by task 1
+//  1. task 1: lock account A; its renewal needs the component's token
+//  2. task 2: lock component; (if it then wanted anything of account A:)
+//  3. task 1: wait for the component's lock, held by task 2
+//  4. task 2: wait for A's lock, held by task 1
 func (c *componentAPI) withToken(
 	ctx context.Context, fn func(component string, token wechat.Secret) error,
 ) error {

@@ -14,7 +14,7 @@
 //	renew.go           load or renew: flights, the lock, the save
 //	renew_decision.go  the two pure parts of a renewal: decide and settle
 //	fetch.go           what is asked of WeChat for a new token
-//	component.go       calls that need the component's own token; the lock order
+//	component.go       calls that need the component's token; the lock order
 //	ticket.go          the ticket with which the component's token is fetched
 //	account.go         the record of an account and its transitions
 //	accounts.go        changes of records that evict cached tokens

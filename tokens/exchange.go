@@ -75,9 +75,9 @@ func (x *exchanger) exchangeOnce(
 //
 // The account is locked after the exchange, so a push may be quicker:
 //
-//	browser: exchange code 1; WeChat issues token T1
-//	push:    lock; exchange code 2; save T2, which invalidates T1; unlock
-//	browser: lock; save T1 (must not happen)
+//  1. browser: exchange code 1; WeChat issues token T1
+//  2. push:    lock; exchange code 2; save T2, which invalidates T1; unlock
+//  3. browser: lock; save T1 (must not happen)
 func (x *exchanger) fromBrowser(ctx context.Context, code wechat.Secret) (Authorization, error) {
 	return x.exchangeOnce(ctx, code, func(ctx context.Context) (Authorization, error) {
 		began := x.now()
@@ -134,9 +134,9 @@ func (x *exchanger) exchangePending(ctx context.Context, appid string) (done boo
 // exchangeLocked exchanges p while it holds the account's lock from beginning
 // to end. So no code is exchanged twice, and this cannot happen:
 //
-//	renewal:  load refresh token R1; ask WeChat for a token
-//	exchange: exchange the code; save the new refresh token R2
-//	renewal:  save R1 (must not happen)
+//  1. renewal:  load refresh token R1; ask WeChat for a token
+//  2. exchange: exchange the code; save the new refresh token R2
+//  3. renewal:  save R1 (must not happen)
 //
 // It returns no account if the code is unusable.
 func (x *exchanger) exchangeLocked(

@@ -75,9 +75,9 @@ func (f *fetcher) fetchApp(
 // WeChat holds. The two differ after an authorization whose push was lost, and
 // after this:
 //
-//	wxproxy: ask WeChat for a token
-//	WeChat:  replace the refresh token, respond
-//	wxproxy: crash before the response is saved
+//  1. wxproxy: ask WeChat for a token
+//  2. WeChat:  replace the refresh token, respond
+//  3. wxproxy: crash before the response is saved
 func (f *fetcher) fetchAuthorizer(
 	ctx context.Context, appid string, refresh wechat.Secret,
 ) (fetched, error) {

@@ -43,10 +43,10 @@ type renewer struct {
 // Callers that want the same thing share one flight. Its key holds the stale
 // token and not only the appid. Otherwise this could happen:
 //
-//	caller 1: A is not cached; start a flight; read token T0 from the store
-//	caller 2: T0 was rejected; join the flight of caller 1
-//	caller 1: return T0
-//	caller 2: get T0, the token that was rejected
+//  1. caller 1: A is not cached; start a flight; read token T0 from the store
+//  2. caller 2: T0 was rejected; join the flight of caller 1
+//  3. caller 1: return T0
+//  4. caller 2: get T0, the token that was rejected
 //
 // Early renewals have a flight of their own, because they are for a token that
 // is still valid: a caller that only needs any token must not wait for WeChat.
@@ -122,9 +122,9 @@ func (r *renewer) denied(want renewal, err error) error {
 // renew replaces the stored token under the account's lock: decide, fetch,
 // settle, save. The new token is given to callers only after it was saved:
 //
-//	wxproxy: fetch; WeChat replaces the refresh token; the save fails
-//	wxproxy: give the access token to callers (must not happen)
-//	wxproxy: crash; the store holds a refresh token that is no longer valid
+//  1. wxproxy: fetch; WeChat replaces the refresh token; the save fails
+//  2. wxproxy: give the access token to callers (must not happen)
+//  3. wxproxy: crash; the store holds a refresh token that is no longer valid
 //
 // So a full disk shows at once, not when the account is lost.
 func (r *renewer) renew(ctx context.Context, want renewal) (Token, error) {

@@ -49,9 +49,9 @@ type decision struct {
 // there is none. It is called under the account's lock with the record as it is
 // there, whatever was read before:
 //
-//	caller 1: A0 was rejected; lock; A0 is stored; fetch A1; save A1; unlock
-//	caller 2: A0 was rejected; wait for the lock
-//	caller 2: A1 is stored, which is not the rejected token: return it
+//  1. caller 1: A0 was rejected; lock; A0 is stored; fetch and save A1; unlock
+//  2. caller 2: A0 was rejected; wait for the lock
+//  3. caller 2: A1 is stored, which is not the rejected token: return it
 //
 // So any number of rejections of one token cost one renewal, in all processes
 // together, and no clock is involved.

@@ -89,7 +89,7 @@ func (s *syncer) sync(ctx context.Context) (SyncResult, error) {
 
 func (s *syncer) run(ctx context.Context) (r SyncResult, err error) {
 	began := s.now()
-	err = s.updateRecord(ctx, func(rec *syncRecord) bool { rec.Begun = millis(began); return true })
+	err = s.change(ctx, func(rec *syncRecord) bool { rec.Begun = millis(began); return true })
 	if err != nil {
 		return r, err
 	}
@@ -120,7 +120,7 @@ func (s *syncer) run(ctx context.Context) (r SyncResult, err error) {
 		return r, err
 	}
 	r.Took = s.now().Sub(began)
-	err = s.updateRecord(ctx, func(rec *syncRecord) bool {
+	err = s.change(ctx, func(rec *syncRecord) bool {
 		rec.Done = millis(s.now())
 		// If the record is gone, the store was emptied meanwhile, and has to be
 		// filled again: do not note that it is complete.
@@ -134,15 +134,15 @@ func (s *syncer) run(ctx context.Context) (r SyncResult, err error) {
 	return r, nil
 }
 
-// updateRecord changes the record of comparisons, and saves it if change
+// change changes the record of comparisons, and saves it if fn
 // returns true.
-func (s *syncer) updateRecord(ctx context.Context, change func(*syncRecord) bool) error {
+func (s *syncer) change(ctx context.Context, fn func(*syncRecord) bool) error {
 	key := syncKey(s.component.appid())
 	return changeRecord(ctx, s.store, key, func(rec *syncRecord) (*syncRecord, error) {
 		if rec == nil {
 			rec = &syncRecord{recordFormat: currentFormat}
 		}
-		if !change(rec) {
+		if !fn(rec) {
 			return nil, nil
 		}
 		return rec, nil
@@ -167,11 +167,11 @@ func (s *syncer) adoptAll(
 	}
 	for _, c := range changes {
 		switch c {
-		case unchanged:
+		case syncUnchanged:
 			r.Unchanged++
-		case added:
+		case syncAdded:
 			r.Added++
-		case recovered:
+		case syncRecovered:
 			r.Recovered++
 		}
 	}
@@ -236,7 +236,7 @@ func (s *syncer) claim(ctx context.Context) (claimed bool) {
 	if err != nil || rec != nil && !due(rec) {
 		return false
 	}
-	err = s.updateRecord(ctx, func(rec *syncRecord) bool {
+	err = s.change(ctx, func(rec *syncRecord) bool {
 		claimed = due(rec)
 		rec.Begun = millis(now)
 		return claimed

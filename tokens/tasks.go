@@ -40,9 +40,9 @@ func newTaskGroup() *taskGroup {
 // The lock makes sure that a task is either counted before Close waits, or not
 // started:
 //
-//	task:  closed? no
-//	Close: closed = true; wait: no tasks; return; the store is closed
-//	task:  count itself, use the store
+//  1. task:  closed? no
+//  2. Close: closed = true; wait: no tasks; return; the store is closed
+//  3. task:  count itself, use the store
 func (g *taskGroup) run(
 	parent context.Context, timeout time.Duration, fn func(ctx context.Context) error,
 ) error {
