@@ -43,7 +43,7 @@ unit: ## run the tests in random order, with the race detector
 	go test -race -shuffle=on -tags plainsocket ./proxy/transport # as on other systems than Linux
 
 alloc: ## run the tests that count allocations, without the race detector
-	go test -run 'Alloc' ./wechat ./tokens ./proxy ./metrics
+	go test -run 'Alloc' ./wechat ./tokens ./proxy/... ./metrics
 
 deploy: ## check the files of deploy/ with the libraries of docker compose and Kubernetes
 	cd deploy/check && go vet ./... && go test ./...
@@ -73,7 +73,7 @@ fuzz: ## run each fuzz target for FUZZTIME
 	bash .ci/fuzz.sh $(FUZZTIME)
 
 bench: ## run the benchmarks of the hot path
-	go test -run '^$$' -bench . -benchmem ./wechat ./tokens ./proxy ./metrics
+	go test -run '^$$' -bench . -benchmem ./wechat ./tokens ./proxy/... ./metrics
 
 peers: ## compare with nginx, HAProxy and bare fasthttp; draws the chart of BENCHMARKS.md
 	bench/run.sh
