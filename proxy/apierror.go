@@ -160,7 +160,8 @@ func accountDenied(c *caller, appid []byte) *apiError {
 }
 
 func rateLimited(c *caller, wait time.Duration) *apiError {
-	e := newAPIError(http.StatusTooManyRequests, "retry after the time in Retry-After; the rate is set in its [[caller]] block",
+	e := newAPIError(http.StatusTooManyRequests,
+		"retry after the time in Retry-After; the rate is set in its [[caller]] block",
 		"rate limit of caller %s exceeded", c.name)
 	e.retryAfter = wait
 	return e
@@ -193,8 +194,10 @@ var (
 	errComponentTokenKind    = componentTokenError("the token is the stand-in of an account, not of the component")
 	errComponentTokenForeign = componentTokenError("component_access_token was not issued here")
 	errAuthorizerComponent   = authorizerError("fill in [component]", "no component is configured")
-	errAuthorizerOther       = authorizerError("compare it with [component] appid", "component_appid is not this component's")
-	errAuthorizerAppID       = authorizerError("name the account that authorized the component", "authorizer_appid is not an account")
+	errAuthorizerOther       = authorizerError("compare it with [component] appid",
+		"component_appid is not this component's")
+	errAuthorizerAppID = authorizerError("name the account that authorized the component",
+		"authorizer_appid is not an account")
 )
 
 func componentTokenError(msg string) *apiError {
@@ -295,7 +298,8 @@ func toAPIError(err error, appid string, now time.Time) *apiError {
 	case errors.Is(err, tokens.ErrClosed):
 		return errStopping
 	case errors.Is(err, transport.ErrTimeout):
-		return newAPIError(http.StatusGatewayTimeout, "the request may have been executed; [proxy] timeout sets the limit",
+		return newAPIError(http.StatusGatewayTimeout,
+			"the request may have been executed; [proxy] timeout sets the limit",
 			"WeChat took too long")
 	case errors.Is(err, transport.ErrUnreachable):
 		return newAPIError(http.StatusBadGateway, "the request was not sent and can be repeated",

@@ -155,7 +155,8 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	if l != nil {
 		l.Close() // the server returns the error again below
 	}
-	for end := time.Now().Add(drainTimeout); l != nil && l.Open() > 0 && time.Now().Before(end) && ctx.Err() == nil; {
+	end := time.Now().Add(drainTimeout)
+	for l != nil && l.Open() > 0 && time.Now().Before(end) && ctx.Err() == nil {
 		time.Sleep(5 * time.Millisecond)
 	}
 	err := p.server.ShutdownWithContext(ctx)

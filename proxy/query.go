@@ -115,7 +115,8 @@ func appendWithout(dst, q []byte, strip param) []byte {
 	start, cut := len(dst), false
 	for len(q) > 0 {
 		name, value, n := nextParam(q)
-		stripped := name&strip != 0 || strip&paramStandIn != 0 && name&paramTokens != 0 && spellsStandIn(value)
+		stripped := name&strip != 0 ||
+			strip&paramStandIn != 0 && name&paramTokens != 0 && spellsStandIn(value)
 		if !stripped {
 			dst = append(dst, q[:n]...)
 		}

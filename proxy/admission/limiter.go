@@ -86,7 +86,8 @@ func (l *Limiter) take(slot Slot) error {
 		switch {
 		case total >= limit:
 			return ErrLimit
-		case total >= limit/fairnessThreshold && int64(slot.inFlight.Load()) >= max(limit/perKeyFraction, 1):
+		case total >= limit/fairnessThreshold &&
+			int64(slot.inFlight.Load()) >= max(limit/perKeyFraction, 1):
 			return ErrKeyLimit
 		case l.total.CompareAndSwap(total, total+1):
 			slot.inFlight.Add(1)
