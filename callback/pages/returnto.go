@@ -22,7 +22,7 @@ func returnAllowed(prefixes []string, target string) bool {
 	for _, p := range prefixes {
 		prefix, ok := parseReturnURL(p)
 		if ok && prefix.RawQuery == "" && prefix.Fragment == "" && u.Scheme == prefix.Scheme &&
-			originOf(u) == originOf(prefix) && isPathWithin(u.EscapedPath(), prefix.EscapedPath()) {
+			hostPort(u) == hostPort(prefix) && isPathWithin(u.EscapedPath(), prefix.EscapedPath()) {
 			return true
 		}
 	}
@@ -69,9 +69,9 @@ func hasURLCharactersOnly(s string) bool {
 	return true
 }
 
-// hasAmbiguousPath reports whether a path can lead upward or elsewhere, in the
-// eyes of some server: dot segments, also encoded ones or those with a
-// parameter, encoded slashes, and control characters.
+// hasAmbiguousPath reports whether some servers resolve the path to another one
+// than it seems to be. These are paths with dot segments, also encoded ones or
+// those with a parameter, with encoded slashes, or with control characters.
 func hasAmbiguousPath(u *url.URL) bool {
 	isSlash := func(r rune) bool { return r == '/' || r == '\\' }
 	for _, segment := range strings.FieldsFunc(strings.ToLower(u.Path), isSlash) {
@@ -89,8 +89,8 @@ func hasAmbiguousPath(u *url.URL) bool {
 	})
 }
 
-// originOf returns host and port, with the scheme's default port written out.
-func originOf(u *url.URL) string {
+// hostPort returns host and port, with the scheme's default port written out.
+func hostPort(u *url.URL) string {
 	port := u.Port()
 	switch {
 	case port != "":

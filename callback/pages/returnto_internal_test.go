@@ -50,7 +50,7 @@ func FuzzReturnAllowed(f *testing.F) {
 		}
 		// Go's own client goes to the same host.
 		if r, err := http.NewRequest(http.MethodGet, to, nil); err != nil ||
-			originOf(r.URL) != "shop.example.com 443" {
+			hostPort(r.URL) != "shop.example.com 443" {
 			t.Fatalf("request to %q: got host %v, error %v, want shop.example.com", to, r, err)
 		}
 	})
