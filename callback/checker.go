@@ -23,7 +23,8 @@ var checkerAccounts = []string{
 	"wx05d483572dcd5d8b", "wx5910277cae6fd970",
 }
 
-// The two texts that these accounts send.
+// The texts that these accounts send: the whole text of one message, and the
+// beginning of another, which ends with an authorization code.
 const (
 	checkerText       = "TESTCOMPONENT_MSG_TYPE_TEXT"
 	checkerCodePrefix = "QUERY_AUTH_CODE:"
@@ -32,22 +33,23 @@ const (
 // releaseChecker answers the test that WeChat makes before a platform is
 // released, so that wxproxy passes it without any service.
 type releaseChecker struct {
-	exchange func(context.Context, wechat.Secret) (tokens.Authorization, error) // may be nil
+	// exchange exchanges an authorization code; nil: codes are not answered.
+	exchange func(context.Context, wechat.Secret) (tokens.Authorization, error)
 	outbox   *outbox
 	log      *slog.Logger
 }
 
 // reply returns the reply to a message of the test; isCheck reports whether m
-// is one. The two texts mean the same whatever the rules say. Events of the
-// test are answered unless a rule names the account; a rule for all accounts
-// does not.
+// is one. The two texts are answered here even if a rule matches them. Events
+// of the test are answered here unless a rule matches that names the account:
+// a rule for all accounts was not written for the test.
 func (c *releaseChecker) reply(
 	account string, p verifiedPush, m wechat.Message,
 ) (r messageReply, isCheck bool, err error) {
 	if !slices.Contains(checkerAccounts, account) {
 		return r, false, nil
 	}
-	named := func(f Forward) bool {
+	namesAccount := func(f Forward) bool {
 		return slices.Contains(f.AppIDs, account) && f.matches(account, m.MsgType, m.Event)
 	}
 	r = messageReply{result: resultOK, note: "release checker"}
@@ -61,7 +63,7 @@ func (c *releaseChecker) reply(
 		if !c.outbox.add(c.codeJob(account, p.settings, m.FromUserName, wechat.NewSecret(code))) {
 			return r, true, errOutboxFull
 		}
-	case m.MsgType == "event" && m.Event != "" && !slices.ContainsFunc(p.settings.forwards, named):
+	case m.MsgType == "event" && m.Event != "" && !slices.ContainsFunc(p.settings.forwards, namesAccount):
 		r.xml = textReply(m, m.Event+"from_callback")
 	default:
 		return messageReply{}, false, nil
@@ -84,7 +86,9 @@ func (c *releaseChecker) codeJob(
 				err = s.sendText(ctx, account, openid, code.Reveal()+"_from_api")
 			}
 			switch {
-			case wechat.Code(err) > 0: // for example, the code was used before
+			case wechat.Code(err) > 0:
+				// WeChat has decided, for example that the code was used
+				// before. -1 means that WeChat is busy: it is tried again.
 				err = permanentError{err}
 			case err == nil:
 				c.log.Info("release checker answered", "account", account)

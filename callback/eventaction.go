@@ -8,7 +8,8 @@ import (
 	"wxproxy/wechat"
 )
 
-// Maximum lengths, in characters, of texts of others in the log.
+// Maximum lengths, in characters, of texts in the log that come from a push or a
+// service: of a name, and of a sentence.
 const (
 	maxLogWord = 64
 	maxLogLine = 200

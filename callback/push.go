@@ -78,7 +78,7 @@ func (h *Handler) servePush(w *recovery.ResponseWriter, r *http.Request, kind pu
 	}
 
 	delivered := false
-	// Ask before responding: a client that has its response may disconnect.
+	// Ask before responding: a client that has its response can disconnect.
 	connected := r.Context().Err() == nil
 	if out.done != nil {
 		defer func() { out.done(delivered) }()

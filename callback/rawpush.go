@@ -64,7 +64,9 @@ func readPush(w *recovery.ResponseWriter, r *http.Request, deadline time.Time) (
 	case err != nil:
 		return p, failure(http.StatusBadRequest, "", resultBadMessage, errBodyEnd)
 	}
-	_ = conn.SetReadDeadline(time.Time{}) // the next request on the connection sets its own
+	// From here on net/http reads only to notice that the client disconnects. If
+	// the deadline passed meanwhile, it would count as a disconnection.
+	_ = conn.SetReadDeadline(time.Time{})
 	return p, nil
 }
 

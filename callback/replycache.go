@@ -13,6 +13,7 @@ const (
 	replyLife = 30 * time.Second
 	// maxReplies is the maximum number of replies that are kept, and
 	// maxReplySize the maximum size of one in bytes: together at most 64 MiB.
+	// Larger replies are not kept, so the service is asked again.
 	maxReplies   = 1024
 	maxReplySize = 64 << 10
 )
@@ -126,7 +127,7 @@ func (c *replyCache) settle(key replyKey, e *replyEntry, delivered bool) {
 		defer close(e.settled) // after the entry was removed or kept
 	}
 	switch {
-	case c.entries[key] != e: // another request delivered it
+	case c.entries[key] != e: // another request delivered it, or it was too old
 	case delivered, len(e.reply.xml) > maxReplySize:
 		delete(c.entries, key)
 	case !e.isKept:

@@ -18,7 +18,7 @@ import (
 )
 
 // maxServiceReply is the maximum size of a service's response in bytes. WeChat
-// accepts some thousand.
+// accepts a few thousand, so this only bounds the memory.
 const maxServiceReply = 1 << 20
 
 // Errors of a service that accepted the push, but whose reply cannot be passed
@@ -61,7 +61,7 @@ type delivery struct {
 	url     string
 	account string
 	openid  string // "" if the push names no user
-	id      string // in the service's request and in the log
+	id      string // names the delivery in the X-Request-Id header and in the log
 	doc     []byte
 }
 

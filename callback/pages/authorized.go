@@ -67,14 +67,14 @@ func (h *Handler) serveAuthorized(w http.ResponseWriter, r *http.Request) {
 }
 
 // parseAuthorizedQuery parses what WeChat, and before it wxproxy, put into the
-// query. What cannot be used is empty.
+// query. Values that are missing or invalid are returned empty.
 func (h *Handler) parseAuthorizedQuery(
 	s *settings, raw string,
 ) (state authState, code wechat.Secret) {
 	if len(raw) > maxPageQuery {
 		return state, code
 	}
-	query, _ := url.ParseQuery(raw) // what could be read is enough
+	query, _ := url.ParseQuery(raw) // one invalid parameter must not cost the code
 	if sealed := query["s"]; len(sealed) == 1 {
 		state, _ = openState(h.stateKey, s.component, sealed[0], h.now())
 	}

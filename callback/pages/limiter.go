@@ -59,7 +59,7 @@ func (l *limiter) spend(client netip.Addr) (wait time.Duration) {
 // something recently, a new client gets a bucket that is not kept: then it is
 // limited only by what all clients can spend together.
 func (l *limiter) bucket(client netip.Addr, now time.Time) *rate.Limiter {
-	// A home has a /64 of IPv6, in which every request can come from another
+	// A household has a /64 of IPv6, in which every request can come from another
 	// address.
 	bits := 64
 	if client = client.Unmap(); client.Is4() {

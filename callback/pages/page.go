@@ -28,6 +28,7 @@ var (
 		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
+// styleHash returns the hash by which the policy names the style sheet.
 func styleHash() string {
 	sum := sha256.Sum256([]byte(pageStyle))
 	return base64.StdEncoding.EncodeToString(sum[:])

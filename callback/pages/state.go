@@ -26,7 +26,7 @@ type authRequest struct {
 // another address than the link was made for.
 type authState struct {
 	authRequest
-	state    string // that of the link, opaque
+	state    string // the link's own state, for return_to; not interpreted
 	returnTo string // "": the merchant is not redirected
 }
 
@@ -42,7 +42,7 @@ const (
 	maxSealedState = 4096
 )
 
-// stateEncoding is strict, so that one state has one form.
+// stateEncoding is strict: it rejects other spellings of the same bytes.
 var stateEncoding = base64.RawURLEncoding.Strict()
 
 // sealState returns a signed form of s for a query: signature, time of expiry,

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// ResponseWriter is an [http.ResponseWriter] that knows whether a response was
-// started. Like every ResponseWriter, it is used by one goroutine at a time.
+// ResponseWriter is an [http.ResponseWriter] that records whether a response
+// was started. Like every ResponseWriter, it is used by one goroutine at a time.
 type ResponseWriter struct {
 	http.ResponseWriter
 	started bool
