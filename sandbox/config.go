@@ -49,7 +49,7 @@ type Config struct {
 	// down, and at least 1.
 	TokenLife time.Duration
 	// Grace is how long a replaced access token still works. It applies to the
-	// previous token only; older ones are dead at once. Default: five minutes.
+	// previous token only; older ones are invalid at once. Default: five minutes.
 	// A negative value means no grace.
 	Grace time.Duration
 	// TicketLife is the lifetime of a component_verify_ticket. Default: twelve

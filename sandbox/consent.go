@@ -12,7 +12,7 @@ import (
 // Authorize makes the merchant of that account consent: there is an
 // authorization code, and `authorized` is pushed to the callback. An unknown
 // appid becomes an official account. If the account had authorized before, all
-// its tokens are dead from now on, as at WeChat.
+// its tokens are invalid from now on, as at WeChat.
 //
 // The code is returned even if the push fails; then the error is that of the
 // push. Without a code, the error says why the account cannot consent.
@@ -45,7 +45,7 @@ func (s *WeChat) consent(ctx context.Context, appid, infoType string) (string, e
 // AuthorizationCode returns a code as the merchant's browser brings it back. It
 // works for ten minutes, and nothing is pushed. An account that has not
 // authorized does so by it; otherwise it is one more code of the same consent,
-// and the account's tokens stay good. It returns "" for an appid that cannot
+// and the account's tokens stay valid. It returns "" for an appid that cannot
 // authorize.
 func (s *WeChat) AuthorizationCode(appid string) string {
 	code, _ := s.state.Accounts.RedirectCode(appid, s.cfg.Now())
@@ -53,11 +53,11 @@ func (s *WeChat) AuthorizationCode(appid string) string {
 }
 
 // Unauthorize makes the merchant revoke the authorization: the account's tokens
-// and codes are dead, and `unauthorized` is pushed. It fails for an unknown
+// and codes are invalid, and `unauthorized` is pushed. It fails for an unknown
 // appid, or if the push fails.
 func (s *WeChat) Unauthorize(ctx context.Context, appid string) error {
 	now := s.cfg.Now()
-	if !s.state.Accounts.Withdraw(appid) {
+	if !s.state.Accounts.Revoke(appid) {
 		return state.ErrUnknown
 	}
 	event := s.push.Event(now, "unauthorized").CDATA("AuthorizerAppid", appid)

@@ -97,7 +97,7 @@ func TestConsentPage(t *testing.T) {
 	}
 	// A pre-auth code works once.
 	contains(t, wx.submitConsent(page, mini).body, "has been used")
-	// A repeated consent kills the tokens and brings a new code, but is not
+	// A repeated consent invalidates the tokens and brings a new code, but is not
 	// pushed.
 	pushes := cb.count()
 	again := wx.redirectCode(wx.submitConsent(wx.openPage(wx.pageURL("/wxaopen/safe/bindcomponent"), 200), shop))

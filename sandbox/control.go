@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -148,10 +149,8 @@ func writeControl(w http.ResponseWriter, result any, err error) {
 			status = e.status
 		}
 		out := fields{"error": strings.TrimPrefix(err.Error(), "sandbox: ")}
-		if done, is := result.(fields); is {
-			for k, v := range done {
-				out[k] = v
-			}
+		if partial, ok := result.(fields); ok {
+			maps.Copy(out, partial)
 		}
 		result = out
 	}

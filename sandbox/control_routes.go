@@ -14,9 +14,9 @@ import (
 type route struct {
 	Method string
 	Path   string
-	Params []string // of the query; any other is refused
+	Params []string // of the query; any other is rejected
 	Body   string   // an example in JSON, "" if it takes none
-	What   string   // for people
+	What   string   // a description, shown on the page
 	serve  serveRoute
 }
 
@@ -194,7 +194,7 @@ func (c *controlServer) updateAuthorized(r controlRequest) (any, error) {
 	return fields{"code": code}, pushError(err)
 }
 
-// unauthorize refuses the component, which the parameter appid can name too.
+// unauthorize rejects the component, which the parameter appid can name too.
 func (c *controlServer) unauthorize(r controlRequest) (any, error) {
 	appid, err := c.target(r)
 	if err != nil {

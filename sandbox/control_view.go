@@ -141,7 +141,7 @@ func (c *controlServer) calls(limit int) []callView {
 			SHA256: hex.EncodeToString(call.BodySHA256[:]), Length: call.Length,
 			AppID: call.Appid, TokenKind: call.TokenKind,
 			Status: call.Status, ErrCode: call.ErrCode, RID: call.RID,
-			Answer: cut(string(call.Answer)), Fault: call.Fault,
+			Answer: cut(string(call.Response)), Fault: call.Fault,
 		})
 	}
 	return out

@@ -32,10 +32,10 @@
 // clear_quota and of the forced mode of stable_token. Requests are counted, so
 // that openapi/quota/get returns true numbers, but the quota never runs out.
 //
-// One click on a consent page is the consent; there is nothing to scan. Where a
-// browser must come from, the pages check the Referer. The page for phones
-// accepts a request without one, because people scan its link or receive it in
-// a message.
+// One click on a consent page is the consent; there is nothing to scan. The
+// pages check by the Referer that the browser comes from the platform's host.
+// The page for phones accepts a request without one, because people scan its
+// link or receive it in a message.
 //
 // It does not repeat a push that failed. It delivers no messages, does not look
 // into pictures, and approves every mini program at once. It closes idle
@@ -46,13 +46,13 @@
 //
 // # Where WeChat's behavior is not known
 //
-// There the sandbox makes a choice:
+// In these cases the sandbox makes a choice:
 //
 //   - A token of an account that has revoked its authorization gets 61003.
 //   - An access token that was replaced works for [Config].Grace, whether it is
 //     the component's or an account's.
-//   - A new consent kills the account's tokens at once, before its code is
-//     exchanged.
+//   - A new consent makes the account's tokens invalid at once, before its code
+//     is exchanged.
 //   - A second code of the same consent returns the same refresh token.
 //   - A consent on a page results in one code, which is pushed and also comes back
 //     with the browser.

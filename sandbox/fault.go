@@ -72,7 +72,7 @@ func (d *Span) UnmarshalText(b []byte) error {
 // maxFaults bounds the list, which every request goes through.
 const maxFaults = 1_000
 
-// AddFault adds f behind the faults that are there. The first that matches a
+// AddFault adds f after the faults that are there. The first that matches a
 // request applies to it. The ID is for [WeChat.RemoveFault]. It returns an
 // error if fields of f exclude each other or are out of range.
 func (s *WeChat) AddFault(f Fault) (id int, err error) {

@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	historySize = 10_000  // requests
-	keptBody    = 4 << 10 // bytes of a request body
-	keptAnswer  = 1 << 10 // bytes of a JSON response
+	historySize  = 10_000  // requests
+	keptBody     = 4 << 10 // bytes of a request body
+	keptResponse = 1 << 10 // bytes of a JSON response
 )
 
 // Call is one request as it arrived, and the response to it.
@@ -25,13 +25,13 @@ type Call struct {
 	Body             []byte      // the first 4 KiB
 	BodySHA256       [32]byte    // of the whole body
 	Length           int64       // of the whole body, in bytes
-	TransferEncoding []string    // "chunked", which is refused
+	TransferEncoding []string    // "chunked", which WeChat refuses
 	Status           int         // the HTTP status, 0 if the connection was closed before any
 	ErrCode          int         // 0 if there is none
 	Appid            string      // owner of the token, "" without a known token
 	TokenKind        TokenKind   // kind of the token
 	RID              string      // the request's number in errmsg, "" if it succeeded
-	Answer           []byte      // the first KiB of a JSON response, nil for others
+	Response         []byte      // the first KiB of a JSON response, nil for others
 	Fault            int         // ID of the Fault that applied, 0 for none
 }
 
@@ -125,7 +125,7 @@ func (h *history) failed(rid string) (protocol.FailedRequest, bool) {
 	for i := range h.calls {
 		if c := &h.calls[i]; rid != "" && c.RID == rid {
 			return protocol.FailedRequest{
-				Time: c.Time, AppID: c.Appid, Query: c.RawQuery, Body: c.Body, Response: c.Answer,
+				Time: c.Time, AppID: c.Appid, Query: c.RawQuery, Body: c.Body, Response: c.Response,
 			}, true
 		}
 	}

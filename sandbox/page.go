@@ -20,8 +20,8 @@ const (
 	pageAccounts = 100
 )
 
-// servePage shows what there is and what can be done, for people. Requests and
-// violations are shown newest first.
+// servePage serves the page: the state, what happened, and every endpoint.
+// Requests and violations are shown newest first.
 func (c *controlServer) servePage(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		writeControl(w, nil, controlError{http.StatusMethodNotAllowed, "the page takes GET"})

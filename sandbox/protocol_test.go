@@ -186,9 +186,9 @@ func TestHistory(t *testing.T) {
 		t.Errorf("got %+v, want the request as it was sent", c)
 	}
 	if len(c.Body) != 4096 || string(c.Body) != body[:4096] || c.Length != int64(len(body)) ||
-		c.BodySHA256 != sha256.Sum256([]byte(body)) || string(c.Answer) != `{"errcode":0,"errmsg":"ok"}` {
+		c.BodySHA256 != sha256.Sum256([]byte(body)) || string(c.Response) != `{"errcode":0,"errmsg":"ok"}` {
 		t.Errorf("got %d bytes of %d kept and answer %s, want the first 4096 of %d", len(c.Body), c.Length,
-			c.Answer, len(body))
+			c.Response, len(body))
 	}
 	wx.Expire(shop)
 	wx.get("/cgi-bin/user/get?access_token=" + access)

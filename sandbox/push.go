@@ -57,7 +57,7 @@ func (s *WeChat) Run(ctx context.Context, onError func(error)) {
 // message to that account. It fails with [ErrNoPushURL], if the callback cannot
 // be reached within [Config].PushTimeout, or if it responds with another status
 // than 200.
-func (s *WeChat) PushXML(ctx context.Context, path, xml string) (answer []byte, err error) {
+func (s *WeChat) PushXML(ctx context.Context, path, xml string) (response []byte, err error) {
 	var to push.Recipient
 	appid, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	if a, known := s.state.Accounts.FindAuthorizer(appid); known {

@@ -82,8 +82,8 @@ func New(c Config) (*WeChat, error) {
 	return s, nil
 }
 
-// Close waits for pushes that a request has started in the background; later
-// ones are not begun. The handler goes on serving.
+// Close waits for pushes that a request has started in the background, and
+// starts no more. The handler goes on serving.
 func (s *WeChat) Close() { s.push.Close() }
 
 // ComponentAppID returns the appid of the component: the configured one, or

@@ -10,8 +10,8 @@ import (
 	"wxproxy/sandbox/internal/state"
 )
 
-// apiServer serves WeChat's API over HTTP. It surrounds the endpoints with what
-// a test needs: violations, faults, and the history.
+// apiServer serves WeChat's API over HTTP. To the endpoints it adds what a test
+// needs: violations, faults, and the history.
 type apiServer struct {
 	endpoints  *protocol.API
 	faults     *faultList
@@ -28,7 +28,7 @@ type apiServer struct {
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req, complete := protocol.ReadRequest(r, s.now())
 	s.violations.inspect(req, s.endpoints.TakesSecret(req.Path))
-	resp, token, fault := s.answer(req, complete)
+	resp, token, fault := s.respond(req, complete)
 	resp.Complete(req)
 
 	call := newCall(req, &resp, token, fault)
@@ -40,11 +40,11 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	writeResponse(w, req, &resp, fault, compress)
 }
 
-// answer returns the response to a request, the token that the request carried,
+// respond returns the response to a request, the token that the request carried,
 // and the fault that applies to it. It checks first what WeChat's edge checks,
 // then the faults; the endpoint comes last. The token is the zero value if it
 // is unknown or if the edge refused the request; fault can be nil.
-func (s *apiServer) answer(req *protocol.Request, complete bool) (
+func (s *apiServer) respond(req *protocol.Request, complete bool) (
 	resp protocol.Response, token state.Token, fault *Fault,
 ) {
 	if req.LengthMissing() {
@@ -78,7 +78,7 @@ func newCall(req *protocol.Request, resp *protocol.Response, token state.Token, 
 		Appid: token.AppID, TokenKind: token.Kind,
 	}
 	if resp.IsJSON() {
-		call.Answer = bytes.Clone(resp.Body[:min(len(resp.Body), keptAnswer)])
+		call.Response = bytes.Clone(resp.Body[:min(len(resp.Body), keptResponse)])
 	}
 	if fault != nil {
 		call.Fault = fault.ID

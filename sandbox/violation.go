@@ -61,8 +61,8 @@ func (l *violationList) add(req *protocol.Request, format string, args ...any) {
 	}
 }
 
-// forbiddenHeaders must end at a proxy: they concern one hop, or identify the
-// caller to the proxy alone.
+// forbiddenHeaders must be removed by a proxy: they concern one hop, or identify
+// the caller to the proxy alone.
 var forbiddenHeaders = []string{
 	"Authorization", "Proxy-Authorization", "Proxy-Connection", "Cookie", "Forwarded", "X-Real-Ip", "X-Wx-Appid",
 	"Expect", "Te", "Trailer", "Upgrade", "Keep-Alive",
@@ -99,7 +99,7 @@ func (l *violationList) inspect(req *protocol.Request, takesSecret bool) {
 		l.inspectCopies(req)
 	}
 	if containsStandIn(req) {
-		l.add(req, "it holds a stand-in")
+		l.add(req, "it contains a stand-in token")
 	}
 }
 
@@ -133,12 +133,12 @@ func (l *violationList) inspectCopies(req *protocol.Request) {
 			continue
 		}
 		if bytes.Contains(req.Body, []byte(token)) {
-			l.add(req, "its body holds the token of its query")
+			l.add(req, "its body contains the token of its query")
 		}
 		for name, values := range req.Header {
 			for _, v := range values {
 				if strings.Contains(v, token) {
-					l.add(req, "its header %s holds the token of its query", name)
+					l.add(req, "its header %s contains the token of its query", name)
 				}
 			}
 		}
@@ -146,7 +146,7 @@ func (l *violationList) inspectCopies(req *protocol.Request) {
 }
 
 // standInPattern is the form of the stand-in tokens that wxproxy issues to
-// SDKs. They are worth nothing at WeChat; one that arrives was not replaced.
+// SDKs. WeChat does not know them; one that arrives was not replaced.
 var standInPattern = regexp.MustCompile(`\bwxp_[0-9A-Za-z_-]{20}`)
 
 // isStandIn reports whether text contains a stand-in token.

@@ -27,8 +27,9 @@ type Guard struct {
 }
 
 // Check returns ErrCrossSite for a request that the browser marks as caused by
-// another site, and ErrHost for one under a host name that is not allowed. The host name matters because an attacker can point a name of
-// their own at this address (DNS rebinding): the browser then sees one origin.
+// another site, and ErrHost for one under a host name that is not allowed. The
+// host name matters because of DNS rebinding: an attacker can point a domain at
+// this address, and then the browser marks its requests as same-origin.
 func (g *Guard) Check(r *http.Request) error {
 	switch site := r.Header.Get("Sec-Fetch-Site"); site {
 	case "", "none", "same-origin":

@@ -30,8 +30,8 @@ func (r *Request) Credentials() []string {
 // and finds the account. It returns an errcode, 0 if the request is admitted.
 func (a *API) admit(r *Request, e *endpoint) int {
 	if len(r.Credentials()) > 1 {
-		// What WeChat does with two is not known. It must not matter, so no
-		// client may send two.
+		// It is not known which of two WeChat uses. No client should depend on
+		// that, so two are an error here.
 		return 40001
 	}
 	if e.token == noToken {
@@ -49,7 +49,7 @@ func (a *API) admit(r *Request, e *endpoint) int {
 		}
 		return 41001
 	}
-	t, known := a.find(value)
+	t, known := a.findToken(value)
 	if !known {
 		if !state.WellFormedToken(value) {
 			return 40014
@@ -84,8 +84,8 @@ func (e *endpoint) checkKind(kind state.TokenKind) int {
 	}
 	switch component := kind == state.ComponentToken; {
 	case component && e.token == privacyToken:
-		// A trap: these paths begin with /cgi-bin/component/ and yet take the
-		// account's token.
+		// These paths begin with /cgi-bin/component/ but take the account's
+		// token, which proxies get wrong.
 		return 40001
 	case component && e.token == accountToken:
 		return 61015

@@ -3,7 +3,7 @@
 // a file, which also lists its paths.
 //
 // It does not know faults, the history of requests, or the control endpoints:
-// those surround it, and cannot be seen by a handler. It never blocks.
+// package sandbox applies those around it. It never blocks.
 //
 // Errcodes are written as numbers, as in WeChat's documentation, so that they
 // can be searched for; errmsg.go has their texts.
@@ -49,7 +49,7 @@ func (a *API) has(path string) bool {
 }
 
 // TakesSecret reports whether the endpoint takes an app secret instead of a
-// token, so that a secret in a request to it is in its place.
+// token. A secret in a request to any other endpoint is a mistake.
 func (a *API) TakesSecret(path string) bool {
 	e, known := a.endpoints[path]
 	return known && e.token == noToken
@@ -59,13 +59,13 @@ func (a *API) TakesSecret(path string) bool {
 // if it carries none that was ever issued.
 func (a *API) Token(r *Request) (t state.Token, known bool) {
 	if values := r.Credentials(); len(values) > 0 {
-		return a.find(values[0])
+		return a.findToken(values[0])
 	}
 	return state.Token{}, false
 }
 
-// find looks the token up among those of accounts and those of end users.
-func (a *API) find(value string) (state.Token, bool) {
+// findToken looks the token up among those of accounts and those of end users.
+func (a *API) findToken(value string) (state.Token, bool) {
 	if t, known := a.state.Accounts.Token(value); known {
 		return t, true
 	}
@@ -87,8 +87,8 @@ func (a *API) Serve(r *Request) Response {
 	if formCode == 43001 || formCode == 43002 {
 		return fail(formCode)
 	}
-	// An expired token is reported before a bad body, as at WeChat: a proxy
-	// must see first what it can repair.
+	// An expired token is reported before a malformed body, as at WeChat. A
+	// proxy can repair the former and must not miss it because of the latter.
 	if code := a.admit(r, &e); code != 0 {
 		return fail(code)
 	}

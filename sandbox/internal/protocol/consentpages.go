@@ -95,9 +95,9 @@ func (p *ConsentPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.showProblem(w, http.StatusForbidden,
 			"This page is not served under that host name: use an IP address or localhost.")
 	case r.Method == http.MethodPost:
-		p.take(w, r)
+		p.serveConsent(w, r)
 	case r.Method == http.MethodGet:
-		page, problem := p.open(r, phone)
+		page, problem := p.checkLink(r, phone)
 		if problem != "" {
 			p.showProblem(w, http.StatusBadRequest, problem)
 			return
@@ -109,9 +109,10 @@ func (p *ConsentPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// open checks a link as WeChat does. The problem is WeChat's sentence where
-// that is known.
-func (p *ConsentPages) open(r *http.Request, phone bool) (page state.ConsentPage, problem string) {
+// checkLink checks the link by which a page is opened, as WeChat does, and
+// returns the page that it asks for. The problem is WeChat's sentence where that
+// is known.
+func (p *ConsentPages) checkLink(r *http.Request, phone bool) (page state.ConsentPage, problem string) {
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return page, "The query cannot be decoded."
@@ -249,9 +250,9 @@ func (p *ConsentPages) show(w http.ResponseWriter, status int, data map[string]a
 	_ = consentTemplate.Execute(w, data) // fails only if the client is gone
 }
 
-// take is the button of a page: the code is pushed, and is sent back with the
-// browser. Either can arrive first.
-func (p *ConsentPages) take(w http.ResponseWriter, r *http.Request) {
+// serveConsent handles the button of a page: the code is pushed, and is sent
+// back with the browser. Either can arrive first.
+func (p *ConsentPages) serveConsent(w http.ResponseWriter, r *http.Request) {
 	if err := p.Guard.Check(r); err != nil {
 		p.showProblem(w, http.StatusForbidden, "A consent can be given only on this page.")
 		return
@@ -293,7 +294,7 @@ func (p *ConsentPages) consent(id, appid string) (target, problem string) {
 			AppID: appid, Code: code, CodeExpires: now.Add(state.PushedCodeLife), PreAuthCode: page.PreAuthCode,
 		})
 		p.Push.Background(func(ctx context.Context) {
-			_ = p.Push.SendEvent(ctx, event) // the browser brings the code, too
+			_ = p.Push.SendEvent(ctx, event) // if it fails, the browser still brings the code
 		})
 	}
 	join := "?"

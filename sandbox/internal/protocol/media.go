@@ -155,8 +155,8 @@ func bulkSize(id string) (mib int, isBulk bool) {
 // Bulk returns the bytes of the media "sandbox-NNNMiB". They are the same each
 // time, are made as they are read, and are never held in memory.
 //
-// Every eight bytes are their own number, the first being 0, multiplied by an
-// odd constant. No two are alike, so a comparison sees whatever is lost or
+// Each group of eight bytes is its position, counted from 0, multiplied by an
+// odd constant. No two are equal, so a comparison finds whatever is lost or
 // swapped.
 func Bulk(mib int) io.Reader { return &bulk{left: int64(mib) << 20} }
 

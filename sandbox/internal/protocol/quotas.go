@@ -52,8 +52,8 @@ func (h *quotaHandler) clear(r *Request) Response {
 	return fail(49001)
 }
 
-// clearBySecret is the way out if no token can be had, because the quota of the
-// token endpoints themselves is used up (openapi/api_componentclearquota_v2).
+// clearBySecret needs no token, because the quota of the token endpoints
+// themselves can be used up (openapi/api_componentclearquota_v2).
 func (h *quotaHandler) clearBySecret(r *Request) Response {
 	if code := h.checkSecret(r.Field("component_appid"), r.Field("appsecret")); code != 0 {
 		return fail(code)

@@ -21,8 +21,8 @@ import (
 // (授权事件接收URL).
 const eventsPath = "/component/events"
 
-// maxAnswer is how many bytes of a response are read.
-const maxAnswer = 1 << 20
+// maxResponse is how many bytes of a response are read.
+const maxResponse = 1 << 20
 
 // ErrNoURL is returned where there is no push URL.
 var ErrNoURL = errors.New("sandbox: no push URL is set")
@@ -90,7 +90,7 @@ func (s *Sender) Background(push func(context.Context)) {
 	})
 }
 
-// Close waits for background pushes; later ones are not begun.
+// Close waits for background pushes and starts no more.
 func (s *Sender) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -131,14 +131,14 @@ func (s *Sender) Send(ctx context.Context, path, xml string, to Recipient) ([]by
 		return nil, fmt.Errorf("sandbox: reaching the callback: %w", err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	response, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("sandbox: reading the callback's response: %w", err)
 	case resp.StatusCode != http.StatusOK:
-		return answer, fmt.Errorf("sandbox: callback responded with HTTP %d", resp.StatusCode)
+		return response, fmt.Errorf("sandbox: callback responded with HTTP %d", resp.StatusCode)
 	}
-	return answer, nil
+	return response, nil
 }
 
 // seal encrypts and signs a document, and returns the query and the body of the

@@ -69,7 +69,7 @@ type account struct {
 	// beside it.
 	oldRefreshToken      string
 	oldRefreshTokenUntil time.Time
-	refreshTokenDead     bool // killed by KillRefreshToken, until the next consent
+	refreshTokenInvalid  bool // set by KillRefreshToken, until the next consent
 
 	authorizer tokenChain // from the component's authorization; the component's own tokens
 	own        tokenChain // from /cgi-bin/token

@@ -2,7 +2,8 @@ package state
 
 import "time"
 
-// What a test arranges behind the back of the program under test.
+// This file has what a test or a developer changes without a request of the
+// program under test, and what the control page shows of the accounts.
 
 // CurrentToken returns the newest access token of that appid, good or not: from
 // the authorization, else from stable_token, else from /cgi-bin/token. It
@@ -46,8 +47,8 @@ func (s *Accounts) Expire(appid string, now time.Time) bool {
 	return found
 }
 
-// Supersede issues new tokens as another client would and kills the ones before
-// without grace (40001). It reports whether there was one to supersede.
+// Supersede issues new tokens as another client would and invalidates the ones
+// before without grace (40001). It reports whether there was one to supersede.
 func (s *Accounts) Supersede(appid string, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,7 +58,7 @@ func (s *Accounts) Supersede(appid string, now time.Time) bool {
 	}
 	for _, c := range a.chains() {
 		if c.current != nil {
-			c.kill(now)
+			c.invalidate(now)
 			s.issue(c, a.AppID, c.current.Kind, now, 0)
 			found = true
 		}
@@ -74,7 +75,7 @@ func (s *Accounts) KillRefreshToken(appid string) bool {
 	if a == nil || a.RefreshToken == "" {
 		return false
 	}
-	a.refreshTokenDead = true
+	a.refreshTokenInvalid = true
 	a.oldRefreshToken = ""
 	return true
 }
@@ -89,7 +90,7 @@ func (s *Accounts) ReplaceRefreshToken(appid string) string {
 		return ""
 	}
 	a.RefreshToken = s.secrets.Add(newRefreshToken())
-	a.oldRefreshToken, a.refreshTokenDead = "", false
+	a.oldRefreshToken, a.refreshTokenInvalid = "", false
 	return a.RefreshToken
 }
 

@@ -28,7 +28,7 @@ func (s *Accounts) Authorize(appid string, now time.Time) (code, preAuth string,
 	if err != nil {
 		return "", "", err
 	}
-	s.agree(a, now)
+	s.recordConsent(a, now)
 	return s.newCode(a, now, PushedCodeLife), s.preAuths.issue(now, true), nil
 }
 
@@ -44,11 +44,11 @@ func (s *Accounts) findOrAdd(appid string) (*account, error) {
 	return s.add(Account{AppID: appid})
 }
 
-// agree records a consent and voids what earlier ones gave. The caller holds
-// s.mu.
-func (s *Accounts) agree(a *account, now time.Time) {
-	a.authorizer.kill(now)
-	a.RefreshToken, a.oldRefreshToken, a.refreshTokenDead = "", "", false
+// recordConsent records a consent and voids what earlier ones gave. The caller
+// holds s.mu.
+func (s *Accounts) recordConsent(a *account, now time.Time) {
+	a.authorizer.invalidate(now)
+	a.RefreshToken, a.oldRefreshToken, a.refreshTokenInvalid = "", "", false
 	a.consent++
 	a.Authorized, a.AuthTime = true, now
 }
@@ -95,14 +95,14 @@ func (s *Accounts) Consent(c PageConsent, now time.Time) (code string, first boo
 		return "", false, ErrNotEligible
 	}
 	first = !a.Authorized
-	s.agree(a, now)
+	s.recordConsent(a, now)
 	preAuth.spent = true
 	return s.newCode(a, now, PushedCodeLife), first, nil
 }
 
 // RedirectCode returns an authorization code as the merchant's browser brings
 // it back. It is a consent only if the account has not authorized; otherwise it
-// is one more code of the same consent, and the account's tokens stay good.
+// is one more code of the same consent, and the account's tokens stay valid.
 func (s *Accounts) RedirectCode(appid string, now time.Time) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +111,7 @@ func (s *Accounts) RedirectCode(appid string, now time.Time) (string, error) {
 		return "", err
 	}
 	if !a.Authorized {
-		s.agree(a, now)
+		s.recordConsent(a, now)
 	}
 	return s.newCode(a, now, RedirectCodeLife), nil
 }
@@ -128,14 +128,14 @@ func (s *Accounts) Register(appid string, now time.Time) (code string, err error
 	if err != nil {
 		return "", err
 	}
-	s.agree(a, now)
+	s.recordConsent(a, now)
 	return s.newCode(a, now, PushedCodeLife), nil
 }
 
-// Withdraw records that the merchant revoked the authorization, and reports
+// Revoke records that the merchant revoked the authorization, and reports
 // whether the account is known. Its codes and refresh token are void; requests
 // with its access token get 61003.
-func (s *Accounts) Withdraw(appid string) bool {
+func (s *Accounts) Revoke(appid string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.byAppID[appid]

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// mediaSpace bounds the bytes of all files together; the oldest are dropped.
-const mediaSpace = 64 << 20
+// maxMediaBytes bounds the bytes of all files together; the oldest are dropped.
+const maxMediaBytes = 64 << 20
 
 // File is an uploaded file.
 type File struct {
@@ -35,7 +35,7 @@ func (m *Media) Put(f File) {
 	m.files[f.ID] = &f
 	m.order = append(m.order, f.ID)
 	m.size += len(f.Data)
-	for m.size > mediaSpace || len(m.order) > maxTokens {
+	for m.size > maxMediaBytes || len(m.order) > maxTokens {
 		m.remove(m.order[0])
 		m.order = m.order[1:]
 	}

@@ -34,8 +34,7 @@ type profile struct {
 }
 
 // Profiles holds what requests stored for each account: options, menus, tags,
-// releases. The
-// zero value is ready to use. It is safe for concurrent use.
+// releases. The zero value is ready to use. It is safe for concurrent use.
 type Profiles struct {
 	mu      sync.Mutex // guards everything below
 	byAppID map[string]*profile

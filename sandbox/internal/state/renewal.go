@@ -39,7 +39,7 @@ func (s *Accounts) IssueComponentToken(now time.Time) string {
 
 // ExchangeCode exchanges an authorization code, once, for tokens
 // (api_query_auth). The errcode is 61009 for a code that is unknown, used, or
-// void because of a later consent or a withdrawal, and 61010 for an expired
+// void because of a later consent or a revocation, and 61010 for an expired
 // one.
 func (s *Accounts) ExchangeCode(value string, now time.Time) (Grant, int) {
 	s.mu.Lock()
@@ -92,7 +92,7 @@ func (s *Accounts) Refresh(appid, refreshToken string, now time.Time) (Grant, in
 // or for a while the one that rotation replaced. The caller holds the lock of
 // Accounts.
 func (a *account) acceptsRefreshToken(value string, now time.Time) bool {
-	if value == "" || a.refreshTokenDead {
+	if value == "" || a.refreshTokenInvalid {
 		return false
 	}
 	return value == a.RefreshToken || value == a.oldRefreshToken && now.Before(a.oldRefreshTokenUntil)
@@ -151,7 +151,7 @@ const (
 
 // StableToken returns the stable token of an account (getStableAccessToken):
 // the same one until shortly before its end, unless force asks for a new one.
-// Then the old one is dead at once.
+// Then the old one is invalid at once.
 func (s *Accounts) StableToken(appid, secret string, force bool, now time.Time) (Token, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -21,13 +21,13 @@ const (
 // Token is an access token that was issued. It holds no pointers to accounts,
 // so that a hundred thousand old ones cost little.
 type Token struct {
-	Value   string
-	AppID   string
-	Kind    TokenKind
-	OpenID  string // of a UserToken
-	Issued  time.Time
-	Expires time.Time // 42001 from then on
-	deadAt  time.Time // 40001 from then on, because it was replaced; zero for the current one
+	Value       string
+	AppID       string
+	Kind        TokenKind
+	OpenID      string // of a UserToken
+	Issued      time.Time
+	Expires     time.Time // 42001 from then on
+	invalidFrom time.Time // 40001 from then on, because it was replaced; zero for the current one
 }
 
 // Refusal returns the errcode that a request with the token gets at that time,
@@ -36,7 +36,7 @@ func (t *Token) Refusal(now time.Time) int {
 	switch {
 	case !now.Before(t.Expires):
 		return 42001
-	case !t.deadAt.IsZero() && !now.Before(t.deadAt):
+	case !t.invalidFrom.IsZero() && !now.Before(t.invalidFrom):
 		return 40001
 	}
 	return 0
@@ -47,24 +47,24 @@ func (t *Token) Refusal(now time.Time) int {
 // (grace).
 type tokenChain struct{ current, previous *Token }
 
-// kill makes both tokens of the chain invalid at once (40001).
-func (c *tokenChain) kill(now time.Time) {
+// invalidate makes both tokens of the chain invalid at once (40001).
+func (c *tokenChain) invalidate(now time.Time) {
 	for _, t := range []*Token{c.current, c.previous} {
-		if t != nil && (t.deadAt.IsZero() || t.deadAt.After(now)) {
-			t.deadAt = now
+		if t != nil && (t.invalidFrom.IsZero() || t.invalidFrom.After(now)) {
+			t.invalidFrom = now
 		}
 	}
 }
 
 // push makes t the current token. The one it replaces works for another grace;
-// the one before that is dead at once, so two renewals in a row kill a token
-// that clients may still use.
+// the one before that is invalid at once. So two renewals in a row invalidate a
+// token that clients may still use.
 func (c *tokenChain) push(t *Token, now time.Time, grace time.Duration) {
-	if c.previous != nil && c.previous.deadAt.After(now) {
-		c.previous.deadAt = now
+	if c.previous != nil && c.previous.invalidFrom.After(now) {
+		c.previous.invalidFrom = now
 	}
-	if c.current != nil && c.current.deadAt.IsZero() {
-		c.current.deadAt = now.Add(grace)
+	if c.current != nil && c.current.invalidFrom.IsZero() {
+		c.current.invalidFrom = now.Add(grace)
 	}
 	c.previous, c.current = c.current, t
 }
