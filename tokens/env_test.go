@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,10 +14,19 @@ import (
 	"wxproxy/wechat"
 )
 
-// clock is the time that a Broker sees. It advances by itself and by hand.
-type clock struct{ offset atomic.Int64 }
+// clock is the time that a Broker sees. It only advances by hand, so that what a
+// test expects within a minute does not depend on the speed of the machine.
+type clock struct {
+	start  sync.Once
+	base   time.Time
+	offset atomic.Int64
+}
 
-func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.offset.Load())) }
+func (c *clock) now() time.Time {
+	c.start.Do(func() { c.base = time.Now() })
+	return c.base.Add(time.Duration(c.offset.Load()))
+}
+
 func (c *clock) advance(d time.Duration) { c.offset.Add(int64(d)) }
 func (c *clock) use(cfg *tokens.Config)  { cfg.Now = c.now }
 

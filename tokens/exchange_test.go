@@ -126,7 +126,8 @@ func TestCodeOfAnotherAccount(t *testing.T) {
 // says so, and WeChat is not asked for each call.
 func TestAccountWithoutPermissions(t *testing.T) {
 	f, client := newFakeWeChat(t)
-	b := newAuthorized(t, store.NewMemory(), client, nil)
+	var c clock
+	b := newAuthorized(t, store.NewMemory(), client, c.use)
 	f.handle("api_query_auth", func(map[string]any) (any, bool) {
 		info := map[string]any{"authorizer_appid": accountB, "func_info": []any{}}
 		return map[string]any{"authorization_info": info}, true

@@ -57,7 +57,8 @@ func TestNewerAuthorizationIsNotRevoked(t *testing.T) {
 // appids cannot exhaust the quota.
 func TestUnknownAccountsAreAskedWithinLimit(t *testing.T) {
 	f, client := newFakeWeChat(t)
-	b := newBroker(t, store.NewMemory(), client, nil)
+	var c clock
+	b := newBroker(t, store.NewMemory(), client, c.use)
 	putTicket(t, b)
 	mustToken(t, b, accountB)
 	before := f.count("api_get_authorizer_info")
