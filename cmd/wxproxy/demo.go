@@ -190,17 +190,19 @@ func (d *demo) waitFor(ctx context.Context, appid string) error {
 func (d *demo) printRequests(log *demoLog) {
 	user := fmt.Sprintf("curl -i 'http://%s/%s/cgi-bin/user/info?openid=oSandboxUser0000000000000001&lang=zh_CN'",
 		d.proxy, demoOfficialAccount)
+	// The comments contain no quotes or parentheses: zsh, the shell of macOS, does
+	// not ignore comments that are typed or pasted.
 	log.printf("\n%s", log.color(bold, "Paste these lines into another terminal:"))
 	log.command("1. Read a user of the official account. You send no token: wxproxy adds it.", user)
-	log.command("2. Call an API of the platform itself. wxproxy adds the platform's token.",
+	log.command("2. Call an API of the platform itself. wxproxy adds the token of the platform.",
 		fmt.Sprintf("curl -i 'http://%s/wxa/gettemplatelist'", d.proxy))
 	log.command("3. Upload a picture.", fmt.Sprintf("echo a picture | curl -i -H 'Transfer-Encoding: chunked' "+
 		"-F 'media=@-;filename=a.jpg;type=image/jpeg' 'http://%s/%s/cgi-bin/media/upload?type=image'",
 		d.proxy, demoOfficialAccount))
-	log.command("4. Let the account's token expire at WeChat. The sandbox responds with true.",
+	log.command("4. Let the token of the account expire at WeChat. The sandbox responds with true.",
 		fmt.Sprintf("curl -X POST 'http://%s/sandbox/expire?appid=%s'", d.sandbox, demoOfficialAccount))
-	log.command("5. Send request 1 again. It succeeds: wxproxy fetches a new token and retries\n"+
-		"#    (X-Wxproxy-Token: retried).", user)
+	log.command("5. Send request 1 again. It succeeds, because wxproxy fetches a new token and retries.\n"+
+		"#    The response has the header X-Wxproxy-Token: retried.", user)
 	log.command("6. Read the metrics.",
 		fmt.Sprintf("curl -s 'http://%s/metrics' | grep '^wxproxy_.*_total' | grep -v ' 0$'", d.admin))
 

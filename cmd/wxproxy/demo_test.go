@@ -36,6 +36,9 @@ func TestDemo(t *testing.T) {
 
 	var answers []string
 	for line := range strings.Lines(out.String()) {
+		if strings.HasPrefix(line, "#") && strings.ContainsAny(line, "'\"`()$&|;<>") {
+			t.Errorf("comment to paste: got %q, want none of the characters that zsh would interpret", line)
+		}
 		if !strings.HasPrefix(line, "curl ") && !strings.HasPrefix(line, "echo ") {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -25,12 +26,15 @@ type demoLog struct {
 	started bool
 }
 
-// newDemoLog returns a demoLog that prints to e.stdout, with colors if that is
-// a terminal and the environment variable NO_COLOR is not set
-// (https://no-color.org).
+// newDemoLog returns a demoLog that prints to e.stdout. It uses colors if that is
+// a terminal, the environment variable NO_COLOR is not set (https://no-color.org),
+// and the terminal interprets escape sequences: on Windows only Windows Terminal,
+// which sets WT_SESSION, does so without being asked.
 func newDemoLog(e *env) *demoLog {
 	noColor, _ := e.getenv("NO_COLOR")
-	return &demoLog{out: e.stdout, hasColor: e.color && noColor == ""}
+	_, isWindowsTerminal := e.getenv("WT_SESSION")
+	understands := runtime.GOOS != "windows" || isWindowsTerminal
+	return &demoLog{out: e.stdout, hasColor: e.color && noColor == "" && understands}
 }
 
 // Colors are ANSI codes for the SGR escape sequence.
