@@ -163,6 +163,7 @@ func TestCloseEndsWithItsContext(t *testing.T) {
 		t.Errorf("Close: got error %v, want %v", err, context.DeadlineExceeded)
 	}
 	w.wantCounted("authorized ok", "authorized undelivered")
+	w.wantLogged("event dropped", "wxproxy is stopping")
 	w.wantStored(authorizeStored)
 }
 

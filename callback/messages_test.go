@@ -57,6 +57,26 @@ func TestInvalidOpenIDIsNotForwarded(t *testing.T) {
 	}
 }
 
+// A service can close an idle connection just when wxproxy sends a message on
+// it. The message is sent again on a new connection, within the same push.
+func TestMessageOnConnectionThatTheServiceClosesIsSentAgain(t *testing.T) {
+	s := newService(t, nil)
+	w := start(t, callback.Config{Forwards: []callback.Forward{forwardAll(s.URL)}})
+	w.wantResponse(w.message(textDoc("first")), 200) // leaves an idle connection
+	s.setHandler(func(rw http.ResponseWriter, _ *http.Request) {
+		s.setHandler(nil)
+		conn, _, err := http.NewResponseController(rw).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = conn.Close()
+	})
+	w.wantResponse(w.message(textDoc("second")), 200)
+	s.wantDeliveries(t, 3)
+	w.wantCounted("message ok", "message ok")
+}
+
 func TestResponsesOfServices(t *testing.T) {
 	const noResponse, shortBody = 0, -1 // in place of a status
 	for name, tc := range map[string]struct {

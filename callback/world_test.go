@@ -282,6 +282,9 @@ func (w *world) read(resp *http.Response) response {
 	if err != nil {
 		w.t.Error(err)
 	}
+	if len(resp.TransferEncoding) > 0 {
+		w.t.Errorf("transfer encoding: got %q, want none and a Content-Length", resp.TransferEncoding)
+	}
 	return response{resp.StatusCode, string(b), resp.Header}
 }
 
