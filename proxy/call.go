@@ -52,8 +52,7 @@ var calls = sync.Pool{New: func() any { return new(call) }}
 
 // newCall returns a call for the request in ctx, whose head has been read.
 func (p *Proxy) newCall(ctx *fasthttp.RequestCtx) *call {
-	c := calls.Get().(*call)
-	c.head.reset()
+	c := calls.Get().(*call) // empty: see recycle
 	c.proxy, c.settings, c.ctx = p, p.settings.Load(), ctx
 	c.bodyMemory = p.bodyBudget.Reserve()
 	c.tokenStatus = "none"

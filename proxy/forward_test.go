@@ -432,3 +432,30 @@ func TestConnectionClosedWhileIdleIsReplaced(t *testing.T) {
 	resp, body := send(t, addr, raw)
 	checkResponse(t, raw, resp, body, 200, "{}")
 }
+
+// TestRevocationHints checks which responses report that an account may have
+// revoked its authorization. A changed password of an end user is none.
+func TestRevocationHints(t *testing.T) {
+	for _, c := range []struct {
+		path, body, want string
+	}{
+		{"/" + account + "/cgi-bin/a", `{"errcode":61003}`, account + " 61003"},
+		{"/" + account + "/cgi-bin/a", `{"errcode":42007}`, account + " 42007"},
+		{"/" + account + "/cgi-bin/a", `{"errcode":45009}`, ""},
+		{"/" + account + "/cgi-bin/a", `{"errcode":0}`, ""},
+		{"/" + account + "/sns/userinfo?access_token=USER", `{"errcode":42007}`, ""},
+		{"/sns/jscode2session?appid=" + account, `{"errcode":61003}`, account + " 61003"},
+		{"/sns/jscode2session?appid=" + account, `{"errcode":42007}`, ""},
+	} {
+		up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, c.body) })
+		got := ""
+		_, addr := start(t, up, func(config *proxy.Config) {
+			config.Revalidate = func(appid string, errcode int) { got += fmt.Sprint(appid, " ", errcode) }
+		})
+		resp, body := send(t, addr, get(c.path))
+		checkResponse(t, c.path, resp, body, 200, c.body)
+		if got != c.want {
+			t.Errorf("%s, response %s: got hint %q, want %q", c.path, c.body, got, c.want)
+		}
+	}
+}

@@ -30,6 +30,34 @@ func TestMaskCredentials(t *testing.T) {
 	f(`access_token=x`, `access_token=***`)
 }
 
+// TestTokensOfNamedOwnersBecomeStandIns checks which tokens are replaced with a
+// stand-in: those of the component, and those whose account is next to them.
+func TestTokensOfNamedOwnersBecomeStandIns(t *testing.T) {
+	standIn := func(component bool, appid []byte) []byte {
+		switch {
+		case component:
+			return []byte("wxp_component")
+		case string(appid) == acc:
+			return []byte("wxp_account")
+		}
+		return nil // no permission
+	}
+	for in, want := range map[string]string{
+		`{"component_access_token":"x"}`:                                           `{"component_access_token":"wxp_component"}`,
+		`{"authorizer_appid":"` + acc + `","authorizer_access_token":"x"}`:         `{"authorizer_appid":"` + acc + `","authorizer_access_token":"wxp_account"}`,
+		`{"authorizer_access_token":"x","authorizer_appid":"` + acc + `"}`:         `{"authorizer_access_token":"wxp_account","authorizer_appid":"` + acc + `"}`,
+		`{"authorizer_appid":"wxbbbbbbbbbbbbbbbb","authorizer_access_token":"x"}`:  `{"authorizer_appid":"wxbbbbbbbbbbbbbbbb","authorizer_access_token":"***"}`,
+		`{"authorizer_access_token":"x"}`:                                          `{"authorizer_access_token":"***"}`,
+		`{"authorizer_appid":"` + acc + `","access_token":"x"}`:                    `{"authorizer_appid":"` + acc + `","access_token":"***"}`,
+		`{"authorizer_appid":"` + acc + `","authorizer_refresh_token":"x"}`:        `{"authorizer_appid":"` + acc + `","authorizer_refresh_token":"***"}`,
+		`{\"authorizer_appid\":\"` + acc + `\",\"authorizer_access_token\":\"x\"}`: `{\"authorizer_appid\":\"` + acc + `\",\"authorizer_access_token\":\"wxp_account\"}`,
+	} {
+		if got, _ := maskCredentials([]byte(in), standIn); string(got) != want {
+			t.Errorf("%s: got %s, want %s", in, got, want)
+		}
+	}
+}
+
 // FuzzMaskCredentials checks that a credential is masked whatever is around it.
 func FuzzMaskCredentials(f *testing.F) {
 	f.Add(`{"refresh_token":"`, `","a":1}`)

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"log/slog"
 	"runtime"
 	"strconv"
 	"sync"
@@ -191,4 +192,31 @@ func TestLimitHoldsUnderConcurrency(t *testing.T) {
 		t.Errorf("slots in use: got up to %d, want %d at most", n, limit)
 	}
 	checkEmpty(t, l)
+}
+
+// TestRunTimesOutWaiters checks that Run rejects a request that waits in vain, and
+// that Run returns only when no request is in flight.
+func TestRunTimesOutWaiters(t *testing.T) {
+	l := NewLimiter(1)
+	slot, _ := l.TryAcquire([]byte("a"))
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		l.Run(stop, slog.New(slog.DiscardHandler))
+		close(done)
+	}()
+	start := time.Now()
+	if _, err := l.Acquire([]byte("a"), start); err != ErrLimit {
+		t.Errorf("got error %v, want %v", err, ErrLimit)
+	}
+	if waited := time.Since(start); waited < queueTimeout {
+		t.Errorf("got a rejection after %v, want %v at least", waited, queueTimeout)
+	}
+	close(stop)
+	select {
+	case <-done:
+		t.Error("Run has returned with a request in flight, want it to wait")
+	case <-time.After(2 * controlInterval):
+	}
+	l.Release(slot)
+	<-done
 }
