@@ -82,7 +82,7 @@ func (h *eventHandler) registrationAction(e wechat.Event) (eventAction, error) {
 		return func(context.Context) error {
 			h.log.Warn("fast registration failed", "status", e.Status,
 				"account", wechat.Sanitize(e.NewAppID, maxLogWord),
-				"msg", wechat.Sanitize(e.Msg, maxLogLine))
+				"errmsg", wechat.Sanitize(e.Msg, maxLogLine))
 			return nil
 		}, nil
 	}

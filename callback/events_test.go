@@ -61,6 +61,16 @@ func TestEventsAreStored(t *testing.T) {
 	}
 }
 
+// WeChat's text does not take the place of the log message.
+func TestFailedRegistrationIsLogged(t *testing.T) {
+	w := start(t, callback.Config{})
+	w.wantResponse(w.push(registeredDoc("<status>-1</status><msg>no</msg>")), http.StatusOK)
+	w.wantLogged(`msg="fast registration failed"`, "errmsg=no")
+	if log := w.logged(); strings.Contains(log, " msg=no") {
+		t.Errorf("got a second msg in the log:\n%s", log)
+	}
+}
+
 // An unknown InfoType is logged by its name, which cannot add lines to the log.
 func TestUnknownInfoTypeIsLoggedOnOneLine(t *testing.T) {
 	w := start(t, callback.Config{})
