@@ -100,6 +100,8 @@ func (r *earlyRenewer) tick() {
 	for !r.stopped && len(r.queue) > 0 && !r.queue[0].at.After(now) {
 		s := r.queue[0]
 		if !s.entry.used.Load() {
+			// No caller got this token. The next one finds it due and renews
+			// it, or does not come.
 			r.pop()
 			continue
 		}

@@ -14,8 +14,8 @@ import (
 	"wxproxy/wechat"
 )
 
-// clock is the time that a Broker sees. It only advances by hand, so that what a
-// test expects within a minute does not depend on the speed of the machine.
+// clock is the time that a Broker sees. It only advances by hand, so that what
+// a test expects within a minute does not depend on the speed of the machine.
 type clock struct {
 	start  sync.Once
 	base   time.Time

@@ -45,6 +45,8 @@ func (l *lister) list(
 	began := l.now()
 	n, after, total, indexed := l.seek(query, offset, began)
 	index := listIndex{query: query}
+	// n is the number of accounts that query selects up to key. Records outside
+	// of the page are parsed only if query has to look at their names.
 	err = l.store.List(ctx, accountPrefix, after, func(key string, raw []byte) bool {
 		appid := strings.Clone(strings.TrimPrefix(key, accountPrefix))
 		inPage := n >= offset && len(list) < limit
@@ -68,6 +70,7 @@ func (l *lister) list(
 	if !indexed {
 		total = n
 		if err == nil {
+			// A pass that took long serves for longer.
 			now := l.now()
 			index.total, index.until = total, now.Add(max(indexLifetime, 5*now.Sub(began)))
 			l.mu.Lock()

@@ -15,11 +15,17 @@ type maintenance struct {
 	tasks    *taskGroup
 	log      *slog.Logger
 
-	enabled          func() bool // whether a component is configured
-	requestTickets   func(ctx context.Context)
-	schedulePending  func(ctx context.Context) error
-	claimSync        func(ctx context.Context) bool
-	sync             func(ctx context.Context) error
+	// enabled reports whether a component is configured. Own accounts need no
+	// maintenance.
+	enabled func() bool
+	// requestTickets asks WeChat for tickets if none arrived for long.
+	requestTickets func(ctx context.Context)
+	// schedulePending takes over codes that another process has left.
+	schedulePending func(ctx context.Context) error
+	// claimSync reports whether this process has to compare the accounts now.
+	claimSync func(ctx context.Context) bool
+	sync      func(ctx context.Context) error
+	// deleteOldRecords follows a comparison, so that it runs once a day.
 	deleteOldRecords func(ctx context.Context) error
 
 	wakeUp chan struct{} // buffered; a second signal changes nothing
@@ -53,6 +59,8 @@ func (m *maintenance) run() {
 	}
 }
 
+// runOnce checks everything once. One duty that fails does not keep the others
+// from being done, except that old records are only deleted after a comparison.
 func (m *maintenance) runOnce(ctx context.Context) {
 	m.requestTickets(ctx)
 	if err := m.schedulePending(ctx); err != nil {

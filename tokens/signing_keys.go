@@ -26,9 +26,10 @@ type signingKeys struct {
 	log   *slog.Logger
 
 	mu    sync.Mutex
-	inUse map[string][]byte // by name
+	inUse map[string][]byte // by name; nil until the first key is used
 }
 
+// get returns the key of that name, and generates it if there is none.
 func (k *signingKeys) get(ctx context.Context, name string) (key []byte, err error) {
 	err = k.change(ctx, name, func(r *signingKeyRecord) (*signingKeyRecord, error) {
 		if r != nil {
@@ -55,6 +56,8 @@ func (k *signingKeys) get(ctx context.Context, name string) (key []byte, err err
 	return key, nil
 }
 
+// change changes the record of a key under its lock, so that of many replicas
+// that start at once, one generates the key.
 func (k *signingKeys) change(
 	ctx context.Context, name string, fn func(stored *signingKeyRecord) (*signingKeyRecord, error),
 ) error {
@@ -78,6 +81,8 @@ func (k *signingKeys) restore(ctx context.Context) {
 			return &signingKeyRecord{recordFormat: currentFormat, Key: key}, nil
 		})
 		if differs {
+			// Another process generated a key for the emptied store. What one
+			// of the two signs, the other rejects.
 			k.log.Error("signing key differs from the store's, restart this process", "key", name)
 		}
 		if err != nil && ctx.Err() == nil {

@@ -33,6 +33,7 @@ const (
 // get returns the numbers of accounts; see [Broker.Accounts].
 func (c *stateCounter) get() (active, revoked, failing int, known bool) {
 	c.mu.Lock()
+	// One goroutine counts for all callers.
 	if (c.counts == nil || !c.now().Before(c.until)) && c.running == nil {
 		c.running = make(chan struct{})
 		go c.count()
@@ -64,7 +65,7 @@ func (c *stateCounter) count() {
 	})
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.counts = nil
+	c.counts = nil // a count that failed leaves the numbers unknown, not as they were
 	if err == nil {
 		now := c.now()
 		c.counts, c.until = counts, now.Add(max(countsLifetime, 20*now.Sub(began)))

@@ -20,9 +20,9 @@ type storeWatcher struct {
 	cache    *cache
 	tasks    *taskGroup
 
-	appids    func() []string                     // cached accounts that can be enumerated
-	emptied   func(context.Context) (bool, error) // whether all records may have been deleted
-	reconnect func(context.Context)               // called when any record may have changed
+	appids       func() []string                     // cached accounts that can be enumerated
+	emptied      func(context.Context) (bool, error) // whether all records may have been deleted
+	onAllChanged func(context.Context)               // called when any record may have changed
 }
 
 // maxComparisons is how many accounts are compared concurrently. 100,000
@@ -59,7 +59,7 @@ func (w *storeWatcher) compareAll() {
 	_ = g.Wait()
 	ctx, cancel := context.WithTimeout(w.tasks.background, taskTimeout)
 	defer cancel()
-	w.reconnect(ctx)
+	w.onAllChanged(ctx)
 }
 
 // compare evicts appid unless the store holds the cached token. It retries

@@ -57,6 +57,7 @@ func connectRenewal(b *Broker, c Config) {
 		_, err := b.renewer.token(context.Background(), appid, wechat.Secret{}, reasonDue)
 		return err
 	})
+	// The two need each other: a renewal schedules the next one.
 	b.renewer.schedule = b.earlyRenewer.schedule
 }
 
@@ -89,8 +90,10 @@ func connectExchange(b *Broker) {
 	}
 }
 
+// connectMaintenance makes the part that starts what no call and no push
+// causes.
 func connectMaintenance(b *Broker, interval time.Duration) {
-	started := b.now()
+	started := b.now() // before that, this process could not receive tickets
 	b.maintenance = &maintenance{
 		interval: interval, tasks: b.tasks, log: b.log,
 		enabled:         func() bool { return b.Component() != "" },
@@ -114,7 +117,7 @@ func startWatching(b *Broker, s store.Watcher) {
 		emptied: func(ctx context.Context) (bool, error) {
 			return storeEmptied(ctx, b.store, b.Component())
 		},
-		reconnect: func(ctx context.Context) {
+		onAllChanged: func(ctx context.Context) {
 			b.signingKeys.restore(ctx)
 			b.maintenance.wake() // the store may be empty, and the accounts have to be listed again
 		},
