@@ -153,13 +153,13 @@ func TestInvalidAPIRequests(t *testing.T) {
 // Errors of the broker become statuses, with Retry-After where another try
 // makes sense.
 func TestBrokerErrorsBecomeStatuses(t *testing.T) {
-	var said log
+	var logged logBuffer
 	f := func(err error, status int, retryAfter, words string) {
 		t.Helper()
 		o := newBackend()
 		o.fails[accountA], o.fails[""] = err, err
 		c := o.config()
-		c.Log = said.logger()
+		c.Log = logged.logger()
 		address := start(t, c)
 		for _, request := range []string{"GET /api/accounts/" + accountA, "DELETE /api/accounts/" +
 			accountA, "POST /api/accounts/" + accountA + "/refresh", "GET /api/accounts", "POST /api/sync"} {
@@ -181,13 +181,13 @@ func TestBrokerErrorsBecomeStatuses(t *testing.T) {
 	f(fmt.Errorf("%w: no route to host", wechat.ErrUnreachable), 502, "", "no route to host")
 	f(&wechat.Error{Code: 45009, Msg: "reach max api daily quota limit"}, 502, "", "45009")
 	f(context.DeadlineExceeded, 503, "1", "timeout")
-	if said.String() != "" {
-		t.Errorf("log: got %s, want nothing for known errors", said.String())
+	if logged.String() != "" {
+		t.Errorf("log: got %s, want nothing for known errors", logged.String())
 	}
 	// The text of an unknown error is only logged.
 	f(errors.New("unexpected thing"), 500, "", "the log of wxproxy has the details")
-	if !strings.Contains(said.String(), "unexpected thing") {
-		t.Errorf("log: got %s, want the unknown error in it", said.String())
+	if !strings.Contains(logged.String(), "unexpected thing") {
+		t.Errorf("log: got %s, want the unknown error in it", logged.String())
 	}
 }
 

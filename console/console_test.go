@@ -97,25 +97,25 @@ var counted = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 	io.WriteString(w, "1\n")
 })
 
-// log is a buffer for several goroutines.
-type log struct {
+// logBuffer collects log output. It is safe for concurrent use.
+type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
-func (l *log) Write(b []byte) (int, error) {
+func (l *logBuffer) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.Write(b)
 }
 
-func (l *log) String() string {
+func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.String()
 }
 
-func (l *log) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+func (l *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 func TestPathsAreNotNormalized(t *testing.T) {
 	address := start(t, console.Config{Metrics: counted})
@@ -198,7 +198,7 @@ func TestReconfigureReplacesTheKey(t *testing.T) {
 }
 
 func TestPanicIsLoggedAndAnswered(t *testing.T) {
-	var said log
+	var logged logBuffer
 	for _, c := range []struct {
 		name   string
 		config console.Config
@@ -218,7 +218,7 @@ func TestPanicIsLoggedAndAnswered(t *testing.T) {
 		{"of the runtime", console.Config{
 			Ready: func(context.Context) error { return []error{}[len(os.Args)] }}, "/readyz"},
 	} {
-		c.config.Log = said.logger()
+		c.config.Log = logged.logger()
 		address := start(t, c.config)
 		for range 2 {
 			got := get(t, address, c.path, "Authorization: Bearer hidden", "X-Other: hidden")
@@ -233,12 +233,12 @@ func TestPanicIsLoggedAndAnswered(t *testing.T) {
 	}
 	for _, want := range []string{"BUG: metrics", "BUG: readiness", "index out of range",
 		"not logged", "console_test.go"} {
-		if !strings.Contains(said.String(), want) {
-			t.Errorf("log: got no %q in:\n%s", want, said.String())
+		if !strings.Contains(logged.String(), want) {
+			t.Errorf("log: got no %q in:\n%s", want, logged.String())
 		}
 	}
-	if strings.Contains(said.String(), "hidden") {
-		t.Errorf("log: got text of the request in:\n%s", said.String())
+	if strings.Contains(logged.String(), "hidden") {
+		t.Errorf("log: got text of the request in:\n%s", logged.String())
 	}
 }
 

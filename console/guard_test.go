@@ -16,8 +16,8 @@ func basic(user, password string) string {
 }
 
 func TestKeyIsRequired(t *testing.T) {
-	var said log
-	address := start(t, console.Config{Key: wechat.NewSecret(key), Metrics: counted, Log: said.logger()})
+	var logged logBuffer
+	address := start(t, console.Config{Key: wechat.NewSecret(key), Metrics: counted, Log: logged.logger()})
 	for _, c := range []struct {
 		name, header string
 		status       int
@@ -51,8 +51,8 @@ func TestKeyIsRequired(t *testing.T) {
 			t.Errorf("%s: got the key in the response", c.name)
 		}
 	}
-	if strings.Contains(said.String(), "horse") {
-		t.Errorf("log: got the key in:\n%s", said.String())
+	if strings.Contains(logged.String(), "horse") {
+		t.Errorf("log: got the key in:\n%s", logged.String())
 	}
 }
 

@@ -20,16 +20,16 @@ func entry(appid string) string { return `{"appid":"` + appid + `","refresh_toke
 
 func TestImport(t *testing.T) {
 	const invalidToken = "invalid refresh_token: too long, or characters that tokens do not have"
-	var said log
+	var logged logBuffer
 	f := func(body string, status int, want string) {
 		t.Helper()
 		o := newBackend()
 		o.imported[accountB] = "known already"
 		o.fails[component] = errors.New("this is the component")
 		c := o.config()
-		c.Log = said.logger()
+		c.Log = logged.logger()
 		got := ask(t, start(t, c), "POST", "/api/accounts/import", body)
-		if strings.Contains(got.body+said.String(), "hidden") {
+		if strings.Contains(got.body+logged.String(), "hidden") {
 			t.Errorf("got a token in the response or log: %s", got.body)
 		}
 		if got.status != status || got.body != want+"\n" {
@@ -48,7 +48,7 @@ func TestImport(t *testing.T) {
 		`{"read":3,"added":1,"kept":2,"failed":0,"faults":[]}`)
 	f(" \t["+entry(accountA)+",\n"+entry(accountB)+"]\n", 200, `{"read":2,"added":1,"kept":1,"failed":0,"faults":[]}`)
 	f("[]", 200, `{"read":0,"added":0,"kept":0,"failed":0,"faults":[]}`)
-	f(`{"appid":"`+accountA+`","refresh_token":"`+secret+`","note":"more than asked for"}`, 200,
+	f(`{"appid":"`+accountA+`","refresh_token":"`+secret+`","note":"more than needed"}`, 200,
 		`{"read":1,"added":1,"kept":0,"failed":0,"faults":[]}`)
 	f(strings.Join([]string{"", "hidden", entry("wxHIDDEN"), entry(component),
 		`{"appid":"` + accountA + `"}`,

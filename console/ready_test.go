@@ -90,10 +90,10 @@ func TestReadyTimesOut(t *testing.T) {
 // check starts beside it.
 func TestHangingReadyRunsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var asked atomic.Int64
+		var checks atomic.Int64
 		release := make(chan struct{})
 		h := console.New(console.Config{Ready: func(context.Context) error {
-			if asked.Add(1) == 1 {
+			if checks.Add(1) == 1 {
 				<-release
 			}
 			return nil
@@ -111,13 +111,13 @@ func TestHangingReadyRunsOnce(t *testing.T) {
 		if w := ready(h, t.Context()); w.Code != 503 {
 			t.Errorf("one more request while it hangs: got %d, want 503", w.Code)
 		}
-		if took, n := time.Since(began), asked.Load(); took != 2*time.Second || n != 1 {
+		if took, n := time.Since(began), checks.Load(); took != 2*time.Second || n != 1 {
 			t.Errorf("took %v with %d checks, want 2s with one", took, n)
 		}
 		close(release)
 		synctest.Wait()
-		if w := ready(h, t.Context()); w.Code != 200 || asked.Load() != 2 {
-			t.Errorf("after it returned: got %d with %d checks, want 200 with two", w.Code, asked.Load())
+		if w := ready(h, t.Context()); w.Code != 200 || checks.Load() != 2 {
+			t.Errorf("after it returned: got %d with %d checks, want 200 with two", w.Code, checks.Load())
 		}
 	})
 }

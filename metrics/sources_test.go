@@ -76,10 +76,10 @@ func TestSourceThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := metrics.New("v1", "go1")
 		release := make(chan struct{})
-		var asked atomic.Int64
+		var reads atomic.Int64
 		m.SetSources(metrics.Sources{
 			Accounts: func() (int, int, int, bool) {
-				asked.Add(1)
+				reads.Add(1)
 				<-release
 				return 1, 2, 3, true
 			},
@@ -96,7 +96,7 @@ func TestSourceThatHangs(t *testing.T) {
 		if took := time.Since(began); took != 3*time.Second {
 			t.Errorf("later scrapes: took %v in all, want no more than the first", took)
 		}
-		if n := asked.Load(); n != 1 {
+		if n := reads.Load(); n != 1 {
 			t.Errorf("reads of the hanging source: got %d, want 1", n)
 		}
 		close(release)

@@ -110,6 +110,7 @@ func read(path string) (rows []row, err error) {
 	return rows, nil
 }
 
+// escaped returns s as text for XML.
 func escaped(s string) string {
 	var b strings.Builder
 	_ = xml.EscapeText(&b, []byte(s))

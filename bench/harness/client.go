@@ -22,6 +22,8 @@ type client struct {
 	resp    fasthttp.Response
 }
 
+// open connects to the target. It does not send anything: opening ten thousand
+// connections must not count as load.
 func (c *client) open() (err error) {
 	if c.conn, err = net.Dial("tcp", c.target.address); err != nil {
 		return err

@@ -52,7 +52,9 @@ func (t *Target) Load(rate, conns int, length time.Duration) (Result, error) {
 	results := make([]Result, conns)
 	var opened, clients sync.WaitGroup
 	opened.Add(conns)
-	sem := make(chan struct{}, 64) // connections that are being opened
+	// Only some connections are opened at a time. More would overflow the queue
+	// of the listener, and the kernel would repeat them after a second.
+	sem := make(chan struct{}, 64)
 	var failed error
 	var mu sync.Mutex
 	var end time.Time // set before begin is closed
@@ -113,6 +115,8 @@ func schedule(due chan<- time.Time, rate int, start time.Time, length time.Durat
 	}
 }
 
+// merge adds up the results of all clients. Each client has a result of its
+// own, because a shared one would need a lock for each request.
 func merge(results []Result) (all Result) {
 	for _, r := range results {
 		all.Done += r.Done

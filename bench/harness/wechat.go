@@ -51,6 +51,8 @@ func NewWeChat(secure bool) (*WeChat, error) {
 	return w, nil
 }
 
+// serve answers every request with success, and the endpoint of tokens with a
+// token of WeChat's length.
 func (w *WeChat) serve(c *fasthttp.RequestCtx) {
 	if w.Delay > 0 {
 		time.Sleep(w.Delay)

@@ -41,6 +41,8 @@ type setup struct {
 	bare, wxproxy *harness.Target
 }
 
+// newSetup starts everything without TLS. Here, the behavior under load is
+// measured; bench/peers.sh measures the cost of TLS.
 func newSetup() (s setup, err error) {
 	if s.Harness, err = harness.New(); err != nil {
 		return
@@ -55,6 +57,7 @@ func newSetup() (s setup, err error) {
 	return
 }
 
+// us formats a duration in microseconds, below which results are noise.
 func us(d time.Duration) string { return d.Round(time.Microsecond).String() }
 
 // latency measures how long a request takes: over one connection, and at 70 %
@@ -66,7 +69,7 @@ func latency(length time.Duration) error {
 		return err
 	}
 	defer s.Close()
-	const turns = 15
+	const turns = 15 // their median is stable on a shared machine
 	targets := []*harness.Target{&s.wechat.Target, s.bare, s.wxproxy}
 	fmt.Println("One connection, one request after another:")
 	var medians, tails [3][]time.Duration
@@ -139,7 +142,8 @@ func crowdOn(wxproxy bool, conns, rate int, length time.Duration) error {
 	if wxproxy {
 		t = s.wxproxy
 	}
-	if _, err := t.Load(100, 1, time.Second); err != nil { // fetches the token
+	// The first requests fetch the token, which must not be part of the result.
+	if _, err := t.Load(100, 1, time.Second); err != nil {
 		return err
 	}
 	s.wechat.Delay = 100 * time.Millisecond

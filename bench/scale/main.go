@@ -52,7 +52,7 @@ type scale struct {
 }
 
 func main() {
-	log.SetFlags(0)
+	log.SetFlags(0) // results are for people and for documents
 	s := &scale{client: &fasthttp.Client{MaxConnsPerHost: 256, ReadTimeout: time.Minute}}
 	flag.IntVar(&s.accounts, "accounts", 1_000_000, "accounts known to WeChat")
 	flag.IntVar(&s.inUse, "in-use", 100_000, "accounts for which requests are made")
@@ -89,6 +89,8 @@ func (s *scale) run(store string) (err error) {
 	}
 	s.report("empty")
 
+	// The ticket starts the first comparison with WeChat's list, which reads
+	// all accounts.
 	began := time.Now()
 	prime := exec.Command(s.prime, "-callback", "http://"+s.callback, "-component", component,
 		"-token", messageToken, "-key", messageKey, "-account", name(0))
@@ -119,6 +121,7 @@ func (s *scale) run(store string) (err error) {
 			fmt.Printf("size of the file: %d MiB\n", i.Size()>>20)
 		}
 	}
+	// After the restart, tokens come from the store: there must be no renewals.
 	before := s.renewals.Load()
 	first, err := s.start()
 	if err != nil {
@@ -178,6 +181,7 @@ func (s *scale) reconcile() error {
 					failed.Add(1)
 				}
 				made.Add(1)
+				// Keep the maximum; other goroutines do so at the same time.
 				for took := int64(time.Since(began)); ; {
 					old := slowest.Load()
 					if took <= old || slowest.CompareAndSwap(old, took) {
@@ -205,6 +209,8 @@ func (s *scale) reconcile() error {
 
 // prepare chooses addresses, writes the configuration and builds the programs.
 func (s *scale) prepare(store, upstream string) error {
+	// wxproxy listens on the addresses a moment later. Another process could
+	// take one in between, which then ends the run with an error.
 	for _, to := range []*string{&s.proxy, &s.callback, &s.admin} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

@@ -25,6 +25,9 @@ func (s *scale) wechat() (string, error) {
 	return "http://" + ln.Addr().String(), nil
 }
 
+// serve implements the endpoints that wxproxy uses for itself. It computes
+// every response from the request, so that a million accounts need no memory
+// here. All other paths answer with success.
 func (s *scale) serve(c *fasthttp.RequestCtx) {
 	var in struct {
 		AppID  string `json:"authorizer_appid"`
