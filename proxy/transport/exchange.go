@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// MaxCoalesced is the size up to which a request should be passed in one
-	// piece, bytes: its body in Head. It is then sent with one system call, and
-	// as part of starting to wait for the response.
+	// MaxCoalesced is the size up to which the body of a request should be part
+	// of [Request.Head], bytes, head included. Such a request is sent with one
+	// system call, as part of starting to wait for the response.
 	MaxCoalesced = 8 << 10
 	// InspectLimit is the number of bytes of a response that are buffered. Up to
 	// this size the whole body is, so that its errcode can be read. A larger one
@@ -25,8 +25,8 @@ const (
 
 // Request is one request to WeChat. All fields but Body are required.
 type Request struct {
-	Head   []byte // request line, headers and empty line; see MaxCoalesced
-	Body   []byte // what follows Head
+	Head   []byte // request line, headers, empty line, and a short body; see MaxCoalesced
+	Body   []byte // a body that is not part of Head
 	IsHead bool   // the method is HEAD, so the response has no body
 
 	// Client is the connection that a large response is written to. Its write
@@ -35,8 +35,8 @@ type Request struct {
 	// Timeout is how long a large response may make no progress, on either
 	// connection.
 	Timeout time.Duration
-	// Now is the current time. Reading the clock once less per request can be
-	// measured.
+	// Now is the current time. The proxy has read the clock already, and reading
+	// it again would cost a measurable part of a request.
 	Now time.Time
 	// Deadline is when Exchange has to return. The body of a large response can
 	// take longer.

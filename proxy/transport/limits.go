@@ -7,8 +7,8 @@ const (
 	// otherFiles is the number of file descriptors for everything else: store,
 	// listeners, operators, pushes.
 	otherFiles = 256
-	// minInFlight and minConns keep wxproxy usable, if with errors, in a process
-	// with next to no file descriptors.
+	// minInFlight and minConns let wxproxy serve something in a process that is
+	// allowed few file descriptors. It can run out of them.
 	minInFlight = 16
 	minConns    = 64
 )
