@@ -104,7 +104,8 @@ authorized     TIME, 12d ago
 func TestAccountsRefresh(t *testing.T) {
 	a := newAdminTest(t, nil)
 	got := a.run("accounts", "refresh", plainAccount)
-	if got.code != exitDone || !strings.Contains(got.out, "token          9999aaaa, issued 0s ago, expires in 2h\n") {
+	if got.code != exitDone || !strings.Contains(got.out, "token          9999aaaa, issued 0s ago, "+
+		"expires in 2h\n") {
 		t.Errorf("accounts refresh: got %+v, want the new token", got)
 	}
 	a.fail = tokens.ErrThrottled
@@ -158,7 +159,8 @@ func TestInterruptedForget(t *testing.T) {
 	proctest.Eventually(t, func() bool { return strings.Contains(errs.String(), "[y/N]") })
 	cancel()
 	if code := <-done; code != exitFailed || len(a.accounts) != 3 {
-		t.Errorf("interrupted accounts forget: got exit code %d and %d accounts, want 1 and 3", code, len(a.accounts))
+		t.Errorf("interrupted accounts forget: got exit code %d and %d accounts, "+
+			"want 1 and 3", code, len(a.accounts))
 	}
 }
 

@@ -74,8 +74,8 @@ func (c *accountsList) run(ctx context.Context) error {
 			return err
 		}
 		printed += len(accounts)
-		// An empty page ends the loop, too: accounts may be forgotten meanwhile,
-		// and total would never be reached.
+		// An empty page ends the loop, too: accounts may be forgotten
+		// meanwhile, and total would never be reached.
 		if len(accounts) > 0 && printed < total && (c.limit == 0 || printed < c.limit) {
 			continue
 		}

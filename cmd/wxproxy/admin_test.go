@@ -202,8 +202,8 @@ func failsWith(errors ...string) ran {
 	return want
 }
 
-// wrongUsage is a run of a command, or of wxproxy itself if command is "", with a
-// wrong command line.
+// wrongUsage is a run of a command, or of wxproxy itself if command is "", with
+// a wrong command line.
 func wrongUsage(command, message string) ran {
 	path := strings.TrimSpace("wxproxy " + command)
 	return ran{code: exitUsage, errors: "wxproxy: " + message + "; see " + path + " --help\n"}

@@ -58,7 +58,8 @@ func (w *testEnv) reload(blocks string) {
 
 // block returns a [[caller]] block. more contains its other lines.
 func block(name, key, more string) string {
-	return fmt.Sprintf("\n[[caller]]\nname = %q\nkey_sha256 = \"%x\"\n%s\n", name, sha256.Sum256([]byte(key)), more)
+	return fmt.Sprintf("\n[[caller]]\nname = %q\nkey_sha256 = "+
+		"\"%x\"\n%s\n", name, sha256.Sum256([]byte(key)), more)
 }
 
 // With callers, keys and their limits are checked, an SDK works with the key as
@@ -66,7 +67,8 @@ func block(name, key, more string) string {
 func TestCallers(t *testing.T) {
 	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA, accountB)
 	orders := block("orders", ordersKey, "")
-	stock := block("stock", stockKey, fmt.Sprintf("appids = [%q]\npaths = [\"/cgi-bin/user/*\"]\nmethods = [\"GET\"]", accountA))
+	stock := block("stock", stockKey, fmt.Sprintf("appids = [%q]\npaths = "+
+		"[\"/cgi-bin/user/*\"]\nmethods = [\"GET\"]", accountA))
 	w.reload(orders + stock)
 	for _, c := range []struct {
 		key, path string
@@ -84,12 +86,14 @@ func TestCallers(t *testing.T) {
 			t.Errorf("GET %s with key %q: got %d %s, want %d", c.path, c.key, status, answer, c.want)
 		}
 	}
-	// An SDK in third-party mode, with the address of the proxy, an appid and a "secret".
+	// An SDK in third-party mode, with the address of the proxy, an appid and a
+	// "secret".
 	base := "/" + sandbox.DefaultComponentAppID
 	standIn := func(path, body string) string {
 		t.Helper()
 		status, answer := w.as("", "POST", base+path, body)
-		m := regexp.MustCompile(`access_token":"(wxp_[A-Za-z0-9_-]+)","expires_in":7200`).FindStringSubmatch(answer)
+		m := regexp.MustCompile(`access_token":"(wxp_[A-Za-z0-9_-]+)",` +
+			`"expires_in":7200`).FindStringSubmatch(answer)
 		if status != 200 || m == nil {
 			t.Fatalf("POST %s: got %d %s, want a stand-in token", path, status, answer)
 		}
@@ -125,7 +129,8 @@ func TestCallers(t *testing.T) {
 		t.Errorf("stand-in for an unknown appid: got %s, want 40013", answer)
 	}
 	_, metrics := w.get(w.admin, "/metrics")
-	for _, series := range []string{`wxproxy_requests_total{caller="orders",credential="authorizer",code="200"}`, `wxproxy_requests_total{caller="stock",credential="authorizer",code="403"}`,
+	for _, series := range []string{`wxproxy_requests_total{caller="orders",credential="authorizer",` +
+		`code="200"}`, `wxproxy_requests_total{caller="stock",credential="authorizer",code="403"}`,
 		`wxproxy_requests_total{caller="unknown",credential="authorizer",code="401"}`} {
 		name, labels, _ := strings.Cut(strings.TrimSuffix(series, "}"), "{")
 		found := false
@@ -140,8 +145,8 @@ func TestCallers(t *testing.T) {
 			t.Errorf("metrics: got no %s in\n%s", series, metrics)
 		}
 	}
-	// The key and the stand-ins of a removed caller are invalid, and SDKs receive
-	// an errcode that they know.
+	// The key and the stand-ins of a removed caller are invalid, and SDKs
+	// receive an errcode that they know.
 	w.reload(stock)
 	if status, answer := w.as(ordersKey, "GET", "/"+accountA+userInfo, ""); status != 401 {
 		t.Errorf("key of a removed caller: got %d %s, want 401", status, answer)
@@ -164,7 +169,8 @@ func TestCallers(t *testing.T) {
 func TestStandInsWithoutCallers(t *testing.T) {
 	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	_, answer := w.as("", "GET", "/cgi-bin/token?grant_type=client_credential&appid="+accountA+"&secret=anything", "")
-	m := regexp.MustCompile(`^\{"access_token":"(wxp_[A-Za-z0-9_-]+)","expires_in":7200\}$`).FindStringSubmatch(answer)
+	m := regexp.MustCompile(`^\{"access_token":"(wxp_[A-Za-z0-9_-]+)",` +
+		`"expires_in":7200\}$`).FindStringSubmatch(answer)
 	if m == nil {
 		t.Fatalf("stand-in with any secret: got %s", answer)
 	}

@@ -69,8 +69,8 @@ needed. The exit code is 0 if it responds within 3 seconds.`,
 
 // health requests /healthz from the admin listener at base.
 func health(ctx context.Context, e *env, base string) error {
-	// The same as the timeout of the health check in the Dockerfile: a longer one
-	// would have no effect there.
+	// The same as the timeout of the health check in the Dockerfile: a longer
+	// one would have no effect there.
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	target := strings.TrimSuffix(base, "/") + "/healthz"

@@ -78,7 +78,8 @@ func (b *browser) tab(language string, width, height int64, isPhone bool) *tab {
 	b.t.Helper()
 	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
 	b.t.Cleanup(cancel)
-	// The first action ends the tab with its context, so it must not have a timeout.
+	// The first action ends the tab with its context, so it must not have a
+	// timeout.
 	if err := chromedp.Do(ctx); err != nil {
 		b.t.Fatalf("opening a tab: %v", err)
 	}

@@ -86,9 +86,9 @@ func TestManyIdleConnections(t *testing.T) {
 		}
 		return err
 	}
-	// Each connection sends one request, so that everything that wxproxy keeps for
-	// a connection exists, and is then idle. The request is rejected, which spares
-	// the sandbox.
+	// Each connection sends one request, so that everything that wxproxy keeps
+	// for a connection exists, and is then idle. The request is rejected, which
+	// spares the sandbox.
 	var wg sync.WaitGroup
 	const dialers = 16
 	for d := range dialers {

@@ -29,9 +29,9 @@ func (w *testEnv) curl(line string) string {
 	return string(b)
 }
 
-// Programs can use wxproxy as their HTTP proxy: curl with -x and with http_proxy,
-// and Go's client. Their requests are addressed to WeChat, and the key is the
-// password of the proxy.
+// Programs can use wxproxy as their HTTP proxy: curl with -x and with
+// http_proxy, and Go's client. Their requests are addressed to WeChat, and the
+// key is the password of the proxy.
 func TestCurl(t *testing.T) {
 	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	w.reload(block("orders", ordersKey, ""))
@@ -59,9 +59,11 @@ func TestCurl(t *testing.T) {
 			`-x http://x:$KEY@$PROXY -d @$DIR/form.json http://api.weixin.qq.com/$A/cgi-bin/menu/create`,
 			`"errcode":0`},
 		"an upload": {silent +
-			`-x http://x:$KEY@$PROXY -F media=@$DIR/picture.jpg "http://api.weixin.qq.com/$A/cgi-bin/media/upload?type=image"`, `"media_id":"`},
+			`-x http://x:$KEY@$PROXY -F media=@$DIR/picture.jpg ` +
+			`"http://api.weixin.qq.com/$A/cgi-bin/media/upload?type=image"`, `"media_id":"`},
 		"chunked": {silent +
-			`-x http://x:$KEY@$PROXY -H 'Transfer-Encoding: chunked' -d @$DIR/form.json http://api.weixin.qq.com/$A/cgi-bin/menu/create`, `"errcode":0`},
+			`-x http://x:$KEY@$PROXY -H 'Transfer-Encoding: chunked' -d @$DIR/form.json ` +
+			`http://api.weixin.qq.com/$A/cgi-bin/menu/create`, `"errcode":0`},
 		"Bearer": {silent +
 			`-H "Authorization: Bearer $KEY" "http://$PROXY/$A/cgi-bin/user/get"`, `"total":3`},
 		"the base URL": {silent +
@@ -75,7 +77,8 @@ func TestCurl(t *testing.T) {
 		"another host that ends so": {silent +
 			`-x http://x:$KEY@$PROXY -w 'code=%{http_code}' http://api.weixin.qq.com.example.com/cgi-bin/a`,
 			`code=403`},
-		"CONNECT": {silent + `-x http://x:$KEY@$PROXY -w 'code=%{http_connect}' https://api.weixin.qq.com/$A/cgi-bin/get_api_domain_ip`, `code=405`},
+		"CONNECT": {silent + `-x http://x:$KEY@$PROXY -w 'code=%{http_connect}' ` +
+			`https://api.weixin.qq.com/$A/cgi-bin/get_api_domain_ip`, `code=405`},
 	} {
 		if got := w.curl(c.line); !strings.Contains(got, c.want) {
 			t.Errorf("%s: %s\ngot %s\nwant %s in it", name, c.line, got, c.want)
@@ -107,7 +110,8 @@ func TestStandInsSurviveRestart(t *testing.T) {
 	callers := block("orders", ordersKey, "")
 	w.reload(callers)
 	_, answer := w.as("", "GET", "/cgi-bin/token?grant_type=client_credential&appid="+accountA+"&secret="+ordersKey, "")
-	m := regexp.MustCompile(`^\{"access_token":"(wxp_[A-Za-z0-9_-]+)","expires_in":7200\}$`).FindStringSubmatch(answer)
+	m := regexp.MustCompile(`^\{"access_token":"(wxp_[A-Za-z0-9_-]+)",` +
+		`"expires_in":7200\}$`).FindStringSubmatch(answer)
 	if m == nil {
 		t.Fatalf("GET /cgi-bin/token: got %s, want a stand-in", answer)
 	}

@@ -19,8 +19,8 @@ import (
 )
 
 // demo is one run of `wxproxy demo`. The fields are the addresses of its four
-// listeners, HOST:PORT. The defaults are those of the configuration, so that the
-// lines in the documents work for the demo, too.
+// listeners, HOST:PORT. The defaults are those of the configuration, so that
+// the lines in the documents work for the demo, too.
 type demo struct {
 	proxy, callback, admin, sandbox string
 }
@@ -79,8 +79,7 @@ func (d *demo) run(ctx context.Context, e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	// The sandbox comes first: the server below checks nothing at the start, but
-	// the preparation needs both.
+	// Both servers must be running before prepare.
 	wxServer := newSandboxServer(wx)
 	go wxServer.Serve(ln)
 	defer wxServer.Close()
@@ -190,8 +189,8 @@ func (d *demo) waitFor(ctx context.Context, appid string) error {
 func (d *demo) printRequests(log *demoLog) {
 	user := fmt.Sprintf("curl -i 'http://%s/%s/cgi-bin/user/info?openid=oSandboxUser0000000000000001&lang=zh_CN'",
 		d.proxy, demoOfficialAccount)
-	// The comments contain no quotes or parentheses: zsh, the shell of macOS, does
-	// not ignore comments that are typed or pasted.
+	// The comments contain no quotes or parentheses: zsh, the shell of macOS,
+	// does not ignore comments that are typed or pasted.
 	log.printf("\n%s", log.color(bold, "Paste these lines into another terminal:"))
 	log.command("1. Read a user of the official account. You send no token: wxproxy adds it.", user)
 	log.command("2. Call an API of the platform itself. wxproxy adds the token of the platform.",

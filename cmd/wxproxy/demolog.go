@@ -26,10 +26,11 @@ type demoLog struct {
 	started bool
 }
 
-// newDemoLog returns a demoLog that prints to e.stdout. It uses colors if that is
-// a terminal, the environment variable NO_COLOR is not set (https://no-color.org),
-// and the terminal interprets escape sequences: on Windows only Windows Terminal,
-// which sets WT_SESSION, does so without being asked.
+// newDemoLog returns a demoLog that prints to e.stdout. It uses colors if that
+// is a terminal, the environment variable NO_COLOR is not set
+// (https://no-color.org), and the terminal interprets escape sequences: on
+// Windows only Windows Terminal, which sets WT_SESSION, does so without being
+// asked.
 func newDemoLog(e *env) *demoLog {
 	noColor, _ := e.getenv("NO_COLOR")
 	_, isWindowsTerminal := e.getenv("WT_SESSION")

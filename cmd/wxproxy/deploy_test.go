@@ -59,8 +59,8 @@ func write(t *testing.T, dir, name, text string) string {
 	return path
 }
 
-// composed runs the programs of deploy/compose with their configuration, without
-// containers.
+// composed runs the programs of deploy/compose with their configuration,
+// without containers.
 type composed struct {
 	*fleet
 	secrets           string // the folder
@@ -149,8 +149,8 @@ func newComposed(t *testing.T) *composed {
 	return c
 }
 
-// makeSecrets runs secrets.sh and creates the files that it asks for. It returns
-// a TLS configuration that trusts the certificate.
+// makeSecrets runs secrets.sh and creates the files that it asks for. It
+// returns a TLS configuration that trusts the certificate.
 func (c *composed) makeSecrets() *tls.Config {
 	t := c.t
 	t.Helper()
@@ -303,7 +303,8 @@ func TestDeployCompose(t *testing.T) {
 	t.Logf("200 requests beside a dead replica, %d failed", failed)
 	c.replicas[0].start()
 
-	// Without Redis no replica is ready, and all of them use their cached tokens.
+	// Without Redis no replica is ready, and all of them use their cached
+	// tokens.
 	time.Sleep(2 * time.Second) // a new replica compares its cache with Redis, and drops what may be outdated
 	for _, r := range c.replicas {
 		proctest.Eventually(t, func() bool { return r.callWith(c.key, accountA) })
@@ -439,7 +440,9 @@ func (c *composed) scraped() {
 		}
 	}
 	proctest.Eventually(t, func() bool {
-		return ask("/api/v1/query?query="+url.QueryEscape(`sum(up{job="wxproxy"}) * (sum(wxproxy_build_info) > bool 0)`), &got) && len(got.Data.Result) == 1 && got.Data.Result[0].Value[1] == "3"
+		return ask("/api/v1/query?query="+url.QueryEscape(`sum(up{job="wxproxy"}) * `+
+			`(sum(wxproxy_build_info) > bool 0)`), &got) && len(got.Data.Result) == 1 &&
+			got.Data.Result[0].Value[1] == "3"
 	})
 	var rules struct {
 		Data struct {
@@ -500,8 +503,8 @@ func TestDeployKubernetesConfig(t *testing.T) {
 	checked(t, regexp.MustCompile(`(?m)^    `).ReplaceAllString(text, ""), "file:"+filepath.Join(t.TempDir(), "db"))
 }
 
-// checked runs `wxproxy check` with a configuration, test secrets, and this store
-// instead of a Redis.
+// checked runs `wxproxy check` with a configuration, test secrets, and this
+// store instead of a Redis.
 func checked(t *testing.T, text, store string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -533,7 +536,8 @@ func TestDeploySystemd(t *testing.T) {
 	if out, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("%v\n%s", err, out)
 	}
-	// 0 is no exposure and 100 is full exposure. A unit without settings has 96.
+	// 0 is no exposure and 100 is full exposure. A unit without settings has
+	// 96.
 	if out, err := exec.Command(analyze, "security", "--offline=yes", "--no-pager", "--threshold=15",
 		unit).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

@@ -18,8 +18,8 @@ import (
 	"wxproxy/wechat"
 )
 
-// push sends an event that is signed and encrypted like WeChat's. change, if not
-// nil, can damage the request.
+// push sends an event that is signed and encrypted like WeChat's. change, if
+// not nil, can damage the request.
 func (w *testEnv) push(event string, change func(q url.Values, body *string)) (int, string) {
 	w.t.Helper()
 	crypt, err := wechat.NewCrypt(wechat.NewSecret(sandbox.DefaultMessageToken),

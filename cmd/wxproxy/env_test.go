@@ -27,8 +27,8 @@ const (
 
 func TestMain(m *testing.M) { proctest.Main(m) }
 
-// testEnv is a sandbox WeChat and a wxproxy before it, which is used as its users
-// do: the real program, with a configuration file, over TCP.
+// testEnv is a sandbox WeChat and a wxproxy before it, which is used as its
+// users do: the real program, with a configuration file, over TCP.
 type testEnv struct {
 	t                      *testing.T
 	wx                     *sandbox.WeChat

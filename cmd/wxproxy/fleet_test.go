@@ -255,8 +255,8 @@ func (r *replica) call(account string) (a answer) {
 	return answer{status: resp.StatusCode, token: resp.Header.Get("X-Wxproxy-Token"), text: string(b), err: err}
 }
 
-// call sends a request for the account to one of the replicas. It tries the next
-// one only if the connection is refused.
+// call sends a request for the account to one of the replicas. It tries the
+// next one only if the connection is refused.
 func (f *fleet) call(account string) (a answer) {
 	start := int(f.next.Add(1))
 	for i := range f.replicas {
@@ -276,8 +276,8 @@ func (f *fleet) everywhere(account string) {
 	}
 }
 
-// authorized pushes a ticket and lets the accounts authorize the component. Each
-// replica then knows each of them.
+// authorized pushes a ticket and lets the accounts authorize the component.
+// Each replica then knows each of them.
 func (f *fleet) authorized(appids ...string) *fleet {
 	f.t.Helper()
 	f.ticket()

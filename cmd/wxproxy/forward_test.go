@@ -88,7 +88,8 @@ func TestForward(t *testing.T) {
 	const passive = "<xml><MsgType>text</MsgType><Content>你好</Content></xml>"
 	chat, rest := newInbox(t, passive), newInbox(t, "success")
 	w := newTestEnv(t, sandbox.Config{})
-	w.callbackExtra = fmt.Sprintf("[[forward]]\nappids = [%q]\nevents = [\"Text\"]\nurl = \"%s/wechat\"\n[[forward]]\nurl = %q", accountA, chat.URL, rest.URL)
+	w.callbackExtra = fmt.Sprintf("[[forward]]\nappids = [%q]\nevents = [\"Text\"]\nurl = "+
+		"\"%s/wechat\"\n[[forward]]\nurl = %q", accountA, chat.URL, rest.URL)
 	w.start().authorized(accountA)
 	ctx := context.Background()
 	push := func(account, doc string) string {
@@ -176,7 +177,8 @@ func TestReleaseChecker(t *testing.T) {
 		proctest.Eventually(t, func() bool {
 			return w.wx.CountFunc(func(c sandbox.Call) bool {
 				return c.Path == send && c.ErrCode == 0 && c.Appid == checkerAccount &&
-					strings.TrimSpace(string(c.Body)) == fmt.Sprintf(`{"msgtype":"text","text":{"content":"%s_from_api"},"touser":"%s"}`, code, fromUser)
+					strings.TrimSpace(string(c.Body)) == fmt.Sprintf(`{"msgtype":"text",`+
+						`"text":{"content":"%s_from_api"},"touser":"%s"}`, code, fromUser)
 			}) == 1
 		})
 	}

@@ -37,8 +37,8 @@ const (
 
 var storeKey = base64.StdEncoding.EncodeToString([]byte("a store key is 32 bytes long, OK"))
 
-// exchange sends raw bytes and records the response, also uncompressed if it was
-// compressed. The status is 0 if there is no valid response.
+// exchange sends raw bytes and records the response, also uncompressed if it
+// was compressed. The status is 0 if there is no valid response.
 func (w *testEnv) exchange(addr, raw string) (status int, body string) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -81,7 +81,9 @@ func hostileCalls() (all []string) {
 		}
 		paths = append(paths, path)
 	}
-	body := fmt.Sprintf(`{"component_appid":%q,"authorizer_appid":%q,"appid":%[2]q,"secret":%[3]q,"component_appsecret":%[3]q,"authorization_code":"x","authorizer_refresh_token":"x","offset":0,"count":100,"option_name":"voice_recognize","cgi_path":"/cgi-bin/user/info"}`,
+	body := fmt.Sprintf(`{"component_appid":%q,"authorizer_appid":%q,"appid":%[2]q,"secret":%[3]q,`+
+		`"component_appsecret":%[3]q,"authorization_code":"x","authorizer_refresh_token":"x","offset":0,`+
+		`"count":100,"option_name":"voice_recognize","cgi_path":"/cgi-bin/user/info"}`,
 		sandbox.DefaultComponentAppID, accountA, narrowKey)
 	for _, path := range paths {
 		and := "?"
@@ -143,7 +145,8 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 		t.Fatal(err)
 	}
 	w.format = format
-	w.callbackExtra = fmt.Sprintf("public_url = \"http://%s\"\nreturn_to = [\"http://127.0.0.1:1/back\"]", w.callback)
+	w.callbackExtra = fmt.Sprintf("public_url = \"http://%s\"\nreturn_to = "+
+		"[\"http://127.0.0.1:1/back\"]", w.callback)
 	w.adminExtra, w.storeExtra = fmt.Sprintf("key = %q", hiddenKey), fmt.Sprintf("key = %q", storeKey)
 	w.blocks = block("hostile", hostileKey, "") +
 		block("narrow", narrowKey, fmt.Sprintf("appids = [%q]\npaths = [\"/cgi-bin/user/*\"]", accountB)) +
@@ -154,7 +157,8 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 		if key != "" {
 			header = "Authorization: Bearer " + key
 		}
-		return w.exchange(w.proxy, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\n%s\r\nContent-Length: %d\r\n\r\n%s", method, path, header, len(body), body))
+		return w.exchange(w.proxy, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\n%s\r\nContent-Length: "+
+			"%d\r\n\r\n%s", method, path, header, len(body), body))
 	}
 	ask(hostileKey, "GET", "/wxa/gettemplatelist", "") // before the first ticket
 	ctx := context.Background()
@@ -186,8 +190,8 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 		w.exchange(w.proxy, strings.Replace(call, "KEY", key, 1))
 	})
 
-	// Tokens are rejected, renewed and not available. WeChat's record of a failed
-	// request contains its URL.
+	// Tokens are rejected, renewed and not available. WeChat's record of a
+	// failed request contains its URL.
 	w.wx.Expire(accountA)
 	ask(hostileKey, "GET", "/"+accountA+userInfo, "")
 	_, answer := ask(hostileKey, "GET", "/"+accountA+"/cgi-bin/user/info?openid=unknown", "")
@@ -300,7 +304,9 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 		fmt.Sprintf(`{"appid":%q,"refresh_token":%q}`, accountA, w.wx.AuthorizerRefreshToken(accountA)),
 		fmt.Sprintf(`{"appid":%q,%q:1}`, accountA, w.wx.AuthorizerRefreshToken(accountA)),
 		w.wx.AuthorizerRefreshToken(accountA), fmt.Sprintf(`{"appid":"wx`+"\n"+`%s`, w.wx.Ticket())} {
-		w.exchange(w.admin, fmt.Sprintf("POST /api/accounts/import HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", w.admin, hiddenKey, len(lines), lines))
+		w.exchange(w.admin, fmt.Sprintf("POST /api/accounts/import HTTP/1.1\r\nHost: "+
+			"%s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: "+
+			"%d\r\n\r\n%s", w.admin, hiddenKey, len(lines), lines))
 		cmd := proctest.Command(t, "accounts", "import", "--admin", "http://"+w.admin, w.file("import", lines))
 		cmd.Env = append(os.Environ(), adminKeyVariable+"="+hiddenKey)
 		out, _ := cmd.CombinedOutput()
@@ -342,8 +348,8 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 	for _, found := range s.in(answers) {
 		t.Errorf("a response contains %s", found)
 	}
-	// The file of the store is encrypted. Users' secrets and stand-ins, which may
-	// be in responses, must not be in the log either.
+	// The file of the store is encrypted. Users' secrets and stand-ins, which
+	// may be in responses, must not be in the log either.
 	store, err := os.ReadFile(filepath.Join(w.dir, "wxproxy.db"))
 	if err != nil {
 		t.Fatal(err)

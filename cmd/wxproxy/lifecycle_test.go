@@ -60,7 +60,8 @@ func TestFirstTicketRestoresAccounts(t *testing.T) {
 		proctest.Promise(t, "reading all accounts after the first ticket", took, time.Minute)
 		if lists, all := w.wx.Count(listPath),
 			w.wx.CountFunc(func(sandbox.Call) bool { return true }); lists != accounts/500 || all > lists+3 {
-			t.Errorf("requests to WeChat: got %d pages of the list and %d in total, want %d pages and at most 3 more", lists, all, accounts/500)
+			t.Errorf("requests to WeChat: got %d pages of the list and %d in total, want %d pages and "+
+				"at most 3 more", lists, all, accounts/500)
 		}
 		w.call("/"+name(4321)+userInfo, "miss")
 		w.call("/"+name(4321)+userInfo, "hit")
@@ -83,8 +84,8 @@ func TestOutdatedStore(t *testing.T) {
 	if code := w.end(syscall.SIGTERM); code != 0 {
 		t.Fatalf("exit code: got %d, want 0", code)
 	}
-	// While wxproxy is down, B revokes its authorization, A authorizes again with
-	// another program, and C authorizes.
+	// While wxproxy is down, B revokes its authorization, A authorizes again
+	// with another program, and C authorizes.
 	const accountC = "wxcccccccccccccccc"
 	ctx := context.Background()
 	w.wx.SetPushURL("")

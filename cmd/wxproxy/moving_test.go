@@ -31,16 +31,16 @@ const (
 	movingC        = "wxd0000000000000a3"
 )
 
-// Refresh tokens in the form of today, in that of earlier years, and longer than
-// any that is known.
+// Refresh tokens in the form of today, in that of earlier years, and longer
+// than any that is known.
 var (
 	movingToday = "refreshtoken@@@Kq3xV-_mN0aB1cD2eF3gH4iJ5kL6mN7oP8qR9sT0uV1"
 	movingOld   = "9TO-YCXPL4llX-u1W1pPpnp8Hgm4wpJtlR6iV0doKdY"
 	movingLong  = "refreshtoken@@@" + strings.Repeat("xY_-", 50)
 )
 
-// movingCommand returns the block of docs/moving.md after the comment that names
-// it.
+// movingCommand returns the block of docs/moving.md after the comment that
+// names it.
 func movingCommand(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "moving.md"))
@@ -58,7 +58,8 @@ func movingCommand(t *testing.T, name string) string {
 var movingCodecs = map[string]func(string) string{
 	"StringCodec":      func(s string) string { return s },
 	"JsonJacksonCodec": strconv.Quote,
-	// Class 3, then the length and one, its first byte with the bits 7 (text) and 6 (more follows).
+	// Class 3, then the length and one, its first byte with the bits 7 (text)
+	// and 6 (more follows).
 	"Kryo5Codec": func(s string) string {
 		n := len(s) + 1
 		if n < 1<<6 {
@@ -66,7 +67,8 @@ var movingCodecs = map[string]func(string) string{
 		}
 		return "\x03" + string([]byte{0xc0 | byte(n&0x3f), byte(n >> 6)}) + s
 	},
-	// Protocol version 4 of JBoss Marshalling (older ones: 3), a short string, its length.
+	// Protocol version 4 of JBoss Marshalling (older ones: 3), a short string,
+	// its length.
 	"MarshallingCodec":     func(s string) string { return "\x04>" + string([]byte{byte(len(s))}) + s },
 	"MarshallingCodec old": func(s string) string { return "\x03>" + string([]byte{byte(len(s))}) + s },
 	// The length is one byte, or two after a mark, the lower one first.
@@ -236,7 +238,8 @@ func (r *redisServer) run(t *testing.T, name string) string {
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Join(r.dir, "bin")+string(os.PathListSeparator)+os.Getenv("PATH"))
 	var out, faults bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &faults
-	// The exit code has no meaning: the last command may be a grep without a match.
+	// The exit code has no meaning: the last command may be a grep without a
+	// match.
 	var exit *exec.ExitError
 	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
@@ -247,8 +250,8 @@ func (r *redisServer) run(t *testing.T, name string) string {
 	return out.String()
 }
 
-// wantCSV runs a command and checks that it prints these lines, in any order, and
-// that the check of docs/moving.md accepts them.
+// wantCSV runs a command and checks that it prints these lines, in any order,
+// and that the check of docs/moving.md accepts them.
 func (r *redisServer) wantCSV(t *testing.T, name string, want ...string) {
 	t.Helper()
 	csv := r.run(t, name)

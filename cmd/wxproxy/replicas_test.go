@@ -32,7 +32,8 @@ func rounds(t *testing.T, short int) int {
 func TestReplicasRenewOnce(t *testing.T) {
 	f := newFleet(t, 3, sandbox.Config{Grace: -1}).authorized()
 	for round := range rounds(t, 12) {
-		// Each round has another account: repeated rejections of one are throttled.
+		// Each round has another account: repeated rejections of one are
+		// throttled.
 		account := fmt.Sprintf("wx%016d", round)
 		if err := f.wx.AddAccount(account, sandbox.OfficialAccount); err != nil {
 			t.Fatal(err)
@@ -114,8 +115,8 @@ func TestReplicaSleepsWhileItRenews(t *testing.T) {
 			t.Errorf("request afterwards: got %v, want success", a)
 		}
 	}
-	// The store has the valid refresh token: one renewal is enough, and WeChat's
-	// list is not needed.
+	// The store has the valid refresh token: one renewal is enough, and
+	// WeChat's list is not needed.
 	f.wx.ResetHistory()
 	f.wx.Expire(accountA)
 	if a := f.replicas[0].call(accountA); !a.ok() {
@@ -177,8 +178,8 @@ func TestRedisUnreachable(t *testing.T) {
 	}
 }
 
-// A Redis that has lost all data is filled after the next ticket, and no request
-// fails meanwhile.
+// A Redis that has lost all data is filled after the next ticket, and no
+// request fails meanwhile.
 func TestRedisLosesData(t *testing.T) {
 	f := newFleet(t, 2, sandbox.Config{}).authorized(accountA, accountB)
 	if got := f.redis.do("FLUSHALL"); got != "+OK" {

@@ -87,9 +87,12 @@ func TestWrongUsage(t *testing.T) {
 		{"accounts " + hiddenArgument, "accounts", `unknown command`},
 		{"serve --" + hiddenArgument, "serve", `unknown flag`},
 		{"serve " + hiddenArgument, "serve", `serve takes flags only, and there is an extra argument`},
-		{"accounts list --limit " + hiddenArgument, "accounts list", `the value of --limit is not valid (want int)`},
-		{"sandbox --token-life " + hiddenArgument, "sandbox", `the value of --token-life is not valid (want duration)`},
-		{"accounts list --json=" + hiddenArgument, "accounts list", `the value of --json is not valid (want bool)`},
+		{"accounts list --limit " + hiddenArgument, "accounts list", `the value of --limit is not valid ` +
+			`(want int)`},
+		{"sandbox --token-life " + hiddenArgument, "sandbox", `the value of --token-life is not valid ` +
+			`(want duration)`},
+		{"accounts list --json=" + hiddenArgument, "accounts list", `the value of --json is not valid ` +
+			`(want bool)`},
 		{"accounts show " + hiddenArgument, "accounts show",
 			`APPID is not an appid: an appid is wx and 16 lower-case letters or digits`},
 		{"explain " + hiddenArgument + " GET /a", "explain",
@@ -226,7 +229,8 @@ func TestCompletion(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		got := runArgs(t.Context(), "completion", shell)
 		if got.code != exitDone || got.errors != "" || !strings.Contains(got.out, "wxproxy") {
-			t.Errorf("completion %s: got exit code %d, %d bytes, errors %q", shell, got.code, len(got.out), got.errors)
+			t.Errorf("completion %s: got exit code %d, %d bytes, "+
+				"errors %q", shell, got.code, len(got.out), got.errors)
 		}
 	}
 	// What the scripts call when the user presses Tab.

@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// pieceLength is the length of a part of a secret that counts as a leak. Shorter
-// secrets are searched for as a whole. It is longer than the common prefix of a
-// kind of secret, such as "refreshtoken@@@".
+// pieceLength is the length of a part of a secret that counts as a leak.
+// Shorter secrets are searched for as a whole. It is longer than the common
+// prefix of a kind of secret, such as "refreshtoken@@@".
 const pieceLength = 24
 
 // seeker finds secrets, or pieces of them, in all usual encodings.
@@ -38,8 +38,8 @@ func (s *seeker) add(kind, secret string) {
 		url.PathEscape(secret), strings.ToLower(url.QueryEscape(secret)),
 		url.QueryEscape(url.QueryEscape(secret)), hex.EncodeToString([]byte(secret)),
 		strings.ToUpper(hex.EncodeToString([]byte(secret)))}
-	// In base64 a text has three forms, for 0, 1 and 2 bytes before it. Its ends
-	// depend on the neighbors.
+	// In base64 a text has three forms, for 0, 1 and 2 bytes before it. Its
+	// ends depend on the neighbors.
 	for before := range 3 {
 		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 			text := enc.EncodeToString([]byte("\x00\x00"[:before] + secret))
@@ -80,7 +80,8 @@ func (s *seeker) in(text []byte) (found []string) {
 	return found
 }
 
-// The seeker finds secrets: otherwise the tests that use it would check nothing.
+// The seeker finds secrets: otherwise the tests that use it would check
+// nothing.
 func TestSeekerFindsSecrets(t *testing.T) {
 	s := newSeeker()
 	const secret = "refreshtoken@@@Abc-def_0123456789+/=&x"

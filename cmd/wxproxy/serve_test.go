@@ -52,12 +52,14 @@ func TestServe(t *testing.T) {
 
 	// A message is forwarded byte for byte; an upload and a download work.
 	if status, answer, _ := w.try("POST", "/"+accountA+"/cgi-bin/message/custom/send",
-		`{"touser":"oSandboxUser0000000000000001","msgtype":"text","text":{"content":"你好 <b>&"}}`); status != 200 || !strings.Contains(answer, `"errcode":0`) {
+		`{"touser":"oSandboxUser0000000000000001","msgtype":"text",`+
+			`"text":{"content":"你好 <b>&"}}`); status != 200 || !strings.Contains(answer, `"errcode":0`) {
 		t.Errorf("sending a message: got %d %s, want errcode 0", status, answer)
 	}
 	picture := bytes.Repeat([]byte("\xff\xd8picture"), 10_000)
 	var form bytes.Buffer
-	fmt.Fprintf(&form, "--x\r\nContent-Disposition: form-data; name=\"media\"; filename=\"a.jpg\"\r\nContent-Type: image/jpeg\r\n\r\n%s\r\n--x--\r\n", picture)
+	fmt.Fprintf(&form, "--x\r\nContent-Disposition: form-data; name=\"media\"; "+
+		"filename=\"a.jpg\"\r\nContent-Type: image/jpeg\r\n\r\n%s\r\n--x--\r\n", picture)
 	req, _ := http.NewRequest("POST", "http://"+w.proxy+"/cgi-bin/media/upload?type=image", io.MultiReader(&form)) // chunked
 	req.Header.Set("X-WX-APPID", accountA)
 	req.Header.Set("Content-Type", "multipart/form-data; boundary=x")
@@ -78,7 +80,8 @@ func TestServe(t *testing.T) {
 			len(picture))
 	}
 
-	// Logins of an authorizer use the component's token, whatever the request contains.
+	// Logins of an authorizer use the component's token, whatever the request
+	// contains.
 	if status, answer, _ := w.try("GET", "/sns/jscode2session?appid="+accountA+
 		"&secret=whatever&js_code=sandbox&grant_type=authorization_code", ""); status != 200 ||
 		strings.Contains(answer, "-40") {
@@ -198,8 +201,8 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// While the token endpoint fails, requests with valid tokens succeed and expired
-// tokens are not sent. Afterwards everything works again.
+// While the token endpoint fails, requests with valid tokens succeed and
+// expired tokens are not sent. Afterwards everything works again.
 func TestTokenEndpointFails(t *testing.T) {
 	for name, fault := range map[string]sandbox.Fault{
 		"5xx":       {Path: refreshPath, Status: 503},
@@ -280,7 +283,8 @@ func TestStopFinishesRequests(t *testing.T) {
 	}
 }
 
-// SIGHUP rejects an invalid configuration without changes, and applies a valid one.
+// SIGHUP rejects an invalid configuration without changes, and applies a valid
+// one.
 func TestReload(t *testing.T) {
 	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	path := filepath.Join(w.dir, "config.toml")
@@ -300,7 +304,8 @@ func TestReload(t *testing.T) {
 	proctest.Eventually(t, func() bool { status, _, _ := w.try("GET", userInfo, ""); return status == 200 })
 }
 
-// A store file can be used by one process. A second one reports that in one line.
+// A store file can be used by one process. A second one reports that in one
+// line.
 func TestStoreInUse(t *testing.T) {
 	w := newTestEnv(t, sandbox.Config{}).start()
 	out, err := proctest.Command(t, "check", "--config", filepath.Join(w.dir, "config.toml")).CombinedOutput()

@@ -22,8 +22,8 @@ import (
 const (
 	soakAccounts = 20
 	soakLife     = 20 * time.Second
-	// settle is how long a disturbance may have effects after it has ended: locks
-	// of killed replicas (6 s) and pauses after failures.
+	// settle is how long a disturbance may have effects after it has ended:
+	// locks of killed replicas (6 s) and pauses after failures.
 	settle = 10 * time.Second
 )
 
@@ -63,8 +63,8 @@ type disturbance struct {
 	explains func(f failure) bool
 }
 
-// during reports whether the request overlaps the disturbance, or the time after
-// it in which it may still have effects.
+// during reports whether the request overlaps the disturbance, or the time
+// after it in which it may still have effects.
 func (f failure) during(tr *disturbance, effects time.Duration) bool {
 	return f.at.Add(f.answer.took).After(tr.from) && (tr.to.IsZero() || f.at.Before(tr.to.Add(effects)))
 }
@@ -91,10 +91,10 @@ type failure struct {
 	answer  answer
 }
 
-// TestSoak runs three replicas with tokens that are valid for 20 seconds, refresh
-// tokens that rotate, and callers all the time, while one disturbance follows
-// another. WXPROXY_SOAK is the duration (make soak). WXPROXY_SEED repeats the
-// disturbances of an earlier run.
+// TestSoak runs three replicas with tokens that are valid for 20 seconds,
+// refresh tokens that rotate, and callers all the time, while one disturbance
+// follows another. WXPROXY_SOAK is the duration (make soak). WXPROXY_SEED
+// repeats the disturbances of an earlier run.
 func TestSoak(t *testing.T) {
 	length, err := time.ParseDuration(os.Getenv("WXPROXY_SOAK"))
 	if err != nil {
@@ -156,8 +156,8 @@ func (s *soak) tickets(stop <-chan struct{}) {
 	}
 }
 
-// callers sends requests for random accounts to random replicas, and to the next
-// replica if a connection is refused.
+// callers sends requests for random accounts to random replicas, and to the
+// next replica if a connection is refused.
 func (s *soak) callers(stop <-chan struct{}) {
 	for {
 		select {
@@ -185,9 +185,9 @@ func (s *soak) callers(stop <-chan struct{}) {
 	}
 }
 
-// during records a disturbance that lasts until f returns, and which failures it
-// explains: these kinds, of one account ("" for all), and broken connections of
-// one replica.
+// during records a disturbance that lasts until f returns, and which failures
+// it explains: these kinds, of one account ("" for all), and broken connections
+// of one replica.
 func (s *soak) during(what string, at *replica, account string, kinds []failureKind, f func()) {
 	tr := &disturbance{what: what, from: time.Now()}
 	tr.explains = func(f failure) bool {
@@ -335,17 +335,17 @@ func (s *soak) judge(took time.Duration, sizes []memoryUse) {
 		}
 	}
 
-	// A token is renewed after nine tenths of its lifetime, or up to an eighth of
-	// the last tenth earlier.
+	// A token is renewed after nine tenths of its lifetime, or up to an eighth
+	// of the last tenth earlier.
 	due := float64(soakAccounts)*took.Seconds()/(soakLife.Seconds()*(0.9-0.1/8)) + float64(s.forced.Load())
 	t.Logf("%d renewals, expected %.0f", s.renewals.Load(), due)
 	if n := float64(s.renewals.Load()); n > 1.2*due {
 		t.Errorf("renewals: got %.0f, want at most 1.2 times %.0f", n, due)
 	}
 
-	// The minimum of many values is the memory after a garbage collection. At the
-	// start connections and buffers are created. A minute after that is compared
-	// with the last minute.
+	// The minimum of many values is the memory after a garbage collection. At
+	// the start connections and buffers are created. A minute after that is
+	// compared with the last minute.
 	warm, window := min(2*time.Minute, took/4), min(time.Minute, took/4)
 	least := func(from, to time.Duration) memoryUse {
 		out := memoryUse{heap: 1e12, goroutines: 1e12}
@@ -363,8 +363,8 @@ func (s *soak) judge(took time.Duration, sizes []memoryUse) {
 		t.Error("memory or goroutines: got more at the end than at the start")
 	}
 
-	// Each account works at every replica with the stored refresh token, without a
-	// request for it to WeChat.
+	// Each account works at every replica with the stored refresh token,
+	// without a request for it to WeChat.
 	s.ticket()
 	for _, account := range s.accounts {
 		s.everywhere(account)

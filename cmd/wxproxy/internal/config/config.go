@@ -158,7 +158,8 @@ func (f *Forward) setDefaults() {
 
 // Load reads and checks the file at path. An error has one line for each fault.
 // Each line starts with path, and none contains a secret. Warnings are about
-// values that are legal but probably not meant. Load is safe for concurrent use.
+// values that are legal but probably not meant. Load is safe for concurrent
+// use.
 func Load(path string, getenv func(string) (string, bool)) (Config, []Warning, error) {
 	// Not ReadFile, which rejects pipes: the configuration may come from one,
 	// as in --config <(…).

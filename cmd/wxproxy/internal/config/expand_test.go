@@ -42,7 +42,8 @@ func TestExpand(t *testing.T) {
 	f("${file:/run/secret}", "s3cr3t ${A}")
 	f("${file:wide}", "x")
 
-	const form = "has something other than a name between ${ and }; write ${NAME}, ${file:PATH}, or $${ for a literal ${"
+	const form = "has something other than a name between ${ and }; write ${NAME}, ${file:PATH}, or $${ " +
+		"for a literal ${"
 	const open = "has a ${ without }; close it, or write $${ for a literal ${"
 	f("${}", "", form)
 	f("${1A}", "", form)
@@ -57,5 +58,6 @@ func TestExpand(t *testing.T) {
 	f("${B}", "", "the environment variable B is not set; set it, or write $${ for a literal ${")
 	f("${B}${A}${file:gone}", "", "the environment variable B is not set; set it, or write $${ for a literal ${",
 		`the file "gone" cannot be read: no such file or directory; create it, or let wxproxy read it`)
-	f("${file:${A}}", "", `the file "${A" cannot be read: no such file or directory; create it, or let wxproxy read it`)
+	f("${file:${A}}", "", `the file "${A" cannot be read: no such file or directory; create it, or let `+
+		`wxproxy read it`)
 }

@@ -11,7 +11,8 @@ func TestDuration(t *testing.T) {
 		t.Helper()
 		got, err := parseDuration(in)
 		if err != nil || got != Duration(want) || got.String() != printed {
-			t.Errorf("parsing %q: got %d, %v, printed as %v, want %d, printed as %s", in, got, err, got, want, printed)
+			t.Errorf("parsing %q: got %d, %v, printed as %v, want %d, "+
+				"printed as %s", in, got, err, got, want, printed)
 		}
 	}
 	f("10m", 10*time.Minute, "10m")
@@ -36,7 +37,8 @@ func TestSize(t *testing.T) {
 		t.Helper()
 		got, err := parseSize(in)
 		if err != nil || got != want || got.String() != printed {
-			t.Errorf("parsing %q: got %d, %v, printed as %v, want %d, printed as %s", in, got, err, got, want, printed)
+			t.Errorf("parsing %q: got %d, %v, printed as %v, want %d, "+
+				"printed as %s", in, got, err, got, want, printed)
 		}
 	}
 	f("32MiB", 32<<20, "32MiB")
