@@ -1,9 +1,13 @@
 package pages
 
-import "golang.org/x/text/language"
+import (
+	"strings"
 
-// maxAcceptLanguage is the maximum length, in bytes, of the Accept-Language
-// headers that are parsed. Browsers send less than 200.
+	"golang.org/x/text/language"
+)
+
+// maxAcceptLanguage is how much of an Accept-Language header is read, in bytes.
+// Browsers send less than 200.
 const maxAcceptLanguage = 1000
 
 // supportedLanguages lists what the pages are written in. The first one is used
@@ -19,20 +23,32 @@ var (
 
 // chooseLanguage returns "zh" or "en" for the value of an Accept-Language
 // header (RFC 9110, section 12.5.4). A header that is missing, or that accepts
-// neither language, means Chinese. One that cannot be parsed, or is too long,
-// means English.
+// neither language, means Chinese.
 func chooseLanguage(header string) string {
-	if len(header) > maxAcceptLanguage {
-		return "en"
-	}
-	wanted, _, err := language.ParseAcceptLanguage(header)
-	if err != nil {
-		return "en"
-	}
-	_, index, confidence := languageMatcher.Match(wanted...)
+	_, index, confidence := languageMatcher.Match(parseAcceptLanguage(header)...)
 	if confidence == language.No {
 		index = 0 // the matcher has guessed by the script: English for French
 	}
 	base, _ := supportedLanguages[index].Base()
 	return base.String()
+}
+
+// parseAcceptLanguage returns the languages of a header, the preferred one
+// first. It skips entries that are not valid, and the rest of a header that is
+// too long. The parser of x/text rejects the whole header for one such entry,
+// and a Q in upper case, which RFC 9110 allows.
+func parseAcceptLanguage(header string) []language.Tag {
+	header = strings.ToLower(header[:min(len(header), maxAcceptLanguage)])
+	tags, _, err := language.ParseAcceptLanguage(header)
+	if err == nil {
+		return tags
+	}
+	var valid []string
+	for entry := range strings.SplitSeq(header, ",") {
+		if _, _, err := language.ParseAcceptLanguage(entry); err == nil {
+			valid = append(valid, entry)
+		}
+	}
+	tags, _, _ = language.ParseAcceptLanguage(strings.Join(valid, ","))
+	return tags
 }

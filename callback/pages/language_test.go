@@ -43,13 +43,16 @@ func TestLanguageOfPages(t *testing.T) {
 		{"zh;q=0, en;q=0", zh},
 		{"fr-FR, de;q=0.9", zh},
 		{"ja", zh},
-		// Not a header that browsers send.
-		{"zh;q=x", en},
-		{";;,,;q=1,zh", en},
-		{"zh-", en},
-		{"商", en},
-		{"zh," + strings.Repeat("zh-CN,", 200) + "zh", en},
-		{"zh" + strings.Repeat("-a", 2000), en},
+		// Entries that are not valid are skipped.
+		{"zh;q=x, en;q=0.1", en},
+		{"ZH-cn;Q=0.5, en;Q=0.9", en},
+		{"garbage!!, en-US", en},
+		{";;,,;q=1,en", en},
+		{"zh-", zh},
+		{"商", zh},
+		// So is the rest of a header that is too long.
+		{"en," + strings.Repeat("fr-FR,", 200) + "zh", en},
+		{"en" + strings.Repeat("-a", 2000), zh},
 	} {
 		r := w.request(http.MethodHead, "/authorize", "Accept-Language", tc.header)
 		if got := r.header.Get("Content-Language"); got != tc.want {
