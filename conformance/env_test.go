@@ -59,7 +59,10 @@ func newEnv(t *testing.T, own bool) *env {
 	}
 	srv := httptest.NewServer(wx)
 	t.Cleanup(srv.Close)
-	w := &env{t: t, wx: wx, wxURL: srv.URL, proxy: proctest.FreeAddr(t), callback: proctest.FreeAddr(t), admin: proctest.FreeAddr(t)}
+	w := &env{
+		t: t, wx: wx, wxURL: srv.URL,
+		proxy: proctest.FreeAddr(t), callback: proctest.FreeAddr(t), admin: proctest.FreeAddr(t),
+	}
 	if err := wx.SetPushURL("http://" + w.callback); err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +127,8 @@ key_sha256 = "%x"
 		if _, err := wx.Authorize(ctx, id); err != nil {
 			t.Fatal(err)
 		}
-		proctest.Eventually(t, func() bool { return w.ok("http://" + w.proxy + "/" + id + "/cgi-bin/get_api_domain_ip") })
+		call := "http://" + w.proxy + "/" + id + "/cgi-bin/get_api_domain_ip"
+		proctest.Eventually(t, func() bool { return w.ok(call) })
 	}
 	// Wait for the requests that wxproxy makes itself: the list of accounts at
 	// the first ticket, and then their names.

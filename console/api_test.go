@@ -194,10 +194,12 @@ func TestBrokerErrorsBecomeStatuses(t *testing.T) {
 func TestRefreshForgetSync(t *testing.T) {
 	o := newBackend()
 	address := start(t, o.config())
-	if got := ask(t, address, "POST", "/api/accounts/"+accountA+"/refresh", ""); got.status != 200 || got.fields(t)["token_fingerprint"] != "77778888" {
+	got := ask(t, address, "POST", "/api/accounts/"+accountA+"/refresh", "")
+	if got.status != 200 || got.fields(t)["token_fingerprint"] != "77778888" {
 		t.Errorf("refresh: got %d %s", got.status, got.body)
 	}
-	if got := ask(t, address, "DELETE", "/api/accounts/"+accountA, ""); got.status != 200 || got.body != `{"appid":"`+accountA+`","forgotten":true}`+"\n" {
+	got = ask(t, address, "DELETE", "/api/accounts/"+accountA, "")
+	if got.status != 200 || got.body != `{"appid":"`+accountA+`","forgotten":true}`+"\n" {
 		t.Errorf("forget: got %d %s", got.status, got.body)
 	}
 	if got := ask(t, address, "DELETE", "/api/accounts/"+accountA, ""); got.status != 404 {
@@ -282,7 +284,8 @@ func TestAPIRequiresKeyAndSameSite(t *testing.T) {
 		method, path, _ := strings.Cut(request, " ")
 		f := func(status int, headers ...string) {
 			t.Helper()
-			if got := ask(t, address, method, path, "", headers...); got.status != status || got.fields(t)["error"] == nil {
+			got := ask(t, address, method, path, "", headers...)
+			if got.status != status || got.fields(t)["error"] == nil {
 				t.Errorf("%s with %v: got %d %s", request, headers, got.status, got.body)
 			}
 		}

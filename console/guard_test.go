@@ -44,7 +44,8 @@ func TestKeyIsRequired(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", c.name, got.status, c.status)
 		}
 		challenge := strings.Join(got.header.Values("WWW-Authenticate"), "; ")
-		if refused := got.status == 401; refused != (challenge == `Basic realm="wxproxy", charset="UTF-8"; Bearer realm="wxproxy"`) {
+		const both = `Basic realm="wxproxy", charset="UTF-8"; Bearer realm="wxproxy"`
+		if denied := got.status == 401; denied != (challenge == both) {
 			t.Errorf("%s: got challenge %q with status %d", c.name, challenge, got.status)
 		}
 		if strings.Contains(got.body, "horse") {

@@ -94,7 +94,9 @@ func TestImportIsBounded(t *testing.T) {
 	o := newBackend()
 	address := start(t, o.config())
 	many := strings.Repeat(entry("no appid")+"\n", 3000)
-	if got := ask(t, address, "POST", "/api/accounts/import", many); got.status != 200 || len(got.fields(t)["faults"].([]any)) != 1000 || got.fields(t)["failed"] != 3000.0 {
+	got := ask(t, address, "POST", "/api/accounts/import", many)
+	m := got.fields(t)
+	if got.status != 200 || len(m["faults"].([]any)) != 1000 || m["failed"] != 3000.0 {
 		t.Errorf("3000 faults: got %d %.200s, want 1000 of them reported", got.status, got.body)
 	}
 	line := entry(accountA) + strings.Repeat(" ", 50<<10) + "\n"

@@ -17,8 +17,9 @@ func TestPageIsServed(t *testing.T) {
 	address := start(t, c)
 	for path, kind := range map[string]string{"/": "text/html", "/console.css": "text/css",
 		"/console.js": "text/javascript"} {
-		if got := ask(t, address, "GET", path, ""); got.status != 401 || !strings.Contains(got.header.Get("WWW-Authenticate"), "Basic") {
-			t.Errorf("%s without the key: got %d %v, want 401", path, got.status, got.header)
+		denied := ask(t, address, "GET", path, "")
+		if denied.status != 401 || !strings.Contains(denied.header.Get("WWW-Authenticate"), "Basic") {
+			t.Errorf("%s without the key: got %d %v, want 401", path, denied.status, denied.header)
 		}
 		got := ask(t, address, "GET", path, "", basic("me", key), "Sec-Fetch-Site: none")
 		if got.status != 200 || !strings.HasPrefix(got.header.Get("Content-Type"), kind+";") || len(got.body) < 1000 {
@@ -39,7 +40,8 @@ func TestPageIsServed(t *testing.T) {
 		if head := ask(t, address, "HEAD", path, "", basic("me", key)); head.status != 200 || head.body != "" {
 			t.Errorf("HEAD %s: got %d, want 200 without a body", path, head.status)
 		}
-		if post := ask(t, address, "POST", path, "", basic("me", key)); post.status != 405 || post.body != "method not allowed\n" {
+		post := ask(t, address, "POST", path, "", basic("me", key))
+		if post.status != 405 || post.body != "method not allowed\n" {
 			t.Errorf("POST %s: got %d, want 405", path, post.status)
 		}
 	}

@@ -48,7 +48,8 @@ func (m *Metrics) registerCalls() {
 	durations := prometheus.NewHistogramVec(histogram("wxproxy_request_duration_seconds",
 		"Time from the arrival of a request to the end of its response, in seconds."), []string{"credential"})
 	upstreams := prometheus.NewHistogramVec(histogram("wxproxy_upstream_duration_seconds",
-		"Part of it that WeChat took, both attempts of a repeated request together, in seconds."), []string{"credential"})
+		"Part of it that WeChat took, both attempts of a repeated request together, in seconds."),
+		[]string{"credential"})
 	m.registry.MustRegister(m.requests, durations, upstreams,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "wxproxy_inflight_requests",

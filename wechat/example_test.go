@@ -84,7 +84,7 @@ func ExampleTable_Find() {
 		"/cgi-bin/message/custom/send",
 		"/cgi-bin/component/api_get_authorizer_info",
 		"/wxa/beta/new",
-		"/cgi-bin/clear_quota/v2",
+		"/cgi-bin/component/api_start_push_ticket",
 	} {
 		switch e := table.Find(path, ""); e.Need {
 		case wechat.NeedAccount:
@@ -99,7 +99,7 @@ func ExampleTable_Find() {
 	// /cgi-bin/message/custom/send needs the account's token
 	// /cgi-bin/component/api_get_authorizer_info needs the component's token
 	// /wxa/beta/new needs the component's token
-	// /cgi-bin/clear_quota/v2 is refused: needs the account's secret; /cgi-bin/clear_quota does the same with a token
+	// /cgi-bin/component/api_start_push_ticket is refused: needs the component's secret
 }
 
 // Fetch a token. Here, a test server takes the place of https://api.weixin.qq.com.

@@ -14,9 +14,7 @@ import (
 
 func TestDocumentAsMessage(t *testing.T) {
 	// The document of WeChat's own example.
-	doc := "<xml><ToUserName><![CDATA[gh_97417a04a28d]]></ToUserName>\n<FromUserName><![CDATA[o9AgO5Kd5ggOC-bXrbNODIiE3bGY]]></FromUserName>\n<CreateTime>1715943329</CreateTime>\n" +
-		"<MsgType><![CDATA[event]]></MsgType>\n<Event><![CDATA[debug_demo]]></Event>\n<debug_str><![CDATA[hello world]]></debug_str>\n</xml>"
-	m, err := parseMessage([]byte(doc))
+	m, err := parseMessage([]byte(docMessage))
 	if want := (wechat.Message{MsgType: "event", Event: "debug_demo",
 		FromUserName: "o9AgO5Kd5ggOC-bXrbNODIiE3bGY", ToUserName: "gh_97417a04a28d"}); err != nil || m != want {
 		t.Errorf("message: got %+v, %v", m, err)
