@@ -56,7 +56,7 @@ func TestExchangeErrors(t *testing.T) {
 				u := server.upstream(t)
 				timeout := testTimeout
 				if c.want == ErrTimeout {
-					timeout = 200 * time.Millisecond
+					timeout = 3 * time.Second // enough to connect on a busy machine
 				}
 				now := time.Now()
 				// GET is a method that HTTP clients like to repeat.
@@ -127,11 +127,11 @@ func TestNewUpstreamRejectsOtherThanURLs(t *testing.T) {
 // the request would fail with ErrBroken, although nothing is wrong with WeChat.
 func TestConnectionClosedWhileIdleIsReplaced(t *testing.T) {
 	for _, scheme := range []string{"http", "https"} {
-		closeIdle := make(chan struct{})
+		closeIdle, closed := make(chan struct{}), make(chan struct{})
 		server := newRawServer(t, scheme, func(s *rawServer, c net.Conn) {
 			first := s.connections.Load() == 1
 			if first {
-				go func() { <-closeIdle; c.Close() }()
+				go func() { <-closeIdle; c.Close(); close(closed) }()
 			}
 			serveHTTP(func(c net.Conn, _ *bufio.Reader, _ *http.Request) bool {
 				io.WriteString(c, respond("{}"))
@@ -148,6 +148,7 @@ func TestConnectionClosedWhileIdleIsReplaced(t *testing.T) {
 			t.Errorf("%s: got %d connections for two exchanges, want 1", scheme, n)
 		}
 		close(closeIdle)
+		<-closed
 		time.Sleep(staleCheckAfter + 50*time.Millisecond) // younger ones are not checked
 		if _, err := exchange(u, "POST", "/a"); err != nil {
 			t.Errorf("%s: after the server has closed the connection: got %v", scheme, err)
