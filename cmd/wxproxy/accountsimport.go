@@ -39,7 +39,7 @@ type importResult struct {
 	Faults []importFault `json:"faults"`
 }
 
-// importFault says why an entry was not imported. It contains no token.
+// importFault is an entry that was not imported, and why. It contains no token.
 type importFault struct {
 	Line  int    `json:"line"`
 	AppID string `json:"appid,omitempty"`

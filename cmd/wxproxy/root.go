@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -42,7 +43,7 @@ plain WeChat requests without credentials, and wxproxy adds the right token.
 
 Start with "wxproxy demo", which needs no configuration.`,
 		SilenceErrors: true, // execute prints them
-		SilenceUsage:  true, // one line says more than a page
+		SilenceUsage:  true, // one line is more helpful than a page
 	}
 	root.AddCommand(
 		newDemo(e),
@@ -108,9 +109,9 @@ func execute(ctx context.Context, args []string, e *env) int {
 	root := newRoot(&wrapped)
 	root.SetArgs(normalizeFlags(root, args))
 	err := root.ExecuteContext(ctx)
-	if err == nil && out.err != nil {
+	if printErr := out.firstError(); err == nil && printErr != nil {
 		// Cobra ignores that a help page could not be written.
-		err = fmt.Errorf("cannot print: %w", out.err)
+		err = fmt.Errorf("cannot print: %w", printErr)
 	}
 	if err == nil {
 		return exitDone
@@ -124,20 +125,30 @@ func execute(ctx context.Context, args []string, e *env) int {
 	return exitFailed
 }
 
-// stickyWriter remembers the first error of w. It is for one goroutine only,
-// like the output of a command.
+// stickyWriter remembers the first error of w. It is safe for concurrent use:
+// a goroutine of the demo may still print while the command returns.
 type stickyWriter struct {
+	mu  sync.Mutex
 	w   io.Writer
 	err error
 }
 
 // Write writes p to the underlying writer.
 func (s *stickyWriter) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	n, err := s.w.Write(p)
 	if err != nil && s.err == nil {
 		s.err = err
 	}
 	return n, err
+}
+
+// firstError returns the first error of the underlying writer, or nil.
+func (s *stickyWriter) firstError() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }
 
 // printError writes each line of err after "wxproxy: ". Errors may quote text

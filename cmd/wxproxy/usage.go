@@ -46,7 +46,8 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// extra says how many arguments are too many.
+// extra returns how many arguments are too many, as the end of a sentence that
+// starts with "there".
 func extra(n int) string {
 	if n == 1 {
 		return "is an extra argument"
