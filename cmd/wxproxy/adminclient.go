@@ -64,15 +64,26 @@ func (a *adminClient) addFlags(cmd *cobra.Command) {
 	f.BoolVar(&a.json, "json", false, "print the response of the admin listener as JSON, for scripts")
 }
 
+// parseAdminURL returns the value of --admin without slashes at its end. URLs
+// with a user name are rejected, so that no error message can contain a
+// password. Its errors are usage errors.
+func parseAdminURL(cmd *cobra.Command, s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
+		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "", usagef(cmd, "--admin is not a URL such as "+defaultAdmin)
+	}
+	return strings.TrimRight(s, "/"), nil
+}
+
 // prepare checks the flags of cmd and takes the key from the environment if
 // there is no --key. Its errors are usage errors.
 func (a *adminClient) prepare(cmd *cobra.Command, e *env) error {
-	u, err := url.Parse(a.base)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
-		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return usagef(cmd, "--admin is not a URL such as "+defaultAdmin)
+	base, err := parseAdminURL(cmd, a.base)
+	if err != nil {
+		return err
 	}
-	a.base = strings.TrimRight(a.base, "/")
+	a.base = base
 	if a.key.IsEmpty() {
 		key, _ := e.getenv(adminKeyVariable)
 		a.key = wechat.NewSecret(key)

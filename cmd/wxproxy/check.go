@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,7 +59,13 @@ func newHealth(e *env) *cobra.Command {
 		Long: `Request /healthz from the admin listener of a running wxproxy. No key is
 needed. The exit code is 0 if it responds within 3 seconds.`,
 		Args: exactArgs(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return health(cmd.Context(), e, admin) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			base, err := parseAdminURL(cmd, admin)
+			if err != nil {
+				return err
+			}
+			return health(cmd.Context(), e, base)
+		},
 	}
 	cmd.Flags().StringVar(&admin, "admin", defaultAdmin, "`URL` of the admin listener")
 	return cmd
@@ -73,10 +77,9 @@ func health(ctx context.Context, e *env, base string) error {
 	// one would have no effect there.
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	target := strings.TrimSuffix(base, "/") + "/healthz"
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/healthz", nil)
 	if err != nil {
-		return errors.New("--admin is not a URL")
+		return err
 	}
 	// Proxies from the environment are ignored: the question is whether this
 	// address responds.

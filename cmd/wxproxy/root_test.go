@@ -102,6 +102,8 @@ func TestWrongUsage(t *testing.T) {
 			`--admin is not a URL such as http://127.0.0.1:8082`},
 		{"accounts sync --key a --admin " + "http://", "accounts sync",
 			`--admin is not a URL such as http://127.0.0.1:8082`},
+		{"health --admin http://user:" + hiddenArgument + "@127.0.0.1:1", "health",
+			`--admin is not a URL such as http://127.0.0.1:8082`},
 	} {
 		runArgs(t.Context(), strings.Fields(c.args)...).check(t, c.args, wrongUsage(c.command, c.message))
 	}
