@@ -1,6 +1,7 @@
 package callback_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -37,6 +38,8 @@ func (w *world) wantTextReply(r response, content string) {
 
 // fakeExchanger stands in for the broker: it exchanges codes for one account.
 type fakeExchanger struct {
+	account string // default: checkerAccount
+
 	mu     sync.Mutex
 	n      int
 	result func(n int) error // n: the number of the exchange, from 1; nil: all succeed
@@ -51,7 +54,7 @@ func (e *fakeExchanger) exchange(context.Context, wechat.Secret) (tokens.Authori
 			return tokens.Authorization{}, err
 		}
 	}
-	return tokens.Authorization{AppID: checkerAccount}, nil
+	return tokens.Authorization{AppID: cmp.Or(e.account, checkerAccount)}, nil
 }
 
 func (e *fakeExchanger) count() int {
@@ -177,6 +180,20 @@ func TestFailedReleaseCheckIsRetried(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A code that another account has given is not sent to a user of this one.
+func TestReleaseCheckWithCodeOfAnotherAccountIsNotAnswered(t *testing.T) {
+	x, sender := fakeExchanger{account: otherAccount}, fakeSender{}
+	w := start(t, callback.Config{ExchangeCode: x.exchange, SendText: sender.send})
+	w.wantEmpty(w.sendTo(checkerAccount, sealMessage(w.crypt, textDoc("QUERY_AUTH_CODE:"+authCode))))
+	if err := w.handler.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if x.count() != 1 || len(sender.sent()) != 0 {
+		t.Errorf("got %d exchanges and texts %q, want 1 and none", x.count(), sender.sent())
+	}
+	w.wantLogged("release checker not answered")
 }
 
 func TestPanicInBackgroundJobIsLogged(t *testing.T) {

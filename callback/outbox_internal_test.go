@@ -50,6 +50,25 @@ func TestPermanentErrorIsNotRetried(t *testing.T) {
 	})
 }
 
+// close gives a job that waits for its next try exactly one, without the pause.
+func TestCloseTriesWaitingJobOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutbox(nil)
+		tries, failures := 0, 0
+		o.add(job{
+			do:     func(context.Context) error { tries++; return errors.New("down") },
+			failed: func(error) { failures++ },
+		})
+		synctest.Wait() // until the first try has failed
+		start := time.Now()
+		err := o.close(t.Context())
+		if took := time.Since(start); err != nil || took != 0 || tries != 2 || failures != 1 {
+			t.Errorf("close: got error %v after %v, %d tries and %d failures, want none at once, 2 and 1",
+				err, took, tries, failures)
+		}
+	})
+}
+
 func TestOutboxIsBoundedInBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutbox(nil)
