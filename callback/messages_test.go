@@ -77,6 +77,20 @@ func TestMessageOnConnectionThatTheServiceClosesIsSentAgain(t *testing.T) {
 	w.wantCounted("message ok", "message ok")
 }
 
+// The caller of New can go on to use the slices of its Config.
+func TestConfigIsCopied(t *testing.T) {
+	s := newService(t, nil)
+	c := callback.Config{
+		Crypts:   []*wechat.Crypt{newCrypt(t, messageToken, currentKey, component)},
+		Forwards: []callback.Forward{forwardAll(s.URL)},
+	}
+	w := start(t, c)
+	c.Crypts[0] = nil
+	c.Forwards[0].URL, c.Forwards[0].AppIDs[0], c.Forwards[0].Events[0] = "", "", ""
+	w.wantResponse(w.message(textDoc("hello")), 200)
+	s.wantDeliveries(t, 1)
+}
+
 func TestResponsesOfServices(t *testing.T) {
 	const noResponse, shortBody = 0, -1 // in place of a status
 	for name, tc := range map[string]struct {

@@ -147,6 +147,9 @@ func (w *world) decryptReply(c *wechat.Crypt, r response) string {
 	if err := xml.Unmarshal([]byte(r.body), &x); err != nil || r.status != 200 {
 		w.t.Fatalf("got response %d %q, error %v, want 200 and XML", r.status, r.body, err)
 	}
+	if len(x.Nonce) > 10 {
+		w.t.Errorf("nonce of the reply: got %q, want ten digits at most, like WeChat's", x.Nonce)
+	}
 	doc, err := c.Open(x.MsgSignature, x.TimeStamp, x.Nonce, x.Encrypt)
 	if err != nil {
 		w.t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -65,6 +66,7 @@ func TestAuthorizeParameters(t *testing.T) {
 		{"?category_ids=99,100", "&auth_type=3&category_id_list=99%7C100"},
 		{"?from=singlemessage&isappinstalled=0", "authorized&auth_type=3"}, // added by apps
 		{"?state=" + strings.Repeat("%E5", 512), "&auth_type=3"},
+		{"?unknown=" + rep("a", 6144-8), "authorized&auth_type=3"},
 		{"?return_to=https://shop.example.com/a", "&auth_type=3"},
 	}
 	for _, tc := range valid {
@@ -106,7 +108,7 @@ func TestAuthorizeParameters(t *testing.T) {
 		"?type=1&type=2":                       "",
 		"?type=%zz":                            "",
 		"?a;b":                                 "",
-		"?state=" + rep("%41", 4000):           "",
+		"?unknown=" + rep("a", 6144-8+1):       "", // one byte over the limit of a query
 	} {
 		for _, lang := range []string{"zh", "en"} {
 			r := w.get("/authorize"+query, "Accept-Language", lang)
@@ -184,6 +186,8 @@ func TestRobotsAndPrefetchesGetNoCode(t *testing.T) {
 			"MicroMessenger/8.0.49(0x1800312c) NetType/WIFI Language/zh_CN",
 		"Mozilla/5.0 (Linux; Android 13; CUBOT X70) AppleWebKit/537.36 Chrome/120.0 Mobile Safari/537.36 " +
 			"XWEB/1160065 MMWEBSDK/20231202 MicroMessenger/8.0.47",
+		"Mozilla/5.0 (Linux; Android 9; CUBOT) AppleWebKit/537.36 Chrome/120.0 Mobile Safari/537.36 " +
+			"MicroMessenger/8.0.47", // "bot)" also ends the names of robots
 	} {
 		if n := len(w.parse(w.get("/authorize", "User-Agent", agent)).links); n != 2 {
 			t.Errorf("person with %q: got %d links, want 2", agent, n)
@@ -293,6 +297,11 @@ func TestFailedPreAuthCode(t *testing.T) {
 		"unreachable": {fmt.Errorf("%w: refused", wechat.ErrUnreachable), 502, notReadyZH, notReadyEN, "60"},
 		"timeout":     {context.DeadlineExceeded, 504, notReadyZH, notReadyEN, "60"},
 		"busy":        {&wechat.Error{Code: -1}, 503, notReadyZH, notReadyEN, "60"},
+		"too often":   {&wechat.Error{Code: 45011}, 503, notReadyZH, notReadyEN, "60"},
+		"concurrent":  {&wechat.Error{Code: 9402202}, 503, notReadyZH, notReadyEN, "60"},
+		// While no token can be fetched, the errcode is that of the last attempt.
+		"no token": {fmt.Errorf("%w: %w", tokens.ErrUnavailable, &wechat.Error{Code: 45009}), 503,
+			notReadyZH, notReadyEN, "60"},
 		"quota":       {&wechat.Error{Code: 45009}, 502, "微信拒绝了请求", "WeChat rejected the request", ""},
 		"other error": {errors.New("x"), 500, "出错了", "Something went wrong", ""},
 	} {
@@ -319,5 +328,19 @@ func TestFailedPreAuthCode(t *testing.T) {
 				t.Errorf("got log\n%s\nwant the failure in it", w.log)
 			}
 		})
+	}
+}
+
+// A failure that is caused by a merchant closing the window is not logged.
+func TestClosedWindowIsNotLogged(t *testing.T) {
+	w := start(t, pages.Config{})
+	w.exchanger.preAuth = func() error { return context.Canceled }
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	request := httptest.NewRequestWithContext(ctx, http.MethodGet, "/authorize", nil)
+	w.handler.ServeHTTP(httptest.NewRecorder(), request)
+	w.wantCalls(1, 0)
+	if log := w.log.String(); log != "" {
+		t.Errorf("got log\n%s\nwant none", log)
 	}
 }

@@ -42,6 +42,9 @@ func TestMerchantIsRedirected(t *testing.T) {
 			t.Errorf("%s: got status %d and Location %q, want 303 and %q",
 				tc.query, r.status, got, tc.location)
 		}
+		if got := r.header.Get("Content-Type"); got != "" {
+			t.Errorf("%s: got Content-Type %q without a body, want none", tc.query, got)
+		}
 		// The address contains the code.
 		if got := r.header.Get("Referrer-Policy"); got != "no-referrer" {
 			t.Errorf("%s: got Referrer-Policy %q, want no-referrer", tc.query, got)
@@ -289,6 +292,18 @@ func TestReturnWithoutCode(t *testing.T) {
 			t.Errorf("%.30s: got status %d and page %+v, want 400 and a link to /authorize",
 				query, r.status, p)
 		}
+	}
+	w.wantCalls(0, 0)
+	if log := w.log.String(); log != "" {
+		t.Errorf("got log\n%s\nwant none, because anyone can send such requests", log)
+	}
+}
+
+func TestHeadOfReturnExchangesNoCode(t *testing.T) {
+	w := start(t, pages.Config{})
+	r := w.request(http.MethodHead, "/authorized?auth_code="+codeInQuery)
+	if r.status != 200 || r.body != "" {
+		t.Errorf("got status %d and body %q, want 200 and no body", r.status, r.body)
 	}
 	w.wantCalls(0, 0)
 }

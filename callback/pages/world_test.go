@@ -130,7 +130,10 @@ func start(t *testing.T, c pages.Config) *world {
 	c.PublicURL, c.ComponentAppID = cmp.Or(c.PublicURL, publicURL), cmp.Or(c.ComponentAppID, component)
 	c.Log = slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	w.handler = pages.New(c)
-	srv := httptest.NewUnstartedServer(w.handler)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "text/plain; charset=utf-8") // as package callback does
+		w.handler.ServeHTTP(rw, r)
+	}))
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo) // it quotes panics
 	srv.Start()
 	w.addr = srv.Listener.Addr().String()

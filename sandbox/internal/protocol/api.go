@@ -101,9 +101,9 @@ func (a *API) Serve(r *Request) Response {
 	return e.serve(r)
 }
 
-// EdgeError is a response of the servers before api.weixin.qq.com: HTML, and no
+// edgeError is a response of the servers before api.weixin.qq.com: HTML, and no
 // errcode.
-func EdgeError(status int, text string) Response {
+func edgeError(status int, text string) Response {
 	return Response{
 		Status: status, ContentType: "text/html",
 		Body: []byte("<html><head><title>" + text + "</title></head></html>\r\n"),
@@ -112,10 +112,10 @@ func EdgeError(status int, text string) Response {
 
 // LengthRequired is what the edge answers to a body without a Content-Length.
 func LengthRequired() Response {
-	return EdgeError(http.StatusPreconditionFailed, "412 Precondition Failed")
+	return edgeError(http.StatusPreconditionFailed, "412 Precondition Failed")
 }
 
 // TooLarge is what the edge answers to a body that is too large or incomplete.
 func TooLarge() Response {
-	return EdgeError(http.StatusRequestEntityTooLarge, "413 Request Entity Too Large")
+	return edgeError(http.StatusRequestEntityTooLarge, "413 Request Entity Too Large")
 }

@@ -8,7 +8,7 @@ import (
 // Lifetimes of an end user's tokens (网页授权).
 const (
 	UserTokenLife        = 2 * time.Hour
-	UserRefreshTokenLife = 30 * 24 * time.Hour
+	userRefreshTokenLife = 30 * 24 * time.Hour
 )
 
 // EndUsers holds what end users of the accounts have: login codes that were
@@ -62,7 +62,7 @@ func (e *EndUsers) issue(appid, openid string, now time.Time) UserGrant {
 	}
 	return UserGrant{
 		AccessToken:  put(&e.access, UserToken, UserTokenLife),
-		RefreshToken: put(&e.refresh, "", UserRefreshTokenLife), // no access token of any kind
+		RefreshToken: put(&e.refresh, "", userRefreshTokenLife), // no access token of any kind
 		OpenID:       openid,
 	}
 }
