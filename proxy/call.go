@@ -43,7 +43,7 @@ type call struct {
 
 	// detached holds what report needs of a request that has ended.
 	detached struct {
-		method string
+		method []byte
 		status int
 	}
 }

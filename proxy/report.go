@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -97,12 +98,13 @@ func (c *call) detach() *call {
 	d := &call{
 		proxy: c.proxy, settings: c.settings,
 		start: c.start, now: c.now, upstreamTime: c.upstreamTime,
-		id: append([]byte(nil), c.id...), tokenStatus: c.tokenStatus, errcode: c.errcode, err: c.err,
+		id: bytes.Clone(c.id), tokenStatus: c.tokenStatus, errcode: c.errcode, err: c.err,
 	}
-	d.head.target.path = append([]byte(nil), c.head.target.path...)
+	d.head.target.path = bytes.Clone(c.head.target.path)
+	// fasthttp and recycle reuse the memory of both appids.
 	d.decision = c.decision
-	d.decision.account = append([]byte(nil), c.decision.account...)
-	d.detached.method, d.detached.status = string(c.ctx.Method()), c.ctx.Response.StatusCode()
+	d.decision.account, d.decision.tokenOwner = bytes.Clone(c.decision.account), bytes.Clone(c.decision.tokenOwner)
+	d.detached.method, d.detached.status = bytes.Clone(c.ctx.Method()), c.ctx.Response.StatusCode()
 	return d
 }
 
@@ -111,7 +113,7 @@ func (c *call) report() {
 	took := c.now.Sub(c.start)
 	method, status := c.detached.method, c.detached.status
 	if c.ctx != nil {
-		method, status = unsafeString(c.ctx.Method()), c.ctx.Response.StatusCode()
+		method, status = c.ctx.Method(), c.ctx.Response.StatusCode()
 	}
 	label := c.settings.callers.label(c.decision.caller)
 	c.proxy.observer.CallDone(label, c.decision.credential(), status, took, c.upstreamTime)
@@ -128,6 +130,8 @@ func (c *call) report() {
 	if c.proxy.watch == nil && !logged {
 		return
 	}
+	// fasthttp reuses the memory of the request. Watch can keep what it gets, so
+	// each string is a copy.
 	done := Call{
 		RequestID: string(c.id), Caller: label, AppID: string(c.decision.account),
 		Method: sanitize(method), Path: sanitize(c.head.target.path),
