@@ -158,7 +158,7 @@ func (c *call) bodyTooLarge(decided *apiError) *apiError {
 
 // expect answers "Expect: 100-continue". A body that would be rejected need not
 // be sent at all. It returns [http.StatusContinue], or the status of the error
-// that it has written.
+// that it has written. After an error fasthttp closes the connection.
 func (p *Proxy) expect(ctx *fasthttp.RequestCtx) (status int) {
 	c := p.newCall(ctx)
 	defer func() {
@@ -167,6 +167,8 @@ func (p *Proxy) expect(ctx *fasthttp.RequestCtx) (status int) {
 			c.recycle() // handle follows, and starts again
 			return
 		}
+		// A client need not wait for the answer, so its body can be on the way.
+		transport.ConnOf(ctx.Conn()).LingerOnClose()
 		p.observer.CallStarted()
 		c.end(v)
 		status = ctx.Response.StatusCode()

@@ -93,6 +93,42 @@ func TestExpectContinue(t *testing.T) {
 	}
 }
 
+// TestBodyOfRejectedExpectIsNotTheNextRequest checks clients that send the body
+// with "Expect: 100-continue" without waiting for the response. A rejection
+// reaches them, and the body is not read as another request.
+func TestBodyOfRejectedExpectIsNotTheNextRequest(t *testing.T) {
+	up, requests := recordingServer(t)
+	_, addr := start(t, up, func(c *proxy.Config) { c.Callers = []proxy.Caller{named("orders", ordersKey)} })
+	inner := get("/"+account+"/cgi-bin/a", "X-Wxproxy-Key: "+ordersKey)
+	for _, padding := range []int{0, 1 << 20} {
+		body := inner + strings.Repeat("x", padding)
+		for range 10 {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.SetDeadline(time.Now().Add(testTimeout))
+			fmt.Fprintf(conn, "POST /%s/cgi-bin/a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n%s%s",
+				account, len(body), body, inner)
+			br := bufio.NewReader(conn)
+			resp, err := http.ReadResponse(br, nil)
+			if err != nil {
+				t.Fatalf("body of %d bytes: got error %v, want a response", len(body), err)
+			}
+			got, _ := io.ReadAll(resp.Body)
+			rest, err := io.ReadAll(br)
+			conn.Close()
+			if resp.StatusCode != 401 || !resp.Close || len(rest) > 0 || err != nil {
+				t.Errorf("body of %d bytes: got %s %s, close %v, then %q, error %v, want 401, close and nothing more",
+					len(body), resp.Status, got, resp.Close, rest, err)
+			}
+		}
+	}
+	if n := len(requests()); n != 0 {
+		t.Errorf("got %d requests at WeChat, want 0", n)
+	}
+}
+
 // TestMalformedRequestsAreRejected checks requests that could be read in two
 // ways, or that are none.
 func TestMalformedRequestsAreRejected(t *testing.T) {
