@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"time"
+
 	"wxproxy/proxy/admission"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
@@ -9,10 +11,14 @@ import (
 // testToken is a token whose escaped form differs.
 var testToken = tokens.Token{Value: wechat.NewSecret("T@"), Escaped: "T%40"}
 
-// SetLimits sets how many requests may be in flight and how many connections
-// may be open. It must be called before Serve.
-func (p *Proxy) SetLimits(maxInFlight, maxConns int) {
-	p.limiter, p.maxConns = admission.NewLimiter(maxInFlight), maxConns
+// QueueTimeout is how long requests wait for a slot by default.
+const QueueTimeout = admission.QueueTimeout
+
+// SetLimits sets how many requests may be in flight, how many connections may
+// be open, and how long requests wait for a slot. It must be called before
+// Serve.
+func (p *Proxy) SetLimits(maxInFlight, maxConns int, queueTimeout time.Duration) {
+	p.limiter, p.maxConns = admission.NewLimiter(maxInFlight, queueTimeout), maxConns
 }
 
 // SetBodyBudget sets the memory for large bodies, if that is more than the

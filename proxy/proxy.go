@@ -70,7 +70,7 @@ func New(c Config) (*Proxy, error) {
 	maxInFlight, maxConns := transport.FileDescriptorLimits()
 	p := &Proxy{
 		tokens: c.Tokens, observer: c.Observer, watch: c.Watch, log: c.Log,
-		limiter: admission.NewLimiter(maxInFlight), maxConns: maxConns,
+		limiter: admission.NewLimiter(maxInFlight, admission.QueueTimeout), maxConns: maxConns,
 		idleTimeout: c.IdleTimeout, minBodyBudget: defaultMinBodyBudget,
 	}
 	p.readAhead.SetLimit(transport.ReadAheadLimit)

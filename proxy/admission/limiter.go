@@ -12,6 +12,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"sync/atomic"
+	"time"
 )
 
 // Errors of [Limiter.Acquire] for a request that waited in the queue in vain.
@@ -53,10 +54,11 @@ const (
 // Slots of keys that share a counter are equal.
 type Slot struct{ inFlight *atomic.Int32 }
 
-// NewLimiter returns a limiter of at most maxLimit slots. [Limiter.Run] must
-// run for requests to leave the queue in time.
-func NewLimiter(maxLimit int) *Limiter {
-	l := &Limiter{maxLimit: int64(maxLimit), seed: maphash.MakeSeed()}
+// NewLimiter returns a limiter of at most maxLimit slots, for which a request
+// waits queueTimeout (see [QueueTimeout]). [Limiter.Run] must run for requests
+// to leave the queue in time.
+func NewLimiter(maxLimit int, queueTimeout time.Duration) *Limiter {
+	l := &Limiter{maxLimit: int64(maxLimit), seed: maphash.MakeSeed(), queue: queue{timeout: queueTimeout}}
 	l.limit.Store(l.maxLimit)
 	return l
 }

@@ -37,7 +37,7 @@ func checkEmpty(t *testing.T, l *Limiter) {
 }
 
 func TestLimits(t *testing.T) {
-	l := NewLimiter(16)
+	l := NewLimiter(16, QueueTimeout)
 	take := func(key string, want bool) Slot {
 		t.Helper()
 		slot, got := l.TryAcquire([]byte(key))
@@ -67,7 +67,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestQueueServesNewestFirst(t *testing.T) {
-	l := NewLimiter(1)
+	l := NewLimiter(1, QueueTimeout)
 	slot, _ := l.TryAcquire([]byte("a"))
 	done := make(chan string, 10)
 	for i := range 5 {
@@ -88,12 +88,12 @@ func TestQueueServesNewestFirst(t *testing.T) {
 	now := time.Now()
 	l.queue.sweep(now.Add(-time.Minute), false)
 	if n := l.queue.length.Load(); n != 2 {
-		t.Fatalf("waiting after a sweep before queueTimeout: got %d, want 2", n)
+		t.Fatalf("waiting after a sweep before QueueTimeout: got %d, want 2", n)
 	}
-	l.queue.sweep(now.Add(queueTimeout), false)
+	l.queue.sweep(now.Add(QueueTimeout), false)
 	for range 2 {
 		if got := <-done; got != ErrLimit.Error() {
-			t.Fatalf("after queueTimeout: got %q, want %q", got, ErrLimit)
+			t.Fatalf("after QueueTimeout: got %q, want %q", got, ErrLimit)
 		}
 	}
 	acquireQueued(t, l, func(err error) {
@@ -115,7 +115,7 @@ func TestQueueServesNewestFirst(t *testing.T) {
 // maxQueueTimeout.
 func TestRejectionsAreSpreadUnderOverload(t *testing.T) {
 	const waiting = 40
-	l := NewLimiter(1)
+	l := NewLimiter(1, QueueTimeout)
 	l.TryAcquire([]byte("a"))
 	rejected := make(chan int, waiting)
 	for i := range waiting {
@@ -141,9 +141,9 @@ func TestRejectionsAreSpreadUnderOverload(t *testing.T) {
 			}
 		}
 	}
-	sweep(queueTimeout, minRejects)
+	sweep(QueueTimeout, minRejects)
 	l.queue.served = 12 * rejectRatio
-	sweep(queueTimeout, 12)
+	sweep(QueueTimeout, 12)
 	sweep(maxQueueTimeout, waiting-12-minRejects)
 }
 
@@ -151,7 +151,7 @@ func TestRejectionsAreSpreadUnderOverload(t *testing.T) {
 // than the limit allows, and that all are free at the end.
 func TestLimitHoldsUnderConcurrency(t *testing.T) {
 	const limit = 4
-	l := NewLimiter(limit)
+	l := NewLimiter(limit, QueueTimeout)
 	var highest, rejected atomic.Int64
 	var requests sync.WaitGroup
 	stop := make(chan struct{})
@@ -161,7 +161,7 @@ func TestLimitHoldsUnderConcurrency(t *testing.T) {
 			case <-stop:
 				return
 			case <-time.After(time.Millisecond):
-				l.queue.sweep(time.Now().Add(queueTimeout-2*time.Millisecond), false)
+				l.queue.sweep(time.Now().Add(QueueTimeout-2*time.Millisecond), false)
 			}
 		}
 	}()
@@ -197,7 +197,7 @@ func TestLimitHoldsUnderConcurrency(t *testing.T) {
 // TestRunTimesOutWaiters checks that Run rejects a request that waits in vain, and
 // that Run returns only when no request is in flight.
 func TestRunTimesOutWaiters(t *testing.T) {
-	l := NewLimiter(1)
+	l := NewLimiter(1, QueueTimeout)
 	slot, _ := l.TryAcquire([]byte("a"))
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -208,8 +208,8 @@ func TestRunTimesOutWaiters(t *testing.T) {
 	if _, err := l.Acquire([]byte("a"), start); err != ErrLimit {
 		t.Errorf("got error %v, want %v", err, ErrLimit)
 	}
-	if waited := time.Since(start); waited < queueTimeout {
-		t.Errorf("got a rejection after %v, want %v at least", waited, queueTimeout)
+	if waited := time.Since(start); waited < QueueTimeout {
+		t.Errorf("got a rejection after %v, want %v at least", waited, QueueTimeout)
 	}
 	close(stop)
 	select {

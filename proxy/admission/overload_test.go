@@ -12,7 +12,7 @@ import (
 // empty the full limit is back.
 func TestOverloadController(t *testing.T) {
 	cpus := int64(runtime.GOMAXPROCS(0))
-	l := NewLimiter(100_000)
+	l := NewLimiter(100_000, QueueTimeout)
 	c := &overloadController{limiter: l, log: slog.New(slog.DiscardHandler)}
 	ticks := func(n int, delay time.Duration) int64 {
 		for range n {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The queue is LIFO. A burst is over in less than queueTimeout, and every
+// The queue is LIFO. A burst is over in less than QueueTimeout, and every
 // request of it is served. If more is asked than can be done for longer than
 // that, some requests must be rejected. Under sustained overload a FIFO queue
 // would make every request wait until its client has nearly given up. LIFO
@@ -17,12 +17,14 @@ import (
 // connections that take turns costs twice as much (bench/load, overload).
 
 const (
-	// queueTimeout is how long a request waits for a slot before it may be
-	// rejected.
-	queueTimeout = time.Second
-	// maxQueueTimeout is how long it may wait while the CPUs are overloaded. A
+	// QueueTimeout is how long a request should wait for a slot before it may
+	// be rejected. Clients wait longer than that for a response, and a burst is
+	// over sooner.
+	QueueTimeout = time.Second
+	// maxQueueTimeout is how long it may wait while the CPUs are overloaded, if
+	// that is longer than the timeout of the limiter. A
 	// rejection costs about half of what a request costs. If all requests that
-	// reached queueTimeout were rejected at once, little else would get done.
+	// reached it were rejected at once, little else would get done.
 	maxQueueTimeout = 5 * time.Second
 	// rejectRatio is the number of requests served for each rejection while the
 	// CPUs are overloaded.
@@ -33,11 +35,12 @@ const (
 
 // queue holds the requests that wait for a slot, as a linked list by age.
 type queue struct {
-	length atomic.Int32 // may be read without mu
-	mu     sync.Mutex
-	newest *waiter
-	oldest *waiter
-	served int // admitted since the last sweep
+	timeout time.Duration // of a request; never changed
+	length  atomic.Int32  // may be read without mu
+	mu      sync.Mutex
+	newest  *waiter
+	oldest  *waiter
+	served  int // admitted since the last sweep
 }
 
 // waiter is a request in the queue. Waiters are pooled: under overload every
@@ -112,7 +115,7 @@ func (q *queue) sweep(now time.Time, overloaded bool) {
 	defer q.mu.Unlock()
 	rejects := max(q.served/rejectRatio, minRejects)
 	q.served = 0
-	for w := q.oldest; w != nil && now.Sub(w.since) >= queueTimeout; w = q.oldest {
+	for w := q.oldest; w != nil && now.Sub(w.since) >= q.timeout; w = q.oldest {
 		if overloaded && rejects <= 0 && now.Sub(w.since) < maxQueueTimeout {
 			return
 		}
