@@ -42,7 +42,7 @@ func deployed(t *testing.T, name string, replace ...string) string {
 	text := string(b)
 	for i := 0; i < len(replace); i += 2 {
 		if !strings.Contains(text, replace[i]) {
-			t.Fatalf("%s has no %q", name, replace[i])
+			t.Fatalf("%s: got no %q, want one to replace", name, replace[i])
 		}
 		text = strings.ReplaceAll(text, replace[i], replace[i+1])
 	}
@@ -157,13 +157,13 @@ func (c *composed) makeSecrets() *tls.Config {
 	script := write(t, c.dir, "secrets.sh", deployed(t, "compose/secrets.sh"))
 	out, err := exec.Command("sh", script).CombinedOutput()
 	if err == nil || strings.Count(string(out), "MISSING") != 4 || strings.Count(string(out), "created") != 5 {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("first run of secrets.sh: got %v\n%s\nwant 5 created and 4 missing files", err, out)
 	}
 	certificate := exec.Command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
 		"ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=wx.example.com",
 		"-addext", "subjectAltName=IP:127.0.0.1", "-keyout", c.secrets+"key.pem", "-out", c.secrets+"tls.pem")
 	if out, err := certificate.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("openssl: %v\n%s", err, out)
 	}
 	chain, err := os.ReadFile(c.secrets + "tls.pem")
 	if err != nil {
@@ -181,8 +181,8 @@ func (c *composed) makeSecrets() *tls.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("sh", script).CombinedOutput(); err != nil || strings.Contains(string(out), "made") {
-		t.Fatalf("%v\n%s", err, out)
+	if out, err := exec.Command("sh", script).CombinedOutput(); err != nil || strings.Contains(string(out), "created") {
+		t.Fatalf("second run of secrets.sh: got %v\n%s\nwant success without created files", err, out)
 	}
 	if after, _ := os.ReadFile(c.secrets + "store_key"); !bytes.Equal(before, after) {
 		t.Fatal("secrets.sh: the second run has changed store_key")
@@ -515,9 +515,10 @@ func checked(t *testing.T, text, store string) {
 	} {
 		write(t, dir, name, secret)
 	}
-	path := write(t, dir, "config.toml", regexp.MustCompile(`/run/(secrets|credentials/wxproxy\.service)/`).ReplaceAllString(text, dir+"/"))
+	mounted := regexp.MustCompile(`/run/(secrets|credentials/wxproxy\.service)/`)
+	path := write(t, dir, "config.toml", mounted.ReplaceAllString(text, dir+"/"))
 	if out, err := proctest.Command(t, "check", "--config", path).CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("wxproxy check: got %v\n%s", err, out)
 	}
 }
 
@@ -534,13 +535,13 @@ func TestDeploySystemd(t *testing.T) {
 	unit := write(t, t.TempDir(), "wxproxy.service",
 		deployed(t, "systemd/wxproxy.service", "/usr/local/bin/wxproxy", path))
 	if out, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("systemd-analyze verify: got %v\n%s\nwant no output", err, out)
 	}
 	// 0 is no exposure and 100 is full exposure. A unit without settings has
 	// 96.
 	if out, err := exec.Command(analyze, "security", "--offline=yes", "--no-pager", "--threshold=15",
 		unit).CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("systemd-analyze security: got %v\n%s", err, out)
 	}
 	checked(t, deployed(t, "systemd/config.toml"), "")
 }

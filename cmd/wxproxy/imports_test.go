@@ -99,7 +99,7 @@ func TestImports(t *testing.T) {
 		}
 		for _, i := range imports {
 			if strings.HasPrefix(i, "wxproxy/") && known && !slices.Contains(allowed, i) {
-				t.Errorf("%s imports %s", pkg, i)
+				t.Errorf("%s imports %s, want only %q", pkg, i, allowed)
 			}
 			for lib, owner := range only {
 				if (i == lib || strings.HasSuffix(lib, "/") && strings.HasPrefix(i, lib)) &&

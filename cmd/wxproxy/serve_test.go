@@ -346,7 +346,7 @@ func TestDamagedStore(t *testing.T) {
 				}
 			}
 			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, b) {
-				t.Errorf("the damaged store was changed (%v)", err)
+				t.Errorf("damaged store: got other content after check and serve (%v), want no change", err)
 			}
 		})
 	}

@@ -59,7 +59,7 @@ func testEnv(tb testing.TB) map[string]string {
 func TestFaultsAndWarnings(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.toml")
 	if err != nil || len(files) < 100 {
-		t.Fatalf("%d files, %v", len(files), err)
+		t.Fatalf("testdata: got %d files, %v, want at least 100", len(files), err)
 	}
 	vars := testEnv(t)
 	for _, file := range files {
