@@ -29,7 +29,7 @@ const (
 // serveAuthorize serves the page from which a merchant goes to WeChat.
 func (h *Handler) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	ph := phrasesFor(r)
-	h.render(w, r, ph, referrerOrigin, h.authorizePage(r, ph))
+	h.render(w, ph, referrerOrigin, h.authorizePage(r, ph))
 }
 
 // authorizePage returns the page for a request. It fetches a pre-auth code if

@@ -30,7 +30,7 @@ func (h *Handler) serveAuthorized(w http.ResponseWriter, r *http.Request) {
 	ph := phrasesFor(r)
 	if r.Method == http.MethodHead {
 		p := page{status: http.StatusOK, Title: ph.robot, Text: []string{ph.robotText}}
-		h.render(w, r, ph, referrerNone, p)
+		h.render(w, ph, referrerNone, p)
 		return
 	}
 	s := h.settings.Load()
@@ -47,7 +47,7 @@ func (h *Handler) serveAuthorized(w http.ResponseWriter, r *http.Request) {
 			h.log.Warn("exchanging an authorization code failed",
 				"status", p.status, "error", errorText(err, code))
 		}
-		h.render(w, r, ph, referrerNone, p)
+		h.render(w, ph, referrerNone, p)
 		return
 	}
 	h.log.Info("account authorized by its merchant", "account", wechat.Sanitize(account.AppID, 64))
@@ -60,7 +60,7 @@ func (h *Handler) serveAuthorized(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusSeeOther)
 		return
 	}
-	h.render(w, r, ph, referrerNone, page{
+	h.render(w, ph, referrerNone, page{
 		status: http.StatusOK, Title: ph.welcome, Text: []string{ph.welcomeText},
 		Mark: "good", Account: &account,
 	})

@@ -55,9 +55,7 @@ func (l *limiter) spend(client netip.Addr) (wait time.Duration) {
 	return wait
 }
 
-// bucket returns the bucket of a client. While maxClients others have spent
-// something recently, a new client gets a bucket that is not kept: then it is
-// limited only by what all clients can spend together.
+// bucket returns the bucket of a client.
 func (l *limiter) bucket(client netip.Addr, now time.Time) *rate.Limiter {
 	// A household has a /64 of IPv6, in which every request can come from another
 	// address.
@@ -73,13 +71,13 @@ func (l *limiter) bucket(client netip.Addr, now time.Time) *rate.Limiter {
 		l.evict(now)
 	}
 	b := rate.NewLimiter(rate.Every(clientInterval), clientBurst)
-	if len(l.clients) < maxClients {
-		l.clients[key] = b
-	}
+	l.clients[key] = b
 	return b
 }
 
 // evict removes clients whose bucket is full again: a new bucket is the same.
+// That always makes room. A bucket is full after clientBurst*clientInterval at
+// the latest, and all clients together cannot spend maxClients in that time.
 func (l *limiter) evict(now time.Time) {
 	for key, b := range l.clients {
 		if b.TokensAt(now) >= clientBurst {

@@ -107,9 +107,7 @@ func (p page) withAction(a *action) page {
 
 // render writes the page. referrerPolicy decides what the browser tells the
 // pages that this one links to.
-func (h *Handler) render(
-	w http.ResponseWriter, r *http.Request, ph *phrases, referrerPolicy string, p page,
-) {
+func (h *Handler) render(w http.ResponseWriter, ph *phrases, referrerPolicy string, p page) {
 	p.Phrases, p.Lang, p.Style = ph, ph.Lang, template.CSS(pageStyle)
 	var body bytes.Buffer
 	if err := pageTemplate.Execute(&body, p); err != nil {
@@ -126,9 +124,7 @@ func (h *Handler) render(
 		header.Set("Retry-After", strconv.Itoa(ceilSeconds(p.retryAfter)))
 	}
 	w.WriteHeader(p.status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body.Bytes())
-	}
+	_, _ = w.Write(body.Bytes()) // net/http drops it for HEAD
 }
 
 // setPageHeaders sets the headers of every response to a browser, redirects

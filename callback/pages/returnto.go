@@ -80,8 +80,7 @@ func hasAmbiguousPath(u *url.URL) bool {
 			return true
 		}
 	}
-	escaped := strings.ToLower(u.EscapedPath())
-	if strings.Contains(escaped, "%2f") || strings.Contains(escaped, "%5c") {
+	if strings.Contains(strings.ToLower(u.EscapedPath()), "%2f") {
 		return true
 	}
 	return strings.ContainsFunc(u.Path, func(r rune) bool {

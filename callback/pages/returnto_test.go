@@ -72,7 +72,7 @@ func TestReturnTo(t *testing.T) {
 		"backslash": {
 			`https://shop.example.com\@evil.example/back`,
 			`https://evil.example\.shop.example.com/back`, `https:\\shop.example.com\back`,
-			`https://shop.example.com\back`, `https://shop.example.com/back\..\admin`,
+			"https://shop.example.com/back/%5cadmin", `https://shop.example.com\back`, `https://shop.example.com/back\..\admin`,
 		},
 		"unicode": {
 			"https://shop.example.com。evil.example/back", "https://shоp.example.com/back",
