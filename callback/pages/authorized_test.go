@@ -29,6 +29,7 @@ func TestMerchantIsRedirected(t *testing.T) {
 		},
 		{"?state=x" + done + "%3Fstep%3D2%26q%3Da%2520b", target + "?step=2&q=a%20b&appid=" + account + "&state=x"},
 		{"?state=x" + done + "%3F", target + "?appid=" + account + "&state=x"},
+		{"?state=x" + done + "%3Fstep%3D2%26", target + "?step=2&appid=" + account + "&state=x"},
 		{"?state=x" + done + "%23%2Froute%3Fa", target + "?appid=" + account + "&state=x#/route?a"},
 		{"?return_to=https%3A%2F%2Fshop.example.com", "https://shop.example.com?appid=" + account},
 		{
@@ -121,6 +122,8 @@ func TestStateIsForOneKeyAndComponent(t *testing.T) {
 	start(t, c).wantRedirect("another replica", w.open(query))
 	randomKey := start(t, pages.Config{ReturnTo: []string{shop}})
 	w.wantSuccessPage("state of a random key", randomKey.open(query))
+	start(t, pages.Config{ReturnTo: []string{shop}}).wantSuccessPage(
+		"state of another random key", randomKey.open(query))
 	c.ComponentAppID = "wx0000000000000001"
 	w.wantSuccessPage("state of another component", start(t, c).open(query))
 }

@@ -99,3 +99,12 @@ func TestTooLongTextHasNoQRCode(t *testing.T) {
 		t.Errorf("2,954 bytes: got a path of %d bytes, want an error", len(path))
 	}
 }
+
+// Modules have three pixels if the code then has at most 300, otherwise two.
+func TestPixelsOfQRCode(t *testing.T) {
+	for side, want := range map[int]int{29: 87, 100: 300, 101: 202, 185: 370} {
+		if got := (&links{Side: side}).Pixels(); got != want {
+			t.Errorf("side of %d modules: got %d pixels, want %d", side, got, want)
+		}
+	}
+}
