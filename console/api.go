@@ -200,6 +200,6 @@ func (s *state) serveStatus(w http.ResponseWriter, r *http.Request) {
 			out.Component.ExpiresIn = seconds(left)
 		}
 	}
-	out.Accounts.Active, out.Accounts.Revoked, out.Accounts.Failing, _ = s.stats.Accounts()
+	out.Accounts.Active, out.Accounts.Revoked, out.Accounts.Failing, _ = s.stats.AccountCounts()
 	replyJSON(w, http.StatusOK, out)
 }

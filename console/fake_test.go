@@ -154,7 +154,7 @@ func (g fakeStats) Component() string {
 }
 func (g fakeStats) TicketAge() (time.Duration, bool)       { return 90 * time.Second, true }
 func (g fakeStats) ComponentExpiry() (time.Duration, bool) { return time.Hour, !g.o.noComponent }
-func (g fakeStats) Accounts() (int, int, int, bool)        { return 10, 2, 1, true }
+func (g fakeStats) AccountCounts() (int, int, int, bool)   { return 10, 2, 1, true }
 
 func (o *fakeBackend) config() console.Config {
 	return console.Config{Accounts: o, Stats: fakeStats{o},

@@ -48,9 +48,9 @@ type Stats interface {
 	// negative if it has expired, and false without a token.
 	ComponentExpiry() (time.Duration, bool)
 
-	// Accounts returns the number of authorizers by state. known is false if
-	// the store does not answer.
-	Accounts() (active, revoked, failing int, known bool)
+	// AccountCounts returns the number of authorizers by state. known is false
+	// if the store does not answer.
+	AccountCounts() (active, revoked, failing int, known bool)
 }
 
 // About is what does not change while wxproxy runs.

@@ -23,7 +23,7 @@ func (c cachedToken) Renew(context.Context, string, wechat.Secret) (tokens.Token
 	return c.token, nil
 }
 
-func (c cachedToken) Known(context.Context, string) error { return nil }
+func (c cachedToken) CheckAccount(context.Context, string) error { return nil }
 
 func benchTokens() cachedToken {
 	return cachedToken{tokens.Token{Value: wechat.NewSecret(benchToken), Escaped: benchToken, Hit: true}}

@@ -20,9 +20,10 @@ type Tokens interface {
 	Token(ctx context.Context, appid string) (tokens.Token, error)
 	// Renew returns a token other than stale, which WeChat has rejected.
 	Renew(ctx context.Context, appid string, stale wechat.Secret) (tokens.Token, error)
-	// Known reports whether there is such an account: nil, ErrUnknownAccount,
-	// ErrRevoked, or why that is not certain. It does not ask WeChat.
-	Known(ctx context.Context, appid string) error
+	// CheckAccount reports whether there is such an account: nil,
+	// ErrUnknownAccount, ErrRevoked, or why that is not certain. It does not
+	// ask WeChat.
+	CheckAccount(ctx context.Context, appid string) error
 }
 
 // Observer counts events. Its methods are called concurrently and must not

@@ -67,7 +67,7 @@ func (f *fakeTokens) Token(context.Context, string) (tokens.Token, error) {
 	return f.token(), f.err
 }
 
-func (f *fakeTokens) Known(_ context.Context, appid string) error { return f.knownErr[appid] }
+func (f *fakeTokens) CheckAccount(_ context.Context, appid string) error { return f.knownErr[appid] }
 
 func (f *fakeTokens) Renew(_ context.Context, _ string, stale wechat.Secret) (tokens.Token, error) {
 	f.mu.Lock()
@@ -116,7 +116,7 @@ func (u unusedTokens) Renew(context.Context, string, wechat.Secret) (tokens.Toke
 	return tokens.Token{}, tokens.ErrClosed
 }
 
-func (u unusedTokens) Known(context.Context, string) error {
+func (u unusedTokens) CheckAccount(context.Context, string) error {
 	u.t.Error("got a call of Known, want none")
 	return tokens.ErrClosed
 }

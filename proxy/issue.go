@@ -224,7 +224,7 @@ func (c *call) issueStandIn() (string, *apiError) {
 	} else {
 		ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
 		defer cancel()
-		err := c.proxy.tokens.Known(ctx, appid)
+		err := c.proxy.tokens.CheckAccount(ctx, appid)
 		switch {
 		case err == nil:
 		case c.decision.endpoint.Path != wechat.PathAuthorizerToken && isUnknown(err):

@@ -100,14 +100,14 @@ func TestSigningKeyIsShared(t *testing.T) {
 	keys := make(chan string)
 	for range 20 {
 		go func() {
-			k, err := b.Key(context.Background(), "standin")
+			k, err := b.SigningKey(context.Background(), "standin")
 			if err != nil || len(k) != store.KeySize {
 				t.Errorf("Key: got %d bytes, error %v, want %d", len(k), err, store.KeySize)
 			}
 			keys <- string(k)
 		}()
 	}
-	want, err := newBroker(t, s, client, nil).Key(t.Context(), "standin")
+	want, err := newBroker(t, s, client, nil).SigningKey(t.Context(), "standin")
 	if err != nil {
 		t.Fatalf("Key of a second Broker: %v", err)
 	}
@@ -116,7 +116,7 @@ func TestSigningKeyIsShared(t *testing.T) {
 			t.Errorf("Key: got %x, want %x", got, want)
 		}
 	}
-	if other, _ := b.Key(t.Context(), "state"); string(other) == string(want) {
+	if other, _ := b.SigningKey(t.Context(), "state"); string(other) == string(want) {
 		t.Error("Key: got the same bytes for two names")
 	}
 }

@@ -158,7 +158,7 @@ func TestPendingCodeSurvivesRestart(t *testing.T) {
 	b.Close(t.Context())
 	f.down.Store(false)
 	b = newBroker(t, s, client, nil)
-	eventually(t, "the account is active", func() bool { active, _, _, _ := b.Accounts(); return active == 1 })
+	eventually(t, "the account is active", func() bool { active, _, _, _ := b.AccountCounts(); return active == 1 })
 	mustToken(t, b, accountA)
 	f.wantCount(t, "api_authorizer_token", 0)
 }
@@ -202,8 +202,8 @@ func TestAuthorizationLifecycle(t *testing.T) {
 	}
 	f.wantCount(t, "api_authorizer_token", 0) // WeChat was not asked
 	c.advance(3 * time.Second)                // counts may be two seconds old
-	if _, revoked, _, _ := b.Accounts(); revoked != 1 {
-		t.Errorf("Accounts: got %d revoked, want 1", revoked)
+	if _, revoked, _, _ := b.AccountCounts(); revoked != 1 {
+		t.Errorf("AccountCounts: got %d revoked, want 1", revoked)
 	}
 	if err := push(2500); !errors.Is(err, tokens.ErrStale) {
 		t.Errorf("an authorization before the revocation: got error %v, want %v", err, tokens.ErrStale)
@@ -211,8 +211,8 @@ func TestAuthorizationLifecycle(t *testing.T) {
 
 	authorize(t, b, accountA, 4000)
 	c.advance(3 * time.Second)
-	if active, revoked, failing, _ := b.Accounts(); active != 1 || revoked+failing != 0 {
-		t.Errorf("Accounts: got %d active, %d revoked, %d failing, want 1, 0, 0", active, revoked, failing)
+	if active, revoked, failing, _ := b.AccountCounts(); active != 1 || revoked+failing != 0 {
+		t.Errorf("AccountCounts: got %d active, %d revoked, %d failing, want 1, 0, 0", active, revoked, failing)
 	}
 }
 

@@ -111,7 +111,7 @@ func TestCountsAreUnknownWithoutStore(t *testing.T) {
 	b := newAuthorized(t, s, client, c.use)
 	counted := func(wantActive int, wantKnown bool) func() bool {
 		return func() bool {
-			active, _, _, known := b.Accounts()
+			active, _, _, known := b.AccountCounts()
 			return active == wantActive && known == wantKnown
 		}
 	}

@@ -69,10 +69,10 @@ func (b *Broker) Account(ctx context.Context, appid string) (Account, error) {
 	return newAccountView(appid, kind, acc), nil
 }
 
-// Known reports whether a call for appid would have an account, without asking
-// WeChat. It returns nil if so. Otherwise it returns ErrUnknownAccount,
-// ErrRevoked, or an error of the store.
-func (b *Broker) Known(ctx context.Context, appid string) error {
+// CheckAccount returns nil if a call for appid would have an account. Otherwise
+// it returns ErrUnknownAccount, ErrRevoked, or an error of the store. It does
+// not ask WeChat, and says nothing about the account's token.
+func (b *Broker) CheckAccount(ctx context.Context, appid string) error {
 	if _, ok := b.cache.get(appid); ok || b.Kind(appid) != Authorizer {
 		return nil
 	}

@@ -55,10 +55,10 @@ func TestForget(t *testing.T) {
 		}
 	}
 	for call, err := range map[string]error{
-		"Known":   b.Known(t.Context(), accountA),
-		"Account": errorOf(b.Account(t.Context(), accountA)),
-		"Token":   errorOf(b.Token(t.Context(), accountA)),
-		"Refresh": errorOf(b.Refresh(t.Context(), accountA)),
+		"CheckAccount": b.CheckAccount(t.Context(), accountA),
+		"Account":      errorOf(b.Account(t.Context(), accountA)),
+		"Token":        errorOf(b.Token(t.Context(), accountA)),
+		"Refresh":      errorOf(b.Refresh(t.Context(), accountA)),
 	} {
 		if !errors.Is(err, tokens.ErrUnknownAccount) {
 			t.Errorf("%s of a forgotten account: got error %v, want %v", call, err, tokens.ErrUnknownAccount)
@@ -66,8 +66,8 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// Known asks the store and not WeChat.
-func TestKnown(t *testing.T) {
+// CheckAccount asks the store and not WeChat.
+func TestCheckAccount(t *testing.T) {
 	f, client := newFakeWeChat(t)
 	b := newAuthorized(t, store.NewMemory(), client, nil)
 	if _, err := b.Import(t.Context(), accountB, wechat.NewSecret("imported")); err != nil {
@@ -78,8 +78,8 @@ func TestKnown(t *testing.T) {
 	for appid, want := range map[string]error{
 		accountA: nil, accountB: nil, component: nil, ownAccount: nil, unknownAccount: tokens.ErrUnknownAccount,
 	} {
-		if err := b.Known(t.Context(), appid); !errors.Is(err, want) {
-			t.Errorf("Known(%s): got error %v, want %v", appid, err, want)
+		if err := b.CheckAccount(t.Context(), appid); !errors.Is(err, want) {
+			t.Errorf("CheckAccount(%s): got error %v, want %v", appid, err, want)
 		}
 	}
 	f.wantCount(t, "api_authorizer_token", 0)

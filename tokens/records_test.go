@@ -23,8 +23,8 @@ func TestStoredNamesDoNotChange(t *testing.T) {
 	for range 3 {
 		mustRenew(t, b, accountA) // the third sets the throttle
 	}
-	if _, err := b.Key(t.Context(), "standin"); err != nil {
-		t.Fatalf("Key: %v", err)
+	if _, err := b.SigningKey(t.Context(), "standin"); err != nil {
+		t.Fatalf("SigningKey: %v", err)
 	}
 	if _, err := b.Sync(t.Context()); err != nil {
 		t.Fatalf("Sync: %v", err)

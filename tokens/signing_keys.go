@@ -11,11 +11,11 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// Key returns [store.KeySize] random bytes that are kept in the store under
-// name. The first call for a name generates them. All replicas get the same
-// bytes, even after a restart, so what is signed with them stays valid as long
-// as the store exists.
-func (b *Broker) Key(ctx context.Context, name string) ([]byte, error) {
+// SigningKey returns [store.KeySize] random bytes that are kept in the store
+// under name. The first call for a name generates them. All replicas get the
+// same bytes, even after a restart, so what is signed with them stays valid as
+// long as the store exists.
+func (b *Broker) SigningKey(ctx context.Context, name string) ([]byte, error) {
 	return b.signingKeys.get(ctx, name)
 }
 

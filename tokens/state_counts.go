@@ -30,7 +30,7 @@ const (
 	countTimeout = 2 * time.Minute
 )
 
-// get returns the numbers of accounts; see [Broker.Accounts].
+// get returns the numbers of accounts; see [Broker.AccountCounts].
 func (c *stateCounter) get() (active, revoked, failing int, known bool) {
 	c.mu.Lock()
 	// One goroutine counts for all callers.

@@ -41,11 +41,11 @@ func (b *Broker) Evictions() uint64 { return b.cache.evicted.Load() }
 // SetsDropped returns how many entries the cache dropped under load.
 func (b *Broker) SetsDropped() uint64 { return b.cache.dropped.Load() }
 
-// Accounts returns how many authorizers are in each state. The numbers are up
-// to two seconds old; with very many accounts, up to twenty times as old as
-// counting takes. known is false if the store could not be read, and while the
-// first count runs.
-func (b *Broker) Accounts() (active, revoked, failing int, known bool) {
+// AccountCounts returns how many authorizers are in each state. The numbers are
+// up to two seconds old; with very many accounts, up to twenty times as old as
+// counting takes. known is false if the store could not be read, and until the
+// first count is done.
+func (b *Broker) AccountCounts() (active, revoked, failing int, known bool) {
 	return b.stateCounter.get()
 }
 

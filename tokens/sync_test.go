@@ -25,7 +25,7 @@ func TestStoreRebuiltFromOneTicket(t *testing.T) {
 	b := newBroker(t, store.NewMemory(), client, nil)
 	putTicket(t, b)
 	eventually(t, "all accounts are known", func() bool {
-		active, _, failing, _ := b.Accounts()
+		active, _, failing, _ := b.AccountCounts()
 		return active == 1234 && failing == 1
 	})
 	f.wantCount(t, "api_get_authorizer_list", 3) // pages of 500

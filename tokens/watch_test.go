@@ -212,9 +212,9 @@ func TestEmptiedStoreIsRebuilt(t *testing.T) {
 	v := s.view()
 	b := newAuthorized(t, v, client, nil)
 	f.waitForCount(t, "api_get_authorizer_list", 1)
-	key, err := b.Key(t.Context(), "standin")
+	key, err := b.SigningKey(t.Context(), "standin")
 	if err != nil {
-		t.Fatalf("Key: %v", err)
+		t.Fatalf("SigningKey: %v", err)
 	}
 	waitForProfile(t, b)
 	v.waitForWatcher(t)
@@ -229,7 +229,7 @@ func TestEmptiedStoreIsRebuilt(t *testing.T) {
 	}
 	fresh := newBroker(t, s.view(), client, nil)
 	eventually(t, "a new replica has the same signing key", func() bool {
-		again, err := fresh.Key(t.Context(), "standin")
+		again, err := fresh.SigningKey(t.Context(), "standin")
 		return err == nil && slices.Equal(key, again)
 	})
 	mustToken(t, fresh, accountA)

@@ -129,7 +129,7 @@ type fakeStats struct{}
 func (fakeStats) Component() string                      { return "wxcccccccccccccccc" }
 func (fakeStats) TicketAge() (time.Duration, bool)       { return 0, false }
 func (fakeStats) ComponentExpiry() (time.Duration, bool) { return 0, false }
-func (fakeStats) Accounts() (int, int, int, bool)        { return 1, 1, 1, true }
+func (fakeStats) AccountCounts() (int, int, int, bool)   { return 1, 1, 1, true }
 
 // fakeExplain explains every request in the same way.
 func fakeExplain(appid, method, path, _ string) (console.Explanation, error) {

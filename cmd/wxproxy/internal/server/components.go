@@ -215,9 +215,9 @@ type signingKeys struct {
 
 // loadKeys reads the signing keys from the store, or creates them.
 func loadKeys(ctx context.Context, b *tokens.Broker) (k signingKeys, err error) {
-	if k.standIn, err = b.Key(ctx, "standin"); err != nil {
+	if k.standIn, err = b.SigningKey(ctx, "standin"); err != nil {
 		return k, err
 	}
-	k.state, err = b.Key(ctx, "state")
+	k.state, err = b.SigningKey(ctx, "state")
 	return k, err
 }

@@ -130,7 +130,7 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 	s.metrics.SetSources(metrics.Sources{
 		TicketAge:       s.broker.TicketAge,
 		ComponentExpiry: s.broker.ComponentExpiry,
-		Accounts:        s.broker.Accounts,
+		Accounts:        s.broker.AccountCounts,
 		Evictions:       s.broker.Evictions,
 		SetsDropped:     s.broker.SetsDropped,
 		Panicked: func(metric string, cause any) {
