@@ -102,18 +102,18 @@ func TestSigningKeyIsShared(t *testing.T) {
 		go func() {
 			k, err := b.SigningKey(context.Background(), "standin")
 			if err != nil || len(k) != store.KeySize {
-				t.Errorf("Key: got %d bytes, error %v, want %d", len(k), err, store.KeySize)
+				t.Errorf("SigningKey: got %d bytes, error %v, want %d", len(k), err, store.KeySize)
 			}
 			keys <- string(k)
 		}()
 	}
 	want, err := newBroker(t, s, client, nil).SigningKey(t.Context(), "standin")
 	if err != nil {
-		t.Fatalf("Key of a second Broker: %v", err)
+		t.Fatalf("SigningKey of a second Broker: %v", err)
 	}
 	for range 20 {
 		if got := <-keys; got != string(want) {
-			t.Errorf("Key: got %x, want %x", got, want)
+			t.Errorf("SigningKey: got %x, want %x", got, want)
 		}
 	}
 	if other, _ := b.SigningKey(t.Context(), "state"); string(other) == string(want) {

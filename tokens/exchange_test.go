@@ -1,6 +1,7 @@
 package tokens_test
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
@@ -161,6 +162,60 @@ func TestPendingCodeSurvivesRestart(t *testing.T) {
 	eventually(t, "the account is active", func() bool { active, _, _, _ := b.AccountCounts(); return active == 1 })
 	mustToken(t, b, accountA)
 	f.wantCount(t, "api_authorizer_token", 0)
+}
+
+// signalingStore sends on waiting before each update of the record key.
+type signalingStore struct {
+	store.Store
+	key     string
+	waiting chan struct{}
+}
+
+func (s *signalingStore) Update(ctx context.Context, key string, fn store.UpdateFunc) error {
+	if key == s.key {
+		select {
+		case s.waiting <- struct{}{}:
+		default: // not waited for any more
+		}
+	}
+	return s.Store.Update(ctx, key, fn)
+}
+
+// A newer code arrives while the exchange of the older one waits for the
+// account's lock. The older one is not exchanged any more: its tokens would be
+// invalid, or would invalidate those of the newer one.
+func TestReplacedCodeIsNotExchanged(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	s := &signalingStore{
+		Store: store.NewMemory(), key: "account/" + accountA, waiting: make(chan struct{}, 100),
+	}
+	b := newBroker(t, s, client, nil)
+	putTicket(t, b)
+	older, newer := codeOf(accountA, 1), codeOf(accountA, 2)
+	exchanged := make(chan any, 100)
+	f.handle("api_query_auth", func(in map[string]any) (any, bool) {
+		exchanged <- in["authorization_code"]
+		return nil, false
+	})
+	// The inner store: the test itself is not to be waited for.
+	err := s.Store.Update(t.Context(), s.key, func(context.Context, []byte) ([]byte, error) {
+		pushCode(t, b, accountA, older, 1000)
+		<-s.waiting // the older code was read from the store
+		pushCode(t, b, accountA, newer, 1000)
+		<-s.waiting
+		return store.Keep, nil
+	})
+	if err != nil {
+		t.Fatalf("Update: %v", err)
+	}
+	waitForToken(t, b, accountA)
+	eventually(t, "no code is pending", func() bool {
+		return errors.Is(errorOf(s.Load(t.Context(), "code/"+accountA)), store.ErrNotFound)
+	})
+	if got := <-exchanged; got != newer.Reveal() {
+		t.Errorf("code that was exchanged first: got %v, want %s", got, newer.Reveal())
+	}
+	f.wantCount(t, "api_query_auth", 1)
 }
 
 // An account is authorized, authorized again, revoked and authorized once more,

@@ -7,3 +7,22 @@ func (b *Broker) EarlyRenewals() int {
 	defer r.mu.Unlock()
 	return len(r.byAppID) + len(r.inFlight)
 }
+
+// DecodeAndEncode parses records and formats them again, by the prefix of their
+// keys.
+var DecodeAndEncode = map[string]func(raw []byte) ([]byte, error){
+	"account/": decodeAndEncode[account],
+	"ticket/":  decodeAndEncode[ticket],
+	"code/":    decodeAndEncode[pendingCode],
+	"spent/":   decodeAndEncode[exchangedCode],
+	"sync/":    decodeAndEncode[syncRecord],
+	"key/":     decodeAndEncode[signingKeyRecord],
+}
+
+func decodeAndEncode[T record](raw []byte) ([]byte, error) {
+	r, err := decodeRecord[T](raw)
+	if err != nil {
+		return nil, err
+	}
+	return encodeRecord(r), nil
+}

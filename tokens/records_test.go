@@ -2,7 +2,9 @@ package tokens_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -38,7 +40,11 @@ func TestStoredNamesDoNotChange(t *testing.T) {
 	if _, err := b.Token(t.Context(), ownAccount); err == nil {
 		t.Fatal("Token without WeChat: got no error")
 	}
+	// The key of an exchanged code is not sealed, and holds only its SHA-256.
+	code := codeOf(accountA, 1000)
+	exchanged := fmt.Sprintf("spent/%x", sha256.Sum256([]byte(code.Reveal())))
 	for key, want := range map[string]string{
+		exchanged:                      "appid at v",
 		"account/" + accountA:          "access authorized code expires issued kind name profiled refresh storm type v",
 		"account/" + ownAccount:        "failure failures kind retry_at v",
 		"ticket/" + component:          "created received ticket v",
@@ -54,13 +60,27 @@ func TestStoredNamesDoNotChange(t *testing.T) {
 	if !strings.Contains(got, "gone") || !strings.Contains(got, "revoked") {
 		t.Errorf("revoked account: got fields %q, want gone and revoked among them", got)
 	}
-	var exchanged string
-	err := s.List(t.Context(), "spent/", "", func(key string, _ []byte) bool { exchanged = key; return false })
-	if err != nil || exchanged == "" {
-		t.Fatalf("List(spent/): got key %q, error %v, want a key", exchanged, err)
-	}
-	if got := fieldsOf(t, s, exchanged); got != "appid at v" {
-		t.Errorf("%s: got fields %q, want %q", exchanged, got, "appid at v")
+}
+
+// These records were written by an earlier version, with every field set.
+// Stores in use hold such records, so each of them is read and written as it
+// is: a name that changed would lose the field.
+func TestEarlierRecordsAreReadAndWritten(t *testing.T) {
+	for prefix, record := range map[string]string{
+		"account/": `{"v":1,"kind":"authorizer","access":"A1","refresh":"R1","issued":1,"expires":2,` +
+			`"authorized":3,"revoked":4,"gone":true,"code":"F","failures":5,"failure":"f","errcode":6,` +
+			`"retry_at":7,"no_ticket":true,"storm":{"at":[8],"raging":true},` +
+			`"name":"n","type":"t","profiled":9}`,
+		"ticket/": `{"v":1,"ticket":"T","created":1,"received":2,"asked":3}`,
+		"code/":   `{"v":1,"code":"C","created":1,"expires":2}`,
+		"spent/":  `{"v":1,"appid":"wx","at":1,"func_info":[]}`,
+		"sync/":   `{"v":1,"begun":1,"done":2}`,
+		"key/":    `{"v":1,"key":"aw=="}`,
+	} {
+		got, err := tokens.DecodeAndEncode[prefix]([]byte(record))
+		if err != nil || string(got) != record {
+			t.Errorf("%s: got %s, error %v, want %s", prefix, got, err, record)
+		}
 	}
 }
 

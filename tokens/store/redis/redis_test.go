@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,6 +95,54 @@ func TestWrongSealKeyIsRejected(t *testing.T) {
 	}
 	defer again.Close()
 	want(t, again, "a", "a refresh token")
+}
+
+// Stores in use have these keys, and processes of two versions share them while
+// wxproxy is updated: another name would hide records, or let both versions
+// hold the same lock.
+func TestKeysInRedisDoNotChange(t *testing.T) {
+	r := start(t)
+	// "a" belongs into bucket 12, "b" into bucket 5: FNV-1a of 32 bits, modulo
+	// 16.
+	r.do("SET wxproxy:{00}:format 1", "HSET wxproxy:{0c}:records a one", "ZADD wxproxy:{0c}:names 0 a",
+		"HSET wxproxy:{0c}:head n 1 id x", "ZADD wxproxy:{0c}:changes 1 a")
+	s := open(t, r.url(), patient)
+	want(t, s, "a", "one")
+	var during string
+	err := s.Update(t.Context(), "b", func(context.Context, []byte) ([]byte, error) {
+		during = r.do("KEYS *lock*")
+		return []byte("two"), nil
+	})
+	if lock := "wxproxy:{05}:lock:b"; err != nil || during != lock {
+		t.Errorf("locks during an update: got %q, error %v, want %q", during, err, lock)
+	}
+	if err := s.Ping(t.Context()); err != nil {
+		t.Errorf("Ping: %v", err)
+	}
+	got := strings.Fields(r.do("KEYS *"))
+	slices.Sort(got)
+	keys := []string{
+		"wxproxy:{00}:format", "wxproxy:{00}:ping",
+		"wxproxy:{05}:changes", "wxproxy:{05}:head", "wxproxy:{05}:names", "wxproxy:{05}:records",
+		"wxproxy:{0c}:changes", "wxproxy:{0c}:head", "wxproxy:{0c}:names", "wxproxy:{0c}:records",
+	}
+	if !slices.Equal(got, keys) {
+		t.Errorf("keys: got %q, want %q", got, keys)
+	}
+	for command, want := range map[string]string{
+		"HGET wxproxy:{05}:records b":        "two",
+		"ZSCORE wxproxy:{05}:names b":        "0",
+		"ZSCORE wxproxy:{05}:changes b":      "1",
+		"HGET wxproxy:{05}:head n":           "1",
+		"ZRANGE wxproxy:{0c}:changes 0 -1":   "a",
+		"HKEYS wxproxy:{0c}:head":            "n id",
+		"ZRANGEBYLEX wxproxy:{0c}:names - +": "a",
+		"HGET wxproxy:{0c}:records a":        "one",
+	} {
+		if got := r.do(command); got != want {
+			t.Errorf("%s: got %q, want %q", command, got, want)
+		}
+	}
 }
 
 func TestNewerFormatIsRejected(t *testing.T) {
