@@ -63,7 +63,8 @@ func newAccount(kind Kind) *account {
 }
 
 // expiryMargin is how long before its expiry a token is no longer sent, so that
-// it does not expire on its way to WeChat.
+// it does not expire on its way to WeChat. It is at most a twentieth of the
+// lifetime, so that a token of a few seconds can be sent at all.
 func (a *account) expiryMargin() time.Duration {
 	return min(5*time.Second, a.lifetime()/20)
 }
@@ -86,7 +87,7 @@ const shortLifetime = time.Hour
 
 // renewAt is when the token becomes due: `before` ahead of its expiry, and a
 // little earlier by a pseudorandom amount. Without that, accounts that were
-// authorized together would be renewed together for ever. The amount depends on
+// authorized together would be renewed together forever. The amount depends on
 // the appid alone, so that all replicas compute the same time.
 //
 // A `before` that is more than half of the lifetime is replaced with a tenth.

@@ -143,6 +143,8 @@ func (a *accounts) confirmRevoked(ctx context.Context, appid string, seen *accou
 		a.log.Warn(msgConfirmedRevoked, "account", appid)
 		return acc, nil
 	})
+	// Even if nothing was saved: the record is another one than seen, and the
+	// next call reads it.
 	a.cache.remove(appid)
 	return err
 }

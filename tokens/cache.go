@@ -57,9 +57,10 @@ type cache struct {
 	now     func() time.Time
 	seed    maphash.Seed
 
-	// epochs are counters by hash of the appid. Each write to a record bumps
-	// its counter; see put. 1,024 of them make it unlikely that two accounts
-	// that change together share one, which would only cost a cache miss.
+	// epochs are counters by hash of the appid. Whatever saves or deletes a
+	// token, or learns that another process did, bumps its counter; see put.
+	// 1,024 of them make it unlikely that two accounts that change together
+	// share one, which would only cost a cache miss.
 	epochs     [1024]atomic.Uint64
 	generation atomic.Uint64 // entries with another one are invalid; see entry.generation
 

@@ -34,7 +34,7 @@ type componentAPI struct {
 // order would deadlock:
 //
 //  1. task 1: lock account A; its renewal needs the component's token
-//  2. task 2: lock component; (if it then wanted anything of account A:)
+//  2. task 2: lock the component, then want account A (must not happen)
 //  3. task 1: wait for the component's lock, held by task 2
 //  4. task 2: wait for A's lock, held by task 1
 func (c *componentAPI) withToken(

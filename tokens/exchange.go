@@ -70,10 +70,9 @@ func (x *exchanger) exchangeOnce(
 	return done, err
 }
 
-// fromBrowser exchanges a code that a merchant's browser presented. Which
-// account it belongs to only WeChat's response says.
-//
-// The account is locked after the exchange, so a push may be quicker:
+// fromBrowser exchanges a code that a merchant's browser presented. Only
+// WeChat's response says which account it belongs to, so the account is locked
+// after the exchange. A push may be quicker:
 //
 //  1. browser: exchange code 1; WeChat issues token T1
 //  2. push:    lock; exchange code 2; save T2, which invalidates T1; unlock
@@ -178,8 +177,9 @@ func (x *exchanger) exchangeLocked(
 }
 
 // query exchanges p at WeChat. If the code was exchanged elsewhere or has
-// expired, it deletes p, and returns the refresh token that WeChat lists if the
-// account needs one. It returns nil if nothing came of it. acc is not changed.
+// expired, and the account has no refresh token, it returns the one that WeChat
+// lists. It returns nil, and has deleted p, if there is nothing to save: the
+// account needs no token, or WeChat lists none. It does not change acc.
 func (x *exchanger) query(
 	ctx context.Context, appid string, acc *account, p *pendingCode,
 ) (*wechat.Grant, error) {

@@ -9,9 +9,9 @@ import (
 	"wxproxy/tokens/store"
 )
 
-// lister pages through the accounts. It remembers of the last complete pass
-// where its pages begin. Otherwise each page of a million accounts would cost
-// as much as all of them. It is safe for concurrent use.
+// lister pages through the accounts. It remembers where the pages of the last
+// complete pass begin. Otherwise each page of a million accounts would cost as
+// much as all of them. It is safe for concurrent use.
 type lister struct {
 	store store.Store
 	kind  func(appid string) Kind
@@ -21,12 +21,13 @@ type lister struct {
 	last listIndex
 }
 
-// listIndex is what is remembered of a complete pass.
+// listIndex holds where the pages of one complete pass begin. The zero value is
+// not used by seek.
 type listIndex struct {
 	query string
 	keys  []string // of every indexStep-th account that query selects
 	total int
-	until time.Time // from then on it is not used; zero means now
+	until time.Time // from then on it is not used
 }
 
 const (

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// maintenance does, from time to time, what no call and no push causes. Its
-// duties are functions of others: the daily comparison with WeChat's list,
-// tickets that do not arrive, codes that another process left, and old records.
+// maintenance starts the periodic work, which no call and no push causes: the
+// daily comparison with WeChat's list, requests for tickets that do not arrive,
+// codes that another process left, and the deletion of old records.
 type maintenance struct {
 	interval time.Duration
 	tasks    *taskGroup

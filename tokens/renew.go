@@ -206,7 +206,8 @@ func (r *renewer) fetchAndSettle(
 
 // recoverFromStoreError handles an update that failed. If the lock was lost
 // while this process was suspended, another one may have renewed the token,
-// which then serves. Otherwise nothing does: see renew.
+// which then serves. Otherwise there is no token, even if WeChat issued one
+// (wasFetched): see renew.
 func (r *renewer) recoverFromStoreError(
 	ctx context.Context, want renewal, wasFetched bool, err error,
 ) (Token, error) {
@@ -248,7 +249,7 @@ func (r *renewer) cacheAccount(want renewal, acc *account, epoch uint64) Token {
 	}
 	e.recheckAt.Store(recheckAt.UnixNano())
 	e.used.Store(want.why != reasonDue)
-	generation := r.cache.generation.Load()
+	generation := r.cache.generation.Load() // before schedule; see cache.dropUnscheduled
 	if !r.schedule(appid, e, max(renewAt.Sub(now), 0, fromMillis(acc.RetryAt).Sub(now))) {
 		e.generation = generation
 	}

@@ -75,7 +75,7 @@ func decide(r renewal, stored *account, now time.Time, renewBefore time.Duration
 		err := &unavailableError{reason: stored.Failure, retryAt: retryAt}
 		return decision{action: deny, err: err}
 	}
-	suspect := usable && rejected // only a caller with a stale token gets here with both
+	suspect := usable && rejected // usable tokens are not empty, so r.stale was given
 	if suspect && !stored.Throttle.allows(now) {
 		return decision{action: deny, err: ErrThrottled}
 	}

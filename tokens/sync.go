@@ -64,7 +64,8 @@ const (
 	// maxConfirmations is how many accounts that are no longer listed are asked
 	// about, one by one, in one comparison. The rest waits for the next.
 	maxConfirmations = 1000
-	// syncInterval is how long a change that no push reported stays unnoticed.
+	// syncInterval is how long a change that no push reported stays unnoticed
+	// at most, while comparisons succeed.
 	syncInterval = 24 * time.Hour
 	// syncPause is the least time between two attempts.
 	syncPause = 10 * time.Minute
@@ -94,8 +95,8 @@ func (s *syncer) run(ctx context.Context) (r SyncResult, err error) {
 		return r, err
 	}
 	// The listed appids are kept as hashes, which take a tenth of the memory
-	// for a million accounts. A collision hides one account until the next
-	// comparison.
+	// for a million accounts. A collision hides that one account is no longer
+	// listed, until the next comparison, which has another seed.
 	seed := maphash.MakeSeed()
 	listed := make(map[uint64]struct{})
 	for offset, total := 0, 1; offset < total; {
@@ -134,8 +135,7 @@ func (s *syncer) run(ctx context.Context) (r SyncResult, err error) {
 	return r, nil
 }
 
-// change changes the record of comparisons, and saves it if fn
-// returns true.
+// change changes the record of comparisons, and saves it if fn returns true.
 func (s *syncer) change(ctx context.Context, fn func(*syncRecord) bool) error {
 	key := syncKey(s.component.appid())
 	return changeRecord(ctx, s.store, key, func(rec *syncRecord) (*syncRecord, error) {

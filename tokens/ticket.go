@@ -43,8 +43,9 @@ const (
 	// later.
 	pushRequestPause = 10 * time.Minute
 
-	// ticketOverdueAfter is when wxproxy asks for tickets by itself. WeChat
-	// pushes one every ten minutes, so several have failed by then.
+	// ticketOverdueAfter is how long no ticket has to arrive until maintenance
+	// asks for one. WeChat pushes one every ten minutes, so by then it has given
+	// up, or cannot reach the callback listener.
 	ticketOverdueAfter = time.Hour
 )
 

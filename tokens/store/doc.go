@@ -28,7 +28,8 @@
 //     issued is given to a caller only after that.
 //   - One lock order. A function that runs under the lock of an account may
 //     update the component, never the other way around. Each key has a lock of
-//     its own, so that this order is enough to rule out a deadlock.
+//     its own, so that one order is enough to rule out a deadlock. Package
+//     tokens has the whole order (componentAPI.withToken).
 //   - A lost lock loses nothing that is newer. If the lock was lost while fn
 //     ran, the record of fn is saved only if no other process wrote in the
 //     meantime. Otherwise Update returns [ErrLost] and the stored record stands.

@@ -62,8 +62,8 @@ type Store interface {
 	// fn, saves its result and unlocks. See [UpdateFunc] for the results of fn.
 	//
 	// Updates of different keys do not wait for each other, so fn may call
-	// Update for another key. The order is always account, then component;
-	// otherwise two updates could wait for each other.
+	// Update for another key. All callers must use the same order, such as
+	// account, then component; otherwise two updates could wait for each other.
 	//
 	// If ctx ends while Update waits for the lock, Update returns ctx.Err() and
 	// does not call fn.

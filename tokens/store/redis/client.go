@@ -25,7 +25,7 @@ type timeouts struct {
 
 // Calls wait for these timeouts. A Redis in the same building responds within a
 // millisecond; one that needs more than 1.5 seconds is down in practice. A ping
-// is shorter than the patience of its callers (readiness probes), so that they
+// ends before the timeouts of its callers (readiness probes), so that they
 // receive the name of this Redis instead of their own timeout.
 var defaultTimeouts = timeouts{
 	dial: 1500 * time.Millisecond,

@@ -153,8 +153,8 @@ func (l *lock) sleep(d time.Duration) error {
 func (l *lock) Write(_ string, record []byte) error {
 	b := l.bucket
 	keys := []string{b.lock + l.key, b.records, b.names, b.changes, b.head, b.want + l.key}
-	patience := max(l.s.lease, 2*l.s.timeouts.io)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), patience)
+	saveTimeout := max(l.s.lease, 2*l.s.timeouts.io)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), saveTimeout)
 	defer cancel()
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		saved, err := saveScript.Run(ctx, l.s.client, keys,
