@@ -82,7 +82,7 @@ func (b *Broker) cacheAuthorization(appid string, acc *account, epoch uint64) {
 	if acc.usable(b.now()) {
 		// reasonDue: as after an early renewal, no caller has asked for the
 		// token.
-		b.renewer.cacheAccount(renewal{appid: appid, kind: Authorizer, why: reasonDue}, acc, epoch)
+		b.renewer.cacheAccount(tokenRequest{appid: appid, kind: Authorizer, why: reasonDue}, acc, epoch)
 	} else {
 		b.cache.remove(appid)
 	}

@@ -65,7 +65,7 @@ func (r *renewer) token(
 		// The flight is a task of its own, not its callers': it goes on when
 		// they give up, and Close waits for it.
 		err := r.tasks.run(r.tasks.ctx, taskTimeout, func(ctx context.Context) (err error) {
-			t, err = r.loadOrRenew(ctx, renewal{appid, r.kind(appid), stale, why})
+			t, err = r.loadOrRenew(ctx, tokenRequest{appid, r.kind(appid), stale, why})
 			return err
 		})
 		return t, err
@@ -85,7 +85,7 @@ func (r *renewer) token(
 // serve. It decides twice: first without the account's lock, because most calls
 // need none, and again in renew, because the record may change before the lock
 // is held.
-func (r *renewer) loadOrRenew(ctx context.Context, want renewal) (Token, error) {
+func (r *renewer) loadOrRenew(ctx context.Context, want tokenRequest) (Token, error) {
 	epoch := r.cache.epoch(want.appid) // before the load; see cache.put
 	acc, err := r.accounts.load(ctx, want.appid)
 	if errors.Is(err, store.ErrCorrupt) {
@@ -112,7 +112,7 @@ func (r *renewer) loadOrRenew(ctx context.Context, want renewal) (Token, error) 
 }
 
 // denied returns err, and evicts an account that is revoked.
-func (r *renewer) denied(want renewal, err error) error {
+func (r *renewer) denied(want tokenRequest, err error) error {
 	if errors.Is(err, ErrRevoked) {
 		r.cache.remove(want.appid)
 	}
@@ -127,7 +127,7 @@ func (r *renewer) denied(want renewal, err error) error {
 //  3. wxproxy: crash; the store holds a refresh token that is no longer valid
 //
 // So a full disk shows at once, not when the account is lost.
-func (r *renewer) renew(ctx context.Context, want renewal) (Token, error) {
+func (r *renewer) renew(ctx context.Context, want tokenRequest) (Token, error) {
 	var (
 		d     decision
 		s     settlement
@@ -178,7 +178,7 @@ func (r *renewer) renew(ctx context.Context, want renewal) (Token, error) {
 // fetchAndSettle asks WeChat for a new token and records the result in acc. The
 // caller holds the account's lock.
 func (r *renewer) fetchAndSettle(
-	ctx context.Context, want renewal, d decision, acc *account,
+	ctx context.Context, want tokenRequest, d decision, acc *account,
 ) settlement {
 	began := r.now()
 	f, err := r.fetch(ctx, want.appid, want.kind, wechat.NewSecret(acc.Refresh), want.stale)
@@ -209,7 +209,7 @@ func (r *renewer) fetchAndSettle(
 // which then serves. Otherwise there is no token, even if WeChat issued one
 // (wasFetched): see renew.
 func (r *renewer) recoverFromStoreError(
-	ctx context.Context, want renewal, wasFetched bool, err error,
+	ctx context.Context, want tokenRequest, wasFetched bool, err error,
 ) (Token, error) {
 	if errors.Is(err, store.ErrLost) {
 		epoch := r.cache.epoch(want.appid)
@@ -238,7 +238,7 @@ const dueRecheckInterval = 2 * time.Second
 // cacheAccount caches the usable token of acc and schedules its early renewal.
 // epoch is the cache's from before acc was read, or from supersede. The token
 // counts as used unless it was fetched early, before any caller asked for it.
-func (r *renewer) cacheAccount(want renewal, acc *account, epoch uint64) Token {
+func (r *renewer) cacheAccount(want tokenRequest, acc *account, epoch uint64) Token {
 	appid := want.appid
 	now := r.now()
 	renewAt := acc.renewAt(appid, r.renewBefore)

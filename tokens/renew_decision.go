@@ -18,15 +18,15 @@ const (
 	reasonDue                    // the cached one is due for renewal
 )
 
-// renewal is a request for a token that differs from stale.
-type renewal struct {
+// tokenRequest asks for a token that differs from stale.
+type tokenRequest struct {
 	appid string
 	kind  Kind
 	stale wechat.Secret // the token that WeChat rejected; empty if none was
 	why   reason
 }
 
-// action is what to do about a renewal.
+// action is what to do about a tokenRequest.
 type action uint8
 
 const (
@@ -45,7 +45,7 @@ type decision struct {
 	suspect bool
 }
 
-// decide says what to do about r, given the stored record, which is nil if
+// decide returns what to do about r, given the stored record, which is nil if
 // there is none. It is called under the account's lock with the record as it is
 // there, whatever was read before:
 //
@@ -55,7 +55,7 @@ type decision struct {
 //
 // So any number of rejections of one token cost one renewal, in all processes
 // together, and no clock is involved.
-func decide(r renewal, stored *account, now time.Time, renewBefore time.Duration) decision {
+func decide(r tokenRequest, stored *account, now time.Time, renewBefore time.Duration) decision {
 	switch {
 	case stored == nil && r.kind == Authorizer:
 		return decision{action: deny, err: ErrUnknownAccount}
@@ -96,7 +96,7 @@ type settlement struct {
 // A failure never removes a token that is still valid. It is noted beside the
 // token, which serves on until it expires.
 func settle(
-	acc *account, r renewal, d decision, f fetched, fetchErr error, now time.Time,
+	acc *account, r tokenRequest, d decision, f fetched, fetchErr error, now time.Time,
 ) settlement {
 	if errors.Is(fetchErr, ErrUnavailable) || errors.Is(fetchErr, ErrClosed) {
 		return settlement{err: fetchErr}

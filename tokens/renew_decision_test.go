@@ -91,7 +91,7 @@ func TestDecide(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := renewal{
+			r := tokenRequest{
 				appid: "wxaaaaaaaaaaaaaaaa", kind: tt.kind,
 				stale: wechat.NewSecret(tt.stale), why: tt.why,
 			}
@@ -166,7 +166,7 @@ func TestSettle(t *testing.T) {
 			now := at(60)
 			acc := with(holding("T"), func(a *account) { a.FailureCount, a.Failure = 2, "earlier" })
 			stored := *acc
-			got := settle(acc, renewal{kind: Authorizer}, decision{action: fetchNew}, tt.fetched, tt.err, now)
+			got := settle(acc, tokenRequest{kind: Authorizer}, decision{action: fetchNew}, tt.fetched, tt.err, now)
 			if got.save != tt.save || got.result != tt.result {
 				t.Errorf("settle: got save %t, result %q, want %t, %q", got.save, got.result, tt.save, tt.result)
 			}
@@ -201,7 +201,7 @@ func TestSettleCountsSuspectRenewals(t *testing.T) {
 		want    int
 	}{{true, nil, 1}, {false, nil, 0}, {true, wechat.ErrUnreachable, 0}} {
 		acc := holding("T")
-		settle(acc, renewal{}, decision{action: fetchNew, suspect: tt.suspect}, grant, tt.err, at(1))
+		settle(acc, tokenRequest{}, decision{action: fetchNew, suspect: tt.suspect}, grant, tt.err, at(1))
 		if got := len(acc.Throttle.At); got != tt.want {
 			t.Errorf("suspect %t, error %v: got %d counted renewals, want %d", tt.suspect, tt.err, got, tt.want)
 		}
