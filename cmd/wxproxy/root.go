@@ -67,6 +67,7 @@ Start with "wxproxy demo", which needs no configuration.`,
 			shell.Args = exactArgs()
 		}
 	}
+	completeNoFiles(root)
 	root.SetFlagErrorFunc(flagError)
 	// A group of commands does nothing without one of them, so its help page
 	// does not show that usage.

@@ -244,6 +244,14 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("completion of %q: got %q, want a line %q", args, got.out, want)
 		}
 	}
+	// The last line tells the shell whether to complete file names.
+	const noFiles = ":4\n" // cobra.ShellCompDirectiveNoFileComp
+	for args, want := range map[string]bool{"accounts show ": true, "key ": true, "accounts import ": false} {
+		got := runArgs(t.Context(), append([]string{"__complete"}, strings.Split(args, " ")...)...)
+		if strings.HasSuffix(got.out, noFiles) != want {
+			t.Errorf("completion of %q: got %q, want no file names: %v", args, got.out, want)
+		}
+	}
 }
 
 // TestManPages generates the man pages. With WXPROXY_MAN set they stay in that

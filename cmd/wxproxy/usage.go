@@ -55,6 +55,17 @@ func extra(n int) string {
 	return fmt.Sprintf("are %d extra arguments", n)
 }
 
+// completeNoFiles disables the completion of file names for the arguments of cmd
+// and the commands below it, unless the arguments are files.
+func completeNoFiles(cmd *cobra.Command) {
+	if !strings.Contains(cmd.Use, "FILE") {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	for _, sub := range cmd.Commands() {
+		completeNoFiles(sub)
+	}
+}
+
 // asGroup makes cmd a command that only has subcommands. Without one of them
 // it prints its help page to stderr and fails, so that a script that lost an
 // argument does not take the page for its result.
