@@ -18,13 +18,22 @@ type form struct {
 	state  formState
 }
 
-// formState says how much of a form is known.
+// formState says how much of a form is known. What is not known yet is not held
+// against the request.
 type formState uint8
 
 const (
-	formUnread    formState = iota // nothing: the body decides
-	formQueryOnly                  // the query; a body could add to it
-	formComplete                   // everything
+	// formUnread is the form of a request whose body has not been read. Nothing
+	// is known: the body takes precedence over the query, so it could name
+	// other values than the query does.
+	formUnread formState = iota
+	// formQueryOnly is the form of a request that Explain or Permission asks
+	// about. There is no body to contradict the query, so what the query names
+	// counts. What it does not name could be in a body.
+	formQueryOnly
+	// formComplete is the form of a request whose body has been read. What is
+	// missing stays missing.
+	formComplete
 )
 
 // readForm reads the parameters of a request. The body is JSON or a form,

@@ -23,8 +23,8 @@ import (
 const placeholderRefreshToken = "refreshtoken@@@wxproxy-keeps-it"
 
 // decideStandIn completes the decision about a request for a stand-in. Its key
-// and its account can be in the body. As long as the body is unknown, only what
-// holds whatever the body says is checked.
+// and its account can be in the body. Before the body is read it checks only what
+// is known without it: see formState.
 func (s *settings) decideStandIn(h *requestHead, presented *queryTokens, d *decision) (err *apiError) {
 	if d.caller, err = s.authenticateKey(h); err != nil {
 		return err
@@ -149,7 +149,7 @@ func (s *settings) authenticateComponent(h *requestHead, presented *queryTokens,
 // formAccount returns the account that a field of the form names, or else the
 // one of the prefix, header or configuration. A prefix or header that names
 // another account is an error, unless it names the component. The result is nil
-// if the account is not known yet, or if nothing names one.
+// if the form is unread, or if nothing names an account.
 func (s *settings) formAccount(h *requestHead, field string) ([]byte, *apiError) {
 	base, err := explicitAccount(h)
 	if err != nil || h.form.state == formUnread {
@@ -167,14 +167,16 @@ func (s *settings) formAccount(h *requestHead, field string) ([]byte, *apiError)
 	return []byte(named), nil
 }
 
-// bodyNamesAccount reports whether only the body, which is unknown, can name the
-// account: appid, which formAccount has returned, cannot have a stand-in.
+// bodyNamesAccount reports whether the account can only come from a body that
+// is not known: the form does not name it, and appid, the result of formAccount,
+// is none that an account's stand-in can be issued for.
 func (s *settings) bodyNamesAccount(h *requestHead, field string, appid []byte) bool {
 	return !h.form.complete() && h.form.get(field) == "" &&
 		(appid == nil || bytes.Equal(appid, s.component))
 }
 
-// issue answers a request for a stand-in.
+// issue answers a request for a stand-in. It decides again, since the body is
+// known only now.
 func (c *call) issue() (err *apiError) {
 	c.head.form = readForm(c.body, c.head.target.query)
 	if c.decision, err = c.settings.decide(&c.head); err != nil {
