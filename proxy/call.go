@@ -72,6 +72,7 @@ func (c *call) recycle() {
 	calls.Put(c)
 }
 
+// setStart starts the timeout of the call at now.
 func (c *call) setStart(now time.Time) {
 	c.start, c.now, c.deadline = now, now, now.Add(c.settings.timeout)
 }
@@ -89,15 +90,15 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 
 // serve answers the request, or returns the error to answer with.
 func (c *call) serve() *apiError {
-	err := c.decide()
+	rejection := c.decide()
 	// A rejected request has a body all the same. It must be out of the way
 	// before the next request on the connection.
-	if err := c.readBody(err); err != nil {
+	if err := c.readBody(rejection); err != nil {
 		return err
 	}
 	switch {
-	case err != nil:
-		return err
+	case rejection != nil:
+		return rejection
 	case c.decision.endpoint.Need == wechat.NeedStandIn:
 		return c.issue()
 	}
@@ -123,11 +124,12 @@ func (c *call) decide() (err *apiError) {
 	return err
 }
 
-// readBody reads the body, within the limit of what was decided. Even if that
-// is an error a small body is read, so that the connection can serve the next
-// request. If a body is not read to its end the connection is closed.
-func (c *call) readBody(decided *apiError) *apiError {
-	limit := c.settings.bodyLimit(&c.decision, decided)
+// readBody reads the body within its limit. rejection is the error of decide. A
+// small body of a rejected request is read too, so that the connection can
+// serve the next request. If a body is not read to its end the connection is
+// closed.
+func (c *call) readBody(rejection *apiError) *apiError {
+	limit := c.settings.bodyLimit(&c.decision, rejection)
 	var err error
 	c.body, err = transport.ReadBody(c.ctx, c.body[:0], limit, &c.bodyMemory)
 	if c.ctx.Request.IsBodyStream() {
@@ -139,17 +141,17 @@ func (c *call) readBody(decided *apiError) *apiError {
 	c.closeConn = true
 	transport.ConnOf(c.ctx.Conn()).LingerOnClose()
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
-		return c.bodyTooLarge(decided)
+		return c.bodyTooLarge(rejection)
 	}
 	return requestError(err)
 }
 
-// bodyTooLarge returns the error of a body over the limit. If the request is
-// rejected anyway, that is the reason.
-func (c *call) bodyTooLarge(decided *apiError) *apiError {
+// bodyTooLarge returns the error of a request whose body is over the limit. If
+// decide has rejected the request, that error is more useful to the caller.
+func (c *call) bodyTooLarge(rejection *apiError) *apiError {
 	switch {
-	case decided != nil:
-		return decided
+	case rejection != nil:
+		return rejection
 	case c.decision.endpoint.Need == wechat.NeedStandIn:
 		return errFormTooLarge
 	}

@@ -38,10 +38,10 @@ func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
 }
 
 // bodyLimit returns how large the body of a request may be, in bytes, after
-// decide has returned d and err. Bodies are held in memory: large ones are read
-// only from callers that are allowed to send the request.
-func (s *settings) bodyLimit(d *decision, err *apiError) int {
-	if err != nil || d.endpoint.Need == wechat.NeedStandIn {
+// decide has returned d and rejection. Bodies are held in memory: large ones are
+// read only from callers that are allowed to send the request.
+func (s *settings) bodyLimit(d *decision, rejection *apiError) int {
+	if rejection != nil || d.endpoint.Need == wechat.NeedStandIn {
 		return min(maxFormSize, s.maxBody)
 	}
 	return s.maxBody
