@@ -58,7 +58,8 @@ func (s *settings) authenticate(h *requestHead, presented *queryTokens, e *wecha
 		c = presented.caller
 	case c == nil && e.Need == wechat.NeedSecret:
 		// SDKs log users in with the app secret and no token. In place of the
-		// secret they have the key.
+		// secret they have the key. Beside another credential the secret does
+		// not matter: it can be an account's real one.
 		if secret, _, unique := lookup(h.target.query, paramSecret); unique {
 			c = s.callers.byKey(secret)
 		}
@@ -128,7 +129,7 @@ func parseAuthorization(value, buf []byte) (key, _ []byte) {
 	scheme, rest, _ := bytes.Cut(value, []byte(" "))
 	rest = bytes.Trim(rest, " \t")
 	switch {
-	case len(rest) > 2*maxKeyLength:
+	case len(rest) > 2*maxKeyLength: // too long for a key, also in base64
 	case equalFold(scheme, "bearer"):
 		return rest, buf
 	case equalFold(scheme, "basic"):

@@ -12,7 +12,9 @@ import (
 	"wxproxy/wechat"
 )
 
-// Tokens supplies access tokens. [tokens.Broker] implements it.
+// Tokens supplies access tokens. [tokens.Broker] implements it. The appids that
+// its methods receive share memory with the request: an implementation must
+// clone what it keeps after it has returned.
 type Tokens interface {
 	// Cached returns the token of an account if it is in memory.
 	Cached(appid string) (tokens.Token, bool)
@@ -31,7 +33,7 @@ type Tokens interface {
 type Observer interface {
 	CallStarted()
 	// CallDone ends a call. upstream is the time spent waiting for WeChat, 0 if
-	// the call was not forwarded.
+	// WeChat was not called.
 	CallDone(caller, credential string, code int, took, upstream time.Duration)
 	// TokenUsed reports a token that was injected. hit means that it was
 	// cached.
@@ -63,8 +65,9 @@ type Config struct {
 	// them, and each stall of a response; default: 100s. Used by New only.
 	IdleTimeout time.Duration
 	// StandInKey signs stand-ins. All replicas need the same, of
-	// [standin.KeySize] bytes. If it is empty, New makes one that is lost when
-	// the process ends, and Reconfigure keeps the present one.
+	// [standin.KeySize] bytes or more. Another key invalidates all stand-ins.
+	// If it is empty, New makes one that is lost when the process ends, and
+	// Reconfigure keeps the present one.
 	StandInKey []byte
 	// Exchange exchanges an authorization code and keeps the tokens. Its errors
 	// are WeChat's ([wechat.Code]) or those of Tokens. nil disables

@@ -41,8 +41,8 @@ func (c *call) forward() *apiError {
 	return nil
 }
 
-// token returns the token to inject: from memory, the store, or WeChat. Only
-// memory is asked without a context, which costs an allocation.
+// token returns the token to inject: from memory, the store, or WeChat. Memory
+// is tried first and on its own, because a context costs an allocation.
 func (c *call) token() (tokens.Token, error) {
 	owner := unsafeString(c.decision.tokenOwner)
 	t, ok := c.proxy.tokens.Cached(owner)

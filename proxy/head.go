@@ -13,7 +13,7 @@ import (
 // can be made before the body is read, and can be asked for without a request.
 // Its slices point into fasthttp's request, or into its own buffers.
 type requestHead struct {
-	received    time.Time // decides whether a stand-in has expired
+	received    time.Time // when the request arrived; stand-ins must be valid then
 	method      []byte
 	target      target
 	account     []byte // value of X-WX-APPID, nil without one
@@ -31,13 +31,16 @@ type requestHead struct {
 	// form holds the parameters of a request for a stand-in.
 	form form
 
-	// assumed makes assumedCaller the caller, whatever the head presents. With
-	// nil everything is allowed. Explain and Permission use it.
+	// assumed makes assumedCaller the caller, instead of the one whose key or
+	// certificate the head presents. If assumedCaller is nil everything is
+	// allowed, unless the query has a stand-in, which belongs to a caller.
+	// Explain and Permission use it.
 	assumed       bool
 	assumedCaller *caller
 
 	// scratch is memory for decoded keys and stand-ins. Slices of the decision
-	// point into it.
+	// point into it. Until reset it is only appended to: when it has to grow,
+	// they keep the old memory, which nothing overwrites.
 	scratch []byte
 }
 

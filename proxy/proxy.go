@@ -36,7 +36,7 @@ type Proxy struct {
 	server   *fasthttp.Server
 
 	limiter         *admission.Limiter
-	rejectionLogged atomic.Int64 // Unix second, see suppressLog
+	rejectionLogged atomic.Int64 // Unix second of the last one; see suppressLog
 	maxConns        int          // of callers
 	idleTimeout     time.Duration
 	bodyBudget      transport.Budget // for bodies of requests
@@ -97,15 +97,16 @@ func (p *Proxy) newServer() *fasthttp.Server {
 		ExpectHandler: p.expect,
 		Logger:        fasthttpLogger{p.log},
 
-		// The transport's connections have the timeouts, and readBody the
-		// limits.
+		// These limits are enforced elsewhere: timeouts by transport.CallerConn,
+		// the size of bodies by readBody, and the number of connections by
+		// transport.Listener.
 		ReadBufferSize:     maxHeadSize,
 		MaxRequestBodySize: math.MaxInt,
 		StreamRequestBody:  true,
 		Concurrency:        1 << 20,
 		LazyRequestTime:    true,
 
-		// Nothing that passes is changed, and nothing is added to it.
+		// Requests and responses pass unchanged, and nothing is added to them.
 		DisableHeaderNamesNormalizing: true,
 		DisablePreParseMultipartForm:  true,
 		NoDefaultServerHeader:         true,
@@ -145,15 +146,15 @@ func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
 	return p.server.Serve(l)
 }
 
-// Shutdown stops accepting and waits for requests in flight until ctx ends. A
-// connection that is closed at once could have a request in it that was sent at
-// this moment and would be lost. So connections in use end with a response that
-// announces it, and idle ones are closed after drainTimeout.
+// Shutdown stops accepting and waits for requests in flight until ctx ends. If
+// connections were closed at once, requests that are on their way would be
+// lost. So connections in use end with a response that announces it, and idle
+// ones are closed after drainTimeout.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.draining.Store(true)
 	l := p.listener.Load()
 	if l != nil {
-		l.Close() // the server returns the error again below
+		l.Close() // an error is returned below, by the second Close
 	}
 	end := time.Now().Add(drainTimeout)
 	for l != nil && l.Open() > 0 && time.Now().Before(end) && ctx.Err() == nil {

@@ -24,7 +24,7 @@ const (
 
 // nextParam returns the first parameter of q: its raw value, and its length
 // with the separator. A semicolon separates, too. Some servers read it so, and
-// a token of the caller's that only they see must not slip through.
+// a caller's token that only they see must not slip through.
 func nextParam(q []byte) (name param, value []byte, length int) {
 	end, eq := len(q), -1
 	length = len(q)

@@ -70,8 +70,8 @@ func appendQuery(b, query []byte, r *route, component []byte, token tokens.Token
 	} else {
 		b = appendWithout(b, query, r.strip)
 	}
-	// Without a query of the caller's the last separator, or the question mark,
-	// is one too many. A question mark that the caller sent stays.
+	// If nothing of the caller's query follows, the last separator or the
+	// question mark is one too many. A question mark that the caller sent stays.
 	if len(b) == injected && !(injected == start+1 && query != nil) {
 		b = b[:injected-1]
 	}

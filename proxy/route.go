@@ -207,7 +207,7 @@ func (r *route) credential() string {
 // parameter returns the name of the parameter in which the token is injected.
 func (r *route) parameter() string {
 	switch {
-	case r.path != "": // all twins are below /sns/
+	case r.path != "": // twins take the component's token
 		return wechat.ComponentAccessToken
 	case r.endpoint.Parameter != "":
 		return r.endpoint.Parameter
