@@ -35,7 +35,7 @@ cross: $(PLATFORMS)
 
 $(PLATFORMS):
 	CGO_ENABLED=0 GOOS=$(@D) GOARCH=$(@F) go build -o /dev/null ./cmd/wxproxy
-	CGO_ENABLED=0 GOOS=$(@D) GOARCH=$(@F) go vet ./proxy/transport
+	CGO_ENABLED=0 GOOS=$(@D) GOARCH=$(@F) go vet ./...
 
 unit: ## run the tests in random order, with the race detector
 	bash .ci/tools.sh
