@@ -213,6 +213,7 @@ func TestUnauthorize(t *testing.T) {
 	wx.get(info + access).wantCode(61003)
 	wx.AuthorizationCode(shop) // a new consent: now the token counts as replaced
 	wx.get(info + access).wantCode(40001)
+	wx.queryAuth(code, component).wantCode(61009) // still void
 	must(t, wx.Unauthorize(ctx(t), shop))
 	if wx.Unauthorize(ctx(t), "wxffffffffffffffff") == nil {
 		t.Error("unknown appid: got no error, want one")

@@ -133,8 +133,8 @@ func (s *Accounts) Register(appid string, now time.Time) (code string, err error
 }
 
 // Revoke records that the merchant revoked the authorization, and reports
-// whether the account is known. Its codes and refresh token are void; requests
-// with its access token get 61003.
+// whether the account is known. Its refresh token is void, and so are its codes,
+// even after the next consent. Requests with its access token get 61003.
 func (s *Accounts) Revoke(appid string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,7 +143,6 @@ func (s *Accounts) Revoke(appid string) bool {
 		return false
 	}
 	a.Authorized = false
-	a.consent++ // voids the codes
 	a.RefreshToken, a.oldRefreshToken = "", ""
 	return true
 }
