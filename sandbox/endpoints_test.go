@@ -242,6 +242,26 @@ func TestMessagesAndMenus(t *testing.T) {
 	a.postJSON("/cgi-bin/menu/create", `{"button":[1,2,3,4]}`).wantCode(40016)
 }
 
+// The quota is that of one day in China, which begins at 16:00 UTC.
+func TestQuotaCountsTheRequestsOfOneDay(t *testing.T) {
+	wx := newEnv(t, sandbox.Config{TokenLife: 3 * 24 * time.Hour})
+	access, _ := wx.grant(shop)
+	wantUsed := func(want string) {
+		t.Helper()
+		wx.get("/cgi-bin/user/get?access_token=" + access).wantCode(0)
+		g := wx.post("/cgi-bin/openapi/quota/get?access_token="+access, js("cgi_path", "/cgi-bin/user/get"))
+		contains(t, g.wantCode(0).body, `"used":`+want+"}")
+	}
+	now := wx.clock.Now().UTC()
+	nextDay := time.Date(now.Year(), now.Month(), now.Day()+1, 16, 0, 0, 0, time.UTC)
+	wx.clock.advance(nextDay.Sub(now) - 2*time.Second)
+	wantUsed("1")
+	wx.clock.advance(time.Second)
+	wantUsed("2")
+	wx.clock.advance(time.Second)
+	wantUsed("1")
+}
+
 func TestFollowersAndTags(t *testing.T) {
 	a := newAccountEnv(t, shop)
 	data, _ := a.getAs("/cgi-bin/user/get").wantCode(0).object()["data"].(map[string]any)
@@ -273,6 +293,10 @@ func TestFollowersAndTags(t *testing.T) {
 	a.postJSON("/cgi-bin/tags/delete", `{"tag":{"id":100}}`).wantCode(0)
 	a.postJSON("/cgi-bin/tags/delete", `{"tag":{"id":100}}`).wantCode(45157)
 	contains(t, a.getAs("/cgi-bin/tags/get").wantCode(0).body, `{"tags":[]}`)
+	for n := range 100 {
+		a.postJSON("/cgi-bin/tags/create", js("tag", map[string]string{"name": fmt.Sprint("tag ", n)})).wantCode(0)
+	}
+	a.postJSON("/cgi-bin/tags/create", `{"tag":{"name":"one too many"}}`).wantCode(45056)
 	contains(t, a.getAs("/cgi-bin/ticket/getticket?type=jsapi").wantCode(0).body, `"expires_in":7200`)
 	a.getAs("/cgi-bin/ticket/getticket?type=x").wantCode(40035)
 	contains(t, a.getAs("/cgi-bin/getcallbackip").wantCode(0).body, `{"ip_list":["127.0.0.1"]}`)

@@ -76,6 +76,7 @@ func TestRequestFormErrors(t *testing.T) {
 	wx.post(send, text(`\\u003c`)).wantCode(0) // an escaped backslash, then u003c
 	wx.post(send, text("<&>中")).wantCode(0)
 	wx.do("POST", send, text("x"), "Content-Encoding", "gzip").wantCode(40221)
+	wx.do("POST", send, text("x"), "Content-Encoding", "identity").wantCode(0)
 	wx.get("/cgi-bin/no/such?access_token=" + access).wantCode(40066)
 	wx.get("/cgi-bin//user/get?access_token=" + access).wantCode(40066)
 	wx.get("/cgi-bin/user%2Fget?access_token=" + access).wantCode(40066)
@@ -83,6 +84,8 @@ func TestRequestFormErrors(t *testing.T) {
 	wx.Expire(shop)
 	wx.post(send, "").wantCode(42001)
 	wx.post(send, "{").wantCode(42001)
+	// The method is checked first, also if the token has expired.
+	wx.get(send).wantCode(43002)
 }
 
 func TestErrorResponses(t *testing.T) {

@@ -3,6 +3,9 @@ package sandbox_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +54,23 @@ func TestPushTicket(t *testing.T) {
 		if wx.SetPushURL(bad) == nil {
 			t.Errorf("SetPushURL(%q): got no error, want one", bad)
 		}
+	}
+}
+
+// WeChat does not follow redirects.
+func TestPushIsNotRedirected(t *testing.T) {
+	wx := newEnv(t, sandbox.Config{})
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/elsewhere" {
+			io.WriteString(rw, "success")
+			return
+		}
+		http.Redirect(rw, r, "/elsewhere", http.StatusTemporaryRedirect)
+	}))
+	defer srv.Close()
+	must(t, wx.SetPushURL(srv.URL))
+	if err := wx.PushTicket(ctx(t)); err == nil {
+		t.Error("response 307: got no error, want one")
 	}
 }
 

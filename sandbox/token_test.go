@@ -130,7 +130,7 @@ func TestRefreshTokens(t *testing.T) {
 	wx.renew(shop, refresh+"x", component).wantCode(61023)
 	wx.renew(mini, refresh, component).wantCode(61003)
 
-	// Reading it again helps after a replacement, but not after it became invalid.
+	// Reading it again helps after a replacement, but not after the other call.
 	other := wx.ReplaceRefreshToken(shop)
 	wx.renew(shop, refresh, component).wantCode(61023)
 	if seen := wx.authorizerInfo(shop, component).field("authorization_info",

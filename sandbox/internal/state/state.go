@@ -14,10 +14,11 @@
 //	SecretList    every secret that was given out
 //
 // Operations that must be atomic together are one method of one type. A consent
-// voids codes, invalidates tokens and spends its pre-auth code in one step; a code is
-// checked, spent and turned into tokens in one step. Nothing needs two of these
-// types to change at once. Admitting a token and serving the request are two
-// steps, as at WeChat: a token that becomes invalid in between was admitted.
+// voids codes, invalidates tokens and spends its pre-auth code in one step. A
+// code is checked, spent and turned into tokens in one step. Nothing needs two
+// of these types to change at once. Admitting a token and serving the request
+// are two steps, as at WeChat: a token that becomes invalid in between was
+// admitted.
 //
 // Locks are held for memory operations only, never during I/O. The one nesting
 // is that Accounts, Tickets and EndUsers call SecretList.Add with their own
