@@ -50,9 +50,9 @@ func TestStyle(t *testing.T) {
 	for _, l := range styleLimits {
 		got := c.value(l.figure)
 		t.Logf("%5d  (limit %5d)  %s%s", got, l.limit, l.figure, c.detail(l.figure))
-		within := got <= l.limit
+		within, bound := got <= l.limit, "at most"
 		if l.atLeast {
-			within = got >= l.limit
+			within, bound = got >= l.limit, "at least"
 		}
 		if list, ok := os.LookupEnv("WXPROXY_STYLE_LIST"); ok {
 			t.Log(c.where(l.figure, list))
@@ -60,7 +60,7 @@ func TestStyle(t *testing.T) {
 		if !held || within {
 			continue
 		}
-		t.Errorf("%s: got %d, want %d", l.figure, got, l.limit)
+		t.Errorf("%s: got %d, want %s %d", l.figure, got, bound, l.limit)
 		t.Log(c.where(l.figure, ""))
 	}
 }
