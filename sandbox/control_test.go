@@ -157,6 +157,7 @@ func TestControlShowsNoSecrets(t *testing.T) {
 	wx.do("GET", "/cgi-bin/user/get?access_token="+access, "", "Authorization", "Bearer "+access, "Cookie",
 		"a="+refresh)
 	wx.get("/" + access)
+	wx.get("/cgi-bin/user/get?note=pa+ss%2F%2B") // under a name that says nothing
 	wx.get("/cgi-bin/token?grant_type=client_credential&appid=wx00000000000000ff&secret=mistyped").wantCode(40125)
 	wx.do("POST", "/sns/auth", `{"appsecret": "mistyped"}`, "Authorization", "Basic bWlzdHlwZWQ=")
 

@@ -220,6 +220,19 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 }
 
+func TestViolationsAreBounded(t *testing.T) {
+	wx := newEnv(t, sandbox.Config{})
+	for i := range 1_010 {
+		r := httptest.NewRequest("GET", fmt.Sprintf("/none/%d", i), nil)
+		r.Header.Set("X-Forwarded-For", "192.0.2.1")
+		wx.ServeHTTP(discard{}, r)
+	}
+	v := wx.Violations()
+	if len(v) != 1_000 || !strings.HasPrefix(v[0], "GET /none/10:") || !strings.HasPrefix(v[999], "GET /none/1009:") {
+		t.Errorf("got %d violations from %q to %q, want the last 1,000", len(v), v[0], v[len(v)-1])
+	}
+}
+
 // discard is a ResponseWriter that drops everything.
 type discard struct{}
 
