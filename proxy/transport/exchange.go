@@ -78,6 +78,8 @@ func (u *Upstream) Exchange(r *Request, resp *fasthttp.Response) error {
 		reusable := false
 		switch {
 		case err != nil:
+			// Returned below. Even if something is still pending, a part of it may
+			// have been sent.
 		case conn.socket.hasPending():
 			// A response was read, and yet the request has not been sent: TLS had
 			// decrypted more than the previous response. It is unsolicited. Since

@@ -111,9 +111,9 @@ func readFull(r io.Reader, b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// BodyPrefix returns the beginning of the body of a response of [Upstream.Exchange]:
-// the whole body, or more than InspectLimit bytes of a Stream that has not been
-// read.
+// BodyPrefix returns the beginning of the body of a response that
+// [Upstream.Exchange] has read: all of a short body, or more than InspectLimit
+// bytes of a Stream. It must be called before the Stream is read.
 func BodyPrefix(resp *fasthttp.Response) []byte {
 	switch s, streamed := resp.BodyStream().(*Stream); {
 	case streamed:
