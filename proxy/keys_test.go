@@ -83,6 +83,29 @@ func TestKeyAuthentication(t *testing.T) {
 	}
 }
 
+// TestEmptyKeyIsNoKey checks that an empty key authenticates no caller, not even
+// one for which the SHA-256 of nothing was configured by mistake.
+func TestEmptyKeyIsNoKey(t *testing.T) {
+	up, requests := recordingServer(t)
+	_, addr := start(t, up, func(c *proxy.Config) { c.Callers = []proxy.Caller{named("orders", "")} })
+	for _, raw := range []string{
+		get("/" + account + "/cgi-bin/a"),
+		get("/"+account+"/cgi-bin/a", "X-Wxproxy-Key: "),
+		get("/"+account+"/cgi-bin/a", "Authorization: Bearer "),
+		get("/"+account+"/cgi-bin/a", "Authorization: "+basic("x", "")),
+		get("/sns/jscode2session?js_code=1&secret=&appid=" + account),
+	} {
+		resp, body := send(t, addr, raw)
+		checkResponse(t, raw, resp, body, 401, "")
+	}
+	raw := get("/cgi-bin/token?grant_type=client_credential&secret=&appid=" + account)
+	resp, body := send(t, addr, raw)
+	checkResponse(t, raw, resp, body, 200, `{"errcode":40125,`)
+	if n := len(requests()); n != 0 {
+		t.Errorf("got %d requests at WeChat, want 0", n)
+	}
+}
+
 // TestUnauthenticatedRequestsCostNothing checks that neither the broker nor
 // WeChat is called for unauthenticated requests.
 func TestUnauthenticatedRequestsCostNothing(t *testing.T) {

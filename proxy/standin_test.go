@@ -232,6 +232,7 @@ func TestStandInNamesAccount(t *testing.T) {
 		{"/sns/jscode2session?appid=" + account + "&secret=x&access_token=" + a + "&js_code=1", "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account + "&js_code=1"},
 		{"/sns/jscode2session?appid=" + account + "&secret=" + ordersKey + "&js_code=1", "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account + "&js_code=1"},
 		{"/sns/jscode2session?appid=" + account + "&secret=" + ordersKey + "&js_code=1&access_token=undefined", "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account + "&js_code=1"},
+		{"/sns/jscode2session?component_appid=" + other + "&appid=" + account + "&secret=" + ordersKey, "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account},
 		// An end user's token passes, a stand-in never does.
 		{"/sns/userinfo?access_token=USER&openid=o", k, "/sns/userinfo?access_token=USER&openid=o"},
 		{"/sns/userinfo?access_token=" + a + "&openid=o", k, "/sns/userinfo?openid=o"},
@@ -251,6 +252,22 @@ func TestStandInNamesAccount(t *testing.T) {
 		if strings.Contains(all[before], "wxp_") || strings.Contains(all[before], ordersKey) {
 			t.Errorf("%s: WeChat got %s, want no stand-in and no key in it", q.path, all[before])
 		}
+	}
+}
+
+// TestComponentStandInDoesNotSelectDefaultAccount checks that a login with the
+// component's stand-in that names no account is rejected. The default account
+// would log in the users of an account that the SDK did not mean.
+func TestComponentStandInDoesNotSelectDefaultAccount(t *testing.T) {
+	up, requests := recordingServer(t)
+	_, addr := start(t, up, func(c *proxy.Config) {
+		c.Callers, c.DefaultAppID = []proxy.Caller{named("orders", ordersKey)}, account
+	})
+	raw := get("/sns/jscode2session?js_code=1&access_token=" + fetchComponent(t, addr, ordersKey))
+	resp, body := send(t, addr, raw)
+	checkResponse(t, raw, resp, body, 400, "but the appid is the component's")
+	if n := len(requests()); n != 0 {
+		t.Errorf("got %d requests at WeChat, want 0", n)
 	}
 }
 
