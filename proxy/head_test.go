@@ -54,6 +54,33 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
+// TestSlowUploadIsNotPartOfTheTimeout checks that the time of a call, which its
+// timeout bounds, starts once the body has been received.
+func TestSlowUploadIsNotPartOfTheTimeout(t *testing.T) {
+	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{}`) })
+	calls := make(chan proxy.Call, 1)
+	_, addr := start(t, up, func(c *proxy.Config) { c.Watch = func(c proxy.Call) { calls <- c } })
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(testTimeout))
+	const size = 20_000 // more than is read before the call starts
+	fmt.Fprintf(conn, "POST /%s/cgi-bin/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s",
+		account, size, make([]byte, size-1))
+	time.Sleep(300 * time.Millisecond)
+	sent := time.Now()
+	conn.Write([]byte{0})
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("got %v, error %v, want 200", resp, err)
+	}
+	if call, took := <-calls, time.Since(sent); call.Took > took {
+		t.Errorf("got a call of %v, want at most the %v since the end of the upload", call.Took, took)
+	}
+}
+
 // TestExpectContinue checks that a body is asked for if it is within the limit,
 // and that the request is rejected before the body otherwise.
 func TestExpectContinue(t *testing.T) {
