@@ -13,10 +13,10 @@ import (
 	"wxproxy/tokens"
 )
 
-const accountsTableText = `APPID               NAME                      TYPE              STATE    EXPIRES      AUTHORIZED
-wxd000000000000001  北京小面馆                official account  active   in 1h52m     12d ago
-wxd000000000000002  Tea & Co                  mini program      revoked  -            12d ago
-wxd000000000000003  evil?[31m?name, and a v…  authorizer        failing  over for 3m  -           the refresh token is refused (authorize again)
+const accountsTableText = `APPID               NAME                      TYPE              STATE    EXPIRES         AUTHORIZED
+wxd000000000000001  北京小面馆                official account  active   in 1h52m        12d ago
+wxd000000000000002  Tea & Co                  mini program      revoked  -               12d ago
+wxd000000000000003  evil?[31m?name, and a v…  authorizer        failing  expired 3m ago  -           the refresh token is refused (authorize again)
 `
 
 func TestAccountsList(t *testing.T) {
@@ -79,7 +79,7 @@ authorized     TIME, 12d ago
 	got = a.run("accounts", "show", failingAccount)
 	for _, line := range []string{
 		"name           evil?[31m?name, and a very long one at that",
-		"token          55556666, issued 3h ago, over for 3m",
+		"token          55556666, issued 3h ago, expired 3m ago",
 		"failures       4 since the last good renewal",
 		"the last one   the refresh token is refused (authorize again)",
 	} {

@@ -108,13 +108,16 @@ func (l *demoLog) proxyCall(c proxy.Call) {
 	case c.ErrCode != 0:
 		detail = "  " + l.color(red, fmt.Sprintf("errcode %d", c.ErrCode))
 	}
-	account := c.AppID
-	if account == "" {
-		account = "the platform"
+	account := ""
+	switch {
+	case c.AppID != "":
+		account = l.color(dim, "  for "+c.AppID)
+	case c.Token != "none":
+		account = l.color(dim, "  for the platform")
 	}
 	l.event(bold, "request", "%s %s  %s  token %s  %s (WeChat: %s)%s%s", c.Method, c.Path, status, token,
 		c.Took.Round(10*time.Microsecond), c.Upstream.Round(10*time.Microsecond), detail,
-		l.color(dim, "  for "+account))
+		account)
 }
 
 // sandboxCall prints a request that the sandbox has received.

@@ -140,10 +140,10 @@ func (x explanation) rows() (rows [][]string) {
 	add := func(name, format string, args ...any) {
 		rows = append(rows, []string{name, table.Printable(fmt.Sprintf(format, args...))})
 	}
-	add("call", "%s %s, for %s", x.Method, orElse(x.Path, "(a path that cannot be read)"),
+	add("request", "%s %s, for %s", x.Method, orElse(x.Path, "(a path that cannot be parsed)"),
 		orElse(x.AppID, "no account in particular"))
 	if x.Refusal != nil {
-		add("answer", "%d by wxproxy itself, WeChat is not called", x.Refusal.Status)
+		add("response", "%d from wxproxy, nothing is sent to WeChat", x.Refusal.Status)
 		add("", "%s", x.Refusal.Error)
 		if x.Refusal.Hint != "" {
 			add("", "%s", x.Refusal.Hint)
@@ -154,10 +154,10 @@ func (x explanation) rows() (rows [][]string) {
 		add("parameter", "%s", x.Parameter)
 	}
 	if len(x.Adds) > 0 {
-		add("put in too", "%s", strings.Join(x.Adds, ", "))
+		add("also added", "%s", strings.Join(x.Adds, ", "))
 	}
 	if len(x.Removes) > 0 {
-		add("taken out", "%s, if the caller sends them", strings.Join(x.Removes, ", "))
+		add("removed", "%s, if the caller sends them", strings.Join(x.Removes, ", "))
 	}
 	if x.Forwarded != "" && x.Forwarded != x.Path {
 		add("forwarded", "to %s, the twin of this login that takes the component's token", x.Forwarded)
@@ -172,12 +172,12 @@ func (x explanation) rows() (rows [][]string) {
 		}
 	}
 	if x.Masked {
-		add("answer", "credentials in it are masked")
+		add("response", "credentials in it are masked")
 	}
 	if x.Caller != nil {
-		verdict := "may not make this call"
+		verdict := "is not allowed to send this request"
 		if x.Caller.Allowed {
-			verdict = "may make this call"
+			verdict = "is allowed to send this request"
 		}
 		add("caller", "%s %s: %s", x.Caller.Name, verdict, x.Caller.Reason)
 	}
@@ -191,7 +191,7 @@ func (x explanation) rows() (rows [][]string) {
 func (x explanation) credentialLine() string {
 	switch x.Credential {
 	case "refused":
-		return "none: the call is not forwarded"
+		return "none: the request is not forwarded"
 	case "none":
 		return "none"
 	case "component":

@@ -22,33 +22,33 @@ func TestExplain(t *testing.T) {
 		}
 	})
 	a.want("explain "+plainAccount+" get /cgi-bin/user/info?a=b", ran{
-		out: `call        GET /cgi-bin/user/info?a=b, for wxd000000000000001
+		out: `request     GET /cgi-bin/user/info?a=b, for wxd000000000000001
 credential  the token of the authorizer wxd000000000000001
 parameter   access_token
-taken out   access_token, if the caller sends them
+removed     access_token, if the caller sends them
 rule        the default: no row names this path, so it takes the account's token
 account     wxd000000000000001 (北京小面馆), active
 token       11112222, issued 7m ago, expires in 1h52m
 `})
 	a.want("explain "+revokedAccount+" POST /a --caller orders", ran{
-		out: `call        POST /a, for wxd000000000000002
-answer      410 by wxproxy itself, WeChat is not called
+		out: `request     POST /a, for wxd000000000000002
+response    410 from wxproxy, nothing is sent to WeChat
             wxproxy: account wxd000000000000002 has revoked its authorization
             the merchant has to authorize again
 credential  the token of the authorizer wxd000000000000002
 parameter   access_token
-taken out   access_token, if the caller sends them
+removed     access_token, if the caller sends them
 rule        the default: no row names this path, so it takes the account's token
 account     wxd000000000000002 (Tea & Co), revoked
 token       none at the moment
-caller      orders may not make this call: its paths do not have this one
+caller      orders is not allowed to send this request: its paths do not have this one
 `})
 	a.want("explain - GET /a", ran{
-		out: `call        GET (a path that cannot be read), for no account in particular
-answer      400 by wxproxy itself, WeChat is not called
+		out: `request     GET (a path that cannot be parsed), for no account in particular
+response    400 from wxproxy, nothing is sent to WeChat
             wxproxy: no account given
             name one
-credential  none: the call is not forwarded
+credential  none: the request is not forwarded
 rule        none was reached
 `})
 	got := a.run("explain", plainAccount, "GET", "/a", "--json")

@@ -84,7 +84,7 @@ func Until(seconds *int64) string {
 	case seconds == nil:
 		return "-"
 	case *seconds <= 0:
-		return "over for " + Span(time.Duration(*seconds)*time.Second)
+		return "expired " + Span(time.Duration(*seconds)*time.Second) + " ago"
 	}
 	return "in " + Span(time.Duration(*seconds)*time.Second)
 }

@@ -73,8 +73,8 @@ func TestSpan(t *testing.T) {
 	f(48*time.Hour, "2d")
 	f(400*24*time.Hour, "400d")
 	seconds := func(n int64) *int64 { return &n }
-	for want, in := range map[string]*int64{"-": nil, "in 1m": seconds(60), "over for 0s": seconds(0),
-		"over for 2h": seconds(-7200)} {
+	for want, in := range map[string]*int64{"-": nil, "in 1m": seconds(60), "expired 0s ago": seconds(0),
+		"expired 2h ago": seconds(-7200)} {
 		if got := Until(in); got != want {
 			t.Errorf("Until: got %s, want %s", got, want)
 		}
