@@ -218,6 +218,57 @@ func TestReplacedCodeIsNotExchanged(t *testing.T) {
 	f.wantCount(t, "api_query_auth", 1)
 }
 
+// A code that could not be exchanged yet is given up when a newer revocation
+// arrives, and is not replaced by an older one.
+func TestPendingCodeIsOvertaken(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	s := store.NewMemory()
+	b := newBroker(t, s, client, nil)
+	putTicket(t, b)
+	mustToken(t, b, component)
+	exchanged := make(chan any, 100)
+	f.handle("api_query_auth", func(in map[string]any) (any, bool) {
+		exchanged <- in["authorization_code"]
+		return nil, false
+	})
+	f.down.Store(true)
+	pushCode(t, b, accountA, codeOf(accountA, 2), 2000)
+	err := b.Authorize(t.Context(), accountA, codeOf(accountA, 1), time.Time{}, time.Unix(1000, 0))
+	if !errors.Is(err, tokens.ErrStale) {
+		t.Errorf("Authorize with an older code: got error %v, want %v", err, tokens.ErrStale)
+	}
+	if err := b.MarkRevoked(t.Context(), accountA, time.Unix(3000, 0)); err != nil {
+		t.Fatalf("MarkRevoked: %v", err)
+	}
+	f.down.Store(false)
+	eventually(t, "no code is pending", func() bool {
+		return errors.Is(errorOf(s.Load(t.Context(), "code/"+accountA)), store.ErrNotFound)
+	})
+	wantTokenError(t, b, accountA, tokens.ErrRevoked)
+	if n := len(exchanged); n != 0 {
+		t.Errorf("got %d exchanges of codes, first %v, want none", n, <-exchanged)
+	}
+}
+
+// A browser does not say when its authorization was. It counts as no older than
+// the revocation that is known, so an earlier revocation that arrives late
+// changes nothing.
+func TestBrowserAuthorizationIsNewerThanKnownRevocation(t *testing.T) {
+	_, client := newFakeWeChat(t)
+	b := newAuthorized(t, store.NewMemory(), client, nil)
+	if err := b.MarkRevoked(t.Context(), accountA, time.Unix(3000, 0)); err != nil {
+		t.Fatalf("MarkRevoked: %v", err)
+	}
+	if _, err := b.Exchange(t.Context(), codeOf(accountA, 2)); err != nil {
+		t.Fatalf("Exchange: %v", err)
+	}
+	err := b.MarkRevoked(t.Context(), accountA, time.Unix(2000, 0))
+	if !errors.Is(err, tokens.ErrStale) {
+		t.Errorf("MarkRevoked with an earlier revocation: got error %v, want %v", err, tokens.ErrStale)
+	}
+	wantState(t, b, accountA, tokens.Active)
+}
+
 // An account is authorized, authorized again, revoked and authorized once more,
 // while older pushes arrive late.
 func TestAuthorizationLifecycle(t *testing.T) {
