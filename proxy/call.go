@@ -37,7 +37,7 @@ type call struct {
 	sent        sentCredentials
 	leaked      bool   // the response contains one of sent
 	tokenStatus string // X-Wxproxy-Token
-	closeConn   bool   // the connection cannot serve another request
+	closeConn   bool   // not all of the request was read: the connection cannot serve another
 	errcode     int    // of the response that the caller receives
 	err         *apiError
 
@@ -139,7 +139,6 @@ func (c *call) readBody(rejection *apiError) *apiError {
 		return nil
 	}
 	c.closeConn = true
-	transport.ConnOf(c.ctx.Conn()).LingerOnClose()
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
 		return c.bodyTooLarge(rejection)
 	}
@@ -170,7 +169,7 @@ func (p *Proxy) expect(ctx *fasthttp.RequestCtx) (status int) {
 			return
 		}
 		// A client need not wait for the answer, so its body can be on the way.
-		transport.ConnOf(ctx.Conn()).LingerOnClose()
+		c.closeConn = true
 		p.observer.CallStarted()
 		c.end(v)
 		status = ctx.Response.StatusCode()

@@ -208,6 +208,40 @@ func TestMalformedRequestsAreRejected(t *testing.T) {
 	}
 }
 
+// TestAmbiguousRequestEndsConnection checks that a connection is closed after a
+// request whose end is not certain. What follows could be its body.
+func TestAmbiguousRequestEndsConnection(t *testing.T) {
+	up, requests := recordingServer(t)
+	_, addr := start(t, up, nil)
+	path := "/" + account + "/cgi-bin/a"
+	for _, head := range []string{
+		"POST " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n",
+		"POST " + path + " HTTP/1.7\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+	} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(testTimeout))
+		io.WriteString(conn, head+get(path)+strings.Repeat("x", 1<<20))
+		br := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatalf("%q: got error %v, want a response", head, err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		rest, err := io.ReadAll(br)
+		conn.Close()
+		if resp.StatusCode != 400 || !resp.Close || len(rest) > 0 || err != nil {
+			t.Errorf("%q: got %s %s, close %v, then %q, error %v, want 400, close and nothing more",
+				head, resp.Status, body, resp.Close, rest, err)
+		}
+	}
+	if n := len(requests()); n != 0 {
+		t.Errorf("got %d requests at WeChat, want 0", n)
+	}
+}
+
 // TestBodyOfGetIsNotTheNextRequest checks that the body of a GET is forwarded
 // with it, and not taken for the next request on the connection.
 func TestBodyOfGetIsNotTheNextRequest(t *testing.T) {

@@ -50,11 +50,14 @@ func (c *call) end(panicked any) {
 	c.statusHeader = append(c.statusHeader[:0], c.tokenStatus...)
 	resp.Header.SetCanonical(tokenStatusHeader, c.statusHeader)
 	resp.Header.SetCanonical(requestIDHeader, c.id)
+	conn := transport.ConnOf(c.ctx.Conn())
+	if c.closeConn {
+		conn.LingerOnClose()
+	}
 	if c.closeConn || c.proxy.draining.Load() {
 		resp.Header.SetConnectionClose() // here, since writing an error resets the response
 	}
 	// The idle timeout starts now: the caller can send the next request.
-	conn := transport.ConnOf(c.ctx.Conn())
 	conn.ExtendDeadline(c.now)
 	if stream, ok := resp.BodyStream().(*transport.Stream); ok && c.err == nil {
 		detached := c.detach()
