@@ -49,7 +49,7 @@ func TestHeadersOfRequestAndResponse(t *testing.T) {
 		seen <- head.String()
 		io.WriteString(conn, "HTTP/1.1 200 Fine\r\nContent-Type: application/json; encoding=utf-8\r\n"+
 			"RetKey: 11\r\nlogicret: 0\r\nWechatmp-Signature: s\r\nSet-Cookie: a=b\r\n"+
-			"Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nX-Wxproxy-Token: forged\r\n"+
+			"Connection: X-Hop, Content-Type\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nX-Wxproxy-Token: forged\r\n"+
 			"Content-Length: 2\r\n\r\n{}")
 	}()
 	_, addr := start(t, "http://"+ln.Addr().String(), nil)

@@ -114,9 +114,11 @@ func TestTokensInResponsesBecomeStandIns(t *testing.T) {
 		io.WriteString(w, before+`"authorization_info":{"authorizer_appid":"`+account+
 			`","authorizer_access_token":"`+longToken+`","authorizer_refresh_token":"refreshtoken@@@x"}}`)
 	})
+	ofComponent := named("component only", stockKey)
+	ofComponent.AppIDs = []string{component}
 	_, addr := start(t, up, func(c *proxy.Config) {
 		c.Tokens = &fakeTokens{current: "T0"}
-		c.Callers = []proxy.Caller{named("orders", ordersKey)}
+		c.Callers = []proxy.Caller{named("orders", ordersKey), ofComponent}
 	})
 	_, body := send(t, addr, post("/cgi-bin/component/api_get_authorizer_info", "{}", "X-Wxproxy-Key: "+ordersKey))
 	head, rest, _ := strings.Cut(body, `"authorizer_access_token":"`)
@@ -126,6 +128,11 @@ func TestTokensInResponsesBecomeStandIns(t *testing.T) {
 	}
 	if _, body := send(t, addr, get("/cgi-bin/user/info?access_token="+standIn)); body != `{"ok":1}` {
 		t.Errorf("request with the stand-in %s: got %s, want WeChat's response", standIn, body)
+	}
+	// A caller without permission for the account receives no stand-in for it.
+	_, body = send(t, addr, post("/cgi-bin/component/api_get_authorizer_info", "{}", "X-Wxproxy-Key: "+stockKey))
+	if want := `"authorizer_access_token":"***"`; !strings.Contains(body, want) {
+		t.Errorf("caller of the component only: got %q, want %s in it", body, want)
 	}
 }
 
