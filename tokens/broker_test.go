@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,7 +75,8 @@ func TestCloseWaitsForRenewals(t *testing.T) {
 // Close cancels renewals when its context ends, and still waits for them.
 func TestCloseCancelsRenewals(t *testing.T) {
 	f, client := newFakeWeChat(t)
-	b := newAuthorized(t, store.NewMemory(), client, nil)
+	s := &updateCounter{Store: store.NewMemory()}
+	b := newAuthorized(t, s, client, nil)
 	stale := mustToken(t, b, accountA).Value
 	unblock := f.block(t)
 	defer unblock()
@@ -86,9 +88,24 @@ func TestCloseCancelsRenewals(t *testing.T) {
 	if err := b.Close(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Close: got error %v, want %v", err, context.Canceled)
 	}
+	if n := s.inFlight.Load(); n != 0 { // the store may be closed now
+		t.Errorf("updates in flight after Close: got %d, want 0", n)
+	}
 	if err := <-result; !errors.Is(err, tokens.ErrClosed) {
 		t.Errorf("Renew: got error %v, want %v", err, tokens.ErrClosed)
 	}
+}
+
+// updateCounter counts the updates that have not returned yet.
+type updateCounter struct {
+	store.Store
+	inFlight atomic.Int64
+}
+
+func (s *updateCounter) Update(ctx context.Context, key string, fn store.UpdateFunc) error {
+	s.inFlight.Add(1)
+	defer s.inFlight.Add(-1)
+	return s.Store.Update(ctx, key, fn)
 }
 
 // A signing key is generated once, by whichever call comes first, and survives
