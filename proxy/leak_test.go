@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -89,6 +90,28 @@ func TestInjectedTokenIsMaskedInResponses(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestEscapedTokenIsMaskedInResponses checks that a token is masked as it was
+// sent, with percent-escapes, and as WeChat has decoded it.
+func TestEscapedTokenIsMaskedInResponses(t *testing.T) {
+	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"uri":"%s","token":"%s"}`, r.URL.RequestURI(), r.URL.Query().Get("access_token"))
+	})
+	_, addr := start(t, up, func(c *proxy.Config) { c.Tokens = &escapedToken{value: longToken + "+/="} })
+	raw := get("/" + account + "/cgi-bin/user/info")
+	resp, body := send(t, addr, raw)
+	checkResponse(t, raw, resp, body, 200, `{"uri":"/cgi-bin/user/info?access_token=***","token":"***"}`)
+}
+
+// escapedToken is a broker with one token, whose escaped form differs.
+type escapedToken struct {
+	fakeTokens
+	value string
+}
+
+func (e *escapedToken) Cached(string) (tokens.Token, bool) {
+	return tokens.Token{Value: wechat.NewSecret(e.value), Escaped: url.QueryEscape(e.value), Hit: true}, true
 }
 
 // renewOnce is fakeTokens with a fixed token after the renewal.
