@@ -23,7 +23,9 @@ type requestHead struct {
 
 	accountConflict bool // X-WX-APPID occurs with different values
 	browser         bool // sent by a web browser
-	hasLength       bool // there is a Content-Length
+	// hasLength means that there is a Content-Length. To requests without a body
+	// fasthttp adds one itself, except for GET and HEAD.
+	hasLength bool
 
 	// forwarded holds the headers that WeChat receives, each with its line end.
 	forwarded []byte

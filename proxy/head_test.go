@@ -185,6 +185,7 @@ func TestMalformedRequestsAreRejected(t *testing.T) {
 		"GET " + path + " HTTP/1.1\r\nHost: x\r\nOrigin: http://evil.example\r\n\r\n",
 		"POST " + path + " HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: cross-site\r\nContent-Length: 0\r\n\r\n",
 		"GET " + path + " HTTP/1.1\r\nHost: x\r\nX-WX-APPID: " + account + "\r\nX-WX-APPID: wxbbbbbbbbbbbbbbbb\r\n\r\n",
+		"GET /cgi-bin/a HTTP/1.1\r\nHost: x\r\nX-WX-APPID: " + other + "\r\nX-WX-APPID: " + account + "\r\n\r\n",
 		"GET /cgi-bin/a HTTP/1.1\r\nHost: x\r\nX-WX-APPID: wxAAAAAAAAAAAAAAAA\r\n\r\n",
 	} {
 		resp, body := send(t, addr, raw)

@@ -196,3 +196,28 @@ func TestPathsAreNeverRedirected(t *testing.T) {
 		}
 	}
 }
+
+// TestContentLengthOfEmptyBodies checks that an empty body has a length at
+// WeChat if the method can have a body, or if the caller sent a length.
+func TestContentLengthOfEmptyBodies(t *testing.T) {
+	lengths := make(chan string, 1)
+	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+		lengths <- strings.Join(r.Header["Content-Length"], ",")
+	})
+	_, addr := start(t, up, nil)
+	for _, c := range []struct{ method, header, want string }{
+		{"GET", "X-A: b", ""},
+		{"GET", "Content-Length: 0", "0"},
+		{"HEAD", "X-A: b", ""},
+		{"DELETE", "Content-Length: 0", "0"},
+		{"POST", "X-A: b", "0"},
+		{"PUT", "X-A: b", "0"},
+	} {
+		raw := c.method + " /" + account + "/cgi-bin/a HTTP/1.1\r\nHost: x\r\n" + c.header + "\r\n\r\n"
+		resp, body := send(t, addr, raw)
+		checkResponse(t, raw, resp, body, 200, "")
+		if got := <-lengths; got != c.want {
+			t.Errorf("%q: got Content-Length %q, want %q", raw, got, c.want)
+		}
+	}
+}
