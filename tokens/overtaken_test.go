@@ -178,3 +178,25 @@ func TestExpiredPendingCodeIsGivenUp(t *testing.T) {
 		return errors.Is(errorOf(s.Load(t.Context(), "code/"+accountA)), store.ErrNotFound)
 	})
 }
+
+// The push of a code that the browser brought before arrives after another code
+// was exchanged. Its time is not that of the authorization in force.
+func TestTimeOfReplacedCodeIsIgnored(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	s := store.NewMemory()
+	b := newBroker(t, s, client, nil)
+	putTicket(t, b)
+	if _, err := b.Exchange(t.Context(), codeOf(accountA, 1)); err != nil {
+		t.Fatalf("Exchange: %v", err)
+	}
+	for _, push := range []struct{ code, created int64 }{{2, 1000}, {1, 1500}} {
+		pushCode(t, b, accountA, codeOf(accountA, push.code), push.created)
+		eventually(t, "no code is pending", func() bool {
+			return errors.Is(errorOf(s.Load(t.Context(), "code/"+accountA)), store.ErrNotFound)
+		})
+	}
+	f.wantCount(t, "api_query_auth", 2)
+	if err := b.MarkRevoked(t.Context(), accountA, time.Unix(1200, 0)); err != nil {
+		t.Errorf("MarkRevoked after the authorization in force: %v", err)
+	}
+}

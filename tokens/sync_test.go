@@ -121,3 +121,25 @@ func TestRevocationIsNewerThanList(t *testing.T) {
 		t.Errorf("Refresh: got state %s, error %v, want %s", a.State, err, tokens.Active)
 	}
 }
+
+// WeChat's list may still hold an account whose revocation was pushed. Only an
+// authorization that is newer than the revocation recovers the account.
+func TestListedAuthorizationBeforeRevocation(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	b := newAuthorized(t, store.NewMemory(), client, nil)
+	if err := b.MarkRevoked(t.Context(), accountA, time.Unix(3000, 0)); err != nil {
+		t.Fatalf("MarkRevoked: %v", err)
+	}
+	for _, tt := range []struct {
+		time int64
+		want tokens.State
+	}{{2999, tokens.Revoked}, {3000, tokens.Revoked}, {3001, tokens.Active}} {
+		f.list(map[string]authorizer{accountA: {"listed", tt.time}})
+		if _, err := b.Sync(t.Context()); err != nil {
+			t.Fatalf("Sync: %v", err)
+		}
+		if got := stateOf(t, b, accountA); got != tt.want {
+			t.Errorf("authorization listed with time %d: got %s, want %s", tt.time, got, tt.want)
+		}
+	}
+}
