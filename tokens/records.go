@@ -160,8 +160,8 @@ type pendingCode struct {
 	Expires int64  `json:"expires"` // Unix milliseconds, by wxproxy's clock
 }
 
-// exchangedCode says which account an authorization code was exchanged for. The
-// merchant's browser may present the code again.
+// exchangedCode holds the account that an authorization code was exchanged for.
+// The merchant's browser may present the code again.
 type exchangedCode struct {
 	recordFormat
 	AppID    string          `json:"appid"`
@@ -169,7 +169,7 @@ type exchangedCode struct {
 	FuncInfo json.RawMessage `json:"func_info,omitempty"`
 }
 
-// syncRecord says when the accounts were compared with WeChat's list.
+// syncRecord holds when the accounts were compared with WeChat's list.
 type syncRecord struct {
 	recordFormat
 	Begun int64 `json:"begun"`          // start of the newest attempt

@@ -86,8 +86,8 @@ func isTransient(err error) bool {
 	return !errors.Is(err, goredis.ErrClosed)
 }
 
-// describe says in one line what is wrong, without the name of this Redis. It
-// may quote the text of a reply, which never contains a password.
+// describe returns one line that says what is wrong, without the name of this
+// Redis. It may quote the text of a reply, which never contains a password.
 func describe(err error) string {
 	// go-redis joins the errors of all sentinels, so this has to come first.
 	if text := err.Error(); strings.Contains(text, "all sentinels specified in configuration are unreachable") {
