@@ -200,3 +200,39 @@ func TestTimeOfReplacedCodeIsIgnored(t *testing.T) {
 		t.Errorf("MarkRevoked after the authorization in force: %v", err)
 	}
 }
+
+// Forget deletes a code that could not be exchanged yet, too. Exchanging it
+// would create the account again.
+func TestForgetDeletesPendingCode(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	s := store.NewMemory()
+	b := newBroker(t, s, client, nil)
+	putTicket(t, b)
+	mustToken(t, b, component)
+	f.down.Store(true)
+	pushCode(t, b, accountA, codeOf(accountA, 1), 1000)
+	if err := b.Forget(t.Context(), accountA); err != nil {
+		t.Errorf("Forget: %v", err)
+	}
+	if _, err := s.Load(t.Context(), "code/"+accountA); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("pending code after Forget: got error %v, want %v", err, store.ErrNotFound)
+	}
+}
+
+// The throttle of an account's renewals ends when the account authorizes again.
+func TestAuthorizationEndsThrottle(t *testing.T) {
+	_, client := newFakeWeChat(t)
+	var c clock
+	b := newAuthorized(t, store.NewMemory(), client, c.use)
+	for range 3 {
+		mustRenew(t, b, accountA)
+	}
+	if _, err := rejectToken(t, b, accountA); !errors.Is(err, tokens.ErrThrottled) {
+		t.Errorf("fourth Renew: got error %v, want %v", err, tokens.ErrThrottled)
+	}
+	c.advance(time.Second) // the authorization is newer than the renewals
+	if _, err := b.Exchange(t.Context(), codeOf(accountA, 2)); err != nil {
+		t.Fatalf("Exchange: %v", err)
+	}
+	mustRenew(t, b, accountA)
+}
