@@ -24,6 +24,42 @@ func newSigner(t testing.TB, key []byte) *Signer {
 	return s
 }
 
+// TestOnlyTheFormatIsAccepted checks that a token with a valid signature is
+// rejected all the same if it is not of the present format, and that a token
+// has one spelling.
+func TestOnlyTheFormatIsAccepted(t *testing.T) {
+	s := newSigner(t, testKey)
+	valid := s.Issue(Account, testAppID, "orders", testNow)
+	content, err := encoding.DecodeString(valid[len(Prefix):])
+	if err != nil {
+		t.Fatal(err)
+	}
+	content = content[:len(content)-len(s.appendMAC(nil, nil))]
+	sign := func(change func(b []byte) []byte) string {
+		b := change(bytes.Clone(content))
+		return Prefix + encoding.EncodeToString(s.appendMAC(b, b))
+	}
+	unchanged := func(b []byte) []byte { return b }
+	for name, c := range map[string]struct {
+		token string
+		want  error
+	}{
+		"unchanged":        {sign(unchanged), nil},
+		"longest name":     {s.Issue(Account, testAppID, strings.Repeat("n", MaxCallerName), testNow), nil},
+		"name too long":    {s.Issue(Account, testAppID, strings.Repeat("n", MaxCallerName+1), testNow), ErrInvalid},
+		"another version":  {sign(func(b []byte) []byte { b[0]++; return b }), ErrInvalid},
+		"unknown kind":     {sign(func(b []byte) []byte { b[1] = 3; return b }), ErrInvalid},
+		"line break":       {valid[:20] + "\n" + valid[20:], ErrInvalid},
+		"carriage return":  {valid + "\r", ErrInvalid},
+		"too short":        {sign(func(b []byte) []byte { return b[:headerLength] }), ErrInvalid},
+		"another encoding": {valid + "=", ErrInvalid},
+	} {
+		if _, _, err := s.Verify([]byte(c.token), nil, testNow); err != c.want {
+			t.Errorf("%s: %q: got error %v, want %v", name, c.token, err, c.want)
+		}
+	}
+}
+
 func TestIssueAndVerify(t *testing.T) {
 	s := newSigner(t, testKey)
 	for _, c := range []struct {
