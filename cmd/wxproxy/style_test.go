@@ -16,24 +16,24 @@ var styleLimits = []struct {
 	limit   int
 	atLeast bool // the limit is the smallest value, not the largest
 }{
-	{figure: commentOver80, limit: 230},
-	{figure: commentOver100, limit: 10},
-	{figure: codeOver100, limit: 1850},
-	{figure: codeOver120, limit: 300},
-	{figure: proseOver100, limit: 20},
-	{figure: proseOver120, limit: 8},
-	{figure: pronounsInComments, limit: 3},
-	{figure: pronounsInStrings, limit: 2},
-	{figure: pronounsInProse, limit: 9},
+	{figure: commentOver80, limit: 160},
+	{figure: commentOver100, limit: 1},
+	{figure: codeOver100, limit: 1810},
+	{figure: codeOver120, limit: 230},
+	{figure: proseOver100, limit: 5},
+	{figure: proseOver120, limit: 1},
+	{figure: pronounsInComments, limit: 0},
+	{figure: pronounsInStrings, limit: 0},
+	{figure: pronounsInProse, limit: 6},
 	{figure: pronounsElsewhere, limit: 0},
 	{figure: british, limit: 0},
-	{figure: commentShare, limit: 165, atLeast: true},
+	{figure: commentShare, limit: 178, atLeast: true},
 	{figure: longFunctions, limit: 0},
 	{figure: complexFunctions, limit: 1},
 	{figure: mostMethods, limit: 35},
 	{figure: filesInProxy, limit: 24},
 	{figure: filesInCommand, limit: 16},
-	{figure: sleeps, limit: 32},
+	{figure: sleeps, limit: 29},
 }
 
 // TestStyle counts what a reader stumbles over, in all text of the repository.
