@@ -112,10 +112,15 @@ func (f *Fault) check() error {
 		return errors.New("sandbox: negative times, delay or drip")
 	case (f.ErrMsg != "" || f.ErrString) && f.ErrCode == 0:
 		return errors.New("sandbox: errmsg and errstring without an errcode")
-	case replacements == 0 && !f.Gzip && !f.Chunked && f.Break == "" && f.Delay == 0 && f.Drip == 0 && f.Hold == nil:
+	case replacements == 0 && !f.changesDelivery():
 		return errors.New("sandbox: fault without any effect")
 	}
 	return nil
+}
+
+// changesDelivery reports whether f changes how a response is sent, or when.
+func (f *Fault) changesDelivery() bool {
+	return f.Gzip || f.Chunked || f.Break != "" || f.Delay != 0 || f.Drip != 0 || f.Hold != nil
 }
 
 // response returns what replaces the real response; replaced is false if
