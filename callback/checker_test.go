@@ -18,7 +18,7 @@ import (
 const checkerAccount = "wx570bc396a51b8ff8" // one of WeChat's
 
 // wantTextReply checks a passive text reply to the user.
-func (w *world) wantTextReply(r response, content string) {
+func (w *env) wantTextReply(r response, content string) {
 	w.t.Helper()
 	var p struct {
 		ToUserName, FromUserName, MsgType, Content string

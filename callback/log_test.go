@@ -39,7 +39,7 @@ func TestPanicIsLoggedAndAnswered(t *testing.T) {
 
 // net/http logs the value of a panic, which can be a piece of a request.
 func TestServerLogDoesNotQuotePanics(t *testing.T) {
-	w := newWorld(t)
+	w := newEnv(t)
 	panicking := make(chan struct{})
 	w.serve(callback.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		defer close(panicking)

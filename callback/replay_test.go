@@ -31,7 +31,7 @@ func TestReplayIsRejected(t *testing.T) {
 // splicable returns a push, and the same push with digits moved from the nonce
 // to the timestamp, so that the signature stays the same. That is possible
 // unless Encrypt is sorted between the two.
-func splicable(t *testing.T, w *world) (s, moved signed) {
+func splicable(t *testing.T, w *env) (s, moved signed) {
 	t.Helper()
 	for range 1000 {
 		s = seal(w.crypt, authorizedDoc("authorized"))
@@ -61,7 +61,7 @@ func TestReplayOfIgnoredEventIsRejected(t *testing.T) {
 
 // sendConcurrently sends one push n times and returns the number of responses
 // by status.
-func (w *world) sendConcurrently(n int, s signed) map[int]int {
+func (w *env) sendConcurrently(n int, s signed) map[int]int {
 	var (
 		mu       sync.Mutex
 		statuses = make(map[int]int)

@@ -91,7 +91,7 @@ func TestPagesAreServed(t *testing.T) {
 }
 
 func TestZeroConfigServesHealthOnly(t *testing.T) {
-	w := newWorld(t)
+	w := newEnv(t)
 	w.serve(callback.NewServer(callback.New(callback.Config{}), nil))
 	if r := w.request(http.MethodGet, "/healthz", nil); r.status != 200 || r.body != "ok" {
 		t.Errorf("/healthz: got response %d %q, want 200 ok", r.status, r.body)
@@ -184,7 +184,7 @@ func TestConnectionIsReused(t *testing.T) {
 
 // A sender that has disconnected has still sent a ticket.
 func TestTicketOfDisconnectedSenderIsStored(t *testing.T) {
-	w := newWorld(t)
+	w := newEnv(t)
 	h := callback.New(callback.Config{
 		ComponentAppID: component, Crypts: []*wechat.Crypt{w.crypt}, Accounts: w.accounts, Timeout: 2 * time.Minute,
 	})

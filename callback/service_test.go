@@ -123,19 +123,19 @@ func sealMessage(c *wechat.Crypt, doc string) signed {
 }
 
 // sendTo sends a push to the path of an account.
-func (w *world) sendTo(account string, s signed) response {
+func (w *env) sendTo(account string, s signed) response {
 	w.t.Helper()
 	return w.request(http.MethodPost, "/"+account+"/events?"+s.query()+"&openid="+user, bytes.NewReader(s.body))
 }
 
 // message sends a document to the path of the account.
-func (w *world) message(doc string) response {
+func (w *env) message(doc string) response {
 	w.t.Helper()
 	return w.sendTo(account, sealMessage(w.crypt, doc))
 }
 
 // decryptReply does what WeChat does with a passive reply.
-func (w *world) decryptReply(c *wechat.Crypt, r response) string {
+func (w *env) decryptReply(c *wechat.Crypt, r response) string {
 	w.t.Helper()
 	var x struct {
 		XMLName      xml.Name `xml:"xml"`
@@ -161,7 +161,7 @@ func (w *world) decryptReply(c *wechat.Crypt, r response) string {
 }
 
 // wantReply checks a passive reply.
-func (w *world) wantReply(r response, want string) {
+func (w *env) wantReply(r response, want string) {
 	w.t.Helper()
 	if got := w.decryptReply(w.crypt, r); got != want {
 		w.t.Errorf("got reply %q, want %q", got, want)
@@ -169,7 +169,7 @@ func (w *world) wantReply(r response, want string) {
 }
 
 // wantEmpty checks for a response without a body.
-func (w *world) wantEmpty(r response) {
+func (w *env) wantEmpty(r response) {
 	w.t.Helper()
 	if r.status != 200 || r.body != "" {
 		w.t.Errorf("got response %d %q, want 200 and no body", r.status, r.body)

@@ -197,7 +197,7 @@ func TestRobotsAndPrefetchesGetNoCode(t *testing.T) {
 
 // untilLimited opens /authorize until a request is rejected and returns how
 // often it was accepted.
-func (w *world) untilLimited(headers ...string) (accepted int, rejected response) {
+func (w *env) untilLimited(headers ...string) (accepted int, rejected response) {
 	w.t.Helper()
 	for ; accepted < 1000; accepted++ {
 		if rejected = w.get("/authorize", headers...); rejected.status != 200 {

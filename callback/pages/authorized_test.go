@@ -75,7 +75,7 @@ func TestMerchantWithoutReturnToSeesSuccess(t *testing.T) {
 }
 
 // wantRedirect returns with a state that must lead to a redirect.
-func (w *world) wantRedirect(what, redirectURI string) {
+func (w *env) wantRedirect(what, redirectURI string) {
 	w.t.Helper()
 	if r := w.consent(redirectURI); r.status != http.StatusSeeOther {
 		w.t.Errorf("%s: got status %d, want 303", what, r.status)
@@ -84,7 +84,7 @@ func (w *world) wantRedirect(what, redirectURI string) {
 
 // wantSuccessPage returns with a state that must not lead to a redirect,
 // although the code is exchanged.
-func (w *world) wantSuccessPage(what, redirectURI string) {
+func (w *env) wantSuccessPage(what, redirectURI string) {
 	w.t.Helper()
 	w.clock.advance(time.Minute)
 	r := w.consent(redirectURI)

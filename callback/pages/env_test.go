@@ -109,8 +109,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// world is a listener with the pages.
-type world struct {
+// env is a listener with the pages.
+type env struct {
 	t         *testing.T
 	handler   *pages.Handler
 	addr      string
@@ -120,9 +120,9 @@ type world struct {
 }
 
 // start serves pages with c, and with what is missing in it filled in.
-func start(t *testing.T, c pages.Config) *world {
+func start(t *testing.T, c pages.Config) *env {
 	t.Helper()
-	w := &world{
+	w := &env{
 		t: t, exchanger: &fakeExchanger{}, log: &lockedBuffer{},
 		clock: &manualClock{at: time.Unix(1_790_000_000, 0)},
 	}
@@ -149,7 +149,7 @@ func start(t *testing.T, c pages.Config) *world {
 }
 
 // wantCalls checks how many codes were fetched and exchanged so far.
-func (w *world) wantCalls(opened, returned int) {
+func (w *env) wantCalls(opened, returned int) {
 	w.t.Helper()
 	w.exchanger.mu.Lock()
 	defer w.exchanger.mu.Unlock()
@@ -167,13 +167,13 @@ type response struct {
 }
 
 // get requests a page; headers come in pairs.
-func (w *world) get(target string, headers ...string) response {
+func (w *env) get(target string, headers ...string) response {
 	w.t.Helper()
 	return w.request(http.MethodGet, target, headers...)
 }
 
 // request sends a request and checks what holds for each response.
-func (w *world) request(method, target string, headers ...string) response {
+func (w *env) request(method, target string, headers ...string) response {
 	w.t.Helper()
 	req, err := http.NewRequest(method, "http://"+w.addr+target, nil)
 	if err != nil {
@@ -193,7 +193,7 @@ func (w *world) request(method, target string, headers ...string) response {
 }
 
 // raw sends a request as it is, on its own connection.
-func (w *world) raw(method, request string) response {
+func (w *env) raw(method, request string) response {
 	w.t.Helper()
 	conn := w.dial()
 	if _, err := io.WriteString(conn, request); err != nil {
@@ -206,7 +206,7 @@ func (w *world) raw(method, request string) response {
 	return w.read(resp)
 }
 
-func (w *world) read(resp *http.Response) response {
+func (w *env) read(resp *http.Response) response {
 	w.t.Helper()
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
@@ -216,7 +216,7 @@ func (w *world) read(resp *http.Response) response {
 	return response{resp.StatusCode, string(b), resp.Header}
 }
 
-func (w *world) dial() net.Conn {
+func (w *env) dial() net.Conn {
 	w.t.Helper()
 	conn, err := net.Dial("tcp", w.addr)
 	if err != nil {
@@ -236,7 +236,7 @@ var forbiddenInPages = []string{
 }
 
 // checkSafe checks that a page shows no code, loads nothing and is not cached.
-func (w *world) checkSafe(r response) {
+func (w *env) checkSafe(r response) {
 	w.t.Helper()
 	h := r.header
 	if r.status == http.StatusNotFound || r.status == http.StatusMethodNotAllowed {
@@ -283,7 +283,7 @@ type parsedPage struct {
 }
 
 // parse parses a page as XML, which it nearly is.
-func (w *world) parse(r response) parsedPage {
+func (w *env) parse(r response) parsedPage {
 	w.t.Helper()
 	p := parsedPage{links: map[string]*url.URL{}}
 	_, body, _ := strings.Cut(r.body, "<body>")
@@ -335,7 +335,7 @@ func (w *world) parse(r response) parsedPage {
 
 // open opens /authorize and returns the path and query of the redirect_uri with
 // which it leads to WeChat.
-func (w *world) open(query string) string {
+func (w *env) open(query string) string {
 	w.t.Helper()
 	r := w.get("/authorize" + query)
 	if r.status != http.StatusOK {
@@ -353,7 +353,7 @@ func (w *world) open(query string) string {
 
 // consent does what WeChat does when the merchant has consented: it sends the
 // browser to the redirect_uri with a code.
-func (w *world) consent(redirectURI string, headers ...string) response {
+func (w *env) consent(redirectURI string, headers ...string) response {
 	w.t.Helper()
 	join := "?"
 	if strings.Contains(redirectURI, "?") {

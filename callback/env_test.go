@@ -100,9 +100,9 @@ func (a *fakeAccounts) MarkRevoked(ctx context.Context, appid string, created ti
 	return a.record(ctx, "revoke %s %d", appid, unixOrZero(created))
 }
 
-// world is a callback listener on its own TCP port, and everything that it
+// env is a callback listener on its own TCP port, and everything that it
 // counts, logs and stores.
-type world struct {
+type env struct {
 	t        *testing.T
 	handler  *callback.Handler
 	accounts *fakeAccounts
@@ -114,15 +114,15 @@ type world struct {
 	log    bytes.Buffer
 }
 
-func newWorld(t *testing.T) *world {
-	return &world{t: t, accounts: &fakeAccounts{}, crypt: newCrypt(t, messageToken, currentKey, component)}
+func newEnv(t *testing.T) *env {
+	return &env{t: t, accounts: &fakeAccounts{}, crypt: newCrypt(t, messageToken, currentKey, component)}
 }
 
 // start serves c, with what is missing in it filled in. change alters the
 // server before it serves.
-func start(t *testing.T, c callback.Config, change ...func(*http.Server)) *world {
+func start(t *testing.T, c callback.Config, change ...func(*http.Server)) *env {
 	t.Helper()
-	w := newWorld(t)
+	w := newEnv(t)
 	c.ComponentAppID = cmp.Or(c.ComponentAppID, component)
 	if c.Crypts == nil {
 		c.Crypts = []*wechat.Crypt{w.crypt}
@@ -147,7 +147,7 @@ func start(t *testing.T, c callback.Config, change ...func(*http.Server)) *world
 
 // serve serves srv until the test ends. Then it checks that the log holds no
 // secret.
-func (w *world) serve(srv *http.Server, change ...func(*http.Server)) {
+func (w *env) serve(srv *http.Server, change ...func(*http.Server)) {
 	w.t.Helper()
 	for _, f := range change {
 		f(srv)
@@ -170,11 +170,11 @@ func (w *world) serve(srv *http.Server, change ...func(*http.Server)) {
 	})
 }
 
-func (w *world) logger() *slog.Logger {
+func (w *env) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(logWriter{w}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-type logWriter struct{ w *world }
+type logWriter struct{ w *env }
 
 func (l logWriter) Write(b []byte) (int, error) {
 	l.w.mu.Lock()
@@ -182,14 +182,14 @@ func (l logWriter) Write(b []byte) (int, error) {
 	return l.w.log.Write(b)
 }
 
-func (w *world) logged() string {
+func (w *env) logged() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.log.String()
 }
 
 // wantLogged checks that each text is in the log.
-func (w *world) wantLogged(texts ...string) {
+func (w *env) wantLogged(texts ...string) {
 	w.t.Helper()
 	log := w.logged()
 	for _, text := range texts {
@@ -200,14 +200,14 @@ func (w *world) wantLogged(texts ...string) {
 }
 
 // counted returns what was counted so far, "event result" for each.
-func (w *world) counted() []string {
+func (w *env) counted() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.counts)
 }
 
 // wantCounted checks everything that was counted so far.
-func (w *world) wantCounted(want ...string) {
+func (w *env) wantCounted(want ...string) {
 	w.t.Helper()
 	if got := w.counted(); !slices.Equal(got, want) {
 		w.t.Errorf("counted: got %q, want %q", got, want)
@@ -215,7 +215,7 @@ func (w *world) wantCounted(want ...string) {
 }
 
 // wantStored checks all calls of the accounts so far.
-func (w *world) wantStored(want ...string) {
+func (w *env) wantStored(want ...string) {
 	w.t.Helper()
 	if got := w.accounts.recorded(); !slices.Equal(got, want) {
 		w.t.Errorf("stored: got %q, want %q", got, want)
@@ -231,7 +231,7 @@ type response struct {
 
 // request sends a request on its own connection and does not follow redirects.
 // It can be called in goroutines.
-func (w *world) request(method, target string, body io.Reader) response {
+func (w *env) request(method, target string, body io.Reader) response {
 	w.t.Helper()
 	req, err := http.NewRequest(method, "http://"+w.addr+target, body)
 	if err != nil {
@@ -249,7 +249,7 @@ func (w *world) request(method, target string, body io.Reader) response {
 }
 
 // dial opens a connection for requests that no client would send.
-func (w *world) dial() net.Conn {
+func (w *env) dial() net.Conn {
 	w.t.Helper()
 	conn, err := net.Dial("tcp", w.addr)
 	if err != nil {
@@ -263,7 +263,7 @@ func (w *world) dial() net.Conn {
 
 // raw sends a request as it is and reads one response; method is that of the
 // request, because a response to HEAD has no body.
-func (w *world) raw(conn net.Conn, method, request string) response {
+func (w *env) raw(conn net.Conn, method, request string) response {
 	w.t.Helper()
 	if _, err := io.WriteString(conn, request); err != nil {
 		w.t.Fatal(err)
@@ -275,7 +275,7 @@ func (w *world) raw(conn net.Conn, method, request string) response {
 	return w.read(resp)
 }
 
-func (w *world) read(resp *http.Response) response {
+func (w *env) read(resp *http.Response) response {
 	w.t.Helper()
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
@@ -290,7 +290,7 @@ func (w *world) read(resp *http.Response) response {
 
 // wantResponse checks a whole response: "success" with status 200, and
 // otherwise the text of the status.
-func (w *world) wantResponse(r response, status int) {
+func (w *env) wantResponse(r response, status int) {
 	w.t.Helper()
 	want := http.StatusText(status) + "\n"
 	if status == http.StatusOK {
@@ -303,7 +303,7 @@ func (w *world) wantResponse(r response, status int) {
 }
 
 // wantHeaders checks what holds for all responses except pages and replies.
-func (w *world) wantHeaders(r response) {
+func (w *env) wantHeaders(r response) {
 	w.t.Helper()
 	for name, want := range map[string]string{
 		"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff",
@@ -339,13 +339,13 @@ func seal(c *wechat.Crypt, doc string) signed {
 }
 
 // send sends a push to the path of authorization events.
-func (w *world) send(s signed) response {
+func (w *env) send(s signed) response {
 	w.t.Helper()
 	return w.request(http.MethodPost, "/component/events?"+s.query(), bytes.NewReader(s.body))
 }
 
 // push sends a document to the path of authorization events.
-func (w *world) push(doc string) response {
+func (w *env) push(doc string) response {
 	w.t.Helper()
 	return w.send(seal(w.crypt, doc))
 }
