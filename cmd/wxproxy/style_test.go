@@ -21,7 +21,7 @@ var styleLimits = []struct {
 	{figure: codeOver100, limit: 1810},
 	{figure: codeOver120, limit: 230},
 	{figure: proseOver100, limit: 4},
-	{figure: proseOver120, limit: 1},
+	{figure: proseOver120, limit: 0},
 	{figure: pronounsInComments, limit: 0},
 	{figure: pronounsInStrings, limit: 0},
 	{figure: pronounsInProse, limit: 6},
