@@ -24,7 +24,7 @@ var styleLimits = []struct {
 	{figure: proseOver120, limit: 0},
 	{figure: pronounsInComments, limit: 0},
 	{figure: pronounsInStrings, limit: 0},
-	{figure: pronounsInProse, limit: 6},
+	{figure: pronounsInProse, limit: 3},
 	{figure: pronounsElsewhere, limit: 0},
 	{figure: british, limit: 0},
 	{figure: commentShare, limit: 178, atLeast: true},
