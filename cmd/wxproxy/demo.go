@@ -198,7 +198,7 @@ func (d *demo) printRequests(log *demoLog) {
 	log.command("3. Upload a picture.", fmt.Sprintf("echo a picture | curl -i -H 'Transfer-Encoding: chunked' "+
 		"-F 'media=@-;filename=a.jpg;type=image/jpeg' 'http://%s/%s/cgi-bin/media/upload?type=image'",
 		d.proxy, demoOfficialAccount))
-	log.command("4. Let the token of the account expire at WeChat. The sandbox responds with true.",
+	log.command("4. Let the token of the account expire at WeChat. The sandbox confirms it.",
 		fmt.Sprintf("curl -X POST 'http://%s/sandbox/expire?appid=%s'", d.sandbox, demoOfficialAccount))
 	log.command("5. Send request 1 again. It succeeds, because wxproxy fetches a new token and retries.\n"+
 		"#    The response has the header X-Wxproxy-Token: retried.", user)
