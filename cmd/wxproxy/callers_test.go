@@ -176,3 +176,94 @@ func TestStandInsWithoutCallers(t *testing.T) {
 	}
 	w.call(userInfo+"&access_token="+m[1], "hit")
 }
+
+// A reload never disables the authentication of a listener, and neither does a
+// start with an empty list, unless the file says that this is meant: the last
+// caller or the admin key × removed, or an empty list × without and with
+// allow_anonymous. What was rejected changes nothing: not the keys, not the
+// stand-ins, not the other keys of the same file.
+func TestAuthenticationIsNotDisabledByAccident(t *testing.T) {
+	const adminKey = "admin-key-0123456789abcdef"
+	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA) // without callers
+	base, err := os.ReadFile(w.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, orders := string(base), block("orders", ordersKey, "")
+	withAdminKey := func(file, key string) string {
+		return strings.Replace(file, "[admin]\n", "[admin]\n"+key+"\n", 1)
+	}
+	withProxy := func(file, line string) string {
+		return strings.Replace(file, "[proxy]\n", "[proxy]\n"+line+"\n", 1)
+	}
+	locked := withAdminKey(open, fmt.Sprintf("key = %q", adminKey)) + orders
+	// reloads counts how often text is logged, and waits for once more.
+	reload := func(file, logged string) {
+		t.Helper()
+		before := strings.Count(w.out.String(), logged)
+		w.file("config.toml", file)
+		w.signal(syscall.SIGHUP)
+		proctest.Eventually(t, func() bool { return strings.Count(w.out.String(), logged) > before })
+	}
+	const applied, rejected = "configuration reloaded", "configuration rejected"
+	admin := func() int { status, _ := w.get(w.admin, "/api/status"); return status }
+	check := func(when string, proxyStatus, adminStatus int) {
+		t.Helper()
+		if status, answer := w.as("", "GET", "/"+accountA+userInfo, ""); status != proxyStatus {
+			t.Errorf("%s: request without a key: got %d %s, want %d", when, status, answer, proxyStatus)
+		}
+		if status := admin(); status != adminStatus {
+			t.Errorf("%s: admin request without a key: got %d, want %d", when, status, adminStatus)
+		}
+	}
+	check("before the first caller", 200, 200)
+	reload(locked, applied)
+	check("with a caller and an admin key", 401, 401)
+	_, answer := w.as("", "GET", "/cgi-bin/token?appid="+accountA+"&secret="+ordersKey, "")
+	standIn := regexp.MustCompile(`wxp_[A-Za-z0-9_-]+`).FindString(answer)
+	for name, file := range map[string]string{
+		"last caller removed":                 strings.TrimSuffix(locked, orders),
+		"empty list":                          "caller = []\n" + strings.TrimSuffix(locked, orders),
+		"allow_anonymous of another listener": withAdminKey(strings.TrimSuffix(locked, orders), "allow_anonymous = true"),
+		"admin key removed":                   open + orders,
+		"admin key empty":                     withAdminKey(open, `key = ""`) + orders,
+		"allow_anonymous, but not for admin":  withProxy(open, "allow_anonymous = true") + orders,
+		"both removed":                        open,
+	} {
+		reload(withProxy(file, `default_appid = "`+accountA+`"`), rejected)
+		check(name, 401, 401)
+		if status, answer := w.as(ordersKey, "GET", userInfo, ""); status != 400 {
+			t.Errorf("%s: request without an account: got %d %s, want 400 as before", name, status, answer)
+		}
+		if status, answer := w.as(ordersKey, "GET", "/"+accountA+userInfo, ""); status != 200 {
+			t.Errorf("%s: request with the key: got %d %s, want 200", name, status, answer)
+		}
+		path := "/" + accountA + userInfo + "&access_token=" + standIn
+		if status, answer := w.as("", "GET", path, ""); status != 200 || !strings.Contains(answer, `"openid"`) {
+			t.Errorf("%s: request with the stand-in: got %d %s, want 200", name, status, answer)
+		}
+	}
+	for _, fault := range []string{"caller: the last", "caller: is an empty list", "admin.key: the key was removed"} {
+		if !strings.Contains(w.out.String(), fault) {
+			t.Errorf("log: got no line with %q, want one", fault)
+		}
+	}
+	// A caller that replaces the last one is no reason to reject.
+	reload(strings.TrimSuffix(locked, orders)+block("orders-2", stockKey, ""), applied)
+	check("last caller replaced", 401, 401)
+	if status, _ := w.as(ordersKey, "GET", "/"+accountA+userInfo, ""); status != 401 {
+		t.Errorf("key of a replaced caller: got %d, want 401", status)
+	}
+	consent := withAdminKey(withProxy(open, "allow_anonymous = true"), "allow_anonymous = true")
+	reload("caller = []\n"+consent, applied)
+	check("with consent", 200, 200)
+
+	w.end(syscall.SIGTERM)
+	for _, command := range []string{"serve", "check"} {
+		cmd := proctest.Command(t, command, "--config", w.file("config.toml", "caller = []\n"+open))
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "caller: is an empty list") {
+			t.Errorf("%s with an empty list: got error %v and %s, want a fault", command, err, out)
+		}
+	}
+}

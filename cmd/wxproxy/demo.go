@@ -114,6 +114,7 @@ func (d *demo) config(folder string) config.Config {
 		MessageKey:   wechat.NewSecret(sandbox.DefaultEncodingAESKey),
 	}
 	cfg.Proxy.Listen, cfg.Proxy.Upstream = d.proxy, "http://"+d.sandbox
+	cfg.Proxy.AllowAnonymous = true // meant, so there is no warning
 	cfg.Callback.Listen, cfg.Admin.Listen = d.callback, d.admin
 	// A loopback address here makes /authorize lead to the sandbox instead of
 	// WeChat.

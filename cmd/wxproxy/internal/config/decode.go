@@ -19,8 +19,10 @@ type decoded struct {
 	cfg Config
 	// written contains the strings with a ${…} as they are in the file, by key.
 	written map[string]string
-	faults  []fault
-	invalid map[string]bool // the keys of faults
+	// emptyLists has the keys of lists that are in the file without an element.
+	emptyLists map[string]bool
+	faults     []fault
+	invalid    map[string]bool // the keys of faults
 }
 
 // isInvalid reports whether the value of key, or the table around it, could not
@@ -44,8 +46,10 @@ func (d *decoded) fault(key, problem string, args ...any) {
 // fault, so that the operator sees all of them.
 func decode(tree map[string]any, from sources) *decoded {
 	d := &decoder{
-		decoded: &decoded{cfg: Default(), written: map[string]string{}, invalid: map[string]bool{}},
-		expand:  &expander{sources: from, left: expansionLimit},
+		decoded: &decoded{
+			cfg: Default(), written: map[string]string{}, emptyLists: map[string]bool{}, invalid: map[string]bool{},
+		},
+		expand: &expander{sources: from, left: expansionLimit},
 	}
 	d.table("", tree, reflect.ValueOf(&d.cfg).Elem())
 	return d.decoded
@@ -173,6 +177,7 @@ func (d *decoder) list(key string, v any, into reflect.Value) {
 		}
 		return
 	}
+	d.emptyLists[key] = len(items) == 0
 	// A block with a fault keeps its place, so that the numbers of the others
 	// are right.
 	list := reflect.MakeSlice(into.Type(), len(items), len(items))

@@ -13,6 +13,13 @@ import (
 // callers checks the [[caller]] blocks, which are counted from 1. A wrong
 // key_sha256 is never quoted: it is often the key itself.
 func (v *validator) callers() {
+	// The last block was removed, or a template made none. That alone does not
+	// mean that the listener should be open, so it has to be confirmed.
+	if v.emptyLists["caller"] && !v.cfg.Proxy.AllowAnonymous {
+		v.fault("caller", "is an empty list, and without callers authentication is disabled; "+
+			"add [[caller]] blocks (wxproxy key NAME creates one), or write "+
+			"allow_anonymous = true in [proxy] if every client may use the listener")
+	}
 	names := map[string]int{}           // number of the first block with this name
 	keys := map[[sha256.Size]byte]int{} // number of the first block with this key
 	for i, caller := range v.cfg.Callers {

@@ -151,6 +151,11 @@ func (s *Server) Run(ctx context.Context) error {
 	go func() { failed <- s.consoleServer.Serve(s.consoleLn) }()
 	s.log.Info("serving", "version", s.version, "proxy", s.proxyLn.Addr().String(),
 		"callback", s.callbackLn.Addr().String(), "admin", s.consoleLn.Addr().String())
+	if len(s.cfg.Callers) == 0 && !s.cfg.Proxy.AllowAnonymous {
+		// The last block may have been removed before a restart, to lock its
+		// caller out.
+		s.log.Warn("authentication of the proxy listener is disabled", "reason", "there is no [[caller]] block")
+	}
 	select {
 	case <-ctx.Done():
 		s.log.Info("stopping after the requests in flight", "timeout", stopTimeout)
@@ -202,6 +207,9 @@ func (s *Server) release() {
 // Reload applies what can change while wxproxy runs. After an error nothing has
 // changed. Keys that need a restart are logged.
 func (s *Server) Reload(cfg config.Config) error {
+	if err := unlocks(s.cfg, cfg); err != nil {
+		return err
+	}
 	c, err := newComponents(cfg)
 	if err != nil {
 		return err
@@ -218,6 +226,25 @@ func (s *Server) Reload(cfg config.Config) error {
 	}
 	s.cfg = cfg
 	return nil
+}
+
+// unlocks returns an error if a reload from a to b would disable the
+// authentication of a listener without the operator's consent. Removing the
+// last caller is meant to lock it out, and must not let all others in. A start
+// cannot check this: it does not know the configuration before.
+func unlocks(a, b config.Config) error {
+	var errs []error
+	if len(a.Callers) > 0 && len(b.Callers) == 0 && !b.Proxy.AllowAnonymous {
+		errs = append(errs, errors.New("caller: the last [[caller]] block was removed, "+
+			"which would disable authentication; keep a block with another name and key, "+
+			"or write allow_anonymous = true in [proxy] if every client may use the listener"))
+	}
+	if !a.Admin.Key.IsEmpty() && b.Admin.Key.IsEmpty() && !b.Admin.AllowAnonymous {
+		errs = append(errs, errors.New("admin.key: the key was removed, which would disable "+
+			"authentication; write another key, or allow_anonymous = true in [admin] "+
+			"if every client may use the listener"))
+	}
+	return errors.Join(errs...)
 }
 
 // needsRestart returns the keys that differ between a and b and are read only
