@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"slices"
 
 	"wxproxy/proxy/standin"
 	"wxproxy/wechat"
@@ -42,50 +43,61 @@ const maxKeyLength = 512
 // that the request presents must belong to the same caller. Of two that differ
 // one is a mistake, or an attack on the client that added the other.
 //
-// If authentication is disabled it returns nil. A stand-in must be valid all
-// the same, since it names the account of the request.
-func (s *settings) authenticate(h *requestHead, presented *queryTokens, e *wechat.Endpoint) (*caller, *apiError) {
-	c, err := s.authenticateKey(h)
+// If authentication is disabled it returns no caller. A stand-in must be valid
+// all the same, since it names the account of the request.
+func (s *settings) authenticate(
+	h *requestHead, presented *queryTokens, e *wechat.Endpoint,
+) (identity, *apiError) {
+	id, err := s.authenticateKey(h)
 	switch {
 	case err != nil:
-		return nil, err
+		return identity{}, err
 	case presented.err != nil:
-		return nil, presented.err
+		return identity{}, presented.err
 	case presented.standIn.AppID != nil:
-		if c != nil && c != presented.caller {
-			return nil, errStandInInvalid // it was issued to another caller
+		if id.caller != nil && id.caller != presented.caller {
+			return identity{}, errStandInInvalid // it was issued to another caller
 		}
-		c = presented.caller
-	case c == nil && e.Need == wechat.NeedSecret:
+		id.add(presented.identity)
+	case id.caller == nil && e.Need == wechat.NeedSecret:
 		// SDKs log users in with the app secret and no token. In place of the
 		// secret they have the key. Beside another credential the secret does
 		// not matter: it can be an account's real one.
 		if secret, _, unique := lookup(h.target.query, paramSecret); unique {
-			c = s.callers.byKey(secret)
+			id = s.callers.byKey(secret)
 		}
 	}
 	switch {
-	case c != nil || s.callers.disabled() || h.assumed:
-		return c, nil
+	case id.caller != nil || s.callers.disabled() || h.assumed:
+		return id, nil
 	case presented.foreign && e.Need != wechat.NeedUser:
-		return nil, errStandInInvalid
+		return identity{}, errStandInInvalid
 	}
-	return nil, errNoKey
+	return identity{}, errNoKey
+}
+
+// add completes id with another credential of the same caller. The key of id
+// stays, so that stand-ins are issued under the key that the caller sends now,
+// and not under one that it has replaced.
+func (id *identity) add(other identity) {
+	id.caller = other.caller
+	if id.key == (standin.KeyID{}) {
+		id.key = other.key
+	}
 }
 
 // authenticateKey returns the caller whose key is in the headers, or whose
-// certificate the client has presented. It returns nil if there is neither, or
+// certificate the client has presented. It returns none if there is neither, or
 // if authentication is disabled.
-func (s *settings) authenticateKey(h *requestHead) (*caller, *apiError) {
+func (s *settings) authenticateKey(h *requestHead) (found identity, _ *apiError) {
 	switch {
 	case h.assumed:
-		return h.assumedCaller, nil
+		return identity{caller: h.assumedCaller}, nil
 	case s.callers.disabled():
-		return nil, nil
+		return identity{}, nil
 	case h.keys.conflict:
-		return nil, errKeyConflict
+		return identity{}, errKeyConflict
 	}
-	var found *caller
 	for i, value := range [...][]byte{h.keys.authorization, h.keys.proxyAuthorization, h.keys.key} {
 		if value == nil {
 			continue
@@ -93,30 +105,30 @@ func (s *settings) authenticateKey(h *requestHead) (*caller, *apiError) {
 		if i < 2 {
 			value, h.scratch = parseAuthorization(value, h.scratch)
 		}
-		c := s.callers.byKey(value)
+		id := s.callers.byKey(value)
 		switch {
-		case c == nil:
-			return nil, errUnknownKey
-		case found != nil && c != found: // no two callers have the same key
-			return nil, errKeyConflict
+		case id.caller == nil:
+			return identity{}, errUnknownKey
+		case found.caller != nil && id.caller != found.caller: // no two callers have the same key
+			return identity{}, errKeyConflict
 		}
-		found = c
+		found.add(id)
 	}
 	// A certificate of an unknown name is no credential, and no error: the CA
 	// can have issued it for other purposes.
 	if c := s.callers.byName[h.certificate]; c != nil {
-		if found != nil && c != found {
-			return nil, errKeyConflict
+		if found.caller != nil && c != found.caller {
+			return identity{}, errKeyConflict
 		}
-		found = c
+		found.caller = c
 	}
 	return found, nil
 }
 
-// byKey returns the caller with this key, or nil.
-func (cs *callerSet) byKey(key []byte) *caller {
+// byKey returns the caller with this key, or none.
+func (cs *callerSet) byKey(key []byte) identity {
 	if len(key) == 0 || len(key) > maxKeyLength {
-		return nil
+		return identity{}
 	}
 	return cs.byDigest[sha256.Sum256(key)]
 }
@@ -149,10 +161,10 @@ func parseAuthorization(value, buf []byte) (key, _ []byte) {
 // queryTokens is what the query presents in the parameters access_token and
 // component_access_token.
 type queryTokens struct {
-	standIn standin.Token // the zero value if there is none
-	caller  *caller       // for which standIn was issued
-	foreign bool          // there is a token that is no stand-in
-	err     *apiError     // a stand-in is not valid
+	standIn  standin.Token // the zero value if there is none
+	identity               // for which standIn was issued
+	foreign  bool          // there is a token that is no stand-in
+	err      *apiError     // a stand-in is not valid
 }
 
 // readQueryTokens verifies the tokens of the query. Their names do not matter:
@@ -184,30 +196,42 @@ func (s *settings) readQueryTokens(h *requestHead) (t queryTokens) {
 // request is for an account and made with the component's token. Then the one
 // of the account says which account it is.
 func (t *queryTokens) add(s *settings, st standin.Token, err error) {
-	c, known := s.standInCaller(st)
+	id, known := s.standInCaller(st)
 	switch {
 	case t.err != nil:
 	case errors.Is(err, standin.ErrExpired) && known:
 		t.err = errStandInExpired
-	case err != nil || !known, t.standIn.AppID != nil && t.caller != c:
+	case err != nil || !known, t.standIn.AppID != nil && t.caller != id.caller:
 		t.err = errStandInInvalid
 	case t.standIn.AppID == nil, t.standIn.Kind == standin.Component:
-		t.standIn, t.caller = st, c
+		t.standIn, t.identity = st, id
 	case st.Kind != standin.Component && !bytes.Equal(t.standIn.AppID, st.AppID):
 		t.err = accountConflict("one stand-in", "another")
 	}
 }
 
-// standInCaller returns the caller for which a stand-in was issued. known is
-// false if that caller has been removed, or if the configuration has changed so
-// that the stand-in names nothing any more.
-func (s *settings) standInCaller(st standin.Token) (c *caller, known bool) {
+// standInCaller returns the caller for which a stand-in was issued, and its
+// key. known is false if that caller has been removed or no longer has the
+// key, or if the configuration has changed so that the stand-in names nothing
+// any more.
+func (s *settings) standInCaller(st standin.Token) (id identity, known bool) {
 	if st.AppID == nil || (st.Kind == standin.Component) != equalNonNil(st.AppID, s.component) {
-		return nil, false
+		return identity{}, false
 	}
 	if s.callers.disabled() {
-		return nil, len(st.Caller) == 0
+		return identity{}, len(st.Caller) == 0
 	}
-	c = s.callers.byName[unsafeString(st.Caller)]
-	return c, c != nil
+	c := s.callers.byName[unsafeString(st.Caller)]
+	switch {
+	case c == nil:
+		return identity{}, false
+	case st.NoKeyID && len(c.keys) > 0:
+		// A version without key ids issued it, probably under this key, since
+		// callers had only one. Stand-ins that are issued by means of it end
+		// with that key.
+		return identity{c, c.keys[0]}, true
+	case st.Key == standin.KeyID{}:
+		return identity{caller: c}, true
+	}
+	return identity{c, st.Key}, slices.Contains(c.keys, st.Key)
 }

@@ -21,23 +21,25 @@ const aKey = "wxk_AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCde"
 // about it: headers, target, rules, permissions and rate.
 func decideFunc(tb testing.TB, header, value, query string) func() {
 	tb.Helper()
+	s := testSettings()
 	r, err := newCallerSet([]Caller{
 		{
-			Name: "orders", KeySHA256: sha256.Sum256([]byte(aKey)), AppIDs: []string{acc},
-			Paths: []string{"/cgi-bin/x", "/cgi-bin/message/*"}, Methods: []string{"GET"}, Rate: 1_000_000,
+			Name: "orders", KeySHA256: [][sha256.Size]byte{sha256.Sum256([]byte(aKey))},
+			AppIDs: []string{acc}, Paths: []string{"/cgi-bin/x", "/cgi-bin/message/*"},
+			Methods: []string{"GET"}, Rate: 1_000_000,
 		},
 		{
-			Name: "stock", KeySHA256: sha256.Sum256([]byte("another")),
+			Name: "stock", KeySHA256: [][sha256.Size]byte{sha256.Sum256([]byte("another"))},
 			AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"},
 		},
-	}, callerSet{})
+	}, s.signer, callerSet{})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := testSettings()
 	s.callers = r
 	if query == "stand-in" {
-		query = "access_token=" + s.signer.Issue(standin.Account, acc, "orders", time.Now()) + "&"
+		query = "access_token=" + s.signer.Issue(standin.Account, acc, "orders",
+			s.signer.KeyID(sha256.Sum256([]byte(aKey))), time.Now()) + "&"
 	}
 	var cx fasthttp.RequestCtx
 	if header != "" {

@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"crypto/sha256"
 	"strings"
 	"testing"
 
@@ -91,7 +90,7 @@ func TestAuthorizationOrder(t *testing.T) {
 func TestCallerWithoutPermissions(t *testing.T) {
 	up, requests := recordingServer(t)
 	_, addr := start(t, up, func(c *proxy.Config) {
-		c.Callers = []proxy.Caller{{Name: "nothing", KeySHA256: sha256.Sum256([]byte(ordersKey))}}
+		c.Callers = []proxy.Caller{{Name: "nothing", KeySHA256: keyed("", ordersKey).KeySHA256}}
 	})
 	for _, path := range []string{"/" + account + "/cgi-bin/a", "/sns/userinfo?access_token=x", "/wxa/gettemplatelist"} {
 		resp, body := send(t, addr, get(path, "X-Wxproxy-Key: "+ordersKey))

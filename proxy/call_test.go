@@ -60,7 +60,7 @@ func startBoth(b testing.TB) (minimal, wxproxy string) {
 }
 
 var benchCallers = []Caller{{
-	Name: "bench", KeySHA256: sha256.Sum256([]byte("bench-key")),
+	Name: "bench", KeySHA256: [][sha256.Size]byte{sha256.Sum256([]byte("bench-key"))},
 	AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"},
 }}
 

@@ -11,22 +11,23 @@ import (
 	"wxproxy/proxy/standin"
 )
 
-// Caller is a configured client and its permissions. Only the SHA-256 of its
-// key is stored. The zero value is denied everything: each list has to name
-// what is allowed.
+// Caller is a configured client and its permissions. Only the SHA-256 of each
+// of its keys is stored. The zero value is denied everything: each list has to
+// name what is allowed.
 type Caller struct {
-	Name      string            // label in metrics and logs; 1 to 64 bytes
-	KeySHA256 [sha256.Size]byte // zero: it has no key and uses a client certificate
-	AppIDs    []string          // accounts, the component among them; "*" is all
-	Paths     []string          // forwarded paths: exact, or a prefix that ends in "*"
-	Methods   []string          // "*" is all
-	Rate      int               // requests per second; 0 is unlimited
-	Burst     int               // requests at once; 0 is Rate, but at least 1
+	Name      string              // label in metrics and logs; 1 to 64 bytes
+	KeySHA256 [][sha256.Size]byte // empty: it has no key and uses a client certificate
+	AppIDs    []string            // accounts, the component among them; "*" is all
+	Paths     []string            // forwarded paths: exact, or a prefix that ends in "*"
+	Methods   []string            // "*" is all
+	Rate      int                 // requests per second; 0 is unlimited
+	Burst     int                 // requests at once; 0 is Rate, but at least 1
 }
 
 // caller is a Caller prepared for lookups. A nil caller is allowed everything.
 type caller struct {
 	name         string
+	keys         []standin.KeyID // in the order of the configuration
 	appids       map[string]bool // nil is all
 	paths        map[string]bool // exact ones; nil is all paths
 	pathPrefixes []string
@@ -34,19 +35,28 @@ type caller struct {
 	rate         *rate.Limiter   // nil is unlimited
 }
 
+// identity says which caller sends a request. The zero value is no caller.
+type identity struct {
+	caller *caller
+	// key is the caller's key that the request presents, or under which its
+	// stand-in was issued. It is zero if the caller has only a certificate.
+	key standin.KeyID
+}
+
 // callerSet is the configured callers. The zero value disables authentication.
 type callerSet struct {
-	// byDigest finds a caller by the SHA-256 of its key. A map lookup is not
-	// constant-time. That is fine here: timing reveals only bits of the digest,
-	// which cannot be inverted.
-	byDigest map[[sha256.Size]byte]*caller
+	// byDigest finds a caller by the SHA-256 of one of its keys. A map lookup
+	// is not constant-time. That is fine here: timing reveals only bits of the
+	// digest, which cannot be inverted.
+	byDigest map[[sha256.Size]byte]identity
 	byName   map[string]*caller
 }
 
 // newCallerSet prepares callers. One whose rate is the same in old keeps what
-// it has used of it, so that a reload does not grant a new burst.
-func newCallerSet(callers []Caller, old callerSet) (callerSet, error) {
-	set := callerSet{byDigest: map[[sha256.Size]byte]*caller{}, byName: map[string]*caller{}}
+// it has used of it, so that a reload does not grant a new burst. The ids of
+// keys are derived with signer.
+func newCallerSet(callers []Caller, signer *standin.Signer, old callerSet) (callerSet, error) {
+	set := callerSet{byDigest: map[[sha256.Size]byte]identity{}, byName: map[string]*caller{}}
 	for _, config := range callers {
 		switch {
 		case config.Name == "" || len(config.Name) > standin.MaxCallerName:
@@ -59,13 +69,14 @@ func newCallerSet(callers []Caller, old callerSet) (callerSet, error) {
 			c.rate = before.rate
 		}
 		set.byName[c.name] = c
-		if config.KeySHA256 == ([sha256.Size]byte{}) {
-			continue
+		for _, digest := range config.KeySHA256 {
+			if other := set.byDigest[digest].caller; other != nil {
+				return set, fmt.Errorf("callers %q and %q have the same key", other.name, c.name)
+			}
+			id := signer.KeyID(digest)
+			set.byDigest[digest] = identity{c, id}
+			c.keys = append(c.keys, id)
 		}
-		if other := set.byDigest[config.KeySHA256]; other != nil {
-			return set, fmt.Errorf("the callers %q and %q have the same key", other.name, c.name)
-		}
-		set.byDigest[config.KeySHA256] = c
 	}
 	return set, nil
 }

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,7 +90,7 @@ func TestClientCertificates(t *testing.T) {
 	ca, foreign := newAuthority(t), newAuthority(t)
 	server := ca.server()
 	bareCaller := named("bare", "")
-	bareCaller.KeySHA256 = [32]byte{} // no key: certificates only
+	bareCaller.KeySHA256 = nil // no key: certificates only
 	config := proxy.Config{
 		Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"},
 		Callers: []proxy.Caller{named("orders", ordersKey), bareCaller},
@@ -159,5 +160,60 @@ func TestClientCertificates(t *testing.T) {
 	}
 	if got := status(bare, ""); got != 401 {
 		t.Errorf("removed caller: got %d, want 401", got)
+	}
+}
+
+// TestStandInOfACertificate checks under which key a stand-in is issued if a
+// client certificate authenticates the request: certificate alone, with a key
+// in a header, with a key as the secret × the key removed. Only the first
+// outlives the key.
+func TestStandInOfACertificate(t *testing.T) {
+	up, _ := recordingServer(t)
+	ca := newAuthority(t)
+	config := rotationConfig(t, up, ordersKey)
+	p, err := proxy.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := serveTLS(t, p, &tls.Config{
+		Certificates: []tls.Certificate{ca.server()}, ClientCAs: ca.pool(),
+		ClientAuth: tls.VerifyClientCertIfGiven,
+	})
+	do := func(path, key string, certs ...tls.Certificate) string {
+		t.Helper()
+		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool(), Certificates: certs}}
+		defer tr.CloseIdleConnections()
+		req, _ := http.NewRequest("GET", "https://"+addr+path, nil)
+		if key != "" {
+			req.Header.Set("X-Wxproxy-Key", key)
+		}
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(body)
+	}
+	token, cert := "/cgi-bin/token?appid="+account+"&secret=", ca.client("orders")
+	alone := standInText.FindString(do(token+"x", "", cert))
+	withHeader := standInText.FindString(do(token+"x", ordersKey, cert))
+	withSecret := standInText.FindString(do(token+ordersKey, "", cert))
+	config.Callers[0].KeySHA256 = nil
+	if err := p.Reconfigure(config); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ standIn, want string }{
+		"certificate":                {alone, "T0"},
+		"certificate, key in header": {withHeader, `{"errcode":40001,`},
+		"certificate, key as secret": {withSecret, `{"errcode":40001,`},
+	} {
+		got := do("/cgi-bin/user/info?access_token="+c.standIn, "")
+		if c.standIn == "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s: stand-in %q got %s, want %s", name, c.standIn, got, c.want)
+		}
 	}
 }

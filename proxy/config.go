@@ -128,13 +128,11 @@ func newSettings(c Config, old *settings, readAhead *transport.Budget) (*setting
 	if old != nil {
 		present = old.callers
 	}
-	if s.callers, err = newCallerSet(c.Callers, present); err != nil {
-		return nil, err
-	}
 	if len(c.StandInKey) == 0 && old != nil {
 		s.signer = old.signer
-		return s, nil
+	} else if s.signer, err = standin.NewSigner(c.StandInKey); err != nil {
+		return nil, err
 	}
-	s.signer, err = standin.NewSigner(c.StandInKey)
+	s.callers, err = newCallerSet(c.Callers, s.signer, present)
 	return s, err
 }

@@ -5,9 +5,9 @@ import "wxproxy/wechat"
 // decision says what is to be done with a request, and on whose behalf.
 type decision struct {
 	route
-	// caller is the authenticated caller. It is nil if authentication is
+	// identity is the authenticated caller. It is zero if authentication is
 	// disabled and if it failed.
-	caller *caller
+	identity
 }
 
 // decide applies the rules to a request: which endpoint it is for, which caller
@@ -28,7 +28,7 @@ func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
 	}
 	// Authenticate first, so that unauthenticated callers learn nothing else
 	// and unauthorized ones cannot probe which accounts exist.
-	if d.caller, err = s.authenticate(h, &presented, d.endpoint); err != nil {
+	if d.identity, err = s.authenticate(h, &presented, d.endpoint); err != nil {
 		return d, err
 	}
 	if routeErr != nil {

@@ -135,7 +135,7 @@ func withRoutes(c *proxy.Config) {
 // named returns a caller that is allowed everything.
 func named(name, key string) proxy.Caller {
 	return proxy.Caller{
-		Name: name, KeySHA256: sha256.Sum256([]byte(key)),
+		Name: name, KeySHA256: [][sha256.Size]byte{sha256.Sum256([]byte(key))},
 		AppIDs: []string{"*"}, Paths: []string{"*"}, Methods: []string{"*"},
 	}
 }
@@ -244,8 +244,12 @@ func basic(user, key string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+key))
 }
 
-// forge builds a stand-in byte for byte, signed with key. The format is fixed:
-// other replicas, and later versions, have to read it.
+// noKeyID is the key id of a stand-in that was issued under no key.
+const noKeyID = "\x00\x00\x00\x00\x00\x00\x00\x00"
+
+// forge builds a stand-in byte for byte, signed with key. The formats are
+// fixed: other replicas, and later versions, have to read them. In version 2,
+// caller begins with the key id.
 func forge(version, kind byte, expires time.Time, appid, caller string) string {
 	b := append([]byte{version, kind}, binary.BigEndian.AppendUint32(nil, uint32(expires.Unix()))...)
 	b = append(b, appid+caller...)

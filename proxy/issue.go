@@ -26,7 +26,7 @@ const placeholderRefreshToken = "refreshtoken@@@wxproxy-keeps-it"
 // and its account can be in the body. Before the body is read it checks only what
 // is known without it: see formState.
 func (s *settings) decideStandIn(h *requestHead, presented *queryTokens, d *decision) (err *apiError) {
-	if d.caller, err = s.authenticateKey(h); err != nil {
+	if d.identity, err = s.authenticateKey(h); err != nil {
 		return err
 	}
 	switch path := d.endpoint.Path; path {
@@ -116,11 +116,14 @@ func (s *settings) authenticateSecret(h *requestHead, d *decision, field string)
 		return true
 	}
 	found := s.callers.byKey([]byte(h.form.get(field)))
-	if d.caller != nil {
-		return found == nil || found == d.caller
+	if found.caller == nil {
+		return d.caller != nil
 	}
-	d.caller = found
-	return found != nil
+	if d.caller != nil && d.caller != found.caller {
+		return false
+	}
+	d.add(found)
+	return true
 }
 
 // authenticateComponent completes d.caller where a component's stand-in or a
@@ -135,7 +138,7 @@ func (s *settings) authenticateComponent(h *requestHead, presented *queryTokens,
 	case d.caller != nil && d.caller != presented.caller:
 		return errKeyConflict
 	default:
-		d.caller = presented.caller
+		d.add(presented.identity)
 	}
 	switch {
 	case d.caller != nil || s.callers.disabled() || h.assumed:
@@ -236,7 +239,7 @@ func (c *call) issueStandIn() (string, *apiError) {
 		}
 	}
 	c.now = time.Now()
-	return c.settings.signer.Issue(kind, appid, c.decision.callerName(), c.now), nil
+	return c.signStandIn(kind, appid), nil
 }
 
 // isUnknown reports whether err means that no token of the account can be had
@@ -245,13 +248,14 @@ func isUnknown(err error) bool {
 	return errors.Is(err, tokens.ErrUnknownAccount) || errors.Is(err, tokens.ErrRevoked)
 }
 
-// callerName returns the caller's name for stand-ins, "" if authentication is
-// disabled.
-func (d *decision) callerName() string {
-	if d.caller == nil {
-		return ""
+// signStandIn returns a stand-in for the caller of c, under the key that the
+// caller has presented.
+func (c *call) signStandIn(kind standin.Kind, appid string) string {
+	name := "" // authentication is disabled
+	if c.decision.caller != nil {
+		name = c.decision.caller.name
 	}
-	return d.caller.name
+	return c.settings.signer.Issue(kind, appid, name, c.decision.key, c.now)
 }
 
 // respond sends v as WeChat would send it.

@@ -79,7 +79,7 @@ func (c *call) exchangeCode() *apiError {
 		Info info `json:"authorization_info"`
 	}{info{
 		AppID:        authorization.AppID,
-		Token:        c.settings.signer.Issue(standin.Account, authorization.AppID, c.decision.callerName(), c.now),
+		Token:        c.signStandIn(standin.Account, authorization.AppID),
 		ExpiresIn:    int(standin.Lifetime / time.Second),
 		RefreshToken: placeholderRefreshToken,
 		FuncInfo:     permissions,

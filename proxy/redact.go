@@ -111,7 +111,7 @@ func (c *call) standInFor(component bool, appid []byte) []byte {
 	if !wechat.IsAppID(appid) || !c.decision.caller.allowsAccount(appid) {
 		return nil
 	}
-	return []byte(c.settings.signer.Issue(kind, string(appid), c.decision.callerName(), c.now))
+	return []byte(c.signStandIn(kind, string(appid)))
 }
 
 // exchangeRegisteredCode exchanges the authorization code of an account that

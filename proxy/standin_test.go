@@ -277,6 +277,8 @@ func TestStandInExpiryAndFormat(t *testing.T) {
 	up, requests := recordingServer(t)
 	_, addr := start(t, up, func(c *proxy.Config) { c.Callers, c.StandInKey = []proxy.Caller{named("orders", ordersKey)}, key })
 	now := time.Now()
+	const a = "/cgi-bin/a?access_token="
+	longAgo := now.Add(-6 * time.Minute)
 	expired, unknown := `{"errcode":42001,"errmsg":"access_token expired`, `{"errcode":40001,`
 	for name, c := range map[string]struct{ path, want string }{
 		"fresh":                {"/cgi-bin/a?access_token=" + forge(1, 1, now.Add(2*time.Hour), account, "orders"), `{"errcode":0`},
@@ -289,7 +291,15 @@ func TestStandInExpiryAndFormat(t *testing.T) {
 		"caller removed":       {"/cgi-bin/a?access_token=" + forge(1, 1, now, account, "gone"), unknown},
 		"no caller":            {"/cgi-bin/a?access_token=" + forge(1, 1, now, account, ""), unknown},
 		"long caller":          {"/cgi-bin/a?access_token=" + forge(1, 1, now, account, strings.Repeat("x", 65)), unknown},
-		"another version":      {"/cgi-bin/a?access_token=" + forge(2, 1, now, account, "orders"), unknown},
+		"no version":           {a + forge(0, 1, now, account, "orders"), unknown},
+		"a later version":      {a + forge(3, 1, now, account, "orders"), unknown},
+		"version 2":            {a + forge(2, 1, now, account, noKeyID+"orders"), `{"errcode":0`},
+		"2, no key id":         {a + forge(2, 1, now, account, "orders"), unknown},
+		"2, unknown key id":    {a + forge(2, 1, now, account, "01234567orders"), unknown},
+		"2, no caller":         {a + forge(2, 1, now, account, noKeyID), unknown},
+		"2, caller removed":    {a + forge(2, 1, now, account, noKeyID+"gone"), unknown},
+		"2, expired":           {a + forge(2, 1, longAgo, account, noKeyID+"orders"), expired},
+		"2, expired, key gone": {a + forge(2, 1, longAgo, account, "01234567orders"), unknown},
 		"another kind":         {"/cgi-bin/a?access_token=" + forge(1, 3, now, account, "orders"), unknown},
 		"component's, account": {"/cgi-bin/a?access_token=" + forge(1, 2, now, account, "orders"), unknown},
 		"account's, component": {"/wxa/gettemplatelist?access_token=" + forge(1, 1, now, component, "orders"), unknown},

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -163,6 +164,76 @@ func TestCallers(t *testing.T) {
 			t.Errorf("the log contains %s", key)
 		}
 	}
+}
+
+// A key is replaced as the documentation says, through the running program:
+// both keys, then the new one only, by SIGHUP and after a restart. The
+// stand-ins of the removed key get an errcode that SDKs know, and those of the
+// other stay valid: fetched with the key, by means of the component's
+// stand-in, and sent to accounts and to the component.
+func TestKeyRotation(t *testing.T) {
+	const next = "orders-key-next-0123456789"
+	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
+	keys := func(keys ...string) string {
+		list := ""
+		for _, k := range keys {
+			list += fmt.Sprintf("\"%x\", ", sha256.Sum256([]byte(k)))
+		}
+		return "\n[[caller]]\nname = \"orders\"\nkey_sha256 = [" + list + "]\n"
+	}
+	w.reload(keys(ordersKey, next))
+	fetch := func(method, path, body string) string {
+		t.Helper()
+		status, answer := w.as("", method, path, body)
+		st := regexp.MustCompile(`wxp_[A-Za-z0-9_-]+`).FindString(answer)
+		if status != 200 || st == "" {
+			t.Fatalf("%s %s: got %d %s, want a stand-in", method, path, status, answer)
+		}
+		return st
+	}
+	use := map[string][]string{} // requests with the stand-ins of a key
+	for _, key := range []string{ordersKey, next} {
+		direct := fetch("GET", "/cgi-bin/token?appid="+accountA+"&secret="+key, "")
+		component := fetch("POST", "/cgi-bin/component/api_component_token", fmt.Sprintf(
+			`{"component_appid":%q,"component_appsecret":%q}`, sandbox.DefaultComponentAppID, key))
+		chained := fetch("POST",
+			"/cgi-bin/component/api_authorizer_token?component_access_token="+component,
+			fmt.Sprintf(`{"authorizer_appid":%q}`, accountA))
+		use[key] = []string{userInfo + "&access_token=" + direct,
+			userInfo + "&access_token=" + chained, "/wxa/gettemplatelist?access_token=" + component}
+	}
+	check := func(when string, valid ...string) {
+		t.Helper()
+		for key, paths := range use {
+			for _, path := range paths {
+				status, answer := w.as("", "GET", path, "")
+				rejected := strings.Contains(answer, `"errcode":40001`)
+				if want := slices.Contains(valid, key); status != 200 || rejected == want {
+					t.Errorf("%s: stand-in of %s, %.30s: got %d %s, want accepted: %v",
+						when, key, path, status, answer, want)
+				}
+			}
+			want := 401
+			if slices.Contains(valid, key) {
+				want = 200
+			}
+			if status, answer := w.as(key, "GET", "/"+accountA+userInfo, ""); status != want {
+				t.Errorf("%s: %s: got %d %s, want %d", when, key, status, answer, want)
+			}
+		}
+	}
+	check("both keys", ordersKey, next)
+	w.reload(keys(next))
+	check("the old key removed", next)
+	if code := w.end(syscall.SIGTERM); code != 0 {
+		t.Fatalf("SIGTERM: got exit code %d, want 0", code)
+	}
+	w.blocks = keys(next)
+	w.start()
+	check("after a restart", next)
+	w.blocks = ""
+	w.reload(keys(ordersKey))
+	check("the new key removed, the old one added again", ordersKey)
 }
 
 // Without callers SDKs can use any secret.

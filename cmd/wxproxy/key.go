@@ -22,10 +22,15 @@ func newKey(e *env) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "key NAME",
-		Short: "Generate the key of a new caller",
+		Short: "Generate a key for a caller",
 		Long: `Generate a key for the caller NAME, and print it with the [[caller]] block for
 the configuration. The key is alone on the last line. It is printed only once
-and stored nowhere: the configuration holds its SHA-256.`,
+and stored nowhere: the configuration holds its SHA-256.
+
+To replace the key of a caller, add the new SHA-256 to the list key_sha256, and
+send SIGHUP to wxproxy. Change the key in the caller. Then remove the old
+SHA-256 and send SIGHUP again: the old key ends, and so does every stand-in
+token that was issued under it.`,
 		Args: exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !keyName.MatchString(args[0]) {
@@ -55,6 +60,9 @@ func printKey(e *env, name string, asJSON bool) error {
 [[caller]]
 name = "%s"
 key_sha256 = "%s"
+
+# To replace a key of this caller, add the new one to the list, reload, change
+# the caller, and remove the old one: key_sha256 = ["OLD", "NEW"]
 
 # The caller sends this key as "Authorization: Bearer KEY". It is shown only now:
 

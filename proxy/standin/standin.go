@@ -7,10 +7,13 @@
 // format is
 //
 //	"wxp_" + base64url(version 1 | kind 1 | expiry 4 (Unix seconds, big endian) |
-//	                   appid 18 | caller name 0–64 | HMAC-SHA-256 of all that 32)
+//	                   appid 18 | key id 8 | caller name 0–64 |
+//	                   HMAC-SHA-256 of all that 32)
 //
-// where the numbers are lengths in bytes. Replicas and later versions read each
-// other's stand-ins, so the format must not change.
+// where the numbers are lengths in bytes. The version is 2. Version 1 had no
+// key id. It is still read, because SDKs keep their stand-ins while wxproxy is
+// upgraded, but no longer issued. Replicas and later versions read each other's
+// stand-ins, so the format of a version must not change.
 package standin
 
 import (
@@ -51,10 +54,14 @@ const (
 
 // Layout of the signed bytes.
 const (
-	version      = 1
-	headerLength = 1 + 1 + 4 // version, kind, expiry
-	appIDLength  = 18
-	minLength    = headerLength + appIDLength + sha256.Size
+	version        = 2
+	versionNoKeyID = 1
+	headerLength   = 1 + 1 + 4 // version, kind, expiry
+	appIDLength    = 18
+	keyIDLength    = 8
+	fixedLength    = headerLength + appIDLength // without the key id
+	minLength      = fixedLength + sha256.Size
+	maxLength      = minLength + keyIDLength + MaxCallerName
 )
 
 // Errors of [Signer.Verify].
@@ -76,11 +83,18 @@ const (
 	Component Kind = 2
 )
 
+// KeyID says under which key of its caller a stand-in was issued. The zero
+// value is none: the caller had a client certificate, or authentication was
+// disabled.
+type KeyID [keyIDLength]byte
+
 // Token is the content of a stand-in. The zero value is none; its AppID is nil.
 type Token struct {
 	Kind    Kind
 	AppID   []byte
 	Caller  []byte // name; empty if it was issued while authentication was disabled
+	Key     KeyID  // zero also if NoKeyID is set
+	NoKeyID bool   // of version 1, which does not say under which key it was issued
 	Expires time.Time
 }
 
@@ -118,14 +132,26 @@ func (s *Signer) appendMAC(dst, msg []byte) []byte {
 	return dst
 }
 
-// Issue returns a stand-in that is bound to kind, appid and caller, and expires
-// after Lifetime. The appid must have 18 bytes, the caller MaxCallerName at
-// most.
-func (s *Signer) Issue(kind Kind, appid, caller string, now time.Time) string {
-	b := make([]byte, 0, minLength+MaxCallerName)
+// keyIDContext separates the MACs of key ids from those of stand-ins, which
+// begin with their version.
+const keyIDContext = "key id:"
+
+// KeyID returns the id of the key with this SHA-256. It is derived with the
+// signing key: a stand-in must not help to guess the key under which it was
+// issued. All replicas derive the same.
+func (s *Signer) KeyID(keySHA256 [sha256.Size]byte) (id KeyID) {
+	copy(id[:], s.appendMAC(nil, append([]byte(keyIDContext), keySHA256[:]...)))
+	return id
+}
+
+// Issue returns a stand-in that is bound to kind, appid, caller and the key
+// with the id key, and expires after Lifetime. The appid must have 18 bytes,
+// the caller MaxCallerName at most.
+func (s *Signer) Issue(kind Kind, appid, caller string, key KeyID, now time.Time) string {
+	b := make([]byte, 0, maxLength)
 	b = append(b, version, byte(kind))
 	b = binary.BigEndian.AppendUint32(b, uint32(now.Add(Lifetime).Unix()))
-	b = append(append(b, appid...), caller...)
+	b = append(append(append(b, appid...), key[:]...), caller...)
 	b = s.appendMAC(b, b)
 	return Prefix + encoding.EncodeToString(b)
 }
@@ -148,7 +174,7 @@ func (s *Signer) Verify(token, buf []byte, now time.Time) (Token, []byte, error)
 	start := len(buf)
 	buf = append(buf, make([]byte, encoding.DecodedLen(len(token))+sha256.Size)...)
 	n, err := encoding.Decode(buf[start:], token)
-	if err != nil || n < minLength || n > minLength+MaxCallerName {
+	if err != nil || n < minLength || n > maxLength {
 		return Token{}, buf[:start], ErrInvalid
 	}
 	b := buf[start : start+n]
@@ -158,18 +184,32 @@ func (s *Signer) Verify(token, buf []byte, now time.Time) (Token, []byte, error)
 	if !hmac.Equal(s.appendMAC(buf[start+n:start+n], msg), mac) {
 		return Token{}, buf[:start], ErrInvalid
 	}
-	kind := Kind(msg[1])
-	if msg[0] != version || kind != Account && kind != Component {
+	t, ok := parse(msg)
+	if !ok {
 		return Token{}, buf[:start], ErrInvalid
-	}
-	t := Token{
-		Kind:    kind,
-		AppID:   msg[headerLength : headerLength+appIDLength],
-		Caller:  msg[headerLength+appIDLength:],
-		Expires: time.Unix(int64(binary.BigEndian.Uint32(msg[2:])), 0),
 	}
 	if now.After(t.Expires.Add(Grace)) {
 		return t, buf[:start+n], ErrExpired
 	}
 	return t, buf[:start+n], nil
+}
+
+// parse returns the content of the signed bytes, which have fixedLength or
+// more. Its slices point into msg. ok is false if the format is unknown.
+func parse(msg []byte) (t Token, ok bool) {
+	t = Token{
+		Kind:    Kind(msg[1]),
+		AppID:   msg[headerLength:fixedLength],
+		NoKeyID: msg[0] == versionNoKeyID,
+		Expires: time.Unix(int64(binary.BigEndian.Uint32(msg[2:])), 0),
+	}
+	rest := msg[fixedLength:]
+	if !t.NoKeyID {
+		if msg[0] != version || len(rest) < keyIDLength {
+			return Token{}, false
+		}
+		t.Key, rest = KeyID(rest), rest[keyIDLength:]
+	}
+	t.Caller = rest
+	return t, (t.Kind == Account || t.Kind == Component) && len(rest) <= MaxCallerName
 }

@@ -89,13 +89,25 @@ type Log struct {
 // Caller is a client that is allowed to send requests, and its permissions. If
 // there is at least one, every request needs a key or a client certificate.
 type Caller struct {
-	Name      string   `toml:"name"`
-	KeySHA256 string   `toml:"key_sha256"` // hexadecimal; "": a client certificate is needed
-	AppIDs    []string `toml:"appids"`     // "*" in this list and the next two allows everything
-	Paths     []string `toml:"paths"`
-	Methods   []string `toml:"methods"`
-	Rate      int      `toml:"rate"`  // requests a second; 0: no limit
-	Burst     int      `toml:"burst"` // requests at once; 0: the same as Rate
+	Name      string    `toml:"name"`
+	KeySHA256 OneOrMore `toml:"key_sha256"` // hexadecimal; empty: a client certificate is needed
+	AppIDs    []string  `toml:"appids"`     // "*" in this list and the next two allows everything
+	Paths     []string  `toml:"paths"`
+	Methods   []string  `toml:"methods"`
+	Rate      int       `toml:"rate"`  // requests a second; 0: no limit
+	Burst     int       `toml:"burst"` // requests at once; 0: the same as Rate
+}
+
+// OneOrMore is a list of strings that the file can contain as a list, or as a
+// string if there is one element only. An empty string is an empty list.
+type OneOrMore []string
+
+// elementKey returns the key of the element with index i in faults.
+func (l OneOrMore) elementKey(key string, i int) string {
+	if len(l) < 2 {
+		return key
+	}
+	return fmt.Sprintf("%s[%d]", key, i+1)
 }
 
 // App is an own account, which is not authorized to the component: wxproxy has

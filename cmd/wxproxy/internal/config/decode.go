@@ -66,6 +66,7 @@ type decoder struct {
 var (
 	durationType = reflect.TypeFor[Duration]()
 	sizeType     = reflect.TypeFor[Size]()
+	listType     = reflect.TypeFor[OneOrMore]()
 )
 
 // table fills the fields of the struct into, and reports keys without a field.
@@ -96,6 +97,9 @@ func (d *decoder) value(key string, v any, into reflect.Value) {
 		return
 	case sizeType:
 		d.size(key, v, into)
+		return
+	case listType:
+		d.oneOrMore(key, v, into)
 		return
 	}
 	// wechat.Secret is a struct by kind, but a string in the file.
@@ -149,6 +153,23 @@ func (d *decoder) size(key string, v any, into reflect.Value) {
 	} else if s, ok := d.string(key, v, `a size in quotes, such as "32MiB"`); ok {
 		d.parsed(key, into, func() (any, error) { return parseSize(s) })
 	}
+}
+
+// oneOrMore fills a field of type OneOrMore.
+func (d *decoder) oneOrMore(key string, v any, into reflect.Value) {
+	items, isList := v.([]any)
+	if !isList {
+		items = []any{v}
+	}
+	list := make(OneOrMore, len(items))
+	for i, item := range items {
+		element := list.elementKey(key, i)
+		list[i], _ = d.string(element, item, "a string in quotes, or a list of them")
+	}
+	if !isList && list[0] == "" {
+		list = nil
+	}
+	into.Set(reflect.ValueOf(list))
 }
 
 // structure fills a table or a block.

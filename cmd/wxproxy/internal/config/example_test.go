@@ -87,7 +87,7 @@ func TestUncommentedExampleBlocks(t *testing.T) {
 	}
 	var caller Caller
 	caller.setDefaults()
-	caller.Name, caller.KeySHA256 = "orders", digest
+	caller.Name, caller.KeySHA256 = "orders", OneOrMore{digest}
 	if len(cfg.Callers) != 1 || !reflect.DeepEqual(cfg.Callers[0], caller) {
 		t.Errorf("callers: got %+v, want the defaults %+v", cfg.Callers, caller)
 	}

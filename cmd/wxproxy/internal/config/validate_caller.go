@@ -3,8 +3,10 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"wxproxy/wechat"
@@ -25,7 +27,7 @@ func (v *validator) callers() {
 	for i, caller := range v.cfg.Callers {
 		block := fmt.Sprintf("caller[%d]", i+1)
 		v.callerName(block+".name", caller.Name, names, i+1)
-		v.callerKey(block+".key_sha256", caller, keys, i+1)
+		v.callerKeys(block+".key_sha256", caller, keys, i+1)
 		v.allowList("caller", block+".appids", caller.AppIDs, appIDProblem)
 		v.allowList("caller", block+".paths", caller.Paths, callerPathProblem)
 		v.allowList("caller", block+".methods", caller.Methods, func(s string) string {
@@ -66,38 +68,81 @@ func (v *validator) callerName(key, name string, first map[string]int, number in
 	}
 }
 
-// callerKey checks the key of the caller in the block with this number, and
-// that no block in first has the same.
-func (v *validator) callerKey(key string, c Caller, first map[[sha256.Size]byte]int, number int) {
+// callerKeys checks the keys of the caller in the block with this number, and
+// that no block in first has one of them. Blocks are counted from 1.
+func (v *validator) callerKeys(key string, c Caller, first map[[sha256.Size]byte]int, number int) {
 	const want = "write the 64 hexadecimal digits that wxproxy key NAME prints"
-	if c.KeySHA256 == "" {
+	if len(c.KeySHA256) == 0 {
 		if v.cfg.Proxy.ClientCAFile == "" && !v.isInvalid("proxy.client_ca_file") {
 			v.empty(key, want)
 		}
 		return
 	}
-	digest, err := c.KeyDigest()
-	switch {
-	case err != nil:
-		v.fault(key, "is not a SHA-256; %s, and not the key itself", want)
-	case digest == sha256.Sum256(nil):
-		v.fault(key, "is the SHA-256 of an empty key; %s", want)
-	case first[digest] > 0:
-		v.fault(key, "is the same as in caller[%d]; give each caller a different key", first[digest])
-	default:
-		first[digest] = number
+	for i, s := range c.KeySHA256 {
+		element := c.KeySHA256.elementKey(key, i)
+		digest, err := parseDigest(s)
+		switch {
+		case s == "":
+			v.empty(element, want)
+		case err != nil:
+			v.fault(element, "is not a SHA-256; %s, and not the key itself", want)
+		case digest == sha256.Sum256(nil):
+			v.fault(element, "is the SHA-256 of an empty key; %s", want)
+		case isWeak(digest, c.Name):
+			v.fault(element, "is the SHA-256 of a key that is easy to guess; %s", want)
+		case first[digest] == number:
+			v.fault(element, "is in this list twice; remove one of them")
+		case first[digest] > 0:
+			v.fault(element, "is the same as in caller[%d]; give each caller a different key",
+				first[digest])
+		default:
+			first[digest] = number
+		}
 	}
 }
 
-// KeyDigest returns the decoded SHA-256 of the key. It is zero, which is the
-// digest of no known key, if the caller has none.
-func (c Caller) KeyDigest() (digest [sha256.Size]byte, err error) {
-	raw, err := hex.DecodeString(c.KeySHA256)
-	if err == nil && len(raw) != 0 && len(raw) != len(digest) {
-		err = hex.ErrLength
+// weakKeys are texts that are chosen as keys for a trial, and then stay. The
+// list catches carelessness only: the SHA-256 does not reveal how long a key
+// is.
+var weakKeys = []string{
+	"key", "test", "secret", "password", "passwd", "changeme", "change-me", "default", "example",
+	"admin", "root", "guest", "demo", "token", "wxproxy", "wechat", "weixin", "KEY",
+	"1234", "12345", "123456", "12345678", "123456789", "1234567890", "qwerty", "abc123",
+}
+
+// isWeak reports whether digest is the SHA-256 of one of weakKeys, of the
+// caller's name, or of one of them with the line break that echo adds.
+func isWeak(digest [sha256.Size]byte, name string) bool {
+	for _, key := range append(slices.Clip(weakKeys), name, "") {
+		if digest == sha256.Sum256([]byte(key)) || digest == sha256.Sum256([]byte(key+"\n")) {
+			return true
+		}
 	}
-	copy(digest[:], raw)
-	return digest, err
+	return false
+}
+
+// KeyDigests returns the decoded SHA-256 of each key.
+func (c Caller) KeyDigests() (digests [][sha256.Size]byte, err error) {
+	for _, s := range c.KeySHA256 {
+		digest, err := parseDigest(s)
+		if err != nil {
+			return nil, err
+		}
+		digests = append(digests, digest)
+	}
+	return digests, nil
+}
+
+// errDigest does not quote the text, which can be the key itself.
+var errDigest = errors.New("not a SHA-256 of 64 hexadecimal digits")
+
+// parseDigest returns the SHA-256 that s contains in hexadecimal digits.
+func parseDigest(s string) (digest [sha256.Size]byte, err error) {
+	raw, err := hex.DecodeString(s)
+	if err != nil || len(raw) != len(digest) {
+		return digest, errDigest
+	}
+	return [sha256.Size]byte(raw), nil
 }
 
 // allowList checks a list in which "*" stands for everything. block is the name

@@ -96,13 +96,13 @@ func routes(rules []config.Route) (list []wechat.Endpoint) {
 // callers returns the callers of the proxy.
 func callers(blocks []config.Caller) (list []proxy.Caller, err error) {
 	for _, b := range blocks {
-		digest, err := b.KeyDigest()
+		digests, err := b.KeyDigests()
 		if err != nil {
 			return nil, fmt.Errorf("caller %s: key_sha256: %w", b.Name, err)
 		}
 		list = append(list, proxy.Caller{
 			Name:      b.Name,
-			KeySHA256: digest,
+			KeySHA256: digests,
 			AppIDs:    b.AppIDs,
 			Paths:     b.Paths,
 			Methods:   b.Methods,

@@ -63,7 +63,7 @@ func TestComponents(t *testing.T) {
 		},
 		Proxy:   config.Proxy{Upstream: "https://api.weixin.qq.com"},
 		Apps:    []config.App{{AppID: accountA, AppSecret: wechat.NewSecret("own")}},
-		Callers: []config.Caller{{Name: "orders", KeySHA256: digest, Rate: 5}},
+		Callers: []config.Caller{{Name: "orders", KeySHA256: config.OneOrMore{digest}, Rate: 5}},
 		Routes:  []config.Route{{Path: "/a", Token: "refuse", Parameter: wechat.AccessToken}},
 	})
 	if err != nil {
@@ -72,7 +72,7 @@ func TestComponents(t *testing.T) {
 	if len(c.crypts) != 2 || c.secrets.Apps[accountA].Reveal() != "own" || c.roots != nil || c.tls != nil {
 		t.Errorf("newComponents: got %d crypts and %v, want 2 and the own account", len(c.crypts), c)
 	}
-	if len(c.callers) != 1 || c.callers[0].Rate != 5 || c.callers[0].KeySHA256[0] != 0x0f {
+	if len(c.callers) != 1 || c.callers[0].Rate != 5 || c.callers[0].KeySHA256[0][0] != 0x0f {
 		t.Errorf("newComponents: got callers %+v, want orders with its key", c.callers)
 	}
 	routes := []wechat.Endpoint{{Path: "/a", Need: wechat.NeedRefusal, Parameter: wechat.AccessToken}}
