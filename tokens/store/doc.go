@@ -20,6 +20,13 @@
 // must find records by prefix, so a key must not contain a secret. Keys that
 // begin with "seal/" belong to [Seal].
 //
+// # Claims
+//
+// A claim is a key that one caller of all processes gets, until a given time
+// ([Store.Claim]). It makes sure that something happens once, such as the
+// handling of a push, and costs a fraction of an Update. Claims are no records:
+// Load and List do not see them.
+//
 // # Invariants
 //
 // Everything that holds refresh tokens depends on these three rules:

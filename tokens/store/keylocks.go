@@ -3,7 +3,6 @@ package store
 import (
 	"container/list"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -79,7 +78,7 @@ func NewKeyLocks() *KeyLocks {
 // issued a refresh token at the last moment, and issues it only once.
 func (l *KeyLocks) Update(ctx context.Context, key string, b Backend, fn UpdateFunc) error {
 	if key == "" {
-		return errors.New("empty record key")
+		return ErrEmptyKey
 	}
 	if err := l.lock(ctx, key); err != nil {
 		return err

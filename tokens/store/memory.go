@@ -3,9 +3,11 @@ package store
 import (
 	"bytes"
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // memoryStore is a [Store] that keeps records in a map.
@@ -15,12 +17,14 @@ type memoryStore struct {
 
 	mu      sync.RWMutex
 	records map[string][]byte // nil after Close
+	claims  map[string]time.Time
+	sweepAt int // number of claims at which the expired ones are removed
 }
 
 // NewMemory returns an empty store for trials and tests. Its records are lost
 // when the process ends, and no other process can see them.
 func NewMemory() Store {
-	s := &memoryStore{locks: NewKeyLocks(), records: map[string][]byte{}}
+	s := &memoryStore{locks: NewKeyLocks(), records: map[string][]byte{}, claims: map[string]time.Time{}}
 	s.close = sync.OnceValue(func() error {
 		err := s.locks.Close()
 		s.mu.Lock()
@@ -106,6 +110,50 @@ func (s *memoryStore) List(
 		if !yield(key, record) {
 			return nil
 		}
+	}
+	return ctx.Err()
+}
+
+// minSweep is the number of claims below which expired ones are not removed.
+const minSweep = 1024
+
+func (s *memoryStore) Claim(ctx context.Context, key string, until time.Time) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.mayClaim(ctx, key); err != nil {
+		return false, err
+	}
+	now := time.Now()
+	if !until.After(now) || s.claims[key].After(now) {
+		return false, nil
+	}
+	// A sweep visits all claims. Between two sweeps their number has doubled,
+	// so a claim costs the same however many there are.
+	if len(s.claims) >= max(s.sweepAt, minSweep) {
+		maps.DeleteFunc(s.claims, func(_ string, until time.Time) bool { return !until.After(now) })
+		s.sweepAt = 2 * len(s.claims)
+	}
+	s.claims[key] = until
+	return true, nil
+}
+
+func (s *memoryStore) Unclaim(ctx context.Context, key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.mayClaim(ctx, key)
+	if err == nil {
+		delete(s.claims, key)
+	}
+	return err
+}
+
+// mayClaim returns why key cannot be claimed or unclaimed. The caller holds mu.
+func (s *memoryStore) mayClaim(ctx context.Context, key string) error {
+	switch {
+	case s.records == nil:
+		return ErrClosed
+	case key == "":
+		return ErrEmptyKey
 	}
 	return ctx.Err()
 }

@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // sealedStore is a [Store] whose records are encrypted. The keys stay readable:
@@ -100,6 +103,27 @@ func (s *sealedStore) List(
 		return openErr
 	}
 	return err
+}
+
+// Claim hashes the key: what was claimed, such as a signature, does not become
+// readable in the database.
+func (s *sealedStore) Claim(ctx context.Context, key string, until time.Time) (bool, error) {
+	return s.inner.Claim(ctx, claimName(key), until)
+}
+
+func (s *sealedStore) Unclaim(ctx context.Context, key string) error {
+	return s.inner.Unclaim(ctx, claimName(key))
+}
+
+// claimName returns the name under which the inner store remembers a claim. It
+// does not depend on the sealing key: replicas agree on it while that is being
+// changed. The empty key, which no store accepts, stays empty.
+func claimName(key string) string {
+	if key == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte("wxproxy claim 1\x00" + key))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 func (s *sealedStore) Ping(ctx context.Context) error { return s.inner.Ping(ctx) }

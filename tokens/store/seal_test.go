@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"wxproxy/tokens/store"
 	"wxproxy/tokens/store/storetest"
@@ -318,4 +319,31 @@ func FuzzUnseal(f *testing.F) {
 			t.Errorf("%q: got %q, error %v, want ErrCorrupt", b, got, err)
 		}
 	})
+}
+
+// TestClaimsAreHashed: the inner store sees neither the key of a claim, nor a
+// name that depends on the sealing key.
+func TestClaimsAreHashed(t *testing.T) {
+	inner := &claimRecorder{Store: store.NewMemory()}
+	const key = "confidential"
+	until := time.Now().Add(time.Hour)
+	for range 2 {
+		if _, err := seal(t, inner).Claim(t.Context(), key, until); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const want = "tF37_zhapvD29JhBSIQn4VauoGQB4jImQbCW7NY_BN0"
+	if got := inner.claims; len(got) != 2 || got[0] != want || got[1] != want {
+		t.Errorf("claims in the inner store: got %q, want twice %q", got, want)
+	}
+}
+
+type claimRecorder struct {
+	store.Store
+	claims []string
+}
+
+func (r *claimRecorder) Claim(ctx context.Context, key string, until time.Time) (bool, error) {
+	r.claims = append(r.claims, key)
+	return r.Store.Claim(ctx, key, until)
 }

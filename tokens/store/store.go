@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Errors that a [Store] returns, mostly wrapped. Every other error means that
@@ -21,6 +22,8 @@ var (
 	// ErrWrongKey reports that the store was sealed with another key. Nothing
 	// was overwritten.
 	ErrWrongKey = errors.New("store was sealed with another key")
+	// ErrEmptyKey reports that a record or a claim was to have no key.
+	ErrEmptyKey = errors.New("empty record key")
 	// ErrClosed is what every method returns after Close. Updates that run when
 	// Close is called may still finish.
 	ErrClosed = errors.New("store is closed")
@@ -74,6 +77,21 @@ type Store interface {
 	// key after; "" means at the beginning. Records that are written meanwhile
 	// may or may not be included. yield must not call the store.
 	List(ctx context.Context, prefix, after string, yield func(key string, record []byte) bool) error
+
+	// Claim reports whether key was free, and then remembers it until the time
+	// until. Of all callers in all processes, exactly one gets true, also
+	// across restarts. After until, the key is free again and takes no space.
+	// If until has passed, Claim remembers nothing and returns false.
+	//
+	// A claim is much cheaper than an Update: there is no lock, no record, and
+	// no change that other processes poll. Claims and records have separate
+	// keys. After an error, key may or may not be claimed.
+	Claim(ctx context.Context, key string, until time.Time) (first bool, err error)
+
+	// Unclaim makes key free before its time. A caller that got true uses it
+	// if what it claimed the key for must be repeated. A key that is not
+	// claimed is no error.
+	Unclaim(ctx context.Context, key string) error
 
 	// Ping reports whether the store is usable, for writing too.
 	Ping(ctx context.Context) error

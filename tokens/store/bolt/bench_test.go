@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"wxproxy/tokens/store"
 )
@@ -70,5 +71,29 @@ func BenchmarkList(b *testing.B) {
 		if err != nil || n != 10_000 {
 			b.Fatalf("got %d records, error %v, want 10000", n, err)
 		}
+	}
+}
+
+// BenchmarkClaim claims keys for a minute of a clock that runs a millisecond
+// with each claim, so that as many expire as are added.
+func BenchmarkClaim(b *testing.B) {
+	for _, callers := range []int{1, 16, 500} {
+		b.Run(fmt.Sprint("callers=", callers), func(b *testing.B) {
+			s := open(b, filepath.Join(b.TempDir(), "a.db"))
+			var ms atomic.Int64
+			s.SetClock(func() time.Time { return time.UnixMilli(ms.Load()) })
+			var all sync.WaitGroup
+			for range callers {
+				all.Go(func() {
+					for n := ms.Add(1); n <= int64(b.N); n = ms.Add(1) {
+						until := time.UnixMilli(n).Add(time.Minute)
+						if first, err := s.Claim(b.Context(), fmt.Sprintf("push/%040d", n*7919), until); err != nil || !first {
+							b.Errorf("got %v, error %v, want true", first, err)
+						}
+					}
+				})
+			}
+			all.Wait()
+		})
 	}
 }

@@ -109,11 +109,14 @@ func (s *Store) read(key string) (record []byte, err error) {
 
 // write returns nil once the record is on the disk.
 func (s *Store) write(key string, record []byte) error {
-	w := &pendingWrite{key: []byte(key), done: make(chan error, 1)}
-	if record != nil {
-		w.value = encodeValue(w.key, record)
-	}
-	return s.convertError(s.commits.commit(w))
+	// No context: the caller must know whether its record was saved.
+	return s.convertError(s.commits.commit(context.Background(), newWrite(func(tx *bbolt.Tx) error {
+		k, b := []byte(key), tx.Bucket(recordsBucket)
+		if record == nil {
+			return b.Delete(k)
+		}
+		return b.Put(k, encodeValue(k, record))
+	})))
 }
 
 // backend is the Store without its locks, as [store.KeyLocks] uses it.

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -229,6 +230,66 @@ func TestTooLongKeyIsRejected(t *testing.T) {
 		t.Errorf("load of it: got error %v, want ErrNotFound", err)
 	}
 	put(t, s, "b", "two") // later commits succeed
+}
+
+// TestClaimsAreReclaimed: 20 rounds of 2,000 claims, each of which ends before
+// the next round, need no more space than two rounds. Claims of other lengths
+// of life, those that were released, and the last round stay claimed.
+func TestClaimsAreReclaimed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	s := open(t, path)
+	var now atomic.Int64
+	s.SetClock(func() time.Time { return time.UnixMilli(now.Load()) })
+	claim := func(key string, life time.Duration, want bool) {
+		t.Helper()
+		until := time.UnixMilli(now.Load()).Add(life)
+		if first, err := s.Claim(t.Context(), key, until); err != nil || first != want {
+			t.Errorf("claim of %q: got %v, error %v, want %v", key, first, err, want)
+		}
+	}
+	claim("long", 1000*time.Hour, true)
+	claim("released", time.Hour, true)
+	if err := s.Unclaim(t.Context(), "released"); err != nil {
+		t.Fatal(err)
+	}
+	claim("released", 1000*time.Hour, true)
+	var sizes []int64
+	for round := range 20 {
+		var all sync.WaitGroup
+		for i := range 2000 {
+			all.Go(func() { claim(fmt.Sprint("push/", round, "/", i), time.Hour, true) })
+		}
+		all.Wait()
+		claim(fmt.Sprint("push/", round, "/7"), time.Hour, false)
+		now.Add(2 * time.Hour.Milliseconds())
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes = append(sizes, info.Size())
+	}
+	if last := sizes[len(sizes)-1]; last > 2*sizes[1] {
+		t.Errorf("size of the file after each round: got %v, want at most twice that of two rounds", sizes)
+	}
+	claim("long", time.Hour, false)
+	claim("released", time.Hour, false)
+	claim("push/19/7", time.Hour, true) // it has ended, whether or not it was removed
+	mustClose(t, s)
+	s = open(t, path)
+	s.SetClock(func() time.Time { return time.UnixMilli(now.Load()) })
+	claim("long", time.Hour, false)
+	claim("push/19/7", time.Hour, false)
+}
+
+// TestTooLongClaimIsRejected: bbolt would reject it in a commit, with the
+// writes of others.
+func TestTooLongClaimIsRejected(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "a.db"))
+	first, err := s.Claim(t.Context(), strings.Repeat("k", 40_000), time.Now().Add(time.Hour))
+	if err == nil || first || len(err.Error()) > 200 {
+		t.Errorf("claim of 40,000 bytes: got %v, error %.300v, want a short error", first, err)
+	}
+	put(t, s, "b", "two")
 }
 
 // TestConcurrentWritersAndReaders: 500 writers share commits, and the file

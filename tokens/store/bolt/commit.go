@@ -1,23 +1,31 @@
 package bolt
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"go.etcd.io/bbolt"
 
 	"wxproxy/tokens/store"
 )
 
-// pendingWrite is a record that waits for its commit. A nil value deletes it.
+// pendingWrite is a change that waits for its commit.
 type pendingWrite struct {
-	key, value []byte
-	done       chan error // buffered, so that the committer never blocks
+	// apply makes the change. If it returns an error, the whole commit fails,
+	// with the changes of others.
+	apply func(*bbolt.Tx) error
+	done  chan error // buffered, so that the committer never blocks
 }
 
-// committer writes records to the file. Writes that arrive during a commit
+func newWrite(apply func(*bbolt.Tx) error) *pendingWrite {
+	return &pendingWrite{apply: apply, done: make(chan error, 1)}
+}
+
+// committer makes changes to the file. Writes that arrive during a commit
 // share the next one, so 500 concurrent updates need a few syncs instead of
 // 500.
 //
@@ -25,6 +33,7 @@ type pendingWrite struct {
 // others, and runs in goroutines that catchFaults cannot guard.
 type committer struct {
 	db       *guardedDB
+	now      func() time.Time // when claims end; tests replace it
 	writes   chan *pendingWrite
 	stopping chan struct{} // closed by stop
 	stopped  chan struct{} // closed when run has returned
@@ -40,6 +49,7 @@ const maxGroup = 1024
 func newCommitter(db *guardedDB) *committer {
 	c := &committer{
 		db:       db,
+		now:      time.Now,
 		writes:   make(chan *pendingWrite, maxGroup),
 		stopping: make(chan struct{}),
 		stopped:  make(chan struct{}),
@@ -48,11 +58,14 @@ func newCommitter(db *guardedDB) *committer {
 	return c
 }
 
-// commit returns nil once w is on the disk. If the file breaks during the
-// commit, w may be on the disk although commit returns an error.
-func (c *committer) commit(w *pendingWrite) error {
+// commit returns nil once w is on the disk. If the file breaks or ctx ends
+// during the commit, w may be on the disk, or about to be written, although
+// commit returns an error.
+func (c *committer) commit(ctx context.Context, w *pendingWrite) error {
 	select {
 	case c.writes <- w:
+	case <-ctx.Done():
+		return ctx.Err()
 	case <-c.db.broken:
 		return c.db.fault
 	case <-c.stopped:
@@ -62,6 +75,8 @@ func (c *committer) commit(w *pendingWrite) error {
 	select {
 	case err = <-w.done:
 		return err
+	case <-ctx.Done():
+		err = ctx.Err()
 	case <-c.db.broken:
 		err = c.db.fault
 	case <-c.stopped:
@@ -121,7 +136,7 @@ func (c *committer) save(group []*pendingWrite) error {
 	}
 	err := c.db.access(func() error {
 		return c.db.bolt.Update(func(tx *bbolt.Tx) error {
-			return apply(tx.Bucket(recordsBucket), group)
+			return c.apply(tx, group)
 		})
 	})
 	// After a failed write-back, Linux marks pages as clean that never reached
@@ -135,18 +150,12 @@ func (c *committer) save(group []*pendingWrite) error {
 	return err
 }
 
-// apply writes the group in the transaction of b.
-func apply(b *bbolt.Bucket, group []*pendingWrite) error {
+// apply makes the changes of the group, and removes claims that have ended.
+func (c *committer) apply(tx *bbolt.Tx, group []*pendingWrite) error {
 	for _, w := range group {
-		var err error
-		if w.value == nil {
-			err = b.Delete(w.key)
-		} else {
-			err = b.Put(w.key, w.value)
-		}
-		if err != nil {
+		if err := w.apply(tx); err != nil {
 			return err
 		}
 	}
-	return nil
+	return sweepClaims(tx, c.now(), minSweep+2*len(group))
 }

@@ -1,4 +1,10 @@
 package bolt
 
+import "time"
+
 // CatchFaults is tested on its own, because no test can make a disk fail.
 var CatchFaults = catchFaults
+
+// SetClock replaces the clock by which claims end. It must be called before the
+// store is used.
+func (s *Store) SetClock(now func() time.Time) { s.commits.now = now }

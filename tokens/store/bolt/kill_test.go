@@ -9,7 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"wxproxy/tokens/store/bolt"
 )
@@ -26,7 +28,8 @@ func TestMain(m *testing.M) {
 }
 
 // writeUntilKilled counts up under eight keys concurrently, and prints each
-// number after its update has returned. It never returns.
+// number after its update has returned and "KEY NUMBER" has been claimed. It
+// never returns.
 func writeUntilKilled(path string) {
 	s, err := bolt.OpenFile(context.Background(), path, nil)
 	if err != nil {
@@ -39,7 +42,7 @@ func writeUntilKilled(path string) {
 			for {
 				var n int
 				err := s.Update(context.Background(), key, func(_ context.Context, old []byte) ([]byte, error) {
-					n, _ = strconv.Atoi(string(old))
+					n, _ = strconv.Atoi(strings.TrimSpace(string(old)))
 					n++
 					// Vary the length, so that pages are split and merged
 					// meanwhile.
@@ -49,7 +52,13 @@ func writeUntilKilled(path string) {
 					fmt.Println("error", err)
 					os.Exit(1)
 				}
-				fmt.Printf("%s %d\n", key, n) // one unbuffered write
+				line := fmt.Sprintf("%s %d", key, n)
+				first, err := s.Claim(context.Background(), line, time.Now().Add(time.Hour))
+				if err != nil || !first {
+					fmt.Println("error", first, err)
+					os.Exit(1)
+				}
+				fmt.Println(line) // one unbuffered write
 			}
 		}()
 	}
@@ -57,7 +66,7 @@ func writeUntilKilled(path string) {
 }
 
 // TestAcknowledgedWritesSurviveKill kills a writing process 30 times, and finds
-// every acknowledged write in the store.
+// every acknowledged write and claim in the store.
 func TestAcknowledgedWritesSurviveKill(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -65,6 +74,7 @@ func TestAcknowledgedWritesSurviveKill(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "a.db")
 	acknowledged := map[string]int{}
+	var claims []string
 	for round := range 30 {
 		child := exec.Command(self)
 		child.Env = append(os.Environ(), childEnv+"="+path)
@@ -85,6 +95,7 @@ func TestAcknowledgedWritesSurviveKill(t *testing.T) {
 				t.Fatalf("output of the child: got %q, want KEY NUMBER", lines.Text())
 			}
 			acknowledged[key] = max(acknowledged[key], value)
+			claims = append(claims, lines.Text())
 			if n == last {
 				if err := child.Process.Kill(); err != nil {
 					t.Fatal(err)
@@ -103,6 +114,12 @@ func TestAcknowledgedWritesSurviveKill(t *testing.T) {
 			fmt.Sscan(string(record), &got)
 			if err != nil || got < n {
 				t.Fatalf("%q after kill %d: got %d, error %v, want at least %d", key, round+1, got, err, n)
+			}
+		}
+		for _, claim := range claims {
+			first, err := s.Claim(t.Context(), claim, time.Now().Add(time.Hour))
+			if err != nil || first {
+				t.Fatalf("claim of %q after kill %d: got %v, error %v, want false", claim, round+1, first, err)
 			}
 		}
 		mustClose(t, s)

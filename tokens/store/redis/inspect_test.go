@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"wxproxy/tokens/store/redis"
+	"wxproxy/tokens/store/storetest"
 )
 
 const password = "sEcReT0123456789"
@@ -78,7 +79,9 @@ func TestPasswordsAndPermissions(t *testing.T) {
 
 	auth := "AUTH " + password
 	r.do(auth, "ACL "+documentedACL(t))
-	put(t, open(t, "redis://wxproxy:"+password+"@"+r.addr(), patient), "a", "one")
+	limited := open(t, "redis://wxproxy:"+password+"@"+r.addr(), patient)
+	put(t, limited, "a", "one")
+	storetest.ConcurrentClaims(t, limited)
 	// A user that may not read the server's settings gets no warnings about
 	// them.
 	r.do(auth, "ACL SETUSER wxproxy -info -config")

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"wxproxy/tokens/store"
 	"wxproxy/tokens/store/redis"
@@ -71,6 +72,82 @@ func TestTwoProcessesLoseNoUpdate(t *testing.T) {
 	}
 }
 
+// TestProcessesClaimOnce: three stores claim the same keys concurrently, and
+// each key is granted once. Claims end by themselves in Redis, and the key of a
+// sealed store's claim is not readable there.
+func TestProcessesClaimOnce(t *testing.T) {
+	r := start(t)
+	stores := []store.Store{open(t, r.url(), patient), open(t, r.url(), patient), open(t, r.url(), patient)}
+	storetest.ConcurrentClaims(t, stores...)
+	name := "wxproxy:{0c}:claim:a" // TestKeysInRedisDoNotChange says why 0c
+	claim := func(key string, left time.Duration) {
+		t.Helper()
+		if first, err := stores[0].Claim(t.Context(), key, time.Now().Add(left)); err != nil || !first {
+			t.Fatalf("claim: got %v, error %v, want true", first, err)
+		}
+	}
+	claim("a", time.Hour)
+	left, err := strconv.Atoi(strings.TrimPrefix(r.do("PTTL "+name), ":"))
+	if err != nil || left <= 0 || left > int(time.Hour.Milliseconds()) {
+		t.Errorf("time left of the claim: got %d ms, error %v, want up to an hour", left, err)
+	}
+	sealed, err := redis.OpenSealed(t.Context(), r.url()+"/1", sealKey, patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sealed.Close()
+	if _, err := sealed.Claim(t.Context(), "confidential", time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if keys := r.do("SELECT 1", "KEYS *"); !strings.Contains(keys, ":claim:") || strings.Contains(keys, "confidential") {
+		t.Errorf("keys of a sealed store: got %s, want a hashed claim", keys)
+	}
+}
+
+// TestLostReplyToClaim: the reply to a claim is lost, and the library sends it
+// again. A result without an error is right nevertheless: the second attempt
+// finds the claim of the first.
+func TestLostReplyToClaim(t *testing.T) {
+	r := start(t)
+	between := startRelay(t, r.addr(), nil)
+	s, direct := open(t, between.url(), shortLease), open(t, r.url(), shortLease)
+	until := time.Now().Add(time.Hour)
+	for i, tried := 0, 0; tried < 5; i++ {
+		// A connection, and the script in Redis: the claim goes out at once.
+		if _, err := s.Claim(t.Context(), fmt.Sprint("before/", i), until); err != nil {
+			t.Fatal(err)
+		}
+		key := fmt.Sprint("key/", i)
+		between.dropReplies.Store(true)
+		returned := make(chan struct{})
+		var all sync.WaitGroup
+		all.Go(func() {
+			eventually(t, "the claim reaches Redis", func() bool {
+				select {
+				case <-returned:
+					return true
+				default:
+					return strings.Contains(r.do("KEYS *"), ":claim:"+key)
+				}
+			})
+			between.dropReplies.Store(false)
+		})
+		first, err := s.Claim(t.Context(), key, until)
+		close(returned)
+		all.Wait()
+		if err != nil {
+			continue // the second reply was lost, too
+		}
+		tried++
+		if !first {
+			t.Fatal("claim with a lost reply: got false, want true")
+		}
+		if first, err := direct.Claim(t.Context(), key, until); err != nil || first {
+			t.Fatalf("second claim: got %v, error %v, want false", first, err)
+		}
+	}
+}
+
 func TestWrongSealKeyIsRejected(t *testing.T) {
 	r := start(t)
 	s, err := redis.OpenSealed(t.Context(), r.url(), sealKey, patient)
@@ -119,12 +196,15 @@ func TestKeysInRedisDoNotChange(t *testing.T) {
 	if err := s.Ping(t.Context()); err != nil {
 		t.Errorf("Ping: %v", err)
 	}
+	if _, err := s.Claim(t.Context(), "a", time.Now().Add(time.Hour)); err != nil {
+		t.Errorf("Claim: %v", err)
+	}
 	got := strings.Fields(r.do("KEYS *"))
 	slices.Sort(got)
 	keys := []string{
 		"wxproxy:{00}:format", "wxproxy:{00}:ping",
 		"wxproxy:{05}:changes", "wxproxy:{05}:head", "wxproxy:{05}:names", "wxproxy:{05}:records",
-		"wxproxy:{0c}:changes", "wxproxy:{0c}:head", "wxproxy:{0c}:names", "wxproxy:{0c}:records",
+		"wxproxy:{0c}:changes", "wxproxy:{0c}:claim:a", "wxproxy:{0c}:head", "wxproxy:{0c}:names", "wxproxy:{0c}:records",
 	}
 	if !slices.Equal(got, keys) {
 		t.Errorf("keys: got %q, want %q", got, keys)
@@ -180,6 +260,19 @@ func BenchmarkUpdate(b *testing.B) {
 		for p.Next() {
 			if err := s.Update(b.Context(), key, replace); err != nil {
 				b.Error(err)
+			}
+		}
+	})
+}
+
+func BenchmarkClaim(b *testing.B) {
+	s := open(b, start(b).url(), redis.Options{})
+	var n atomic.Int64
+	until := time.Now().Add(time.Hour)
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			if first, err := s.Claim(b.Context(), fmt.Sprint(n.Add(1)), until); err != nil || !first {
+				b.Errorf("got %v, error %v, want true", first, err)
 			}
 		}
 	})

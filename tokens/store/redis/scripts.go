@@ -19,6 +19,7 @@ import (
 //	                                    id: random, set by the first change of the bucket
 //	wxproxy:{0a}:lock:KEY   string      owner of the lock of KEY; expires with the lease
 //	wxproxy:{0a}:want:KEY   string      exists while another process waits for that lock
+//	wxproxy:{0a}:claim:KEY  string      random; expires with the claim
 //	wxproxy:{0a}:ping       string      written by Ping; expires after a minute
 //	wxproxy:{00}:format     string      version of this format, once for all buckets
 const bucketCount = 16
@@ -30,15 +31,15 @@ const format = 1
 // is far more than one bucket changes between two polls.
 const changeLogSize = 4000
 
-// bucketKeys are the names of a bucket's keys in Redis. lock and want are
-// prefixes, to which the key of the record is appended.
-type bucketKeys struct{ records, names, changes, head, lock, want, ping string }
+// bucketKeys are the names of a bucket's keys in Redis. lock, want and claim
+// are prefixes, to which the key of the record or the claim is appended.
+type bucketKeys struct{ records, names, changes, head, lock, want, claim, ping string }
 
 func newBucketKeys(prefix string, i int) bucketKeys {
 	p := fmt.Sprintf("%s:{%02x}:", prefix, i)
 	return bucketKeys{
 		records: p + "records", names: p + "names", changes: p + "changes", head: p + "head",
-		lock: p + "lock:", want: p + "want:", ping: p + "ping",
+		lock: p + "lock:", want: p + "want:", claim: p + "claim:", ping: p + "ping",
 	}
 }
 
@@ -136,6 +137,15 @@ if holder == owner then
   redis.call('DEL', lock)
 end
 return 1 + redis.call('EXISTS', want)
+`)
+
+// claimScript returns 1 if the owner has claimed the key, and 0 if another one
+// has. Sent twice because the reply was lost, it finds its own claim.
+var claimScript = goredis.NewScript(`
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  return 1
+end
+return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0
 `)
 
 // pageScript returns {keys, records}: at most ARGV[3] records in the range of

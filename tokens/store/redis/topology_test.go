@@ -151,7 +151,9 @@ func TestCluster(t *testing.T) {
 		for _, node := range nodes {
 			node.do("ACL " + documentedACL(t))
 		}
-		put(t, open(t, strings.Replace(at, "://", "://wxproxy:"+password+"@", 1), patient), "a", "one")
+		limited := open(t, strings.Replace(at, "://", "://wxproxy:"+password+"@", 1), patient)
+		put(t, limited, "a", "one")
+		storetest.ConcurrentClaims(t, s, limited)
 		// The URL of a single server is rejected with the right scheme.
 		wantRejected(t, nodes[0].url(), "redis+cluster://")
 		nodes[1].stop()

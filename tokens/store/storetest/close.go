@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"time"
 
 	"wxproxy/tokens/store"
 )
@@ -18,11 +19,14 @@ func closedStoreRejects(s suite) {
 		return nil, nil
 	})
 	_, load := s.Load(s.ctx, "a")
+	_, claim := s.Claim(s.ctx, "a", time.Now().Add(time.Hour))
 	for name, err := range map[string]error{
-		"update": err,
-		"load":   load,
-		"list":   s.List(s.ctx, "", "", func(string, []byte) bool { return true }),
-		"ping":   s.Ping(s.ctx),
+		"update":  err,
+		"load":    load,
+		"claim":   claim,
+		"unclaim": s.Unclaim(s.ctx, "a"),
+		"list":    s.List(s.ctx, "", "", func(string, []byte) bool { return true }),
+		"ping":    s.Ping(s.ctx),
 	} {
 		if !errors.Is(err, store.ErrClosed) {
 			s.Errorf("%s: got error %v, want ErrClosed", name, err)

@@ -45,6 +45,11 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"panic unlocks", panicUnlocks},
 		{"nested updates", nestedUpdates},
 
+		{"claims are granted once", claimsAreGrantedOnce},
+		{"claims end", claimsEnd},
+		{"claims are rejected", claimsAreRejected},
+		{"concurrent claims", concurrentClaims},
+
 		{"closed store rejects everything", closedStoreRejects},
 		{"close waits for updates in flight", closeWaits},
 		{"close rejects waiters", closeRejectsWaiters},
