@@ -15,6 +15,8 @@ type Authorization struct {
 	// FuncInfo is WeChat's JSON list of the permissions that the account
 	// granted; nil if unknown.
 	FuncInfo json.RawMessage
+	// At is when the code was exchanged, by wxproxy's clock.
+	At time.Time
 }
 
 // Authorize takes an authorization code that WeChat pushed for appid. When it
@@ -39,19 +41,48 @@ func (b *Broker) PreAuthCode(
 	return b.component.preAuthCode(ctx)
 }
 
-// Exchange exchanges the code that a merchant's browser presented, and stores
-// the tokens. If the same code was exchanged before, it returns the same
-// account without asking WeChat.
+// Exchange exchanges a code that a service or WeChat's release checker
+// presented, and stores the tokens. If the same code was exchanged before, it
+// returns the same account without asking WeChat.
 //
 // ctx is ignored: a code can be exchanged once, so the exchange goes on even if
-// the browser disconnects.
+// the client disconnects.
 //
 // Errors are WeChat's ([wechat.Code]: 61009 used, 61010 expired),
 // ErrUnavailable, [wechat.ErrUnreachable], those of the store, and ErrClosed.
 func (b *Broker) Exchange(_ context.Context, code wechat.Secret) (Authorization, error) {
+	return b.exchange(func(ctx context.Context) (Authorization, error) {
+		return b.exchanger.fromClient(ctx, code, "")
+	})
+}
+
+// ExchangeReturned is Exchange for a code that a merchant's browser presented
+// on its return. state is the verified state that came with it, or "". The
+// first state binds the code: with every other one the error is
+// ErrForeignState, in all replicas and after a restart.
+//
+// Before WeChat is asked, admit is called, and its error is returned. It is not
+// called for a code that a push brought or that was exchanged before.
+func (b *Broker) ExchangeReturned(
+	_ context.Context, code wechat.Secret, state string, admit func() error,
+) (Authorization, error) {
+	return b.exchange(func(ctx context.Context) (Authorization, error) {
+		known, err := b.exchanger.isKnown(ctx, code)
+		if err == nil && !known {
+			err = admit()
+		}
+		if err != nil {
+			return Authorization{}, err
+		}
+		return b.exchanger.fromClient(ctx, code, stateFingerprint(state))
+	})
+}
+
+// exchange calls fn and adds the account's name to its result.
+func (b *Broker) exchange(fn func(ctx context.Context) (Authorization, error)) (Authorization, error) {
 	var done Authorization
 	err := b.tasks.run(b.tasks.ctx, taskTimeout, func(ctx context.Context) (err error) {
-		if done, err = b.exchanger.fromBrowser(ctx, code); err != nil {
+		if done, err = fn(ctx); err != nil {
 			return err
 		}
 		if acc, err := b.profiler.profile(ctx, done.AppID); err == nil && acc != nil {

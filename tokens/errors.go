@@ -25,6 +25,9 @@ var (
 	ErrUnavailable = errors.New("no token available")
 	// ErrStale: the event is older than what is known, and changed nothing.
 	ErrStale = errors.New("event is older than the recorded state")
+	// ErrForeignState: the authorization code was exchanged before, and came
+	// with another state then.
+	ErrForeignState = errors.New("authorization code was used with another state")
 	// ErrClosed: the Broker is closed.
 	ErrClosed = errors.New("wxproxy is stopping")
 )

@@ -29,6 +29,7 @@ type exchanger struct {
 
 	mu       sync.Mutex
 	attempts map[string]*exchangeAttempt // scheduled or running, by appid; nil after stop
+	pushed   map[string]time.Time        // keys of codes that were pushed to this process, and when
 }
 
 // errForeignCode: WeChat exchanged the code for another account's tokens.
@@ -48,37 +49,87 @@ func codeUnusable(err error) bool {
 // its account. A concurrent call with the same code waits: it holds the code's
 // lock while exchange runs. That lock is taken before an account's.
 //
+// state is the fingerprint of the state that a browser brought, "" if the code
+// did not come with a browser. See [exchangedCode.bind].
+//
 // It records the code only if exchange returns an account without an error.
 func (x *exchanger) exchangeOnce(
-	ctx context.Context, code wechat.Secret, exchange func(ctx context.Context) (Authorization, error),
+	ctx context.Context, code wechat.Secret, state string,
+	exchange func(ctx context.Context) (Authorization, error),
 ) (done Authorization, err error) {
 	once := func(ctx context.Context, before *exchangedCode) (*exchangedCode, error) {
 		if before != nil {
-			done = Authorization{AppID: before.AppID, FuncInfo: before.FuncInfo}
-			return nil, nil
+			bound, err := before.bind(state, x.now())
+			if err == nil {
+				done = before.authorization()
+			}
+			return bound, err
 		}
 		var err error
 		if done, err = exchange(ctx); err != nil || done.AppID == "" {
 			return nil, err
 		}
-		return &exchangedCode{
+		r := &exchangedCode{
 			recordFormat: currentFormat,
-			AppID:        done.AppID, FuncInfo: done.FuncInfo, At: millis(x.now()),
-		}, nil
+			AppID:        done.AppID, FuncInfo: done.FuncInfo, At: millis(x.now()), State: state,
+		}
+		done = r.authorization()
+		return r, nil
 	}
 	err = updateRecord(ctx, x.store, exchangedCodeKey(code), once)
 	return done, err
 }
 
-// fromBrowser exchanges a code that a merchant's browser presented. Only
-// WeChat's response says which account it belongs to, so the account is locked
-// after the exchange. A push may be quicker:
+// bind checks that state is the one with which the code came. Otherwise a
+// merchant that has learned a used code could return with it to a session of
+// its own, and so claim another account.
+//
+// If a push brought the code, the first browser binds it: then bind returns the
+// record to save. That is possible while the browser's code can be valid, and
+// not for as long as the record is kept.
+func (c *exchangedCode) bind(state string, now time.Time) (*exchangedCode, error) {
+	switch {
+	case state == "", state == c.State:
+		return nil, nil
+	case c.State != "", now.Sub(fromMillis(c.At)) >= defaultCodeLifetime:
+		return nil, ErrForeignState
+	}
+	c.State = state
+	return c, nil
+}
+
+// authorization returns what the code was exchanged for.
+func (c *exchangedCode) authorization() Authorization {
+	return Authorization{AppID: c.AppID, FuncInfo: c.FuncInfo, At: fromMillis(c.At)}
+}
+
+// isKnown reports whether the code needs no call to WeChat on behalf of the
+// client that presents it: it was exchanged, or WeChat has pushed it.
+func (x *exchanger) isKnown(ctx context.Context, code wechat.Secret) (bool, error) {
+	key := exchangedCodeKey(code)
+	x.mu.Lock()
+	_, pushed := x.pushed[key]
+	x.mu.Unlock()
+	if pushed {
+		return true, nil
+	}
+	r, err := loadRecord[exchangedCode](ctx, x.store, key)
+	return r != nil, err
+}
+
+// fromClient exchanges a code that a client presented: the merchant's browser,
+// or a service. Only WeChat's response says which account it belongs to, so the
+// account is locked after the exchange. A push may be quicker:
 //
 //  1. browser: exchange code 1; WeChat issues token T1
 //  2. push:    lock; exchange code 2; save T2, which invalidates T1; unlock
 //  3. browser: lock; save T1 (must not happen)
-func (x *exchanger) fromBrowser(ctx context.Context, code wechat.Secret) (Authorization, error) {
-	return x.exchangeOnce(ctx, code, func(ctx context.Context) (Authorization, error) {
+//
+// state is that of exchangeOnce.
+func (x *exchanger) fromClient(
+	ctx context.Context, code wechat.Secret, state string,
+) (Authorization, error) {
+	return x.exchangeOnce(ctx, code, state, func(ctx context.Context) (Authorization, error) {
 		began := x.now()
 		grant, err := x.component.queryAuth(ctx, code)
 		if err != nil {
@@ -118,7 +169,7 @@ func (x *exchanger) exchangePending(ctx context.Context, appid string) (done boo
 	}
 	code := wechat.NewSecret(p.Code)
 	// If the merchant's browser presented the same code, there is no exchange.
-	_, err = x.exchangeOnce(ctx, code, func(ctx context.Context) (Authorization, error) {
+	_, err = x.exchangeOnce(ctx, code, "", func(ctx context.Context) (Authorization, error) {
 		return x.exchangeLocked(ctx, appid, p)
 	})
 	if err != nil {

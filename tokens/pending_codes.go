@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"time"
 
@@ -53,9 +54,28 @@ func (x *exchanger) accept(
 		}, nil
 	})
 	if err == nil {
+		x.rememberPushed(code, now)
 		x.schedule(appid, 0, 0)
 	}
 	return err
+}
+
+// rememberPushed makes the code known to isKnown. A push that another process
+// received is known once that process has exchanged the code, about a second
+// later.
+func (x *exchanger) rememberPushed(code wechat.Secret, now time.Time) {
+	const many = 1000 // worth looking for old ones
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.pushed == nil {
+		x.pushed = make(map[string]time.Time)
+	}
+	if len(x.pushed) >= many {
+		maps.DeleteFunc(x.pushed, func(_ string, at time.Time) bool {
+			return now.Sub(at) >= defaultCodeLifetime
+		})
+	}
+	x.pushed[exchangedCodeKey(code)] = now
 }
 
 // schedulePending schedules the codes that another process left behind, unless

@@ -167,6 +167,19 @@ type exchangedCode struct {
 	AppID    string          `json:"appid"`
 	At       int64           `json:"at"`
 	FuncInfo json.RawMessage `json:"func_info,omitempty"`
+	// State is the fingerprint of the state with which a browser brought the
+	// code; "" if none has, or if an earlier version wrote the record.
+	State string `json:"state,omitempty"`
+}
+
+// stateFingerprint returns what is stored of the state that a browser brought.
+// A browser without a state has one, too.
+func stateFingerprint(state string) string {
+	if state == "" {
+		return "none"
+	}
+	sum := sha256.Sum256([]byte(state))
+	return hex.EncodeToString(sum[:])
 }
 
 // syncRecord holds when the accounts were compared with WeChat's list.

@@ -2,9 +2,7 @@ package tokens_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -42,9 +40,10 @@ func TestStoredNamesDoNotChange(t *testing.T) {
 	}
 	// The key of an exchanged code is not sealed, and holds only its SHA-256.
 	code := codeOf(accountA, 1000)
-	exchanged := fmt.Sprintf("spent/%x", sha256.Sum256([]byte(code.Reveal())))
+	exchanged := exchangedKey(code)
+	returned(t, b, "return", code, "state", nil)
 	for key, want := range map[string]string{
-		exchanged:                      "appid at v",
+		exchanged:                      "appid at state v",
 		"account/" + accountA:          "access authorized code expires issued kind name profiled refresh storm type v",
 		"account/" + ownAccount:        "failure failures kind retry_at v",
 		"ticket/" + component:          "created received ticket v",
@@ -73,7 +72,7 @@ func TestEarlierRecordsAreReadAndWritten(t *testing.T) {
 			`"name":"n","type":"t","profiled":9}`,
 		"ticket/": `{"v":1,"ticket":"T","created":1,"received":2,"asked":3}`,
 		"code/":   `{"v":1,"code":"C","created":1,"expires":2}`,
-		"spent/":  `{"v":1,"appid":"wx","at":1,"func_info":[]}`,
+		"spent/":  `{"v":1,"appid":"wx","at":1,"func_info":[],"state":"none"}`,
 		"sync/":   `{"v":1,"begun":1,"done":2}`,
 		"key/":    `{"v":1,"key":"aw=="}`,
 	} {
