@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"wxproxy/callback"
+	"wxproxy/callback/pages"
 	"wxproxy/metrics"
 )
 
@@ -26,6 +27,7 @@ func TestUnknownLabelsAreOther(t *testing.T) {
 	m.Retried("nonsense", 45009, "nonsense")
 	m.Refreshed("nonsense", "nonsense", time.Second)
 	m.Event("wx1234567890abcdef", "nonsense")
+	m.Page("wx1234567890abcdef", "nonsense")
 	for _, line := range []string{
 		`wxproxy_requests_total{caller="orders",code="other",credential="other"} 2`,
 		`wxproxy_request_duration_seconds_count{credential="other"} 2`,
@@ -36,6 +38,7 @@ func TestUnknownLabelsAreOther(t *testing.T) {
 		`wxproxy_token_refreshes_total{credential="other",result="other"} 1`,
 		`wxproxy_token_refresh_duration_seconds_count{credential="other"} 1`,
 		`wxproxy_callback_events_total{event="other",result="other"} 1`,
+		`wxproxy_page_requests_total{page="other",result="other"} 1`,
 	} {
 		expect(t, m, line)
 	}
@@ -52,6 +55,16 @@ func TestEventsOfCallbackAreKnown(t *testing.T) {
 		for _, result := range callback.Results {
 			m.Event(event, result)
 			expect(t, m, fmt.Sprintf("wxproxy_callback_events_total{event=%q,result=%q} 1", event, result))
+		}
+	}
+}
+
+func TestResultsOfPagesAreKnown(t *testing.T) {
+	m := metrics.New("v1", "go1")
+	for _, page := range pages.Pages {
+		for _, result := range pages.Results {
+			m.Page(page, result)
+			expect(t, m, fmt.Sprintf("wxproxy_page_requests_total{page=%q,result=%q} 1", page, result))
 		}
 	}
 }
@@ -173,10 +186,11 @@ func FuzzLabels(f *testing.F) {
 		m.WeChatError(n)
 		m.Refreshed(credential, word, time.Duration(n))
 		m.Event(word, word)
+		m.Page(word, word)
 		// At most one new series for requests, for both durations, hits,
-		// retries, refreshes and their duration, and events.
-		if grown := series() - before; grown > 8 {
-			t.Errorf("new series: got %d, want 8 at most", grown)
+		// retries, refreshes and their duration, events, and pages.
+		if grown := series() - before; grown > 9 {
+			t.Errorf("new series: got %d, want 9 at most", grown)
 		}
 	})
 }

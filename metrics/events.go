@@ -6,7 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// registerEvents registers the metrics of errors, masked responses and pushes.
+// registerEvents registers the metrics of errors, masked responses, pushes and
+// merchants' pages.
 func (m *Metrics) registerEvents() {
 	errcodes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "wxproxy_wechat_errors_total",
@@ -20,7 +21,11 @@ func (m *Metrics) registerEvents() {
 		Name: "wxproxy_callback_events_total",
 		Help: "Pushes received on the callback listener, by event and result.",
 	}, []string{"event", "result"})
-	m.registry.MustRegister(errcodes, m.redactions, m.events)
+	m.pages = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "wxproxy_page_requests_total",
+		Help: "Requests of the pages on which merchants authorize, by page and result.",
+	}, []string{"page", "result"})
+	m.registry.MustRegister(errcodes, m.redactions, m.events, m.pages)
 
 	m.errcodes = make(map[int]prometheus.Counter, len(knownErrcodes))
 	for _, errcode := range knownErrcodes {
@@ -36,6 +41,11 @@ func (m *Metrics) registerEvents() {
 	m.events.WithLabelValues("message", "undelivered")
 	for _, result := range eventResults {
 		m.events.WithLabelValues(other, result)
+	}
+	for _, page := range pageNames {
+		for _, result := range pageResults {
+			m.pages.WithLabelValues(page, result)
+		}
 	}
 }
 
@@ -60,4 +70,10 @@ func (m *Metrics) Redacted() { m.redactions.Inc() }
 // undelivered or bad_reply.
 func (m *Metrics) Event(event, result string) {
 	m.events.WithLabelValues(oneOf(knownEvents, event), oneOf(eventResults, result)).Inc()
+}
+
+// Page counts a request of a merchant's browser. page is authorize or
+// authorized. result is ok, robot, invalid, limited, rejected or failed.
+func (m *Metrics) Page(page, result string) {
+	m.pages.WithLabelValues(oneOf(pageNames, page), oneOf(pageResults, result)).Inc()
 }

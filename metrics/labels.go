@@ -107,6 +107,11 @@ var (
 		"wrong_appid", "bad_message", "too_large", "store", "undelivered", "bad_reply",
 	}
 
+	// pageNames are the pages on which merchants authorize, and pageResults what
+	// they said.
+	pageNames   = []string{"authorize", "authorized"}
+	pageResults = []string{"ok", "robot", "invalid", "limited", "rejected", "failed"}
+
 	// knownErrcodes are those of WeChat's table of return codes (全局返回码) that
 	// concern tokens, authorization, limits and the form of requests. The
 	// business codes, more than a thousand, are "other".

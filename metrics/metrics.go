@@ -51,6 +51,7 @@ type Metrics struct {
 	otherErrcode prometheus.Counter
 	redactions   prometheus.Counter
 	events       *prometheus.CounterVec
+	pages        *prometheus.CounterVec
 
 	gauges *gaugeCollector
 }

@@ -96,6 +96,7 @@ var table = []struct{ name, kind, labels string }{
 	{"wxproxy_wechat_errors_total", "COUNTER", "errcode"},
 	{"wxproxy_redactions_total", "COUNTER", ""},
 	{"wxproxy_callback_events_total", "COUNTER", "event result"},
+	{"wxproxy_page_requests_total", "COUNTER", "page result"},
 	{"wxproxy_verify_ticket_age_seconds", "GAUGE", ""},
 	{"wxproxy_component_token_expiry_seconds", "GAUGE", ""},
 	{"wxproxy_accounts", "GAUGE", "state"},
@@ -156,6 +157,7 @@ func TestNewProcessShowsZeros(t *testing.T) {
 		`wxproxy_callback_events_total{event="component_verify_ticket",result="ok"} 0`,
 		`wxproxy_callback_events_total{event="message",result="ok"} 0`,
 		`wxproxy_callback_events_total{event="other",result="bad_signature"} 0`,
+		`wxproxy_page_requests_total{page="authorize",result="limited"} 0`,
 	} {
 		expect(t, m, line)
 	}
@@ -186,6 +188,7 @@ func busy() *metrics.Metrics {
 	m.Event("component_verify_ticket", "ok")
 	m.Event("notify_icpfiling_verify_result", "ignored")
 	m.Event("other", "bad_signature")
+	m.Page("authorized", "ok")
 	m.SetSources(metrics.Sources{
 		TicketAge:       func() (time.Duration, bool) { return 7*time.Minute + 500*time.Millisecond, true },
 		ComponentExpiry: func() (time.Duration, bool) { return -time.Second, true },

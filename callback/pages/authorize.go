@@ -29,7 +29,23 @@ const (
 // serveAuthorize serves the page from which a merchant goes to WeChat.
 func (h *Handler) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	ph := phrasesFor(r)
-	h.render(w, ph, referrerOrigin, h.authorizePage(r, ph))
+	p := h.authorizePage(r, ph)
+	h.observe(pageAuthorize, p.result())
+	h.render(w, ph, referrerOrigin, p)
+}
+
+// spend takes the request from l. It returns how long its client must wait, 0
+// if it need not.
+func (h *Handler) spend(l *limiter, r *http.Request) time.Duration {
+	client, known := clientOf(r)
+	wait := l.spend(client)
+	if wait > 0 && !known {
+		h.proxyWarned.Do(func() {
+			h.log.Warn("all clients behind the TLS proxy share one limit, it has to send X-Forwarded-For",
+				"peer", client.String())
+		})
+	}
+	return wait
 }
 
 // authorizePage returns the page for a request. It fetches a pre-auth code if
@@ -50,11 +66,13 @@ func (h *Handler) authorizePage(r *http.Request, ph *phrases) page {
 	// the page exists or what it is about.
 	switch {
 	case isPrefetch(r):
-		return waitPage(http.StatusServiceUnavailable, time.Second, ph.robot, ph.robotText)
+		p := waitPage(http.StatusServiceUnavailable, time.Second, ph.robot, ph.robotText)
+		p.robot = true
+		return p
 	case r.Method == http.MethodHead || isRobot(r.UserAgent()):
-		return page{status: http.StatusOK, Title: ph.robot, Text: []string{ph.robotText}}
+		return robotPage(ph)
 	}
-	if d := h.authorizeLimiter.spend(clientOf(r)); d > 0 {
+	if d := h.spend(h.pageLimiter, r); d > 0 {
 		return rateLimitPage(ph, d)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
@@ -83,11 +101,9 @@ func (h *Handler) links(s *settings, state authState, code wechat.Secret) *links
 	if s.loginBase != "" {
 		pc, phone = s.loginBase, s.loginBase
 	}
-	redirectURI := s.publicURL + AuthorizedPath
-	// Without a state worth returning, the link and its QR code are smaller.
-	if state != (authState{authRequest: authRequest{kind: defaultKind}}) {
-		redirectURI += "?s=" + sealState(h.stateKey, s.component, state, h.now())
-	}
+	// Even a state that says nothing shows that the merchant comes from here.
+	redirectURI := s.publicURL + AuthorizedPath +
+		"?s=" + sealState(h.stateKey, s.component, state, h.now())
 	query := "component_appid=" + s.component + "&pre_auth_code=" + url.QueryEscape(code.Reveal()) +
 		"&redirect_uri=" + url.QueryEscape(redirectURI)
 	if state.account != "" {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,18 @@ import (
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
+
+var stateInLink = regexp.MustCompile(`%3Fs%3D[A-Za-z0-9_-]{39,}`)
+
+// withoutState returns a link without the signed state, which each has.
+func withoutState(t *testing.T, link *url.URL) string {
+	t.Helper()
+	if link == nil || !stateInLink.MatchString(link.RawQuery) {
+		t.Errorf("link %.200v: got no signed state in its redirect_uri", link)
+		return ""
+	}
+	return stateInLink.ReplaceAllLiteralString(link.String(), "")
+}
 
 func TestAuthorizePage(t *testing.T) {
 	w := start(t, pages.Config{})
@@ -36,7 +49,7 @@ func TestAuthorizePage(t *testing.T) {
 		"phone": "https://open.weixin.qq.com/wxaopen/safe/bindcomponent?action=bindcomponent&no_scan=1&" + query +
 			"#wechat_redirect",
 	} {
-		if got := p.links[device].String(); got != want {
+		if got := withoutState(t, p.links[device]); got != want {
 			t.Errorf("link for the %s: got %s, want %s", device, got, want)
 		}
 	}
@@ -81,9 +94,10 @@ func TestAuthorizeParameters(t *testing.T) {
 			"computer": "http://127.0.0.1:8090/cgi-bin/componentloginpage?",
 			"phone":    "http://127.0.0.1:8090/wxaopen/safe/bindcomponent?action=bindcomponent&no_scan=1&",
 		} {
-			got := p.links[device]
-			if !strings.HasPrefix(got.String(), prefix) || !strings.HasSuffix(got.RawQuery, tc.want) {
-				t.Errorf("%s: got link %s for the %s, want %s…%s", tc.query, got, device, prefix, tc.want)
+			got := withoutState(t, p.links[device])
+			link, _, _ := strings.Cut(got, "#")
+			if !strings.HasPrefix(got, prefix) || !strings.HasSuffix(link, tc.want) {
+				t.Errorf("%.60s: got link %s for the %s, want %s…%s", tc.query, got, device, prefix, tc.want)
 			}
 		}
 	}
@@ -211,14 +225,14 @@ func (w *env) untilLimited(headers ...string) (accepted int, rejected response) 
 func TestAuthorizeIsLimitedPerClient(t *testing.T) {
 	w := start(t, pages.Config{})
 	n, r := w.untilLimited()
-	if after := r.header.Get("Retry-After"); n != 20 || r.status != 429 || after != "6" {
-		t.Errorf("got status %d and Retry-After %q after %d requests, want 429 and 6 after 20",
+	if after := r.header.Get("Retry-After"); n != 20 || r.status != 429 || after != "120" {
+		t.Errorf("got status %d and Retry-After %q after %d requests, want 429 and 120 after 20",
 			r.status, after, n)
 	}
 	zh, en := w.parse(r), w.parse(w.get("/authorize", "Accept-Language", "en"))
-	if zh.title != "请稍候" || !strings.Contains(zh.text, "6 秒") || en.title != "One moment, please" ||
-		!strings.Contains(en.text, "6 seconds") {
-		t.Errorf("got pages %+v and %+v, want them to name 6 seconds", zh, en)
+	if zh.title != "请稍候" || !strings.Contains(zh.text, "120 秒") || en.title != "One moment, please" ||
+		!strings.Contains(en.text, "120 seconds") {
+		t.Errorf("got pages %+v and %+v, want them to name 120 seconds", zh, en)
 	}
 
 	// The last entry of X-Forwarded-For is the client, as the TLS proxy sees
@@ -252,9 +266,9 @@ func TestAuthorizeIsLimitedPerClient(t *testing.T) {
 		t.Errorf("same /64: got status %d, want 429", r.status)
 	}
 
-	w.clock.advance(6 * time.Second)
+	w.clock.advance(2 * time.Minute)
 	if n, _ := w.untilLimited(forwardedFor, client); n != 1 {
-		t.Errorf("after 6 s: got %d requests, want 1", n)
+		t.Errorf("after 2 minutes: got %d requests, want 1", n)
 	}
 }
 

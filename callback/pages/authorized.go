@@ -21,6 +21,13 @@ type rateLimitError time.Duration
 // Error implements error.
 func (rateLimitError) Error() string { return "too many authorization codes from one address" }
 
+// returned is what a merchant brings back from WeChat.
+type returned struct {
+	state  authState
+	sealed string        // state as it was signed; "" without a valid one
+	code   wechat.Secret // empty without a usable one
+}
+
 // serveAuthorized serves the page on which a merchant returns from WeChat.
 //
 // The code is exchanged whatever the state in s is: it stands for a consent to
@@ -28,79 +35,100 @@ func (rateLimitError) Error() string { return "too many authorization codes from
 // another round. But only with a valid state is the merchant redirected.
 func (h *Handler) serveAuthorized(w http.ResponseWriter, r *http.Request) {
 	ph := phrasesFor(r)
-	if r.Method == http.MethodHead {
-		p := page{status: http.StatusOK, Title: ph.robot, Text: []string{ph.robotText}}
+	p, location := h.authorizedPage(r, ph)
+	h.observe(pageAuthorized, p.result())
+	if location == "" {
 		h.render(w, ph, referrerNone, p)
 		return
 	}
+	setPageHeaders(w.Header(), referrerNone)
+	w.Header().Del("Content-Type")
+	w.Header().Set("Location", location)
+	w.WriteHeader(p.status)
+}
+
+// authorizedPage exchanges the code of a request. It returns the page that says
+// what came of it, or the location to which the merchant is redirected instead.
+func (h *Handler) authorizedPage(r *http.Request, ph *phrases) (p page, location string) {
+	if r.Method == http.MethodHead {
+		return robotPage(ph), ""
+	}
 	s := h.settings.Load()
-	state, code := h.parseAuthorizedQuery(s, r.URL.RawQuery)
-	account, err := h.exchange(r, code)
+	back := h.parseAuthorizedQuery(s, r.URL.RawQuery)
+	account, err := h.exchange(r, back, ph)
 	if err != nil {
 		p := exchangeErrorPage(err, ph)
 		if p.Action != nil {
-			p.Action.URL = state.authorizeURL()
+			p.Action.URL = back.state.authorizeURL()
 		}
 		// Requests over the limit or without a code would only fill the log.
 		if r.Context().Err() == nil && p.status != http.StatusTooManyRequests &&
 			!errors.Is(err, errNoAuthCode) {
 			h.log.Warn("exchanging an authorization code failed",
-				"status", p.status, "error", errorText(err, code))
+				"status", p.status, "error", errorText(err, back.code))
 		}
-		h.render(w, ph, referrerNone, p)
-		return
+		return p, ""
 	}
 	h.log.Info("account authorized by its merchant", "account", wechat.Sanitize(account.AppID, 64))
 	// Check the address again: the operator can have removed it in the
 	// meantime.
-	if state.returnTo != "" && returnAllowed(s.returnTo, state.returnTo) {
-		setPageHeaders(w.Header(), referrerNone)
-		w.Header().Del("Content-Type")
-		w.Header().Set("Location", withResult(state.returnTo, account.AppID, state.state))
-		w.WriteHeader(http.StatusSeeOther)
-		return
+	if target := back.state.returnTo; target != "" && returnAllowed(s.returnTo, target) {
+		location = withResult(target, account.AppID, back.state.state)
+		return page{status: http.StatusSeeOther}, location
 	}
-	h.render(w, ph, referrerNone, page{
+	return page{
 		status: http.StatusOK, Title: ph.welcome, Text: []string{ph.welcomeText},
 		Mark: "good", Account: &account,
-	})
+	}, ""
 }
 
 // parseAuthorizedQuery parses what WeChat, and before it wxproxy, put into the
 // query. Values that are missing or invalid are returned empty.
-func (h *Handler) parseAuthorizedQuery(
-	s *settings, raw string,
-) (state authState, code wechat.Secret) {
+func (h *Handler) parseAuthorizedQuery(s *settings, raw string) (back returned) {
 	if len(raw) > maxPageQuery {
-		return state, code
+		return back
 	}
 	query, _ := url.ParseQuery(raw) // one invalid parameter must not cost the code
 	if sealed := query["s"]; len(sealed) == 1 {
-		state, _ = openState(h.stateKey, s.component, sealed[0], h.now())
+		var ok bool
+		if back.state, ok = openState(h.stateKey, s.component, sealed[0], h.now()); ok {
+			back.sealed = sealed[0]
+		}
 	}
 	if c := query["auth_code"]; len(c) == 1 && wechat.IsAuthCode(c[0]) {
-		code = wechat.NewSecret(c[0])
+		back.code = wechat.NewSecret(c[0])
 	}
-	return state, code
+	return back
 }
 
 // exchange exchanges a code once, however often it arrives.
-func (h *Handler) exchange(r *http.Request, code wechat.Secret) (tokens.Authorization, error) {
-	if code.IsEmpty() {
+func (h *Handler) exchange(
+	r *http.Request, back returned, ph *phrases,
+) (tokens.Authorization, error) {
+	if back.code.IsEmpty() {
 		return tokens.Authorization{}, errNoAuthCode
 	}
 	// The merchant has consented and can now close the window, so the end of
 	// the connection does not end the work.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), pageTimeout)
 	defer cancel()
-	admit := func() error {
-		if d := h.authorizedLimiter.spend(clientOf(r)); d > 0 {
-			return rateLimitError(d)
+	return h.codes.do(ctx, codeKeyOf(back.code, back.sealed), func() (tokens.Authorization, error) {
+		uses := false // an attempt of the state
+		account, err := h.exchanger.ExchangeReturned(ctx, back.code, back.sealed, func() error {
+			// A merchant with a state comes from /authorize, and was counted
+			// there.
+			if uses = back.sealed != "" && h.attempts.take(back.sealed); uses {
+				return nil
+			}
+			if d := h.spend(h.codeLimiter, r); d > 0 {
+				return rateLimitError(d)
+			}
+			return nil
+		})
+		if uses && (err == nil || exchangeErrorPage(err, ph).result() != resultRejected) {
+			h.attempts.giveBack(back.sealed)
 		}
-		return nil
-	}
-	return h.codes.do(ctx, code, admit, func() (tokens.Authorization, error) {
-		return h.exchanger.Exchange(ctx, code)
+		return account, err
 	})
 }
 
@@ -129,7 +157,8 @@ func exchangeErrorPage(err error, ph *phrases) page {
 		return rateLimitPage(ph, time.Duration(limited))
 	case errors.Is(err, errNoAuthCode):
 		return errorPage(http.StatusBadRequest, ph.noCode, ph.noCodeText).withAction(again)
-	case code == wechat.CodeCodeInvalid, code == codeOAuthInvalid, code == codeOAuthUsed:
+	case code == wechat.CodeCodeInvalid, code == codeOAuthInvalid, code == codeOAuthUsed,
+		errors.Is(err, tokens.ErrForeignState):
 		return errorPage(http.StatusGone, ph.used, ph.usedText).withAction(again)
 	case code == wechat.CodeCodeExpired, code == codeOAuthExpired:
 		return errorPage(http.StatusGone, ph.expired, ph.expiredText).withAction(again)

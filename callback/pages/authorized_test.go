@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -153,9 +155,6 @@ func TestReloadedPageExchangesOnce(t *testing.T) {
 	redirectURI := w.open("?return_to=https%3A%2F%2Fshop.example.com%2F")
 	for range 30 { // more than the limit for new codes
 		w.wantRedirect("reloaded", redirectURI)
-		if r := w.consent("/authorized"); r.status != 200 {
-			t.Fatalf("reloaded without state: got status %d, want 200", r.status)
-		}
 		if r := w.request(http.MethodHead, "/authorized?auth_code="+codeInQuery); r.status != 200 ||
 			r.body != "" {
 			t.Fatalf("HEAD: got status %d and body %q, want 200 and no body", r.status, r.body)
@@ -166,6 +165,22 @@ func TestReloadedPageExchangesOnce(t *testing.T) {
 		t.Errorf("another code: got status %d, want 200", r.status)
 	}
 	w.wantCalls(1, 2)
+	// Another state shares nothing with the first one: the broker decides.
+	w.clock.advance(time.Second)
+	other := w.open("?return_to=https%3A%2F%2Fshop.example.com%2F")
+	w.exchanger.exchange = func(context.Context, int, string) error { return tokens.ErrForeignState }
+	for _, uri := range []string{other, "/authorized"} {
+		r := w.consent(uri, "Accept-Language", "en")
+		if p := w.parse(r); r.status != 410 || p.title != "This authorization was already used" {
+			t.Errorf("%s: got status %d and page %+v, want 410 and the code to be used", uri, r.status, p)
+		}
+	}
+	w.wantRedirect("reloaded once more", redirectURI)
+	_, s, _ := strings.Cut(redirectURI, "s=")
+	_, o, _ := strings.Cut(other, "s=")
+	if got, want := w.exchanger.states, []string{s, "", o, ""}; !slices.Equal(got, want) {
+		t.Errorf("got states %q with the code, want %q", got, want)
+	}
 }
 
 func TestConcurrentReturnsExchangeOnce(t *testing.T) {
@@ -330,7 +345,7 @@ func TestExchangesAreLimited(t *testing.T) {
 		t.Errorf("made-up code: got status %d and Retry-After %q, want 429 and a time",
 			last.status, last.header.Get("Retry-After"))
 	}
-	w.wantCalls(0, 20)
+	w.wantCalls(0, 5)
 	if r := w.consent("/authorized"); r.status != 200 {
 		t.Errorf("reloaded: got status %d, want 200", r.status)
 	}
@@ -339,6 +354,140 @@ func TestExchangesAreLimited(t *testing.T) {
 	}
 	if r := w.get("/authorized?auth_code=x", "X-Forwarded-For", "203.0.113.9"); r.status != 410 {
 		t.Errorf("another client: got status %d, want 410", r.status)
+	}
+}
+
+// Returns with a valid state, and codes that were pushed, are not counted, even
+// after 100 clients have used up what there is for made-up codes. One state
+// brings three rejected codes at most before it counts like none: one after
+// another and all at once.
+func TestValidStatesAreNotCounted(t *testing.T) {
+	w := start(t, pages.Config{ReturnTo: []string{shop}})
+	const pushed, query = "pushed", "?return_to=https%3A%2F%2Fshop.example.com%2F"
+	w.exchanger.known = map[string]bool{pushed: true}
+	junk := func(uri string, client, n int) response {
+		return w.get(fmt.Sprintf("%s&auth_code=junk-%d-%d", uri, client, n),
+			"X-Forwarded-For", fmt.Sprintf("198.51.100.%d", client))
+	}
+	w.exchanger.exchange = func(_ context.Context, _ int, code string) error {
+		if strings.HasPrefix(code, "junk") {
+			return &wechat.Error{Code: 61009}
+		}
+		return nil
+	}
+	for client := range 100 {
+		for n := range 5 {
+			junk("/authorized?", client, n)
+		}
+	}
+	if r := junk("/authorized?", 101, 0); r.status != 429 {
+		t.Fatalf("made-up code of a new client: got status %d, want 429 with all buckets empty", r.status)
+	}
+	flood := func(n int) response { return junk(w.open(query), 1, n) }
+	for n := range 15 { // from the same address, too
+		if r := flood(n); r.status != 410 {
+			t.Errorf("rejected code %d, with its own state: got status %d, want 410", n, r.status)
+		}
+		w.clock.advance(time.Second) // another second, another state
+	}
+	w.wantRedirect("valid state", w.open(query))
+	if r := w.get("/authorized?auth_code=" + pushed); r.status != 200 {
+		t.Errorf("pushed code without a state: got status %d, want 200", r.status)
+	}
+	one := w.open(query)
+	for n := range 3 {
+		if r := junk(one, 2, 10+n); r.status != 410 {
+			t.Errorf("rejected code %d of one state: got status %d, want 410", n, r.status)
+		}
+	}
+	if r := junk(one, 2, 20); r.status != 429 {
+		t.Errorf("rejected code 4 of one state: got status %d, want 429", r.status)
+	}
+
+	// Failures that are not the code's cost no attempt.
+	w.clock.advance(time.Second)
+	one = w.open(query)
+	rejects := w.exchanger.exchange
+	w.exchanger.exchange = func(context.Context, int, string) error { return wechat.ErrUnreachable }
+	for n := range 10 {
+		if r := junk(one, 3, n); r.status != 502 {
+			t.Errorf("WeChat is unreachable, code %d: got status %d, want 502", n, r.status)
+		}
+	}
+	// At once: three of them reach WeChat.
+	w.exchanger.mu.Lock()
+	w.exchanger.exchange = rejects
+	before := w.exchanger.returned
+	w.exchanger.mu.Unlock()
+	var all sync.WaitGroup
+	for n := range 20 {
+		all.Go(func() { junk(one, 3, 100+n) })
+	}
+	all.Wait()
+	if got := w.exchanger.returned - before; got != 3 {
+		t.Errorf("20 codes of one state at once: got %d exchanges, want 3", got)
+	}
+}
+
+// Each request of a page is counted once, by its result.
+func TestPagesAreObserved(t *testing.T) {
+	var mu sync.Mutex
+	got := map[string]int{}
+	w := start(t, pages.Config{Observe: func(page, result string) {
+		mu.Lock()
+		defer mu.Unlock()
+		got[page+" "+result]++
+	}})
+	w.exchanger.exchange = func(_ context.Context, _ int, code string) error {
+		if code == "junk" {
+			return &wechat.Error{Code: 61009}
+		}
+		return nil
+	}
+	for range 21 {
+		w.get("/authorize")
+	}
+	w.get("/authorize?type=9")
+	w.request(http.MethodHead, "/authorize")
+	w.get("/authorize", "Sec-Purpose", "prefetch")
+	w.exchanger.preAuth = func() error { return tokens.ErrUnavailable }
+	w.get("/authorize", "X-Forwarded-For", "203.0.113.9")
+	w.consent("/authorized")
+	w.request(http.MethodHead, "/authorized")
+	w.get("/authorized")
+	for range 6 {
+		w.get("/authorized?auth_code=junk")
+	}
+	want := map[string]int{
+		"authorize ok": 20, "authorize limited": 1, "authorize invalid": 1, "authorize robot": 2,
+		"authorize failed": 1,
+		"authorized ok":    1, "authorized robot": 1, "authorized invalid": 1,
+		"authorized rejected": 4, "authorized limited": 2,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// A TLS proxy that does not name its clients makes all of them one. The log
+// says so when that one reaches its limit.
+func TestMissingForwardedForIsLogged(t *testing.T) {
+	const warning = "share one limit"
+	w := start(t, pages.Config{})
+	for range 25 {
+		w.get("/authorize", "X-Forwarded-For", "203.0.113.9")
+	}
+	for range 20 {
+		w.get("/authorize")
+	}
+	if strings.Contains(w.log.String(), warning) {
+		t.Errorf("got log\n%s\nwant no warning yet", w.log)
+	}
+	for range 20 {
+		w.get("/authorize")
+	}
+	if n := strings.Count(w.log.String(), warning); n != 1 {
+		t.Errorf("got %d warnings, want 1, in\n%s", n, w.log)
 	}
 }
 

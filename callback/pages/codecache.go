@@ -27,8 +27,14 @@ type codeCache struct {
 	order   []codeKey // of exchanged codes, oldest first
 }
 
-// codeKey identifies a code. The codes themselves are not kept in memory.
+// codeKey identifies a code and the state that came with it: nothing is shared
+// between two states. The codes themselves are not kept in memory.
 type codeKey [sha256.Size]byte
+
+// codeKeyOf returns the key of a code, which has no space, and a state.
+func codeKeyOf(code wechat.Secret, state string) codeKey {
+	return sha256.Sum256([]byte(code.Reveal() + " " + state))
+}
 
 // codeEntry is a code that is being exchanged or was exchanged.
 type codeEntry struct {
@@ -38,12 +44,10 @@ type codeEntry struct {
 }
 
 // do returns the account that a code stands for: from exchange, or from another
-// call of do with the same code. Before it calls exchange, it calls admit,
-// whose error it returns. ctx limits only the wait for another call.
+// call of do with the same key. ctx limits only the wait for another call.
 func (c *codeCache) do(
-	ctx context.Context, code wechat.Secret, admit func() error, exchange func() (tokens.Authorization, error),
+	ctx context.Context, key codeKey, exchange func() (tokens.Authorization, error),
 ) (tokens.Authorization, error) {
-	key := codeKey(sha256.Sum256([]byte(code.Reveal())))
 	c.mu.Lock()
 	if e := c.entries[key]; e != nil {
 		c.mu.Unlock()
@@ -53,10 +57,6 @@ func (c *codeCache) do(
 		case <-ctx.Done():
 			return tokens.Authorization{}, ctx.Err()
 		}
-	}
-	if err := admit(); err != nil {
-		c.mu.Unlock()
-		return tokens.Authorization{}, err
 	}
 	e := &codeEntry{done: make(chan struct{}), err: errInternal} // stays so if exchange panics
 	if c.entries == nil {

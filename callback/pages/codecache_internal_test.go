@@ -13,7 +13,7 @@ func TestCodeCacheIsBounded(t *testing.T) {
 	var c codeCache
 	exchanges := 0
 	exchange := func(n int) {
-		_, err := c.do(t.Context(), wechat.NewSecret(strconv.Itoa(n)), func() error { return nil },
+		_, err := c.do(t.Context(), codeKeyOf(wechat.NewSecret(strconv.Itoa(n)), ""),
 			func() (tokens.Authorization, error) { exchanges++; return tokens.Authorization{}, nil })
 		if err != nil {
 			t.Fatal(err)

@@ -40,6 +40,8 @@ type fakeExchanger struct {
 	mu               sync.Mutex
 	opened, returned int
 	name             string // of the account
+	states           []string
+	known            map[string]bool // codes that were pushed or exchanged
 
 	// Called before a call succeeds, if set; an error is returned instead. n is
 	// the number of the exchange, from 1.
@@ -60,9 +62,20 @@ func (f *fakeExchanger) PreAuthCode(context.Context) (wechat.Secret, time.Durati
 	return wechat.NewSecret(preAuthCode), 10 * time.Minute, nil
 }
 
-func (f *fakeExchanger) Exchange(ctx context.Context, code wechat.Secret) (tokens.Authorization, error) {
+func (f *fakeExchanger) ExchangeReturned(
+	ctx context.Context, code wechat.Secret, state string, admit func() error,
+) (tokens.Authorization, error) {
+	f.mu.Lock()
+	known := f.known[code.Reveal()]
+	f.mu.Unlock()
+	if !known {
+		if err := admit(); err != nil {
+			return tokens.Authorization{}, err
+		}
+	}
 	f.mu.Lock()
 	f.returned++
+	f.states = append(f.states, state)
 	n, do, name := f.returned, f.exchange, f.name
 	f.mu.Unlock()
 	if do != nil {

@@ -48,6 +48,7 @@ const (
 type page struct {
 	status     int
 	retryAfter time.Duration // 0: no Retry-After header
+	robot      bool          // it is for a program, and cost no call to WeChat
 
 	Title   string
 	Text    []string
@@ -82,6 +83,11 @@ func (l *links) Pixels() int {
 
 // action is a button below the text.
 type action struct{ Text, URL string }
+
+// robotPage returns the page for programs that check what is here.
+func robotPage(ph *phrases) page {
+	return page{status: http.StatusOK, robot: true, Title: ph.robot, Text: []string{ph.robotText}}
+}
 
 // errorPage returns a page for a failure that waiting does not fix.
 func errorPage(status int, title, text string) page {

@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -33,12 +35,15 @@ const (
 type CodeExchanger interface {
 	// PreAuthCode fetches a new pre_auth_code, which is valid for life.
 	PreAuthCode(ctx context.Context) (code wechat.Secret, life time.Duration, err error)
-	// Exchange returns the account that an authorization code stands for. When
-	// it returns nil, the account's tokens are stored durably. A code that was
-	// exchanged before, or is being exchanged because a push brought it too, is
-	// not an error: Exchange returns its account without another call to
-	// WeChat.
-	Exchange(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
+	// ExchangeReturned returns the account that an authorization code stands
+	// for. When it returns nil, the account's tokens are stored durably. A code
+	// that was exchanged before, or is being exchanged because a push brought
+	// it too, is not an error: its account is returned without another call to
+	// WeChat, but only for the state that came with the code. Before WeChat is
+	// asked, admit is called, and its error is returned.
+	ExchangeReturned(
+		ctx context.Context, code wechat.Secret, state string, admit func() error,
+	) (tokens.Authorization, error)
 }
 
 // Config configures a Handler. The zero value answers 404 to every request.
@@ -62,6 +67,9 @@ type Config struct {
 	// same in all replicas. Default: a random key. A merchant that is at WeChat
 	// during a restart then sees the success page instead of being redirected.
 	StateKey []byte
+	// Observe is called once for each request of a page, with values of [Pages]
+	// and [Results]; nil disables it.
+	Observe func(page, result string)
 	// Now returns the current time; default: time.Now.
 	Now func() time.Time
 	// Log receives the log; nil disables it.
@@ -73,13 +81,18 @@ type Handler struct {
 	exchanger CodeExchanger
 	stateKey  []byte
 	now       func() time.Time
+	observe   func(page, result string)
 	log       *slog.Logger
 	settings  atomic.Pointer[settings]
 
 	// Opening the page and coming back have separate limits, so that made-up
 	// codes on /authorized cannot keep merchants from starting.
-	authorizeLimiter, authorizedLimiter *limiter
-	codes                               codeCache
+	pageLimiter, codeLimiter *limiter
+	attempts                 attempts
+	codes                    codeCache
+
+	// proxyWarned is when a warning about X-Forwarded-For was logged.
+	proxyWarned rate.Sometimes
 }
 
 // settings holds what an operator can change while the handler serves. Each
@@ -99,13 +112,17 @@ func New(c Config) *Handler {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Observe == nil {
+		c.Observe = func(string, string) {}
+	}
 	if len(c.StateKey) == 0 {
 		c.StateKey = make([]byte, 32)
 		rand.Read(c.StateKey) // never fails
 	}
 	h := &Handler{
-		exchanger: c.CodeExchanger, stateKey: bytes.Clone(c.StateKey), now: c.Now, log: c.Log,
-		authorizeLimiter: newLimiter(c.Now), authorizedLimiter: newLimiter(c.Now),
+		exchanger: c.CodeExchanger, stateKey: bytes.Clone(c.StateKey), now: c.Now, observe: c.Observe, log: c.Log,
+		pageLimiter: newLimiter(pageLimits, c.Now), codeLimiter: newLimiter(codeLimits, c.Now),
+		attempts: attempts{now: c.Now}, proxyWarned: rate.Sometimes{First: 1, Interval: time.Hour},
 	}
 	h.Reconfigure(c)
 	return h

@@ -55,6 +55,7 @@ func (s *Server) callbackConfig(cfg config.Config, c components) callback.Config
 			PublicURL:     cfg.Callback.PublicURL,
 			ReturnTo:      cfg.Callback.ReturnTo,
 			LoginBase:     loginBase(cfg),
+			Observe:       s.metrics.Page,
 		},
 		// WeChat's release check sends a code in a message.
 		ExchangeCode: s.broker.Exchange,
