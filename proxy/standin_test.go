@@ -281,16 +281,16 @@ func TestStandInExpiryAndFormat(t *testing.T) {
 	longAgo := now.Add(-6 * time.Minute)
 	expired, unknown := `{"errcode":42001,"errmsg":"access_token expired`, `{"errcode":40001,`
 	for name, c := range map[string]struct{ path, want string }{
-		"fresh":                {"/cgi-bin/a?access_token=" + forge(1, 1, now.Add(2*time.Hour), account, "orders"), `{"errcode":0`},
-		"expired, in grace":    {"/cgi-bin/a?access_token=" + forge(1, 1, now.Add(-4*time.Minute), account, "orders"), `{"errcode":0`},
+		"fresh":                {a + forge(1, 1, now.Add(2*time.Hour), account, "orders"), `{"errcode":0`},
+		"expired, in grace":    {a + forge(1, 1, now.Add(-4*time.Minute), account, "orders"), `{"errcode":0`},
 		"component's":          {"/wxa/gettemplatelist?access_token=" + forge(1, 2, now, component, "orders"), `{"errcode":0`},
-		"expired":              {"/cgi-bin/a?access_token=" + forge(1, 1, now.Add(-6*time.Minute), account, "orders"), expired},
-		"expired, component's": {"/wxa/gettemplatelist?component_access_token=" + forge(1, 2, now.Add(-6*time.Minute), component, "orders"), expired},
-		"expired, on /sns/":    {"/sns/userinfo?access_token=" + forge(1, 1, now.Add(-6*time.Minute), account, "orders"), expired},
-		"expired, no caller":   {"/cgi-bin/a?access_token=" + forge(1, 1, now.Add(-6*time.Minute), account, "gone"), unknown},
-		"caller removed":       {"/cgi-bin/a?access_token=" + forge(1, 1, now, account, "gone"), unknown},
-		"no caller":            {"/cgi-bin/a?access_token=" + forge(1, 1, now, account, ""), unknown},
-		"long caller":          {"/cgi-bin/a?access_token=" + forge(1, 1, now, account, strings.Repeat("x", 65)), unknown},
+		"expired":              {a + forge(1, 1, longAgo, account, "orders"), expired},
+		"expired, component's": {"/wxa/gettemplatelist?component_access_token=" + forge(1, 2, longAgo, component, "orders"), expired},
+		"expired, on /sns/":    {"/sns/userinfo?access_token=" + forge(1, 1, longAgo, account, "orders"), expired},
+		"expired, no caller":   {a + forge(1, 1, longAgo, account, "gone"), unknown},
+		"caller removed":       {a + forge(1, 1, now, account, "gone"), unknown},
+		"no caller":            {a + forge(1, 1, now, account, ""), unknown},
+		"long caller":          {a + forge(1, 1, now, account, strings.Repeat("x", 65)), unknown},
 		"no version":           {a + forge(0, 1, now, account, "orders"), unknown},
 		"a later version":      {a + forge(3, 1, now, account, "orders"), unknown},
 		"version 2":            {a + forge(2, 1, now, account, noKeyID+"orders"), `{"errcode":0`},
@@ -300,10 +300,10 @@ func TestStandInExpiryAndFormat(t *testing.T) {
 		"2, caller removed":    {a + forge(2, 1, now, account, noKeyID+"gone"), unknown},
 		"2, expired":           {a + forge(2, 1, longAgo, account, noKeyID+"orders"), expired},
 		"2, expired, key gone": {a + forge(2, 1, longAgo, account, "01234567orders"), unknown},
-		"another kind":         {"/cgi-bin/a?access_token=" + forge(1, 3, now, account, "orders"), unknown},
-		"component's, account": {"/cgi-bin/a?access_token=" + forge(1, 2, now, account, "orders"), unknown},
+		"another kind":         {a + forge(1, 3, now, account, "orders"), unknown},
+		"component's, account": {a + forge(1, 2, now, account, "orders"), unknown},
 		"account's, component": {"/wxa/gettemplatelist?access_token=" + forge(1, 1, now, component, "orders"), unknown},
-		"no appid":             {"/cgi-bin/a?access_token=" + forge(1, 1, now, "", ""), unknown},
+		"no appid":             {a + forge(1, 1, now, "", ""), unknown},
 	} {
 		before := len(requests())
 		resp, body := send(t, addr, get(c.path))

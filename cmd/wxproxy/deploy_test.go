@@ -511,7 +511,8 @@ func checked(t *testing.T, text, store string) {
 	for name, secret := range map[string]string{
 		"appsecret": sandbox.DefaultComponentSecret, "message_token": sandbox.DefaultMessageToken,
 		"message_key": sandbox.DefaultEncodingAESKey,
-		"admin_key":   "anAdminsKey", "store_key": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=", "store_url": store,
+		"admin_key":   "anAdminsKeyOf24Characters",
+		"store_key":   "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=", "store_url": store,
 	} {
 		write(t, dir, name, secret)
 	}

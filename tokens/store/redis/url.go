@@ -124,7 +124,7 @@ func (t *target) parseHosts(list string) error {
 			return fmt.Errorf("has an invalid host; write HOST:%s, with brackets around an IPv6 address", port)
 		}
 		if slices.Contains(t.addrs, addr) {
-			return fmt.Errorf("has the host %s twice", addr)
+			return errors.New("has a host twice")
 		}
 		t.addrs = append(t.addrs, addr)
 	}
@@ -192,10 +192,10 @@ func (t *target) parseQuery(query string) error {
 	}
 	for name, v := range values {
 		if len(v) > 1 {
-			return fmt.Errorf("has the parameter %s twice", printableName(name))
+			return errors.New("has a parameter twice")
 		}
 		if v[0] == "" {
-			return fmt.Errorf("has the parameter %s without a value", printableName(name))
+			return errors.New("has a parameter without a value; write ?NAME=VALUE")
 		}
 		if err := t.parseParameter(name, v[0]); err != nil {
 			return err
@@ -219,18 +219,8 @@ func (t *target) parseParameter(name, value string) error {
 			return errors.New("has a db that is not a number")
 		}
 	default:
-		return fmt.Errorf("has an unknown parameter %s; known are ca_file (TLS), "+
-			"sentinel_password (sentinels) and db (sockets)", printableName(name))
+		return errors.New("has an unknown parameter; known are ca_file (TLS), " +
+			"sentinel_password (sentinels) and db (sockets)")
 	}
 	return nil
-}
-
-// printableName quotes the name of a parameter, unless it could be a password
-// that was written in the wrong place.
-func printableName(name string) string {
-	notName := func(r rune) bool { return r != '_' && (r < 'a' || r > 'z') }
-	if len(name) > 20 || strings.ContainsFunc(name, notName) {
-		return "(not shown)"
-	}
-	return strconv.Quote(name)
 }

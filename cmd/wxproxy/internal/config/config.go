@@ -195,7 +195,7 @@ func parse(name string, text []byte, from sources) (Config, []Warning, error) {
 	if err != nil {
 		return Config{}, nil, fmt.Errorf("%s:%w", name, err)
 	}
-	d := decode(tree, from)
+	d := decode(tree, from, func() map[string]int { return keyLines(text) })
 	faults, warnings := validate(d, from.readFile)
 	if len(faults) > 0 {
 		return Config{}, nil, &Error{name: name, faults: faults}
@@ -208,12 +208,25 @@ type fault struct {
 	// Key is the path of the key, such as "component.appid" or "route[2].token"
 	// for the second [[route]] block.
 	Key string
-	// Problem says what is wrong with the value, and what to write instead.
+	// Line is where the fault is, or 0 if Key says it. An unknown key has one,
+	// because its name is not printed.
+	Line int
+	// Problem says what is wrong with the value, and what to write instead. It
+	// contains nothing that is in the file, except for the names of known keys
+	// and of environment variables. Anything else can be a secret that was
+	// written in the wrong place: a caller's key in key_sha256, a password in a
+	// URL, a value in the place of a name.
 	Problem string
 }
 
-// String returns the key and the problem.
-func (f fault) String() string { return f.Key + ": " + f.Problem }
+// String returns the key, the line and the problem.
+func (f fault) String() string {
+	where := f.Key
+	if f.Line > 0 {
+		where = strings.TrimPrefix(fmt.Sprintf("%s, line %d", f.Key, f.Line), ", ")
+	}
+	return where + ": " + f.Problem
+}
 
 // Warning is about a value that is legal but probably not meant.
 type Warning fault

@@ -5,20 +5,17 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"wxproxy/cmd/wxproxy/internal/suggest"
-	"wxproxy/wechat"
 )
 
 // decoded is a configuration that was decoded but not validated.
 type decoded struct {
 	cfg Config
-	// written contains the strings with a ${…} as they are in the file, by key.
-	written map[string]string
+	// expanded has the keys of strings that contain a ${…}.
+	expanded map[string]bool
 	// emptyLists has the keys of lists that are in the file without an element.
 	emptyLists map[string]bool
 	faults     []fault
@@ -38,18 +35,21 @@ func (d *decoded) isInvalid(key string) bool {
 
 // fault records what is wrong with the value of key.
 func (d *decoded) fault(key, problem string, args ...any) {
-	d.faults = append(d.faults, fault{key, fmt.Sprintf(problem, args...)})
+	d.faults = append(d.faults, fault{Key: key, Problem: fmt.Sprintf(problem, args...)})
 	d.invalid[key] = true
 }
 
 // decode stores the values of tree over the defaults. It continues after a
-// fault, so that the operator sees all of them.
-func decode(tree map[string]any, from sources) *decoded {
+// fault, so that the operator sees all of them. lines returns the lines of
+// keys, see keyLines.
+func decode(tree map[string]any, from sources, lines func() map[string]int) *decoded {
 	d := &decoder{
 		decoded: &decoded{
-			cfg: Default(), written: map[string]string{}, emptyLists: map[string]bool{}, invalid: map[string]bool{},
+			cfg: Default(), expanded: map[string]bool{}, emptyLists: map[string]bool{},
+			invalid: map[string]bool{},
 		},
 		expand: &expander{sources: from, left: expansionLimit},
+		lines:  lines,
 	}
 	d.table("", tree, reflect.ValueOf(&d.cfg).Elem())
 	return d.decoded
@@ -61,6 +61,8 @@ func decode(tree map[string]any, from sources) *decoded {
 type decoder struct {
 	*decoded
 	expand *expander
+	lines  func() map[string]int
+	lineOf map[string]int // the result of lines, once it was needed
 }
 
 var (
@@ -231,10 +233,7 @@ func (d *decoder) string(key string, v any, want string) (s string, ok bool) {
 	for _, p := range problems {
 		d.fault(key, "%s", p)
 	}
-	// Kept even if nothing was inserted: faults quote the value in the file.
-	if strings.Contains(s, "${") {
-		d.written[key] = s
-	}
+	d.expanded[key] = strings.Contains(s, "${")
 	return out, problems == nil
 }
 
@@ -268,21 +267,26 @@ func (d *decoder) wrongType(key string, v any, want string) {
 }
 
 // unknown reports a key that does not exist, and suggests the one that was
-// probably meant.
+// probably meant. The wrong name is not printed, only its line: it can be a
+// secret.
 func (d *decoder) unknown(path, name string, known []string) {
-	key := join(path, name)
+	problem := "there is no such key; remove it, or find its name in config.example.toml"
 	if near := suggest.Nearest(name, known); near != "" {
-		d.fault(key, "there is no such key; did you mean %s?", join(path, near))
-		return
-	}
-	// The key may exist in another [table] than the one above it.
-	for _, elsewhere := range keysOf("", reflect.TypeFor[Config]()) {
-		if strings.HasSuffix(elsewhere, "."+name) {
-			d.fault(key, "there is no such key; did you mean %s?", elsewhere)
-			return
+		problem = "there is no such key; did you mean " + join(path, near) + "?"
+	} else {
+		// The key may exist in another [table] than the one above it.
+		for _, elsewhere := range keysOf("", reflect.TypeFor[Config]()) {
+			if strings.HasSuffix(elsewhere, "."+name) {
+				problem = "there is no such key; did you mean " + elsewhere + "?"
+				break
+			}
 		}
 	}
-	d.fault(key, "there is no such key; remove it, or find its name in config.example.toml")
+	if d.lineOf == nil {
+		d.lineOf = d.lines()
+	}
+	line := d.lineOf[join(path, name)]
+	d.faults = append(d.faults, fault{Key: path, Line: line, Problem: problem})
 }
 
 // keysOf returns the keys of a struct and of its tables and blocks, such as
@@ -304,23 +308,10 @@ func keysOf(path string, t reflect.Type) []string {
 	return keys
 }
 
-// join appends a key to the path of its table, in quotes if TOML needs them.
+// join appends a key to the path of its table.
 func join(path, name string) string {
-	if !bareKey.MatchString(name) || len(name) > maxQuoted {
-		name = quoted(name)
-	}
 	if path == "" {
 		return name
 	}
 	return path + "." + name
 }
-
-// bareKey matches the keys that need no quotes in TOML.
-var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
-
-// maxQuoted is how many characters of a key or value a fault quotes.
-const maxQuoted = 100
-
-// quoted returns s in quotes, on one line, without control characters, and cut
-// to maxQuoted characters.
-func quoted(s string) string { return strconv.Quote(wechat.Sanitize(s, maxQuoted)) }

@@ -30,7 +30,7 @@ func TestExampleEqualsDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := decode(tree, sources{getenv: lookUp(nil), readFile: ReadFile})
+	d := decode(tree, sources{getenv: lookUp(nil), readFile: ReadFile}, nil)
 	if len(d.faults) > 0 {
 		t.Fatalf("decoding config.example.toml: got faults %v, want none", d.faults)
 	}

@@ -2,10 +2,9 @@ package config
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode/utf8"
-
-	"wxproxy/wechat"
 )
 
 // expander replaces ${NAME} by an environment variable and ${file:PATH} by the
@@ -18,7 +17,7 @@ type expander struct {
 }
 
 // expand returns s with all values inserted, or a list of problems. Problems
-// name variables and files, but never their values.
+// name variables, but neither their values nor files.
 func (x *expander) expand(s string) (string, []string) {
 	if !strings.Contains(s, "${") {
 		return s, nil
@@ -70,8 +69,8 @@ func (x *expander) lookUp(inside string) (value, problem string) {
 		}
 		b, err := x.readFile(path)
 		if err != nil {
-			return "", fmt.Sprintf("the file %s cannot be read: %v; create it, or let wxproxy read it",
-				quoted(path), err)
+			return "", fmt.Sprintf("the file of its ${file:…} cannot be read: %v; "+
+				"create it, or let wxproxy read it", err)
 		}
 		// Editors and echo end files with a line break, which is not part of
 		// the secret.
@@ -85,7 +84,10 @@ func (x *expander) lookUp(inside string) (value, problem string) {
 	// empty.
 	value, set := x.getenv(inside)
 	if !set {
-		name := wechat.Sanitize(inside, maxQuoted)
+		name := "of its ${…}"
+		if conventionalName.MatchString(inside) {
+			name = inside
+		}
 		return "", fmt.Sprintf("the environment variable %s is not set; "+
 			"set it, or write $${ for a literal ${", name)
 	}
@@ -114,6 +116,11 @@ func textProblem(s string) string {
 	}
 	return ""
 }
+
+// conventionalName matches the names of environment variables that faults
+// print: words in capitals, as in ORDERS_KEY_2. Another text between ${ and }
+// can be a secret.
+var conventionalName = regexp.MustCompile(`^[A-Z]+[0-9]{0,2}(_[A-Z]*[0-9]{0,2})*$`)
 
 // isVariable reports whether s is a name of an environment variable in POSIX.
 func isVariable(s string) bool {

@@ -44,6 +44,8 @@ func TestExpand(t *testing.T) {
 
 	const form = "has something other than a name between ${ and }; write ${NAME}, ${file:PATH}, or $${ " +
 		"for a literal ${"
+	const noFile = "the file of its ${file:…} cannot be read: no such file or directory; " +
+		"create it, or let wxproxy read it"
 	const open = "has a ${ without }; close it, or write $${ for a literal ${"
 	f("${}", "", form)
 	f("${1A}", "", form)
@@ -57,7 +59,16 @@ func TestExpand(t *testing.T) {
 	f("${file:}", "", "has ${file:} without a path; write ${file:PATH}")
 	f("${B}", "", "the environment variable B is not set; set it, or write $${ for a literal ${")
 	f("${B}${A}${file:gone}", "", "the environment variable B is not set; set it, or write $${ for a literal ${",
-		`the file "gone" cannot be read: no such file or directory; create it, or let wxproxy read it`)
-	f("${file:${A}}", "", `the file "${A" cannot be read: no such file or directory; create it, or let `+
-		`wxproxy read it`)
+		noFile)
+	f("${file:${A}}", "", noFile)
+	// A name that is not in capitals can be a secret.
+	const unnamed = "the environment variable of its ${…} is not set; " +
+		"set it, or write $${ for a literal ${"
+	for _, name := range []string{"b", "Bc", "B1C", "A0B1C2D3", "hunter2", "B123"} {
+		f("${"+name+"}", "", unnamed)
+	}
+	for _, name := range []string{"B_1", "ORDERS_KEY", "DB2_PASSWORD", "B_"} {
+		f("${"+name+"}", "", "the environment variable "+name+" is not set; "+
+			"set it, or write $${ for a literal ${")
+	}
 }

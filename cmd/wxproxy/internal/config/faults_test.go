@@ -50,8 +50,8 @@ func testEnv(tb testing.TB) map[string]string {
 			tb.Fatal(err)
 		}
 	}
-	return map[string]string{"DIR": dir, "APPSECRET": marker + "9876543210", "EMPTY": "", "LINES": marker +
-		"\n" + marker, "BINARY": marker + "\xff"}
+	return map[string]string{"DIR": dir, "APPSECRET": marker + "98765432109876", "EMPTY": "",
+		"LINES": marker + "\n" + marker, "BINARY": marker + "\xff"}
 }
 
 // TestFaultsAndWarnings loads every file in testdata and compares the result

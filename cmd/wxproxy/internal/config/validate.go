@@ -47,28 +47,19 @@ func validate(d *decoded, readFile func(string) ([]byte, error)) ([]fault, []War
 // has a default in its place.
 func (v *validator) fault(key, problem string, args ...any) {
 	if !v.isInvalid(key) {
-		v.found = append(v.found, fault{key, fmt.Sprintf(problem, args...)})
+		v.found = append(v.found, fault{Key: key, Problem: fmt.Sprintf(problem, args...)})
 	}
 }
 
 // warn records a warning about key.
 func (v *validator) warn(key, problem string, args ...any) {
-	v.warnings = append(v.warnings, Warning{key, fmt.Sprintf(problem, args...)})
-}
-
-// quote returns the value of key as it is in the file, in quotes. The value of
-// a ${…} is not shown, because it may be a secret that got into the wrong key.
-func (v *validator) quote(key, value string) string {
-	if written, ok := v.written[key]; ok {
-		return quoted(written)
-	}
-	return quoted(value)
+	v.warnings = append(v.warnings, Warning{Key: key, Problem: fmt.Sprintf(problem, args...)})
 }
 
 // empty records that key needs a value, and which one.
 func (v *validator) empty(key, want string) {
-	if written, ok := v.written[key]; ok {
-		v.fault(key, "is empty, because %s is; %s", quoted(written), want)
+	if v.expanded[key] {
+		v.fault(key, "is empty, because its ${…} is; %s", want)
 		return
 	}
 	v.fault(key, "is empty; %s", want)
@@ -101,7 +92,9 @@ func (v *validator) component() {
 	}
 	if m.AppID == "" {
 		// A value that could not be decoded shows that a component is wanted.
-		isWanted := slices.ContainsFunc(v.faults, func(f fault) bool { return strings.HasPrefix(f.Key, "component.") })
+		isWanted := slices.ContainsFunc(v.faults, func(f fault) bool {
+			return f.Line > 0 && f.Key == "component" || strings.HasPrefix(f.Key, "component.")
+		})
 		for _, s := range secrets {
 			isWanted = isWanted || !s.value.IsEmpty()
 		}
@@ -214,12 +207,13 @@ func IsRedis(url string) bool {
 func (v *validator) tokens() {
 	const lifetime = 2 * time.Hour // of a token at WeChat
 	if d := time.Duration(v.cfg.Tokens.RenewBefore); d <= 0 || d >= lifetime {
-		v.fault("tokens.renew_before", `is %v; write more than 0 and less than 2h, `+
-			`which is how long a token is valid, such as "10m"`, Duration(d))
+		v.fault("tokens.renew_before", `is out of range; write more than 0 and less than 2h, `+
+			`which is how long a token is valid, such as "10m"`)
 	}
 	const minSize, maxSize = 100, 100_000_000
 	if n := v.cfg.Tokens.CacheSize; n < minSize || n > maxSize {
-		v.fault("tokens.cache_size", "is %d; write a number of accounts from %d to %d", n, minSize, maxSize)
+		v.fault("tokens.cache_size", "is out of range; write a number of accounts from %d to %d",
+			minSize, maxSize)
 	}
 }
 
@@ -239,7 +233,8 @@ func (v *validator) oneOf(key, value string, words ...string) {
 		all = append(all, strconv.Quote(w))
 	}
 	last := len(all) - 1
-	v.fault(key, "is %s; write %s or %s", v.quote(key, value), strings.Join(all[:last], ", "), all[last])
+	v.fault(key, "is none of the known words; write %s or %s",
+		strings.Join(all[:last], ", "), all[last])
 }
 
 // apps checks the own accounts. Blocks are counted from 1.

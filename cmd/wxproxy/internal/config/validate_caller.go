@@ -182,12 +182,12 @@ func (v *validator) callerRate(block string, c Caller) {
 	const limit = 1_000_000 // more than one process can serve
 	switch {
 	case c.Rate < 0 || c.Rate > limit:
-		v.fault(block+".rate", "is %d; write a number of requests a second up to %d, or 0 for no limit",
-			c.Rate, limit)
+		v.fault(block+".rate", "is out of range; write a number of requests a second up to %d, "+
+			"or 0 for no limit", limit)
 	case c.Burst < 0 || c.Burst > limit:
-		v.fault(block+".burst", "is %d; write a number of requests up to %d, or 0 for the same as rate",
-			c.Burst, limit)
+		v.fault(block+".burst", "is out of range; write a number of requests up to %d, "+
+			"or 0 for the same as rate", limit)
 	case c.Burst > 0 && c.Rate == 0 && !v.isInvalid(block+".rate"):
-		v.fault(block+".burst", "is %d, but there is no rate to exceed; set rate, or remove burst", c.Burst)
+		v.fault(block+".burst", "is set, but there is no rate to exceed; set rate, or remove burst")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"wxproxy/wechat"
 )
@@ -23,10 +24,10 @@ func (v *validator) proxy() {
 	p := v.cfg.Proxy
 	anonymous := len(v.cfg.Callers) == 0 && !v.isInvalid("caller")
 	if v.address("proxy.listen", p.Listen) && !IsLoopback(p.Listen) && anonymous && !p.AllowAnonymous {
-		v.fault("proxy.listen", "is %s, which other machines can reach, and authentication is disabled; "+
-			"add [[caller]] blocks (wxproxy key NAME creates one), or write \"127.0.0.1:8080\", or "+
-			"allow_anonymous = true in [proxy] if the network keeps other clients away",
-			v.quote("proxy.listen", p.Listen))
+		v.fault("proxy.listen", "is an address that other machines can reach, and authentication "+
+			"is disabled; add [[caller]] blocks (wxproxy key NAME creates one), or write "+
+			"\"127.0.0.1:8080\", or allow_anonymous = true in [proxy] if the network keeps other "+
+			"clients away")
 	}
 	if p.AllowAnonymous && !anonymous {
 		v.warn("proxy.allow_anonymous", "has no effect: with [[caller]] blocks every request needs a key; "+
@@ -40,15 +41,15 @@ func (v *validator) proxy() {
 	// No upload takes longer. A larger value is probably in the wrong unit.
 	const maxTimeout = 10 * time.Minute
 	if d := time.Duration(p.Timeout); d <= 0 || d > maxTimeout {
-		v.fault("proxy.timeout", `is %v; write more than 0 and at most %v, such as "60s"`,
-			p.Timeout, Duration(maxTimeout))
+		v.fault("proxy.timeout", `is out of range; write more than 0 and at most %v, such as "60s"`,
+			Duration(maxTimeout))
 	}
 	// Bodies stay in memory, because a request is sent again when its token is
 	// rejected. A higher limit would not limit anything.
 	const minBody, maxBody = Size(1 << 10), Size(1 << 30)
 	if p.MaxRequestBody < minBody || p.MaxRequestBody > maxBody {
-		v.fault("proxy.max_request_body", `is %v; write a size from %v to %v, such as "32MiB"`,
-			p.MaxRequestBody, minBody, maxBody)
+		v.fault("proxy.max_request_body",
+			`is out of range; write a size from %v to %v, such as "32MiB"`, minBody, maxBody)
 	}
 	v.certificate("proxy.tls_cert_file", p.TLSCertFile, "proxy.tls_key_file", p.TLSKeyFile)
 	switch {
@@ -93,13 +94,20 @@ func (v *validator) callback() {
 func (v *validator) admin() {
 	a := v.cfg.Admin
 	v.noSpaces("admin.key", a.Key)
+	// The length is what protects the key from being guessed: a listener can
+	// only slow a client down, and an attacker has many addresses.
+	const minKey = 20
+	if n := utf8.RuneCountInString(a.Key.Reveal()); n > 0 && n < minKey {
+		v.fault("admin.key", "has fewer than %d characters and could be guessed; "+
+			"create one with: openssl rand -base64 24", minKey)
+	}
 	isPublic := v.address("admin.listen", a.Listen) && !IsLoopback(a.Listen)
 	if !isPublic || !a.Key.IsEmpty() || a.AllowAnonymous || v.isInvalid("admin.key") {
 		return
 	}
-	v.fault("admin.listen", "is %s, which other machines can reach, and authentication is disabled; "+
-		"set key in [admin], or write \"127.0.0.1:8082\", or "+
-		"allow_anonymous = true if the network keeps other clients away", v.quote("admin.listen", a.Listen))
+	v.fault("admin.listen", "is an address that other machines can reach, and authentication is "+
+		"disabled; set key in [admin], or write \"127.0.0.1:8082\", or "+
+		"allow_anonymous = true if the network keeps other clients away")
 }
 
 // address checks that addr is HOST:PORT, and reports whether it is. Names of
@@ -115,7 +123,7 @@ func (v *validator) address(key, addr string) bool {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil || !isHost(host) && host != "" {
-		v.fault(key, "is %s, which is not an address to listen on; %s", v.quote(key, addr), want)
+		v.fault(key, "is not an address to listen on; %s", want)
 		return false
 	}
 	return !v.isInvalid(key)
@@ -137,8 +145,8 @@ func (v *validator) ports() {
 			continue // no fault, or one that is reported already
 		}
 		if other := first[n]; other != "" {
-			v.fault(l.key, "has port %d, which %s has too; give each of the three listeners a different port",
-				n, other)
+			v.fault(l.key, "has the same port as %s; "+
+				"give each of the three listeners a different port", other)
 		} else {
 			first[n] = l.key
 		}
@@ -181,7 +189,7 @@ var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?` +
 func (v *validator) roots(key, path string) {
 	rest, err := v.readFile(path)
 	if err != nil {
-		v.fault(key, "the file %s cannot be read: %v; write the path of a PEM file", v.quote(key, path), err)
+		v.fault(key, "the file cannot be read: %v; write the path of a PEM file", err)
 		return
 	}
 	n := 0
@@ -195,13 +203,13 @@ func (v *validator) roots(key, path string) {
 		}
 		n++
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			v.fault(key, "certificate %d in %s is damaged; get the file again", n, v.quote(key, path))
+			v.fault(key, "certificate %d in the file is damaged; get the file again", n)
 			return
 		}
 	}
 	if n == 0 {
-		v.fault(key, "the file %s contains no certificate; it needs blocks that start with "+
-			"-----BEGIN CERTIFICATE-----", v.quote(key, path))
+		v.fault(key, "the file contains no certificate; it needs blocks that start with "+
+			"-----BEGIN CERTIFICATE-----")
 	}
 }
 
@@ -220,21 +228,20 @@ func (v *validator) certificate(certKey, certFile, keyKey, keyFile string) {
 	}
 	cert, certErr := v.readFile(certFile)
 	if certErr != nil {
-		v.fault(certKey, "the file %s cannot be read: %v; write the path of a PEM file",
-			v.quote(certKey, certFile), certErr)
+		v.fault(certKey, "the file cannot be read: %v; write the path of a PEM file", certErr)
 	}
 	key, keyErr := v.readFile(keyFile)
 	if keyErr != nil {
-		v.fault(keyKey, "the file %s cannot be read: %v; write the path of a PEM file",
-			v.quote(keyKey, keyFile), keyErr)
+		v.fault(keyKey, "the file cannot be read: %v; write the path of a PEM file", keyErr)
 	}
 	if certErr != nil || keyErr != nil {
 		return
 	}
 	if _, err := tls.X509KeyPair(cert, key); err != nil {
-		// The error says which of the two is wrong, and quotes neither.
+		// The error says which of the two is wrong. After these words it lists
+		// what else is in the file.
+		cause, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "tls: "), " after skipping ")
 		v.fault(certKey, "it and tls_key_file do not match: %s; "+
-			"write the paths of a PEM certificate and of its private key",
-			strings.TrimPrefix(err.Error(), "tls: "))
+			"write the paths of a PEM certificate and of its private key", cause)
 	}
 }

@@ -119,7 +119,15 @@ func proxyTLS(p config.Proxy) (*tls.Config, error) {
 	if p.TLSCertFile == "" {
 		return nil, nil
 	}
-	cert, err := tls.LoadX509KeyPair(p.TLSCertFile, p.TLSKeyFile)
+	certPEM, err := config.ReadFile(p.TLSCertFile)
+	if err != nil {
+		return nil, fmt.Errorf("proxy.tls_cert_file: %w", err)
+	}
+	keyPEM, err := config.ReadFile(p.TLSKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("proxy.tls_key_file: %w", err)
+	}
+	cert, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
 		return nil, fmt.Errorf("proxy.tls_cert_file: %w", err)
 	}
