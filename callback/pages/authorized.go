@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"wxproxy/internal/returnticket"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -73,13 +74,25 @@ func (h *Handler) authorizedPage(r *http.Request, ph *phrases) (p page, location
 	// Check the address again: the operator can have removed it in the
 	// meantime.
 	if target := back.state.returnTo; target != "" && returnAllowed(s.returnTo, target) {
-		location = withResult(target, account.AppID, back.state.state)
-		return page{status: http.StatusSeeOther}, location
+		return page{status: http.StatusSeeOther}, h.resultURL(s, back.state, account)
 	}
 	return page{
 		status: http.StatusOK, Title: ph.welcome, Text: []string{ph.welcomeText},
 		Mark: "good", Account: &account,
 	}, ""
+}
+
+// resultURL returns the address to which a merchant is redirected. Each time it
+// has a new ticket: a merchant whose service could not redeem the last one
+// reloads the page.
+func (h *Handler) resultURL(s *settings, state authState, account tokens.Authorization) string {
+	ticket := ""
+	if h.tickets != nil {
+		ticket = h.tickets.Issue(s.component, returnticket.Authorization{
+			AppID: account.AppID, State: state.state, At: account.At,
+		}, h.now())
+	}
+	return withResult(state.returnTo, account.AppID, state.state, ticket)
 }
 
 // parseAuthorizedQuery parses what WeChat, and before it wxproxy, put into the

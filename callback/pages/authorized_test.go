@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"wxproxy/callback/pages"
+	"wxproxy/internal/returnticket"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -56,6 +58,46 @@ func TestMerchantIsRedirected(t *testing.T) {
 	}
 	if !strings.Contains(w.log.String(), "account="+account) {
 		t.Errorf("got log\n%s\nwant the account in it", w.log)
+	}
+}
+
+// The address that a merchant is redirected to has a ticket for the account and
+// the state of the link, on each return a new one. It is valid for the
+// component and the key only.
+func TestRedirectHasTicket(t *testing.T) {
+	tickets := returnticket.NewSigner(bytes.Repeat([]byte{1}, 32))
+	w := start(t, pages.Config{ReturnTo: []string{shop}, Tickets: tickets})
+	claimed := map[string]bool{}
+	redeemer := returnticket.Redeemer{
+		Signer: tickets, Component: component, Now: w.clock.now,
+		Claim: func(_ context.Context, key string, _ time.Time) (bool, error) {
+			first := !claimed[key]
+			claimed[key] = true
+			return first, nil
+		},
+	}
+	permit := func(string) error { return nil }
+	for _, state := range []string{"", "s", "a b&ticket=x\r\n商\xff\x00", strings.Repeat("\xff", 512)} {
+		w.clock.advance(time.Hour)
+		uri := w.open("?return_to=https%3A%2F%2Fshop.example.com%2F%3Fa%3Db%23c&state=" + url.QueryEscape(state))
+		for range 2 {
+			r := w.consent(uri)
+			target, err := url.Parse(r.header.Get("Location"))
+			if err != nil || target.Fragment != "c" || target.Query().Get("a") != "b" || r.body != "" {
+				t.Fatalf("state %q: got Location %q and body %q", state, r.header.Get("Location"), r.body)
+			}
+			got, err := redeemer.Redeem(t.Context(), target.Query().Get("ticket"), permit)
+			if err != nil || got.AppID != account || got.State != state || !got.At.Equal(w.exchanger.at) {
+				t.Errorf("state %q: got %+v, error %v, want the account, the state and %v",
+					state, got, err, w.exchanger.at)
+			}
+		}
+		if len(claimed) == 0 || len(claimed)%2 != 0 {
+			t.Errorf("state %q: got %d different tickets, want two for each state", state, len(claimed))
+		}
+	}
+	if strings.Contains(w.log.String(), "ticket") {
+		t.Errorf("got log\n%s\nwant no ticket in it", w.log)
 	}
 }
 

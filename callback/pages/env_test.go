@@ -41,6 +41,7 @@ type fakeExchanger struct {
 	opened, returned int
 	name             string // of the account
 	states           []string
+	at               time.Time       // of the exchange
 	known            map[string]bool // codes that were pushed or exchanged
 
 	// Called before a call succeeds, if set; an error is returned instead. n is
@@ -83,7 +84,7 @@ func (f *fakeExchanger) ExchangeReturned(
 			return tokens.Authorization{}, err
 		}
 	}
-	return tokens.Authorization{AppID: account, Name: name}, nil
+	return tokens.Authorization{AppID: account, Name: name, At: f.at}, nil
 }
 
 // manualClock moves only when a test moves it.
@@ -136,7 +137,7 @@ type env struct {
 func start(t *testing.T, c pages.Config) *env {
 	t.Helper()
 	w := &env{
-		t: t, exchanger: &fakeExchanger{}, log: &lockedBuffer{},
+		t: t, exchanger: &fakeExchanger{at: time.Unix(1_780_000_000, 0)}, log: &lockedBuffer{},
 		clock: &manualClock{at: time.Unix(1_790_000_000, 0)},
 	}
 	c.CodeExchanger, c.Now = w.exchanger, w.clock.now

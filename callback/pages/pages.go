@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"wxproxy/internal/returnticket"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -67,6 +68,8 @@ type Config struct {
 	// same in all replicas. Default: a random key. A merchant that is at WeChat
 	// during a restart then sees the success page instead of being redirected.
 	StateKey []byte
+	// Tickets signs the ticket that return_to receives; nil: it receives none.
+	Tickets *returnticket.Signer
 	// Observe is called once for each request of a page, with values of [Pages]
 	// and [Results]; nil disables it.
 	Observe func(page, result string)
@@ -80,6 +83,7 @@ type Config struct {
 type Handler struct {
 	exchanger CodeExchanger
 	stateKey  []byte
+	tickets   *returnticket.Signer
 	now       func() time.Time
 	observe   func(page, result string)
 	log       *slog.Logger
@@ -120,7 +124,7 @@ func New(c Config) *Handler {
 		rand.Read(c.StateKey) // never fails
 	}
 	h := &Handler{
-		exchanger: c.CodeExchanger, stateKey: bytes.Clone(c.StateKey), now: c.Now, observe: c.Observe, log: c.Log,
+		exchanger: c.CodeExchanger, stateKey: bytes.Clone(c.StateKey), tickets: c.Tickets, now: c.Now, observe: c.Observe, log: c.Log,
 		pageLimiter: newLimiter(pageLimits, c.Now), codeLimiter: newLimiter(codeLimits, c.Now),
 		attempts: attempts{now: c.Now}, proxyWarned: rate.Sometimes{First: 1, Interval: time.Hour},
 	}

@@ -3,6 +3,7 @@ package pages
 import (
 	"net/url"
 	"strings"
+	"unicode"
 )
 
 // maxReturnTo is the maximum length, in bytes, of an address to which a
@@ -48,13 +49,52 @@ func parseReturnURL(s string) (u *url.URL, ok bool) {
 	if hasAmbiguousPath(u) {
 		return nil, false
 	}
-	// What wxproxy says about the account must not be contradicted by the query
-	// that was already there.
 	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil || query.Has("appid") || query.Has("state") {
+	if err != nil {
 		return nil, false
 	}
+	for name := range query {
+		if !leavesResultAlone(name) {
+			return nil, false
+		}
+	}
+	// Scripts read a query of their own out of the fragment.
+	isSeparator := func(r rune) bool { return strings.ContainsRune("#?&;", r) }
+	for _, part := range strings.FieldsFunc(u.EscapedFragment(), isSeparator) {
+		if name, _, hasValue := strings.Cut(part, "="); hasValue && !leavesResultAlone(name) {
+			return nil, false
+		}
+	}
 	return u, true
+}
+
+// resultParams are the parameters that [withResult] adds.
+var resultParams = []string{"appid", "state", "ticket"}
+
+// leavesResultAlone reports whether the name of a parameter stands for none
+// that wxproxy adds: of two with the same name, some parsers take the first. It
+// counts names as equal that any common parser does: in other letter case, with
+// an index ("appid[]", "[appid]"), cut off at a NUL, with spaces around them
+// (PHP), and escaped more than once.
+func leavesResultAlone(name string) bool {
+	for range maxReturnTo { // each round makes an escaped name shorter
+		isPart := func(r rune) bool { return r == '_' || r == '-' || unicode.IsLetter(r) || unicode.IsDigit(r) }
+		parts := strings.FieldsFunc(name, func(r rune) bool { return !isPart(r) })
+		for _, p := range resultParams {
+			if len(parts) > 0 && strings.EqualFold(parts[0], p) {
+				return false
+			}
+		}
+		decoded, err := url.QueryUnescape(name)
+		if err != nil || strings.ContainsAny(decoded, "&=;") {
+			return false
+		}
+		if decoded == name {
+			return true
+		}
+		name = decoded
+	}
+	return false
 }
 
 // hasURLCharactersOnly reports whether s has only characters that are allowed
@@ -109,9 +149,10 @@ func isPathWithin(path, prefix string) bool {
 	return path == prefix || strings.HasPrefix(path, prefix+"/")
 }
 
-// withResult returns target with the account, and the link's state if there is
-// one, added to its query. Everything else stays as it was written.
-func withResult(target, appid, state string) string {
+// withResult returns target with the account, the link's state and the ticket,
+// if there are any, added to its query. Everything else stays as it was
+// written.
+func withResult(target, appid, state, ticket string) string {
 	target, fragment, hasFragment := strings.Cut(target, "#")
 	// Only the first "?" begins the query; a second one is part of it.
 	switch _, query, hasQuery := strings.Cut(target, "?"); {
@@ -123,6 +164,9 @@ func withResult(target, appid, state string) string {
 	target += "appid=" + url.QueryEscape(appid)
 	if state != "" {
 		target += "&state=" + url.QueryEscape(state)
+	}
+	if ticket != "" {
+		target += "&ticket=" + url.QueryEscape(ticket)
 	}
 	if hasFragment {
 		target += "#" + fragment

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -23,11 +24,12 @@ func FuzzReturnAllowed(f *testing.F) {
 		"https://shop.example.com/back\t",
 		"https://SHOP.example.com/back?x&&",
 		"https://shop.example.com/back?b=c?",
+		"https://shop.example.com/back?APPID=x&state%5B%5D=y&%00ticket=z",
 	} {
 		f.Add(s)
 	}
 	prefixes := []string{"https://shop.example.com/back"}
-	const appid, state = "wx0123456789abcdef", "a&b=#?/\r\n"
+	const appid, state, ticket = "wx0123456789abcdef", "a&b=#?/\r\n", "AQ-_"
 	f.Fuzz(func(t *testing.T, s string) {
 		if !returnAllowed(prefixes, s) {
 			return
@@ -35,7 +37,7 @@ func FuzzReturnAllowed(f *testing.F) {
 		if !returnURL.MatchString(s) {
 			t.Fatalf("%q is allowed, want only addresses below %s", s, prefixes[0])
 		}
-		to := withResult(s, appid, state)
+		to := withResult(s, appid, state, ticket)
 		if !returnURL.MatchString(to) {
 			t.Fatalf("%q with the result: got %q, want an address below %s", s, to, prefixes[0])
 		}
@@ -44,9 +46,15 @@ func FuzzReturnAllowed(f *testing.F) {
 			t.Fatal(err)
 		}
 		q := u.Query()
-		if len(q["appid"]) != 1 || q.Get("appid") != appid || len(q["state"]) != 1 ||
-			q.Get("state") != state {
-			t.Fatalf("%q with the result: got %q, want appid and state once each", s, to)
+		for name, want := range map[string]string{"appid": appid, "state": state, "ticket": ticket} {
+			if len(q[name]) != 1 || q.Get(name) != want {
+				t.Fatalf("%q with the result: got %q, want %s once and %q", s, to, name, want)
+			}
+			for other := range q {
+				if other != name && strings.EqualFold(strings.Trim(other, " []\x00"), name) {
+					t.Fatalf("%q with the result: got %q, want no other spelling of %s", s, to, name)
+				}
+			}
 		}
 		// Go's own client goes to the same host.
 		if r, err := http.NewRequest(http.MethodGet, to, nil); err != nil ||

@@ -37,12 +37,13 @@ func TestImports(t *testing.T) {
 		"wxproxy/proxy/standin":   {},
 		"wxproxy/proxy/transport": {},
 
-		"wxproxy/internal/recovery": {},
-		"wxproxy/internal/proctest": {},
+		"wxproxy/internal/recovery":     {},
+		"wxproxy/internal/returnticket": {},
+		"wxproxy/internal/proctest":     {},
 
 		"wxproxy/callback": {"wxproxy/callback/pages", "wxproxy/internal/recovery", "wxproxy/tokens",
 			"wxproxy/wechat"},
-		"wxproxy/callback/pages": {"wxproxy/tokens", "wxproxy/wechat"},
+		"wxproxy/callback/pages": {"wxproxy/internal/returnticket", "wxproxy/tokens", "wxproxy/wechat"},
 
 		"wxproxy/console": {"wxproxy/internal/recovery", "wxproxy/tokens", "wxproxy/wechat"},
 

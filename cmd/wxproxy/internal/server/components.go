@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"wxproxy/cmd/wxproxy/internal/config"
+	"wxproxy/internal/returnticket"
 	"wxproxy/proxy"
 	"wxproxy/tokens"
 	"wxproxy/tokens/store"
@@ -219,6 +220,7 @@ func Check(ctx context.Context, cfg config.Config, warn func(problem string)) er
 type signingKeys struct {
 	standIn []byte // signs stand-in tokens
 	state   []byte // signs the state that returns with a merchant's browser
+	tickets *returnticket.Signer
 }
 
 // loadKeys reads the signing keys from the store, or creates them.
@@ -226,6 +228,10 @@ func loadKeys(ctx context.Context, b *tokens.Broker) (k signingKeys, err error) 
 	if k.standIn, err = b.SigningKey(ctx, "standin"); err != nil {
 		return k, err
 	}
-	k.state, err = b.SigningKey(ctx, "state")
+	if k.state, err = b.SigningKey(ctx, "state"); err != nil {
+		return k, err
+	}
+	ticket, err := b.SigningKey(ctx, "ticket")
+	k.tickets = returnticket.NewSigner(ticket)
 	return k, err
 }

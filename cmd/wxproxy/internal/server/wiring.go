@@ -52,6 +52,7 @@ func (s *Server) callbackConfig(cfg config.Config, c components) callback.Config
 		Pages: pages.Config{
 			CodeExchanger: s.broker,
 			StateKey:      s.keys.state,
+			Tickets:       s.keys.tickets,
 			PublicURL:     cfg.Callback.PublicURL,
 			ReturnTo:      cfg.Callback.ReturnTo,
 			LoginBase:     loginBase(cfg),
