@@ -31,7 +31,8 @@ type CallerConn struct {
 	eof         bool      // see sawEOF
 	open        *atomic.Int64
 	linger      atomic.Bool
-	closed      atomic.Bool
+	closed      atomic.Bool // by Close
+	released    atomic.Bool // from open
 
 	tls             *tlsConn // above this connection; nil: plain TCP
 	readCertificate bool     // certificateName is valid
@@ -123,20 +124,27 @@ func (c *CallerConn) LingerOnClose() {
 }
 
 // Close implements [net.Conn]. It does not wait: lingering goes on in another
-// goroutine. The listener has room for another connection from now on.
+// goroutine. The connection counts as open until that has ended, because it has
+// a file descriptor. Otherwise rejected requests could use up all of them.
 func (c *CallerConn) Close() error {
-	if !c.closed.Swap(true) {
-		c.open.Add(-1)
-	}
-	if !c.linger.Load() || c.TCPConn.CloseWrite() != nil {
-		return c.TCPConn.Close()
+	if c.closed.Swap(true) || !c.linger.Load() || c.TCPConn.CloseWrite() != nil {
+		return c.closeNow()
 	}
 	c.TCPConn.SetReadDeadline(time.Now().Add(lingerTime))
 	go func() {
 		io.CopyN(io.Discard, c.TCPConn, lingerBytes)
-		c.TCPConn.Close()
+		c.closeNow()
 	}()
 	return nil
+}
+
+// closeNow closes the connection without lingering.
+func (c *CallerConn) closeNow() error {
+	err := c.TCPConn.Close()
+	if !c.released.Swap(true) {
+		c.open.Add(-1)
+	}
+	return err
 }
 
 // tlsConn is TLS on a CallerConn.

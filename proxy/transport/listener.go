@@ -19,7 +19,7 @@ type Listener struct {
 	net.Listener
 	config ListenerConfig
 
-	open      atomic.Int64 // connections that were accepted and not closed
+	open      atomic.Int64 // connections that were accepted and not closed, lingering ones too
 	rejecting atomic.Int64 // excess connections that have got the response and are not closed
 	close     func() error
 }
@@ -97,6 +97,7 @@ func (l *Listener) reject(c *net.TCPConn) {
 }
 
 // Open returns the number of connections that were accepted and not closed.
+// Those that linger count.
 func (l *Listener) Open() int { return int(l.open.Load()) }
 
 // Close stops accepting. Accepted connections stay open. Later calls return the
