@@ -245,6 +245,11 @@ var (
 		msg:  "no memory left for request bodies",
 		hint: "retry, send fewer large uploads at a time, or start more replicas",
 	}
+	errFormBudget = &apiError{
+		status: http.StatusServiceUnavailable, retryAfter: time.Second,
+		msg:  "no memory left for request bodies without a key",
+		hint: "retry, or send the key in a header: the request has the memory of its caller then",
+	}
 	errTooManyConns = &apiError{
 		status: http.StatusServiceUnavailable, retryAfter: time.Second,
 		msg:  "connection limit reached",
@@ -264,6 +269,9 @@ var (
 		hint: "report it with what the log says about this request id",
 	}
 )
+
+// overloadErrors are errors that can occur thousands of times a second.
+var overloadErrors = [...]*apiError{errLimit, errAccountLimit, errBodyBudget, errFormBudget}
 
 // responseWithheld is the error of a response in which credentials could not be
 // searched for.

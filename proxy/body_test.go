@@ -107,31 +107,32 @@ func TestBodyBudget(t *testing.T) {
 	})
 	release := sync.OnceFunc(func() { close(gate) })
 	t.Cleanup(release)
-	p, err := proxy.New(proxy.Config{Upstream: up, Tokens: &fakeTokens{current: "T0"}, MaxBody: 400_000})
+	p, err := proxy.New(proxy.Config{Upstream: up, Tokens: &fakeTokens{current: "T0"}, MaxBody: 390_000})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.SetBodyBudget(1_000_000)
+	const budget = 1_600_000 // of which large bodies can have 1,400,000
+	p.SetBodyBudget(budget)
 	addr := serve(t, p)
 	upload := func(query string, n int) (int, string) {
 		resp, body := send(t, addr, post("/"+account+"/cgi-bin/media/upload?"+query, strings.Repeat("a", n)))
 		return resp.StatusCode, body
 	}
 	var uploads sync.WaitGroup
-	for range 2 {
+	for range 3 {
 		uploads.Go(func() {
 			if status, body := upload("hold=1", 390_000); status != 200 || body != `{"n":390000}` {
 				t.Errorf("upload in flight: got %d %s, want 200 and all bytes forwarded", status, body)
 			}
 		})
 	}
-	waitUntil(t, "two uploads are in flight", func() bool { return waiting.Load() == 2 })
-	if n := p.BodyMemory(); n < 780_000 || n > 1_000_000 {
-		t.Errorf("got %d bytes of memory in use, want 780,000 to 1,000,000", n)
+	waitUntil(t, "three uploads are in flight", func() bool { return waiting.Load() == 3 })
+	if n := p.BodyMemory(); n < 3*390_000 || n > budget {
+		t.Errorf("got %d bytes of memory in use, want %d to %d", n, 3*390_000, budget)
 	}
 	for range 5 {
 		if status, body := upload("", 390_000); status != 503 || !strings.Contains(body, "no memory left for request bodies") {
-			t.Fatalf("third large upload: got %d %s, want 503", status, body)
+			t.Fatalf("fourth large upload: got %d %s, want 503", status, body)
 		}
 		if status, body := upload("", 60_000); status != 200 {
 			t.Fatalf("small upload: got %d %s, want 200", status, body)

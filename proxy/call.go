@@ -24,12 +24,11 @@ type call struct {
 	deadline     time.Time     // start and the timeout
 	upstreamTime time.Duration // spent waiting for WeChat
 
-	head       requestHead
-	decision   decision
-	body       []byte // of the request
-	bodyMemory transport.Reservation
-	out        []byte // the request as it is sent to WeChat
-	id         []byte // X-Request-Id of the response
+	head     requestHead
+	decision decision
+	body     transport.Body // of the request
+	out      []byte         // the request as it is sent to WeChat
+	id       []byte         // X-Request-Id of the response
 	// statusHeader is the value of X-Wxproxy-Token, in memory of its own.
 	statusHeader []byte
 
@@ -54,7 +53,6 @@ var calls = sync.Pool{New: func() any { return new(call) }}
 func (p *Proxy) newCall(ctx *fasthttp.RequestCtx) *call {
 	c := calls.Get().(*call) // empty: see recycle
 	c.proxy, c.settings, c.ctx = p, p.settings.Load(), ctx
-	c.bodyMemory = p.bodyBudget.Reserve()
 	c.tokenStatus = "none"
 	c.setStart(time.Now())
 	return c
@@ -62,11 +60,11 @@ func (p *Proxy) newCall(ctx *fasthttp.RequestCtx) *call {
 
 // recycle puts c back into the pool. Buffers stay, and nothing else.
 func (c *call) recycle() {
-	c.bodyMemory.Release()
 	head := c.head
 	head.reset()
+	c.body.Release()
 	*c = call{
-		head: head, body: transport.Recycle(c.body),
+		head: head, body: c.body,
 		out: c.out[:0], id: c.id[:0], statusHeader: c.statusHeader[:0],
 	}
 	calls.Put(c)
@@ -125,13 +123,17 @@ func (c *call) decide() (err *apiError) {
 }
 
 // readBody reads the body within its limit. rejection is the error of decide. A
-// small body of a rejected request is read too, so that the connection can
-// serve the next request. If a body is not read to its end the connection is
-// closed.
+// small body of a rejected request is read too, and dropped, so that the
+// connection can serve the next request. If a body is not read to its end the
+// connection is closed.
 func (c *call) readBody(rejection *apiError) *apiError {
 	limit := c.settings.bodyLimit(&c.decision, rejection)
 	var err error
-	c.body, err = transport.ReadBody(c.ctx, c.body[:0], limit, &c.bodyMemory)
+	if rejection != nil {
+		err = transport.DiscardBody(c.ctx, limit, c.now)
+	} else {
+		err = c.body.Read(c.ctx, limit, c.memory().bodies, c.now)
+	}
 	if c.ctx.Request.IsBodyStream() {
 		c.setStart(time.Now()) // the timeout does not include slow uploads
 	}
@@ -139,10 +141,30 @@ func (c *call) readBody(rejection *apiError) *apiError {
 		return nil
 	}
 	c.closeConn = true
-	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
+	switch {
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		return c.bodyTooLarge(rejection)
+	case errors.Is(err, transport.ErrBodyBudget) && c.isUnauthenticated():
+		return errFormBudget
 	}
 	return requestError(err)
+}
+
+// isUnauthenticated reports whether the head of the request does not say which
+// caller sends it, although there are callers.
+func (c *call) isUnauthenticated() bool {
+	return c.decision.caller == nil && !c.settings.callers.disabled()
+}
+
+// memory returns what the memory of the request counts against.
+func (c *call) memory() memory {
+	switch {
+	case c.decision.caller != nil:
+		return c.decision.caller.memory
+	case c.isUnauthenticated():
+		return c.proxy.unauthenticated
+	}
+	return c.proxy.anonymous
 }
 
 // bodyTooLarge returns the error of a request whose body is over the limit. If

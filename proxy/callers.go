@@ -9,6 +9,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"wxproxy/proxy/standin"
+	"wxproxy/proxy/transport"
 )
 
 // Caller is a configured client and its permissions. Only the SHA-256 of each
@@ -33,6 +34,14 @@ type caller struct {
 	pathPrefixes []string
 	methods      map[string]bool // nil is all
 	rate         *rate.Limiter   // nil is unlimited
+	memory       memory
+}
+
+// memory is what the requests of one caller can take of the memory that all
+// callers share. The zero value has none.
+type memory struct {
+	bodies    *transport.Share // of requests
+	readAhead *transport.Share // of responses
 }
 
 // identity says which caller sends a request. The zero value is no caller.

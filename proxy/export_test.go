@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"wxproxy/proxy/admission"
+	"wxproxy/proxy/transport"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -21,15 +22,30 @@ func (p *Proxy) SetLimits(maxInFlight, maxConns int, queueTimeout time.Duration)
 	p.limiter, p.maxConns = admission.NewLimiter(maxInFlight, queueTimeout), maxConns
 }
 
-// SetBodyBudget sets the memory for large bodies, if that is more than the
-// largest bodies need. It must be called before Serve.
+// SetBodyBudget sets the memory for bodies, if that is more than the largest
+// bodies need. It must be called before Serve.
 func (p *Proxy) SetBodyBudget(n int) {
 	p.minBodyBudget = n
 	p.bodyBudget.SetLimit(max(n, bodyBudgetFactor*p.settings.Load().maxBody))
 }
 
-// BodyMemory returns the memory that large bodies take, in bytes.
+// SetFormBudget sets the memory for bodies of unauthenticated requests. It must
+// be called before Serve.
+func (p *Proxy) SetFormBudget(n int) { p.formBudget.SetLimit(n) }
+
+// SetBodyPace sets how fast bodies have to arrive. It must be called before
+// Serve.
+func (p *Proxy) SetBodyPace(pace transport.Pace) { p.bodyPace = pace }
+
+// BodyMemory returns the memory that bodies take, in bytes, and FormMemory that
+// of unauthenticated requests.
 func (p *Proxy) BodyMemory() int64 { return p.bodyBudget.Used() }
+
+// FormMemory: see BodyMemory.
+func (p *Proxy) FormMemory() int64 { return p.formBudget.Used() }
+
+// ReadAheadMemory returns the memory of what was read ahead, in bytes.
+func (p *Proxy) ReadAheadMemory() int64 { return p.readAhead.Used() }
 
 // LimitSlot returns a value that is equal for accounts that share a limit.
 func (p *Proxy) LimitSlot(appid string) any {

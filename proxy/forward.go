@@ -115,8 +115,8 @@ func (c *call) retry(stale tokens.Token, code int) *apiError {
 func (c *call) exchange(token tokens.Token) *apiError {
 	resp := &c.ctx.Response
 	c.sent = newSentCredentials(token, c.decision.secret)
-	c.out = appendRequestHead(c.out[:0], c.settings, &c.head, &c.decision.route, token, len(c.body))
-	body := c.body
+	body := c.body.Bytes()
+	c.out = appendRequestHead(c.out[:0], c.settings, &c.head, &c.decision.route, token, len(body))
 	if len(c.out)+len(body) <= transport.MaxCoalesced {
 		c.out, body = append(c.out, body...), nil
 	}

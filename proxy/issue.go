@@ -181,7 +181,7 @@ func (s *settings) bodyNamesAccount(h *requestHead, field string, appid []byte) 
 // issue answers a request for a stand-in. It decides again, since the body is
 // known only now.
 func (c *call) issue() (err *apiError) {
-	c.head.form = readForm(c.body, c.head.target.query)
+	c.head.form = readForm(c.body.Bytes(), c.head.target.query)
 	if c.decision, err = c.settings.decide(&c.head); err != nil {
 		return err
 	}

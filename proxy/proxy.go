@@ -13,7 +13,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"math"
 	"net"
 	"sync/atomic"
 	"time"
@@ -36,12 +35,16 @@ type Proxy struct {
 	server   *fasthttp.Server
 
 	limiter         *admission.Limiter
-	rejectionLogged atomic.Int64 // Unix second of the last one; see suppressLog
-	maxConns        int          // of callers
+	rejectionLogged [len(overloadErrors)]atomic.Int64 // Unix seconds; see suppressLog
+	maxConns        int                               // of callers
 	idleTimeout     time.Duration
+	bodyPace        transport.Pace   // the zero value is the default
 	bodyBudget      transport.Budget // for bodies of requests
 	minBodyBudget   int
+	formBudget      transport.Budget // for bodies of unauthenticated requests
 	readAhead       transport.Budget // for responses that slow callers have not read yet
+	anonymous       memory           // of all requests while authentication is disabled
+	unauthenticated memory           // of requests whose caller is not known before the body
 
 	listener atomic.Pointer[transport.Listener] // nil before Serve
 	draining atomic.Bool                        // each response is the last of its connection
@@ -54,12 +57,18 @@ const (
 	defaultIdleTimeout = 100 * time.Second
 	// maxHeadSize bounds request line and headers together, in bytes.
 	maxHeadSize = 16 << 10
-	// defaultMinBodyBudget is what the large bodies of all requests may take
+	// defaultMinBodyBudget is what the bodies of all requests may take
 	// together, in bytes. It is bodyBudgetFactor times the largest body that
-	// the configuration allows, if that is more. Without it one caller with a
-	// key could take all memory.
+	// the configuration allows, if that is more: then every caller can send a
+	// body of this size while another one takes all memory that it can get,
+	// half of it (see transport.Budget).
 	defaultMinBodyBudget = 512 << 20
-	bodyBudgetFactor     = 2
+	bodyBudgetFactor     = 4
+	// defaultFormBudget is what bodies may take together whose caller is not
+	// known yet, in bytes: requests for stand-ins with the key in the body.
+	// They are short and need no memory that counts, except those of an
+	// attacker.
+	defaultFormBudget = 16 << 20
 	// drainTimeout is how long Shutdown waits for callers to send one more
 	// request, whose response tells them that the connection ends.
 	drainTimeout = time.Second
@@ -74,6 +83,9 @@ func New(c Config) (*Proxy, error) {
 		idleTimeout: c.IdleTimeout, minBodyBudget: defaultMinBodyBudget,
 	}
 	p.readAhead.SetLimit(transport.ReadAheadLimit)
+	p.formBudget.SetLimit(defaultFormBudget)
+	p.anonymous = p.newMemory()
+	p.unauthenticated = memory{bodies: p.formBudget.NewShare()}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -97,11 +109,12 @@ func (p *Proxy) newServer() *fasthttp.Server {
 		ExpectHandler: p.expect,
 		Logger:        fasthttpLogger{p.log},
 
-		// These limits are enforced elsewhere: timeouts by transport.CallerConn,
-		// the size of bodies by readBody, and the number of connections by
-		// transport.Listener.
+		// These limits are enforced elsewhere: timeouts by
+		// transport.CallerConn, the size of bodies by readBody, and the number
+		// of connections by transport.Listener. MaxRequestBodySize does not
+		// limit bodies that are streamed.
 		ReadBufferSize:     maxHeadSize,
-		MaxRequestBodySize: math.MaxInt,
+		MaxRequestBodySize: transport.PrereadBody,
 		StreamRequestBody:  true,
 		Concurrency:        1 << 20,
 		LazyRequestTime:    true,
@@ -125,7 +138,7 @@ func (p *Proxy) Reconfigure(c Config) error {
 	if err != nil {
 		return err
 	}
-	p.bodyBudget.SetLimit(max(p.minBodyBudget, bodyBudgetFactor*s.maxBody))
+	p.divideMemory(s, old)
 	p.settings.Store(s)
 	if old != nil {
 		old.upstream.Close()
@@ -133,11 +146,35 @@ func (p *Proxy) Reconfigure(c Config) error {
 	return nil
 }
 
+// divideMemory gives each caller of s its share of the memory. What requests of
+// a caller hold already, under the settings old, counts.
+func (p *Proxy) divideMemory(s, old *settings) {
+	p.bodyBudget.SetLimit(max(p.minBodyBudget, bodyBudgetFactor*s.maxBody))
+	several := len(s.callers.byName) > 1
+	p.bodyBudget.SetDivided(several)
+	p.readAhead.SetDivided(several)
+	for name, c := range s.callers.byName {
+		c.memory = p.newMemory()
+		if old == nil {
+			continue
+		}
+		if before := old.callers.byName[name]; before != nil {
+			c.memory = before.memory
+		}
+	}
+}
+
+// newMemory returns the memory of another caller.
+func (p *Proxy) newMemory() memory {
+	return memory{bodies: p.bodyBudget.NewShare(), readAhead: p.readAhead.NewShare()}
+}
+
 // Serve answers requests on ln until Shutdown. With a TLS configuration the
 // listener speaks TLS. It must be called once.
 func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
 	l := transport.NewListener(ln, transport.ListenerConfig{
-		MaxConns: p.maxConns, IdleTimeout: p.idleTimeout, TLS: conf, TooManyConns: errTooManyConns.response(),
+		MaxConns: p.maxConns, IdleTimeout: p.idleTimeout, Pace: p.bodyPace,
+		TLS: conf, TooManyConns: errTooManyConns.response(),
 	})
 	p.listener.Store(l)
 	stop := make(chan struct{})

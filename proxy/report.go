@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"wxproxy/proxy/admission"
@@ -61,7 +62,7 @@ func (c *call) end(panicked any) {
 	conn.ExtendDeadline(c.now)
 	if stream, ok := resp.BodyStream().(*transport.Stream); ok && c.err == nil {
 		detached := c.detach()
-		stream.OnUpstreamDone = c.slotReleaser()
+		stream.ReadAhead, stream.OnUpstreamDone = c.memory().readAhead, c.slotReleaser()
 		stream.OnDone = func() {
 			detached.now = time.Now()
 			conn.ExtendDeadline(detached.now)
@@ -133,8 +134,8 @@ func (c *call) report() {
 	if c.proxy.watch == nil && !logged {
 		return
 	}
-	// fasthttp reuses the memory of the request. Watch can keep what it gets, so
-	// each string is a copy.
+	// fasthttp reuses the memory of the request. Watch can keep what it gets,
+	// so each string is a copy.
 	done := Call{
 		RequestID: string(c.id), Caller: label, AppID: string(c.decision.account),
 		Method: sanitize(method), Path: sanitize(c.head.target.path),
@@ -157,14 +158,16 @@ func (c *call) report() {
 }
 
 // suppressLog reports whether an error need not be logged. Of rejections due to
-// overload one per second is logged: thousands would make the overload worse.
+// overload one of each kind is logged per second: thousands would make the
+// overload worse.
 func (p *Proxy) suppressLog(e *apiError, now time.Time) bool {
-	if e != errLimit && e != errAccountLimit {
+	kind := slices.Index(overloadErrors[:], e)
+	if e == nil || kind < 0 {
 		return false
 	}
-	second := now.Unix()
-	last := p.rejectionLogged.Load()
-	return last == second || !p.rejectionLogged.CompareAndSwap(last, second)
+	second, logged := now.Unix(), &p.rejectionLogged[kind]
+	last := logged.Load()
+	return last == second || !logged.CompareAndSwap(last, second)
 }
 
 // appendRequestID appends the caller's request id, if it is safe to log, or a

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -23,9 +22,9 @@ type bodyResult struct {
 	err            error
 }
 
-// bodyReader serves requests with fasthttp, configured as package proxy does it.
-// It reads each body with ReadBody and sends the result to a channel.
-func bodyReader(t *testing.T, limit int, budget *Budget) (*Listener, chan bodyResult) {
+// serveBodies serves requests with fasthttp, configured as package proxy does
+// it. It reads each body with Body.Read and sends the result to a channel.
+func serveBodies(t *testing.T, limit int, budget *Budget) (*Listener, chan bodyResult) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -33,19 +32,21 @@ func bodyReader(t *testing.T, limit int, budget *Budget) (*Listener, chan bodyRe
 	}
 	l := NewListener(ln, ListenerConfig{MaxConns: 1000, IdleTimeout: testTimeout})
 	results := make(chan bodyResult, 100)
+	share := budget.NewShare()
 	s := &fasthttp.Server{
-		StreamRequestBody: true, MaxRequestBodySize: math.MaxInt,
+		StreamRequestBody: true, MaxRequestBodySize: PrereadBody,
 		DisablePreParseMultipartForm: true,
 		Handler: func(ctx *fasthttp.RequestCtx) {
-			memory := budget.Reserve()
-			b, err := ReadBody(ctx, nil, limit, &memory)
+			var body Body
+			err := body.Read(ctx, limit, share, time.Now())
 			if err != nil {
 				ctx.SetConnectionClose()
 				ConnOf(ctx.Conn()).LingerOnClose()
 			}
+			b := body.Bytes()
 			fmt.Fprint(ctx, len(b))
 			result := bodyResult{len(b), cap(b), budget.Used(), err}
-			memory.Release()
+			body.Release()
 			results <- result
 		},
 		// fasthttp itself reads the first bytes of a body.
@@ -64,7 +65,7 @@ func TestReadBody(t *testing.T) {
 	chunk := func(body string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(body), body) }
 	budget := new(Budget)
 	budget.SetLimit(1 << 30)
-	l, results := bodyReader(t, limit, budget)
+	l, results := serveBodies(t, limit, budget)
 	for _, c := range []struct {
 		raw  string
 		size int // of the body, if want is nil
@@ -114,7 +115,7 @@ func TestReadBody(t *testing.T) {
 func TestReadBodyKeepsConnectionInStep(t *testing.T) {
 	budget := new(Budget)
 	budget.SetLimit(1 << 30)
-	l, results := bodyReader(t, 1<<20, budget)
+	l, results := serveBodies(t, 1<<20, budget)
 	client := dial(t, l)
 	br := bufio.NewReader(client)
 	for n := range 200 {
@@ -140,10 +141,10 @@ func TestReadBodyKeepsConnectionInStep(t *testing.T) {
 // and not the ones that are announced.
 func TestReadBodyGrowsWithData(t *testing.T) {
 	const announced = 32 << 20
-	for _, sent := range []int{prereadBody, 20_000, 100_000, 1 << 20} {
+	for _, sent := range []int{1, 20_000, 100_000, 1 << 20} {
 		budget := new(Budget)
 		budget.SetLimit(1 << 30)
-		l, results := bodyReader(t, announced, budget)
+		l, results := serveBodies(t, announced, budget)
 		client := dial(t, l)
 		fmt.Fprintf(client, "%sContent-Length: %d\r\n\r\n%s", bodyHead, announced, strings.Repeat("a", sent))
 		client.(*net.TCPConn).CloseWrite()
@@ -151,7 +152,7 @@ func TestReadBodyGrowsWithData(t *testing.T) {
 		if got.err == nil || got.size != sent {
 			t.Errorf("got %d bytes, %v, want %d and an error", got.size, got.err, sent)
 		}
-		if most := max(initialBodySize, bodyGrowthFactor*sent); got.capacity > most || got.reserved > int64(most) {
+		if most := max(uncountedBody, bodyGrowthFactor*sent); got.capacity > most || got.reserved > int64(most) {
 			t.Errorf("%d of %d bytes sent: got a buffer of %d and %d reserved, want %d at most",
 				sent, announced, got.capacity, got.reserved, most)
 		}
@@ -161,7 +162,7 @@ func TestReadBodyGrowsWithData(t *testing.T) {
 func TestReadBodyKeepsToBudget(t *testing.T) {
 	budget := new(Budget)
 	budget.SetLimit(1_000_000)
-	l, results := bodyReader(t, 1<<20, budget)
+	l, results := serveBodies(t, 1<<20, budget)
 	// Two slow bodies hold nearly all of it.
 	const large = 390_000
 	var clients []net.Conn
@@ -203,17 +204,5 @@ func TestReadBodyKeepsToBudget(t *testing.T) {
 	}
 	if got := send(large); got.err != nil {
 		t.Errorf("large body, with nothing else: got %v", got.err)
-	}
-}
-
-func TestRecycle(t *testing.T) {
-	if got := Recycle(make([]byte, 10, maxPooledBody)); len(got) != 0 || cap(got) != maxPooledBody {
-		t.Errorf("buffer that is kept: got length %d, capacity %d", len(got), cap(got))
-	}
-	if got := Recycle(make([]byte, 10, maxPooledBody+1)); got != nil {
-		t.Errorf("buffer that is too large: got capacity %d, want nil", cap(got))
-	}
-	if got := Recycle(nil); len(got) != 0 {
-		t.Errorf("nil: got %d bytes", len(got))
 	}
 }

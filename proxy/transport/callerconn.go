@@ -20,12 +20,13 @@ const (
 	lingerBytes = 256 << 20
 )
 
-// CallerConn is the TCP connection of a caller, below TLS if there is TLS. Apart
-// from Close, its methods must be called by the goroutine that serves the
+// CallerConn is the TCP connection of a caller, below TLS if there is TLS.
+// Apart from Close, its methods must be called by the goroutine that serves the
 // connection.
 type CallerConn struct {
 	*socket
 	idleTimeout time.Duration
+	pace        Pace      // of bodies
 	deadline    time.Time // of reads and writes; zero: not known
 	yield       bool      // before the next Read
 	eof         bool      // see sawEOF
@@ -60,10 +61,10 @@ func ConnOf(c net.Conn) *CallerConn {
 func (c *CallerConn) Read(p []byte) (int, error) {
 	if c.yield {
 		// A response has just been written. The client usually sends its next
-		// request as soon as it has the response. If other goroutines run first,
-		// that request is there when this one reads, and the poller, which costs
-		// more, is not needed. On an idle machine yielding takes about 0.1 µs.
-		// BenchmarkBusy measures both.
+		// request as soon as it has the response. If other goroutines run
+		// first, that request is there when this one reads, and the poller,
+		// which costs more, is not needed. On an idle machine yielding takes
+		// about 0.1 µs. BenchmarkBusy measures both.
 		c.yield = false
 		runtime.Gosched()
 	}
@@ -73,15 +74,21 @@ func (c *CallerConn) Read(p []byte) (int, error) {
 }
 
 // ExtendDeadline lets the next reads and writes take the idle timeout from now,
-// and up to deadlineSlack more. Setting a deadline costs more than a comparison,
-// and with the slack it has to be set once a second and not with every request.
-// fasthttp would set three per request and read the clock for each.
+// and up to deadlineSlack more. Setting a deadline costs more than a
+// comparison, and with the slack it has to be set once a second and not with
+// every request. fasthttp would set three per request and read the clock for
+// each.
 func (c *CallerConn) ExtendDeadline(now time.Time) {
 	if c == nil {
 		return
 	}
 	c.yield = true
-	deadline := now.Add(c.idleTimeout)
+	c.setDeadline(now.Add(c.idleTimeout))
+}
+
+// setDeadline makes reads and writes fail after deadline, or up to
+// deadlineSlack later.
+func (c *CallerConn) setDeadline(deadline time.Time) {
 	if over := c.deadline.Sub(deadline); over >= 0 && over <= deadlineSlack {
 		return
 	}
@@ -89,8 +96,8 @@ func (c *CallerConn) ExtendDeadline(now time.Time) {
 	c.TCPConn.SetDeadline(c.deadline)
 }
 
-// SetWriteDeadline implements [net.Conn]. The deadline is exact, and holds until
-// the next ExtendDeadline.
+// SetWriteDeadline implements [net.Conn]. The deadline is exact, and holds
+// until the next ExtendDeadline.
 func (c *CallerConn) SetWriteDeadline(t time.Time) error {
 	c.deadline = time.Time{}
 	return c.TCPConn.SetWriteDeadline(t)
@@ -113,10 +120,10 @@ func (c *CallerConn) CertificateName() string {
 	return c.certificateName
 }
 
-// LingerOnClose makes Close read for a while what the client still sends. Call it
-// for a response to a request that was not read to its end. If such a connection
-// were closed at once, the kernel would answer the client's data with a reset,
-// upon which the client's kernel discards the response.
+// LingerOnClose makes Close read for a while what the client still sends. Call
+// it for a response to a request that was not read to its end. If such a
+// connection were closed at once, the kernel would answer the client's data
+// with a reset, upon which the client's kernel discards the response.
 func (c *CallerConn) LingerOnClose() {
 	if c != nil {
 		c.linger.Store(true)
@@ -160,8 +167,8 @@ func (c *tlsConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// sawEOF reports whether a read has returned the end of what the client sends. It
-// must be called by the goroutine that serves the connection.
+// sawEOF reports whether a read has returned the end of what the client sends.
+// It must be called by the goroutine that serves the connection.
 func sawEOF(c net.Conn) bool {
 	switch c := c.(type) {
 	case *CallerConn:

@@ -9,12 +9,13 @@ import (
 )
 
 // maxRejecting bounds the excess connections that get a response. Each of them
-// stays open for a moment, and few file descriptors are left for that. In a flood
-// the others are closed without a response.
+// stays open for a moment, and few file descriptors are left for that. In a
+// flood the others are closed without a response.
 const maxRejecting = 64
 
-// Listener accepts the connections of callers, as [CallerConn], up to a limit. It
-// implements [net.Listener]. Accept must be called by one goroutine at a time.
+// Listener accepts the connections of callers, as [CallerConn], up to a limit.
+// It implements [net.Listener]. Accept must be called by one goroutine at a
+// time.
 type Listener struct {
 	net.Listener
 	config ListenerConfig
@@ -31,6 +32,9 @@ type ListenerConfig struct {
 	// IdleTimeout is how long a read or write may take, counted from the last
 	// [CallerConn.ExtendDeadline].
 	IdleTimeout time.Duration
+	// Pace is how fast the bodies of requests have to arrive. default:
+	// DefaultPace
+	Pace Pace
 	// TLS makes the connections speak TLS. nil: plain TCP.
 	TLS *tls.Config
 	// TooManyConns is a whole HTTP response. A connection in excess of MaxConns
@@ -41,6 +45,10 @@ type ListenerConfig struct {
 
 // NewListener returns a listener for the connections of ln, which it closes.
 func NewListener(ln net.Listener, c ListenerConfig) *Listener {
+	if c.Pace == (Pace{}) {
+		c.Pace = DefaultPace
+	}
+	c.Pace.MaxPause = min(c.Pace.MaxPause, c.IdleTimeout)
 	return &Listener{Listener: ln, config: c, close: sync.OnceValue(ln.Close)}
 }
 
@@ -57,7 +65,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 		case !ok:
 			return l.secure(c), nil
 		case l.open.Add(1) <= int64(l.config.MaxConns):
-			return l.secure(newCallerConn(tcp, &l.open, l.config.IdleTimeout)), nil
+			conn := newCallerConn(tcp, &l.open, l.config.IdleTimeout)
+			conn.pace = l.config.Pace
+			return l.secure(conn), nil
 		}
 		l.open.Add(-1)
 		l.reject(tcp)
@@ -85,9 +95,9 @@ func (l *Listener) reject(c *net.TCPConn) {
 	}
 	l.rejecting.Add(1)
 	// The send buffer of a new connection has space for the response, so this
-	// does not wait. The request is not read. A full close would make the kernel
-	// answer the unread request with a reset, and the client would lose the
-	// response; so only writing is closed for now.
+	// does not wait. The request is not read. A full close would make the
+	// kernel answer the unread request with a reset, and the client would lose
+	// the response; so only writing is closed for now.
 	c.Write(l.config.TooManyConns)
 	c.CloseWrite()
 	time.AfterFunc(lingerTime/4, func() {

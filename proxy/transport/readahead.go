@@ -6,12 +6,14 @@ import (
 )
 
 const (
-	// readAheadChunk is the size of one buffer, bytes: what TLS decrypts at once.
+	// readAheadChunk is the size of one buffer, bytes: what TLS decrypts at
+	// once.
 	readAheadChunk = 16 << 10
-	// maxReadAhead bounds what is buffered of one stream, bytes. WeChat's largest
-	// media files have 10 MiB.
+	// maxReadAhead bounds what is buffered of one stream, bytes. WeChat's
+	// largest media files have 10 MiB.
 	maxReadAhead = 12 << 20
-	// ReadAheadLimit is a good limit for the budget that all streams share, bytes.
+	// ReadAheadLimit is a good limit for the budget that all streams share,
+	// bytes.
 	ReadAheadLimit = 128 << 20
 )
 
@@ -20,11 +22,11 @@ var readAheadChunks = sync.Pool{New: func() any { b := make([]byte, readAheadChu
 // errStopped is the error of a stream that nothing is read from any more.
 var errStopped = errors.New("read-ahead stopped")
 
-// readAhead reads a source into memory before the data is asked for. The source,
-// a connection to WeChat, is free as soon as WeChat has sent everything, however
-// slow the reader is. What is buffered is bounded for each stream, and for all of
-// them by a [Budget]. At the bound, the source is read as fast as the reader
-// reads.
+// readAhead reads a source into memory before the data is asked for. The
+// source, a connection to WeChat, is free as soon as WeChat has sent
+// everything, however slow the reader is. What is buffered is bounded for each
+// stream, and by a [Share]. At the bound, the source is read as fast as the
+// reader reads.
 //
 // One goroutine fills, another one calls Read and stop.
 type readAhead struct {
@@ -40,17 +42,17 @@ type readAhead struct {
 	stopped bool
 }
 
-// newReadAhead starts to read in a goroutine of its own. When that reads no more
-// it calls done, with the error of the source or errStopped.
-func newReadAhead(read func([]byte) (int, error), budget *Budget, beforeRead func(), done func(error)) *readAhead {
-	a := &readAhead{read: read, memory: budget.Reserve(), beforeRead: beforeRead}
+// newReadAhead starts to read in a goroutine of its own. When that reads no
+// more it calls done, with the error of the source or errStopped.
+func newReadAhead(read func([]byte) (int, error), share *Share, beforeRead func(), done func(error)) *readAhead {
+	a := &readAhead{read: read, memory: share.Reserve(), beforeRead: beforeRead}
 	a.changed.L = &a.mu
 	go func() { done(a.fill()) }()
 	return a
 }
 
-// fill reads until the source ends or stop is called. It never holds mu while it
-// reads, so that the reader takes what is there.
+// fill reads until the source ends or stop is called. It never holds mu while
+// it reads, so that the reader takes what is there.
 func (a *readAhead) fill() error {
 	for a.waitForSpace() {
 		b := readAheadChunks.Get().(*[]byte)
@@ -76,22 +78,23 @@ func (a *readAhead) fill() error {
 	return errStopped
 }
 
-// waitForSpace waits until another chunk is allowed. It reports false after stop.
-// An empty buffer may always have one chunk, even if the budget has no room:
-// every stream goes on.
+// waitForSpace waits until another chunk is allowed. It reports false after
+// stop. An empty buffer may always have one chunk, even if the share has no
+// room: every stream goes on.
 func (a *readAhead) waitForSpace() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for !a.stopped && len(a.chunks) > 0 &&
 		(len(a.chunks) >= maxReadAhead/readAheadChunk || !a.memory.Resize(a.size()+readAheadChunk)) {
-		// Only this stream's reader wakes this goroutine. Room that another stream
-		// gives back is noticed when the reader has taken a chunk.
+		// Only this stream's reader wakes this goroutine. Room that another
+		// stream gives back is noticed when the reader has taken a chunk.
 		a.changed.Wait()
 	}
 	if a.stopped {
 		return false
 	}
-	// Under mu, so that it cannot come after the interrupt of stop and undo that.
+	// Under mu, so that it cannot come after the interrupt of stop and undo
+	// that.
 	a.beforeRead()
 	return true
 }
@@ -132,9 +135,9 @@ func (a *readAhead) dropFirst() {
 	a.changed.Broadcast()
 }
 
-// stop discards what is buffered. If a read of the source may be in progress, it
-// calls interrupt, which has to make it return. No other read begins afterwards.
-// stop can be called again.
+// stop discards what is buffered. If a read of the source may be in progress,
+// it calls interrupt, which has to make it return. No other read begins
+// afterwards. stop can be called again.
 func (a *readAhead) stop(interrupt func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

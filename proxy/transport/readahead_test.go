@@ -22,7 +22,7 @@ func newReadAheadBudget() *Budget {
 func startReadAhead(t *testing.T, src io.Reader, budget *Budget) (a *readAhead, done chan error) {
 	t.Helper()
 	done = make(chan error, 1)
-	a = newReadAhead(src.Read, budget, func() {}, func(err error) { done <- err })
+	a = newReadAhead(src.Read, budget.NewShare(), func() {}, func(err error) { done <- err })
 	t.Cleanup(func() { a.stop(func() {}) })
 	return a, done
 }

@@ -36,6 +36,9 @@ const (
 // startReadAhead, and the one that reads ahead. mu decides which of them reads
 // src: the reader while ahead is nil, the goroutine of ahead from then on.
 type Stream struct {
+	// ReadAhead is what the memory for reading ahead counts against. Set it before
+	// the first Read. nil: a share of its own, of the upstream's budget.
+	ReadAhead *Share
 	// OnUpstreamDone is called once, when the connection to WeChat is no longer
 	// used. That can be long before the client has everything, and on another
 	// goroutine. Set it before the first Read. nil: ignored.
@@ -47,7 +50,7 @@ type Stream struct {
 	client  net.Conn // the response is written to it
 	br      *bufio.Reader
 	timeout time.Duration
-	memory  *Budget // for what is read ahead
+	memory  *Budget // for what is read ahead, see ReadAhead
 
 	src       io.Reader // the body, from br
 	delimited bool      // src knows where the body ends, so the connection can be used again
@@ -169,7 +172,11 @@ func (s *Stream) startReadAhead() {
 	if s.noMore { // the end was reached meanwhile, or the stream closed
 		return
 	}
-	s.ahead = newReadAhead(s.readSrc, s.memory, s.extendUpstreamDeadline, func(err error) {
+	share := s.ReadAhead
+	if share == nil {
+		share = s.memory.NewShare()
+	}
+	s.ahead = newReadAhead(s.readSrc, share, s.extendUpstreamDeadline, func(err error) {
 		s.releaseUpstream(err == io.EOF && s.delimited)
 	})
 }
