@@ -107,15 +107,13 @@ func TestBodyBudget(t *testing.T) {
 	})
 	release := sync.OnceFunc(func() { close(gate) })
 	t.Cleanup(release)
-	p, err := proxy.New(proxy.Config{Upstream: up, Tokens: &fakeTokens{current: "T0"}, MaxBody: 390_000})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := newSharingProxy(t, up, func(c *proxy.Config) { c.Callers, c.MaxBody = nil, 390_000 })
 	const budget = 1_600_000 // of which large bodies can have 1,400,000
 	p.SetBodyBudget(budget)
 	addr := serve(t, p)
 	upload := func(query string, n int) (int, string) {
-		resp, body := send(t, addr, post("/"+account+"/cgi-bin/media/upload?"+query, strings.Repeat("a", n)))
+		path := "/" + account + "/cgi-bin/media/upload?" + query
+		resp, body := send(t, addr, post(path, strings.Repeat("a", n)))
 		return resp.StatusCode, body
 	}
 	var uploads sync.WaitGroup
@@ -131,7 +129,8 @@ func TestBodyBudget(t *testing.T) {
 		t.Errorf("got %d bytes of memory in use, want %d to %d", n, 3*390_000, budget)
 	}
 	for range 5 {
-		if status, body := upload("", 390_000); status != 503 || !strings.Contains(body, "no memory left for request bodies") {
+		status, body := upload("", 390_000)
+		if status != 503 || !strings.Contains(body, "no memory left for request bodies") {
 			t.Fatalf("fourth large upload: got %d %s, want 503", status, body)
 		}
 		if status, body := upload("", 60_000); status != 200 {

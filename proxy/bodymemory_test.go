@@ -114,6 +114,7 @@ func TestUnauthenticatedBodiesAreNotRead(t *testing.T) {
 	}
 	const upload, orders = "/" + account + "/cgi-bin/media/upload", "X-Wxproxy-Key: " + ordersKey
 	login := "/sns/jscode2session?appid=" + account + "&js_code=x&secret=wrong"
+	tooLong := strings.Repeat("a", formLimit+1)
 	withToken := func(token string) string { return "/cgi-bin/a?access_token=" + token }
 	expired := forge(1, 1, time.Unix(1, 0), account, "orders")
 	ofOther := forge(1, 1, time.Now().Add(time.Hour), account, "removed")
@@ -154,10 +155,12 @@ func TestUnauthenticatedBodiesAreNotRead(t *testing.T) {
 			"code":                    {"/cgi-bin/component/api_query_auth", "", 401},
 			"code, key":               {"/cgi-bin/component/api_query_auth", orders, 413},
 		} {
-			const large, multipart = "Content-Length: 33554432\r\n", "Content-Type: multipart/form-data; boundary=a\r\n"
-			chunk := "Transfer-Encoding: chunked\r\n\r\n2000000\r\n" + strings.Repeat("a", formLimit+1)
+			const large = "Content-Length: 33554432\r\n"
+			const multipart = "Content-Type: multipart/form-data; boundary=a\r\n"
+			chunk := "Transfer-Encoding: chunked\r\n\r\n2000000\r\n" + tooLong
 			for _, framing := range []string{
-				large + "\r\na", "Content-Length: 65537\r\n\r\na", "Expect: 100-continue\r\n" + large + "\r\n",
+				large + "\r\na", "Content-Length: 65537\r\n\r\na",
+				"Expect: 100-continue\r\n" + large + "\r\n",
 				multipart + large + "\r\n-", "Content-Encoding: gzip\r\n" + large + "\r\n\x1f",
 				chunk, "Content-Encoding: gzip\r\n" + chunk, "Expect: 100-continue\r\n" + chunk,
 			} {
@@ -176,7 +179,7 @@ func TestUnauthenticatedBodiesAreNotRead(t *testing.T) {
 					t.Errorf("%s: got a connection that stays open", what)
 				}
 				if n := server.proxy.BodyMemory() + server.proxy.FormMemory(); n > formLimit {
-					t.Errorf("%s: got %d bytes of memory in use, want %d at most", what, n, formLimit)
+					t.Errorf("%s: got %d bytes in use, want %d at most", what, n, formLimit)
 				}
 				conn.Close()
 			}
@@ -222,7 +225,7 @@ func TestFormsHaveLimitedMemory(t *testing.T) {
 	}
 	const path2, k = "/" + account + "/cgi-bin/a", "X-Wxproxy-Key: " + stockKey
 	const issued = `{"access_token":"wxp_`
-	const full = `{"errcode":-503,"errmsg":"wxproxy: no memory left for request bodies without a key"`
+	const full = "no memory left for request bodies without a key"
 	for name, c := range map[string]struct {
 		raw    string
 		status int
@@ -297,7 +300,7 @@ func TestCallersShareBodyMemory(t *testing.T) {
 				}
 			}
 			resp, body := send(t, addr, post(path, strings.Repeat("a", size), k))
-			checkResponse(t, "one body more", resp, body, 503, `{"errcode":-503,"errmsg":"wxproxy: no mem`)
+			checkResponse(t, "one body more", resp, body, 503, "no memory left for request bodies")
 			if resp.Header.Get("Retry-After") == "" {
 				t.Error("one body more: got no Retry-After")
 			}

@@ -103,7 +103,8 @@ func TestReadBody(t *testing.T) {
 		case c.want == io.ErrUnexpectedEOF && got.err != nil: // or fasthttp's error
 		case c.want != nil && errors.Is(got.err, c.want):
 		default:
-			t.Errorf("%.60q: got %d bytes, %v, want %d, %v", c.raw, got.size, got.err, c.size, c.want)
+			t.Errorf("%.60q: got %d bytes, %v, want %d, %v",
+				c.raw, got.size, got.err, c.size, c.want)
 		}
 	}
 	if n := budget.Used(); n != 0 {
@@ -121,7 +122,8 @@ func TestReadBodyKeepsConnectionInStep(t *testing.T) {
 	for n := range 200 {
 		size := n * 1000
 		if n%2 == 0 {
-			go fmt.Fprintf(client, "%sContent-Length: %d\r\n\r\n%s", bodyHead, size, strings.Repeat("a", size))
+			go fmt.Fprintf(client, "%sContent-Length: %d\r\n\r\n%s",
+				bodyHead, size, strings.Repeat("a", size))
 		} else {
 			go fmt.Fprintf(client, "%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n",
 				bodyHead, size, strings.Repeat("a", size))
@@ -146,13 +148,15 @@ func TestReadBodyGrowsWithData(t *testing.T) {
 		budget.SetLimit(1 << 30)
 		l, results := serveBodies(t, announced, budget)
 		client := dial(t, l)
-		fmt.Fprintf(client, "%sContent-Length: %d\r\n\r\n%s", bodyHead, announced, strings.Repeat("a", sent))
+		fmt.Fprintf(client, "%sContent-Length: %d\r\n\r\n%s",
+			bodyHead, announced, strings.Repeat("a", sent))
 		client.(*net.TCPConn).CloseWrite()
 		got := <-results
 		if got.err == nil || got.size != sent {
 			t.Errorf("got %d bytes, %v, want %d and an error", got.size, got.err, sent)
 		}
-		if most := max(uncountedBody, bodyGrowthFactor*sent); got.capacity > most || got.reserved > int64(most) {
+		most := max(uncountedBody, bodyGrowthFactor*sent)
+		if got.capacity > most || got.reserved > int64(most) {
 			t.Errorf("%d of %d bytes sent: got a buffer of %d and %d reserved, want %d at most",
 				sent, announced, got.capacity, got.reserved, most)
 		}
@@ -168,7 +172,8 @@ func TestReadBodyKeepsToBudget(t *testing.T) {
 	var clients []net.Conn
 	for range 2 {
 		c := dial(t, l)
-		fmt.Fprintf(c, "%sContent-Length: %d\r\n\r\n%s", bodyHead, large, strings.Repeat("a", large-1))
+		fmt.Fprintf(c, "%sContent-Length: %d\r\n\r\n%s",
+			bodyHead, large, strings.Repeat("a", large-1))
 		clients = append(clients, c)
 	}
 	for end := time.Now().Add(testTimeout); budget.Used() < 2*large; time.Sleep(time.Millisecond) {
@@ -183,7 +188,8 @@ func TestReadBodyKeepsToBudget(t *testing.T) {
 	}
 	for range 5 {
 		if got := send(large); !errors.Is(got.err, ErrBodyBudget) {
-			t.Errorf("third large body: got %d bytes, %v, want %v", got.size, got.err, ErrBodyBudget)
+			t.Errorf("third large body: got %d bytes, %v, want %v",
+				got.size, got.err, ErrBodyBudget)
 		}
 		if got := send(60_000); got.err != nil {
 			t.Errorf("small body: got %v", got.err)

@@ -144,7 +144,8 @@ func TestBudgetIsNotExceededConcurrently(t *testing.T) {
 		}
 		all.Wait()
 		if n := got.Load(); n > limit/size || b.Used() != int64(n)*size {
-			t.Fatalf("%d holders have %d bytes each, and %d are in use: want %d at most", n, size, b.Used(), limit)
+			t.Fatalf("%d holders have %d bytes each, and %d are in use: want %d at most",
+				n, size, b.Used(), limit)
 		}
 		for i := range reservations {
 			reservations[i].Release()

@@ -20,7 +20,8 @@ func TestPace(t *testing.T) {
 	}
 	first := func(n int, then ...piece) []piece { return append([]piece{{0, n}}, then...) }
 	const forever = 1 << 30
-	const second, much = time.Second, 8<<20 + 1
+	const second, minute, much = time.Second, time.Minute, 8<<20 + 1
+	trickle := func(every time.Duration) []piece { return steady(every, 1, 1000) }
 	for name, c := range map[string]struct {
 		pieces []piece
 		cut    time.Duration // when the body is cut off, at the latest; 0: never
@@ -29,16 +30,16 @@ func TestPace(t *testing.T) {
 		"10 MiB, 20 KB/s":             {steady(time.Second, 20_000, 10<<20), 0},
 		"64 KiB, 1.1 KiB/s":           {steady(time.Second, 1127, 64<<10), 0},
 		"a piece every 10 s":          {steady(10*time.Second, 11<<10, 200<<10), 0},
-		"begins late":                 {append([]piece{{14 * second, 10_000}}, steady(second, 10_000, 1<<20)...), 0},
+		"begins late":                 {steady(14*second, 14<<10, 1<<20), 0},
 		"pauses of 25 s":              {first(1<<20, steady(25*time.Second, 1<<20, 4<<20)...), 0},
 		"nothing":                     {[]piece{{15*time.Second + 1, 1}}, 15 * time.Second},
 		"a byte a second":             {steady(time.Second, 1, forever>>10), 16 * time.Second},
 		"a byte every 10 s":           {steady(10*time.Second, 1, forever>>10), 16 * time.Second},
 		"900 bytes a second":          {steady(time.Second, 900, forever), 130 * time.Second},
 		"much, then nothing":          {first(much, piece{30*second + 1, 1}), 30 * second},
-		"much, then a byte a second":  {first(much, steady(second, 1, forever>>10)...), 31 * second},
-		"much, then a byte every 29s": {first(much, steady(29*second, 1, forever>>10)...), 31 * second},
-		"much, then 2 KiB/s":          {first(much, steady(second, 2<<10, forever)...), 10 * time.Minute},
+		"much, then a byte a second":  {first(much, trickle(second)...), 31 * second},
+		"much, then a byte every 29s": {first(much, trickle(29*second)...), 31 * second},
+		"much, then 2 KiB/s":          {first(much, steady(second, 2<<10, forever)...), 10 * minute},
 		"pauses between much":         {steady(29*time.Second, 1<<20, forever), 10 * time.Minute},
 	} {
 		pace := DefaultPace

@@ -44,7 +44,9 @@ type readAhead struct {
 
 // newReadAhead starts to read in a goroutine of its own. When that reads no
 // more it calls done, with the error of the source or errStopped.
-func newReadAhead(read func([]byte) (int, error), share *Share, beforeRead func(), done func(error)) *readAhead {
+func newReadAhead(
+	read func([]byte) (int, error), share *Share, beforeRead func(), done func(error),
+) *readAhead {
 	a := &readAhead{read: read, memory: share.Reserve(), beforeRead: beforeRead}
 	a.changed.L = &a.mu
 	go func() { done(a.fill()) }()

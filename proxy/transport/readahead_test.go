@@ -50,7 +50,8 @@ func waitForChunks(t *testing.T, a *readAhead, n int) {
 func TestReadAheadReturnsEverything(t *testing.T) {
 	broken := errors.New("broken")
 	r := rand.New(rand.NewPCG(1, 2))
-	for _, size := range []int{0, 1, readAheadChunk - 1, readAheadChunk, readAheadChunk + 1, 3<<20 + 7} {
+	const chunk = readAheadChunk
+	for _, size := range []int{0, 1, chunk - 1, chunk, chunk + 1, 3<<20 + 7} {
 		want := make([]byte, size)
 		for i := range want {
 			want[i] = byte(r.Uint32())
@@ -71,13 +72,14 @@ func TestReadAheadReturnsEverything(t *testing.T) {
 				err = io.EOF // which ReadAll does not return
 			}
 			if !bytes.Equal(got, want) || err != c.end {
-				t.Fatalf("%d bytes, %s: got %d bytes, %v, want %v", size, name, len(got), err, c.end)
+				t.Fatalf("%d bytes, %s: got %d bytes, %v, want %v",
+					size, name, len(got), err, c.end)
 			}
 			if err := <-done; err != c.end {
 				t.Errorf("%d bytes, %s: done got %v, want %v", size, name, err, c.end)
 			}
 			if n := budget.Used(); n != 0 {
-				t.Errorf("%d bytes, %s: got %d bytes of the budget in use at the end, want 0", size, name, n)
+				t.Errorf("%d bytes, %s: got %d bytes in use at the end, want 0", size, name, n)
 			}
 		}
 	}
