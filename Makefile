@@ -40,7 +40,7 @@ $(PLATFORMS):
 unit: ## run the tests in random order, with the race detector
 	bash .ci/tools.sh
 	go test -race -shuffle=on ./...
-	go test -race -shuffle=on -tags plainsocket ./proxy/transport # as on other systems than Linux
+	WXPROXY_PLAIN_SOCKETS=1 go test -race -shuffle=on ./proxy/transport # as on other systems than Linux
 
 alloc: ## run the tests that count allocations, without the race detector
 	go test -run 'Alloc' ./wechat ./tokens ./proxy/... ./metrics

@@ -140,6 +140,9 @@ func (c *cannedConn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// Idle lets transport use the connection again.
+func (c *cannedConn) Idle() bool { return len(c.pending) == 0 }
+
 func (c *cannedConn) SetDeadline(time.Time) error      { return nil }
 func (c *cannedConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *cannedConn) SetWriteDeadline(time.Time) error { return nil }

@@ -19,10 +19,13 @@ var (
 	// ErrBroken means that the connection failed after something was sent.
 	// WeChat may have executed the request.
 	ErrBroken = errors.New("connection lost")
-	// ErrTimeout means that the deadline passed after something was sent. WeChat
-	// may have executed the request.
+	// ErrTimeout means that the deadline passed after something was sent.
+	// WeChat may have executed the request.
 	ErrTimeout = errors.New("timeout")
 )
+
+// errUnfitDials is the reason if every new connection is unfit.
+var errUnfitDials = errors.New("new connections are closed, or send something, before a request")
 
 // errInterim is the error of a response that never becomes final.
 var errInterim = errors.New("too many interim (1xx) responses")
@@ -37,8 +40,9 @@ func transferError(err error) error {
 	return fmt.Errorf("%w: %w", ErrBroken, sanitizeError(err))
 }
 
-// dialError returns ErrUnreachable with the reason why there is no connection, and
-// no more than an operator needs: without addresses and fasthttp's wording.
+// dialError returns ErrUnreachable with the reason why there is no connection,
+// and no more than an operator needs: without addresses and fasthttp's
+// wording.
 func dialError(err error) error {
 	var op *net.OpError
 	switch {

@@ -15,9 +15,9 @@ const (
 	// of [Request.Head], bytes, head included. Such a request is sent with one
 	// system call, as part of starting to wait for the response.
 	MaxCoalesced = 8 << 10
-	// InspectLimit is the number of bytes of a response that are buffered. Up to
-	// this size the whole body is, so that its errcode can be read. A larger one
-	// is a [Stream], of which [BodyPrefix] returns this much.
+	// InspectLimit is the number of bytes of a response that are buffered. Up
+	// to this size the whole body is, so that its errcode can be read. A
+	// larger one is a [Stream], of which [BodyPrefix] returns this much.
 	InspectLimit = 64 << 10
 	// maxInterim bounds the 1xx responses before the final one.
 	maxInterim = 8
@@ -35,58 +35,56 @@ type Request struct {
 	// Timeout is how long a large response may make no progress, on either
 	// connection.
 	Timeout time.Duration
-	// Now is the current time. The proxy has read the clock already, and reading
-	// it again would cost a measurable part of a request.
+	// Now is the current time. The proxy has read the clock already, and
+	// reading it again would cost a measurable part of a request.
 	Now time.Time
 	// Deadline is when Exchange has to return. The body of a large response can
 	// take longer.
 	Deadline time.Time
 }
 
-// Exchange sends a request and reads the response into resp. The body of a large
-// response is a [Stream]. The error is ErrUnreachable if nothing was sent, and
-// ErrBroken or ErrTimeout if WeChat may have executed the request. Nothing is
-// ever sent twice.
+// Exchange sends a request and reads the response into resp. The body of a
+// large response is a [Stream]. The error is ErrUnreachable if nothing was
+// sent, and ErrBroken or ErrTimeout if WeChat may have executed the request.
+// Nothing is ever sent twice.
+//
+// A connection that is not fit is replaced, since nothing was sent. All idle
+// ones may be unfit, because WeChat closes many at once. New ones are bounded
+// by maxUnfitDials.
 //
 // r and its buffers can be used again when Exchange returns.
 func (u *Upstream) Exchange(r *Request, resp *fasthttp.Response) error {
 	// fasthttp does not export the type of cc. So it cannot be passed to a
 	// function, and what needs it is in this one.
+	unfitDials := 0
 	for now := r.Now; ; now = time.Now() {
-		cc, err := u.pool.AcquireConn(r.Deadline.Sub(now), false)
-		// A new connection is not checked: it would look stale, because nothing
-		// has read the session tickets of TLS 1.3 yet.
-		for err == nil && cc.LastUseTime().After(cc.CreatedTime()) &&
-			now.Sub(cc.LastUseTime()) > staleCheckAfter && cc.Conn().(*upstreamConn).isStale() {
-			u.pool.CloseConn(cc)
-			cc, err = u.pool.AcquireConn(time.Until(r.Deadline), false)
+		left := r.Deadline.Sub(now)
+		if left <= 0 { // fasthttp would take it for no limit
+			return dialError(fasthttp.ErrTimeout)
 		}
+		cc, err := u.pool.AcquireConn(left, false)
 		if err != nil {
 			return dialError(err)
 		}
 		conn := cc.Conn().(*upstreamConn)
-		if err := conn.extendDeadline(r.Deadline, r.Timeout); err != nil {
-			u.pool.CloseConn(cc)
-			return fmt.Errorf("%w: %w", ErrUnreachable, err)
-		}
-		if err := conn.send(r); err != nil {
-			u.pool.CloseConn(cc)
-			return transferError(err)
-		}
+		isNew := !conn.used
 		br := u.pool.AcquireReader(conn)
-		err = readHeader(br, resp)
+		err = conn.exchangeHeads(r, br, resp)
+		if conn.unfit {
+			u.pool.ReleaseReader(br)
+			u.pool.CloseConn(cc)
+			if isNew {
+				unfitDials++
+			}
+			if unfitDials == maxUnfitDials {
+				return fmt.Errorf("%w: %w", ErrUnreachable, errUnfitDials)
+			}
+			continue
+		}
 		reusable := false
 		switch {
 		case err != nil:
-			// Returned below. Even if something is still pending, a part of it may
-			// have been sent.
-		case conn.socket.hasPending():
-			// A response was read, and yet the request has not been sent: TLS had
-			// decrypted more than the previous response. It is unsolicited. Since
-			// nothing was sent, another connection can be tried.
-			u.pool.ReleaseReader(br)
-			u.pool.CloseConn(cc)
-			continue
+			// Returned below.
 		case isStreamed(r, resp):
 			// Copies for the closure. If it captured cc itself, every request
 			// would pay an allocation for cc.
@@ -117,15 +115,13 @@ func (u *Upstream) Exchange(r *Request, resp *fasthttp.Response) error {
 	}
 }
 
-// send writes the request. Without Body, writing is left to the first read of the
-// response, see deferringConn.
-func (c *upstreamConn) send(r *Request) error {
-	c.socket.setDeferWrite(len(r.Body) == 0)
-	if _, err := c.Write(r.Head); err != nil || len(r.Body) == 0 {
+// exchangeHeads sends the request and reads the header of the response. If
+// nothing was sent because the connection is not fit, it sets unfit.
+func (c *upstreamConn) exchangeHeads(r *Request, br *bufio.Reader, resp *fasthttp.Response) error {
+	if err := c.send(r); err != nil {
 		return err
 	}
-	_, err := c.Write(r.Body)
-	return err
+	return readHeader(br, resp)
 }
 
 // readHeader reads the header of the final response.
@@ -157,8 +153,8 @@ func isStreamed(r *Request, resp *fasthttp.Response) bool {
 // connection can be used again.
 func readShortBody(r *Request, br *bufio.Reader, resp *fasthttp.Response) (reusable bool, err error) {
 	if hasNoBody(r, resp) {
-		// A server that sends a body nevertheless, at any time later, would have
-		// it taken for the next response.
+		// A server that sends a body nevertheless, at any time later, would
+		// have it taken for the next response.
 		resp.SkipBody = true
 		return false, nil
 	}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -123,66 +122,56 @@ func TestNewUpstreamRejectsOtherThanURLs(t *testing.T) {
 	}
 }
 
-// A connection that the server has closed while it was idle is replaced. Otherwise
-// the request would fail with ErrBroken, although nothing is wrong with WeChat.
-func TestConnectionClosedWhileIdleIsReplaced(t *testing.T) {
-	for _, scheme := range []string{"http", "https"} {
-		closeIdle, closed := make(chan struct{}), make(chan struct{})
-		server := newRawServer(t, scheme, func(s *rawServer, c net.Conn) {
-			first := s.connections.Load() == 1
-			if first {
-				go func() { <-closeIdle; c.Close(); close(closed) }()
+// A connection that a program makes itself, without TCP, cannot be inspected,
+// so it is used for one exchange only, unless it can say that it is idle.
+func TestReuseOfDialedConnections(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		wrap      func(net.Conn) net.Conn
+		wantDials int
+	}{
+		{"unknown", func(c net.Conn) net.Conn { return c }, 3},
+		{"idle", func(c net.Conn) net.Conn { return inspectableConn{c, true} }, 1},
+	} {
+		server := newRawServer(t, "http", serveHTTP(func(c net.Conn, _ *bufio.Reader, _ *http.Request) bool {
+			io.WriteString(c, respond("{}"))
+			return true
+		}))
+		dials := 0
+		u, err := NewUpstream(UpstreamConfig{URL: server.url, Dial: func(addr string, d time.Duration) (net.Conn, error) {
+			dials++
+			conn, err := net.DialTimeout("tcp", addr, d)
+			return c.wrap(conn), err
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if _, err := exchange(u, "GET", "/a"); err != nil {
+				t.Fatalf("%s: %v", c.name, err)
 			}
-			serveHTTP(func(c net.Conn, _ *bufio.Reader, _ *http.Request) bool {
-				io.WriteString(c, respond("{}"))
-				return true
-			})(s, c)
-		})
-		u := server.upstream(t)
-		for range 2 {
-			if _, err := exchange(u, "POST", "/a"); err != nil {
-				t.Fatal(err)
-			}
 		}
-		if n := server.connections.Load(); n != 1 {
-			t.Errorf("%s: got %d connections for two exchanges, want 1", scheme, n)
-		}
-		close(closeIdle)
-		<-closed
-		time.Sleep(staleCheckAfter + 50*time.Millisecond) // younger ones are not checked
-		if _, err := exchange(u, "POST", "/a"); err != nil {
-			t.Errorf("%s: after the server has closed the connection: got %v", scheme, err)
-		}
-		if n := server.connections.Load(); n != 2 {
-			t.Errorf("%s: got %d connections, want 2", scheme, n)
+		u.Close()
+		if dials != c.wantDials {
+			t.Errorf("%s: got %d connections, want %d", c.name, dials, c.wantDials)
 		}
 	}
-}
-
-// A connection that a program makes itself, without TCP, is used while it is busy.
-// It cannot be inspected, so it is not used after it was idle.
-func TestDialedConnectionIsNotReusedAfterIdling(t *testing.T) {
-	server := newRawServer(t, "http", serveHTTP(func(c net.Conn, _ *bufio.Reader, _ *http.Request) bool {
-		io.WriteString(c, respond("{}"))
-		return true
-	}))
-	var dialed atomic.Int32
-	dial := func(addr string, timeout time.Duration) (net.Conn, error) {
-		dialed.Add(1)
-		return net.DialTimeout("tcp", addr, timeout)
-	}
-	u, err := NewUpstream(UpstreamConfig{URL: server.url, Dial: dial})
+	u, err := NewUpstream(UpstreamConfig{URL: "http://x", Dial: func(string, time.Duration) (net.Conn, error) {
+		return inspectableConn{idle: false}, nil
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer u.Close()
-	for _, pause := range []time.Duration{0, staleCheckAfter + 10*time.Millisecond} {
-		time.Sleep(pause)
-		if _, err := exchange(u, "GET", "/a"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := dialed.Load(); n != 2 {
-		t.Errorf("got %d connections, want 2", n)
+	if _, err := exchange(u, "GET", "/a"); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("never idle: got %v, want ErrUnreachable", err)
 	}
 }
+
+type inspectableConn struct {
+	net.Conn
+	idle bool
+}
+
+func (c inspectableConn) Idle() bool                  { return c.idle }
+func (c inspectableConn) SetDeadline(time.Time) error { return nil }
+func (c inspectableConn) Close() error                { return nil }

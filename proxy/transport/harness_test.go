@@ -18,18 +18,34 @@ import (
 	"wxproxy/sandbox"
 )
 
-// rawServer is a server that misbehaves as a test wants it to. It speaks plain TCP
-// or TLS.
+// rawServer is a server that misbehaves as a test wants it to. It speaks plain
+// TCP or TLS.
 type rawServer struct {
 	url                   string
 	roots                 *x509.CertPool
 	connections, requests atomic.Int32
 }
 
+// protocols are those that a rawServer speaks, besides "https": TLS of a
+// version that both sides choose.
+var protocols = []string{"http", "TLS 1.2", "TLS 1.3"}
+
 // newRawServer starts a server that calls serve for each connection and then
-// closes it. scheme is http or https.
-func newRawServer(t *testing.T, scheme string, serve func(s *rawServer, c net.Conn)) *rawServer {
+// closes it. protocol is https or one of protocols.
+func newRawServer(t testing.TB, protocol string, serve func(s *rawServer, c net.Conn)) *rawServer {
+	return newEarlyRawServer(t, protocol, "", serve)
+}
+
+// newEarlyRawServer is newRawServer, and sends early first. With TLS it is in
+// the TCP segment that ends the handshake of TLS 1.2.
+func newEarlyRawServer(
+	t testing.TB, protocol, early string, serve func(s *rawServer, c net.Conn),
+) *rawServer {
 	t.Helper()
+	scheme := "http"
+	if protocol != "http" {
+		scheme = "https"
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -45,6 +61,12 @@ func newRawServer(t *testing.T, scheme string, serve func(s *rawServer, c net.Co
 		s.roots = x509.NewCertPool()
 		s.roots.AppendCertsFromPEM(ca)
 		conf = &tls.Config{Certificates: []tls.Certificate{certificate}}
+		switch protocol {
+		case "TLS 1.2":
+			conf.MaxVersion = tls.VersionTLS12
+		case "TLS 1.3":
+			conf.MinVersion = tls.VersionTLS13
+		}
 	}
 	go func() {
 		for {
@@ -58,12 +80,14 @@ func newRawServer(t *testing.T, scheme string, serve func(s *rawServer, c net.Co
 				g := &gatheringConn{Conn: c}
 				var conn net.Conn = g
 				if conf != nil {
+					g.gatherAfterFirst = early != "" && protocol == "TLS 1.2"
 					secure := tls.Server(g, conf)
 					if secure.Handshake() != nil {
 						return
 					}
 					conn = &tlsGatheringConn{secure, g}
 				}
+				together(conn, func() { io.WriteString(conn, early) })
 				serve(s, conn)
 			}()
 		}
@@ -72,7 +96,7 @@ func newRawServer(t *testing.T, scheme string, serve func(s *rawServer, c net.Co
 }
 
 // upstream returns an Upstream for the server.
-func (s *rawServer) upstream(t *testing.T) *Upstream {
+func (s *rawServer) upstream(t testing.TB) *Upstream {
 	t.Helper()
 	b := new(Budget)
 	b.SetLimit(ReadAheadLimit)
@@ -106,24 +130,37 @@ func serveHTTP(answer func(c net.Conn, br *bufio.Reader, r *http.Request) bool) 
 // one TCP segment.
 type gatheringConn struct {
 	net.Conn
-	gather bool
-	b      bytes.Buffer
+	gather           bool
+	gatherAfterFirst bool // the first Write sets gather
+	b                bytes.Buffer
 }
 
 func (g *gatheringConn) Write(b []byte) (int, error) {
 	if g.gather {
 		return g.b.Write(b)
 	}
+	g.gather, g.gatherAfterFirst = g.gatherAfterFirst, false
 	return g.Conn.Write(b)
 }
 
 // together calls write and sends everything that it wrote at once.
 func (g *gatheringConn) together(write func()) {
-	g.gather = true
-	write()
+	b := g.take(write)
 	g.gather = false
+	g.b.Write(b)
 	g.Conn.Write(g.b.Bytes())
 	g.b.Reset()
+}
+
+// take calls write and returns what it wrote, which is not sent.
+func (g *gatheringConn) take(write func()) []byte {
+	before, gather := g.b.Len(), g.gather
+	g.gather = true
+	write()
+	g.gather = gather
+	b := bytes.Clone(g.b.Bytes()[before:])
+	g.b.Truncate(before)
+	return b
 }
 
 // tlsGatheringConn is TLS on a gatheringConn: two writes are two records.
@@ -134,7 +171,18 @@ type tlsGatheringConn struct {
 
 func (g *tlsGatheringConn) together(write func()) { g.inner.together(write) }
 
-// together sends what write writes to c in one TCP segment. c is from a rawServer.
+// tcpOf returns the TCP connection below a connection of a rawServer.
+func tcpOf(c net.Conn) *net.TCPConn { return gatheringOf(c).Conn.(*net.TCPConn) }
+
+func gatheringOf(c net.Conn) *gatheringConn {
+	if g, ok := c.(*tlsGatheringConn); ok {
+		return g.inner
+	}
+	return c.(*gatheringConn)
+}
+
+// together sends what write writes to c in one TCP segment. c is from a
+// rawServer.
 func together(c net.Conn, write func()) { c.(interface{ together(func()) }).together(write) }
 
 // respond returns a whole response.

@@ -6,18 +6,20 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 )
 
-// BenchmarkSocket exchanges a request and a response: over package net, over the
-// socket, and over the socket with the write deferred. Run it with GOMAXPROCS=1.
-// That is like a busy proxy, where some goroutine can always run meanwhile.
+// BenchmarkSocket exchanges a request and a response: over package net and
+// over both kinds of sockets. A deferred write includes the check for input.
+// Run it with GOMAXPROCS=1. That is like a busy proxy, where some goroutine
+// can always run meanwhile.
 func BenchmarkSocket(b *testing.B) {
 	request, response := bytes.Repeat([]byte("q"), 400), bytes.Repeat([]byte("a"), 300)
-	for _, mode := range []string{"net", "socket", "socket, deferred"} {
+	for _, mode := range []string{"net", "fast", "plain, deferred", "fast, deferred"} {
 		b.Run(mode, func(b *testing.B) {
 			const pairs = 32
 			var all sync.WaitGroup
@@ -35,14 +37,14 @@ func BenchmarkSocket(b *testing.B) {
 				})
 				all.Go(func() {
 					defer local.Close()
-					s := newSocket(local)
+					s := newSocket(local, mode != "plain, deferred")
 					conn := net.Conn(s)
 					if mode == "net" {
 						conn = local
 					}
 					in := make([]byte, len(response))
 					for range rounds {
-						s.setDeferWrite(mode == "socket, deferred")
+						s.deferWrites(strings.HasSuffix(mode, "deferred"))
 						conn.Write(request)
 						if _, err := io.ReadFull(conn, in); err != nil {
 							b.Error(err)
@@ -74,8 +76,8 @@ func TestMain(m *testing.M) {
 
 const busyMessageSize = 300
 
-// runBusyClients runs 64 clients that send the next request as soon as they have
-// the response.
+// runBusyClients runs 64 clients that send the next request as soon as they
+// have the response.
 func runBusyClients(addr string) {
 	var all sync.WaitGroup
 	for range 64 {
@@ -96,8 +98,8 @@ func runBusyClients(addr string) {
 }
 
 // BenchmarkBusy serves busy clients, which are a process of their own. A
-// connection that yields before it reads finds the next request there more often
-// than not. One that reads at once never does. Run it with GOMAXPROCS=1.
+// connection that yields before it reads finds the next request there more
+// often than not. One that reads at once never does. Run it with GOMAXPROCS=1.
 func BenchmarkBusy(b *testing.B) {
 	for _, mode := range []string{"reads at once", "yields"} {
 		b.Run(mode, func(b *testing.B) {

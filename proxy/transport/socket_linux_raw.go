@@ -19,15 +19,15 @@ func sendNow(fd uintptr, b []byte) (int, syscall.Errno) {
 	return socketCall(syscall.SYS_SENDTO, fd, b, syscall.MSG_NOSIGNAL)
 }
 
-// socketCall makes a system call with MSG_DONTWAIT. It must never be one that can
-// block: RawSyscall6 does not tell the scheduler, so a blocked call would hold
-// back all other goroutines of its P, and garbage collection.
+// socketCall makes a system call with MSG_DONTWAIT. It must never be one that
+// can block: RawSyscall6 does not tell the scheduler, so a blocked call would
+// hold back all other goroutines of its P, and garbage collection.
 func socketCall(number, fd uintptr, b []byte, flags uintptr) (int, syscall.Errno) {
 	flags |= syscall.MSG_DONTWAIT
 	n := uintptr(len(b))
 	for {
-		// The conversion has to stand in the call, or the compiler would not keep
-		// b in place (see unsafe.Pointer, rule 4).
+		// The conversion has to stand in the call, or the compiler would not
+		// keep b in place (see unsafe.Pointer, rule 4).
 		done, _, errno := syscall.RawSyscall6(number, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), n, flags, 0, 0)
 		switch errno {
 		case 0:

@@ -17,20 +17,18 @@ import (
 // generous because the machine may be busy.
 const testTimeout = time.Minute
 
-// implementations holds every deferringConn that this system can compile. The
-// tests of sockets run over all of them.
-var implementations = map[string]func(*net.TCPConn) deferringConn{
-	"plain": func(c *net.TCPConn) deferringConn { return newPlainSocket(c) },
-}
-
 // eachSocket runs a test for each implementation. pair makes both ends of a
 // connection, the first of which is a socket.
-func eachSocket(t *testing.T, test func(t *testing.T, pair func() (deferringConn, *net.TCPConn))) {
-	for name, wrap := range implementations {
-		t.Run(name, func(t *testing.T) {
-			test(t, func() (deferringConn, *net.TCPConn) {
+func eachSocket(t *testing.T, test func(t *testing.T, pair func() (*socket, *net.TCPConn))) {
+	for _, fast := range []bool{false, hasFastPath} {
+		t.Run(fmt.Sprintf("fast %t", fast), func(t *testing.T) {
+			test(t, func() (*socket, *net.TCPConn) {
 				local, peer := tcpPair(t)
-				return wrap(local), peer
+				s := newSocket(local, fast)
+				if err := s.allowProbes(); err != nil {
+					t.Fatal(err)
+				}
+				return s, peer
 			})
 		})
 	}
@@ -61,11 +59,11 @@ func tcpPair(t testing.TB) (local, peer *net.TCPConn) {
 }
 
 func TestSocketSendsDeferredWriteBeforeReading(t *testing.T) {
-	eachSocket(t, func(t *testing.T, pair func() (deferringConn, *net.TCPConn)) {
+	eachSocket(t, func(t *testing.T, pair func() (*socket, *net.TCPConn)) {
 		s, peer := pair()
 		response := make([]byte, 16)
 		for _, request := range []string{"one", strings.Repeat("two", 2000), "three"} {
-			s.setDeferWrite(true)
+			s.deferWrites(true)
 			if n, err := io.WriteString(s, request); n != len(request) || err != nil {
 				t.Fatalf("Write of %d bytes: got %d, %v", len(request), n, err)
 			}
@@ -93,12 +91,12 @@ func TestSocketSendsDeferredWriteBeforeReading(t *testing.T) {
 	})
 }
 
-// Before Read, nothing of a deferred write may reach the peer: the exchange relies
-// on it when it tries another connection.
+// Before Read, nothing of a deferred write may reach the peer: the exchange
+// relies on it when it tries another connection.
 func TestSocketKeepsDeferredWriteUntilRead(t *testing.T) {
-	eachSocket(t, func(t *testing.T, pair func() (deferringConn, *net.TCPConn)) {
+	eachSocket(t, func(t *testing.T, pair func() (*socket, *net.TCPConn)) {
 		s, peer := pair()
-		s.setDeferWrite(true)
+		s.deferWrites(true)
 		io.WriteString(s, "request")
 		s.Close()
 		if b, err := io.ReadAll(peer); len(b) != 0 || err != nil {
@@ -108,7 +106,7 @@ func TestSocketKeepsDeferredWriteUntilRead(t *testing.T) {
 }
 
 func TestSocketSendsOtherWritesAtOnce(t *testing.T) {
-	eachSocket(t, func(t *testing.T, pair func() (deferringConn, *net.TCPConn)) {
+	eachSocket(t, func(t *testing.T, pair func() (*socket, *net.TCPConn)) {
 		s, peer := pair()
 		io.WriteString(s, "request")
 		if s.hasPending() {
@@ -121,15 +119,15 @@ func TestSocketSendsOtherWritesAtOnce(t *testing.T) {
 	})
 }
 
-// A response that arrives between sending and waiting must end the wait: nothing
-// else would arrive later.
+// A response that arrives between sending and waiting must end the wait:
+// nothing else would arrive later.
 func TestSocketSeesResponseThatComesAtOnce(t *testing.T) {
-	eachSocket(t, func(t *testing.T, pair func() (deferringConn, *net.TCPConn)) {
+	eachSocket(t, func(t *testing.T, pair func() (*socket, *net.TCPConn)) {
 		s, peer := pair()
 		go io.Copy(peer, peer)
 		response := make([]byte, 16)
 		for i := range 20_000 {
-			s.setDeferWrite(true)
+			s.deferWrites(true)
 			s.Write([]byte("ping"))
 			if n, err := s.Read(response); n != 4 || err != nil {
 				t.Fatalf("round %d: got %d bytes, %v, want 4", i, n, err)
@@ -140,7 +138,7 @@ func TestSocketSeesResponseThatComesAtOnce(t *testing.T) {
 
 // fillSendBuffer writes until the connection has no space for another byte. It
 // returns how many bytes the peer has to read before there is some.
-func fillSendBuffer(t *testing.T, s deferringConn) (written int) {
+func fillSendBuffer(t *testing.T, s *socket) (written int) {
 	t.Helper()
 	filler := bytes.Repeat([]byte("f"), 64<<10)
 	s.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
@@ -159,11 +157,8 @@ func fillSendBuffer(t *testing.T, s deferringConn) (written int) {
 }
 
 func TestSocketWaitsForSpaceInSendBuffer(t *testing.T) {
-	eachSocket(t, func(t *testing.T, pair func() (deferringConn, *net.TCPConn)) {
-		for _, sizes := range [][]int{
-			{4}, {maxPending}, // deferred
-			{maxPending, 1}, {2*maxPending + 1}, {3, 2*maxPending + 1}, {maxPending, 2 << 20, 5}, // too much
-		} {
+	eachSocket(t, func(t *testing.T, pair func() (*socket, *net.TCPConn)) {
+		for _, sizes := range [][]int{{4}, {maxPending}, {maxPending, 1}, {maxPending, 2 << 20, 5}} {
 			s, peer := pair()
 			filled := fillSendBuffer(t, s)
 			var sent []byte
@@ -177,7 +172,7 @@ func TestSocketWaitsForSpaceInSendBuffer(t *testing.T) {
 				}
 				peer.Close()
 			}()
-			s.setDeferWrite(true)
+			s.deferWrites(true)
 			rest := sent
 			for _, n := range sizes {
 				if m, err := s.Write(rest[:n]); m != n || err != nil {
@@ -201,26 +196,26 @@ func TestSocketErrors(t *testing.T) {
 	}
 	isClosed := func(err error) bool { return errors.Is(err, net.ErrClosed) }
 	cases := map[string]struct {
-		fault func(deferringConn, *net.TCPConn)
+		fault func(*socket, *net.TCPConn)
 		want  func(error) bool
 	}{
-		"reset": {func(_ deferringConn, peer *net.TCPConn) { peer.SetLinger(0); peer.Close() }, isReset},
-		"deadline": {func(s deferringConn, _ *net.TCPConn) {
+		"reset": {func(_ *socket, peer *net.TCPConn) { peer.SetLinger(0); peer.Close() }, isReset},
+		"deadline": {func(s *socket, _ *net.TCPConn) {
 			s.SetDeadline(time.Now().Add(10 * time.Millisecond))
 		}, isTimeout},
-		"closed before": {func(s deferringConn, _ *net.TCPConn) { s.Close() }, isClosed},
-		"closed during": {func(s deferringConn, _ *net.TCPConn) {
+		"closed before": {func(s *socket, _ *net.TCPConn) { s.Close() }, isClosed},
+		"closed during": {func(s *socket, _ *net.TCPConn) {
 			time.AfterFunc(10*time.Millisecond, func() { s.Close() })
 		}, isClosed},
 	}
-	eachSocket(t, func(t *testing.T, pair func() (deferringConn, *net.TCPConn)) {
+	eachSocket(t, func(t *testing.T, pair func() (*socket, *net.TCPConn)) {
 		b := make([]byte, 1)
 		for _, deferred := range []bool{false, true} {
 			for name, c := range cases {
 				t.Run(fmt.Sprintf("%s, deferred write %t", name, deferred), func(t *testing.T) {
 					s, peer := pair()
 					if deferred {
-						s.setDeferWrite(true)
+						s.deferWrites(true)
 						io.WriteString(s, "request")
 					}
 					c.fault(s, peer)

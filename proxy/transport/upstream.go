@@ -17,13 +17,12 @@ const (
 	dialTimeout = 5 * time.Second
 	// keepAlive is the period of TCP keep-alive probes.
 	keepAlive = 15 * time.Second
-	// upstreamIdle is the longest that an idle connection is kept. WeChat closes
-	// them after about 20 s.
+	// upstreamIdle is the longest that an idle connection is kept. WeChat
+	// closes them after about 20 s.
 	upstreamIdle = 12 * time.Second
-	// staleCheckAfter is how long a connection may have been idle to be used
-	// without a check. WeChat can have closed an older one, and a request sent on
-	// it would be lost.
-	staleCheckAfter = 100 * time.Millisecond
+	// maxUnfitDials is the number of new connections that one exchange makes in
+	// vain, because they are closed or have input before a request is sent.
+	maxUnfitDials = 3
 	// upstreamHeaderLimit bounds the headers of a response, bytes.
 	upstreamHeaderLimit = 16 << 10
 )
@@ -51,9 +50,10 @@ type UpstreamConfig struct {
 	// ReadAhead bounds what is buffered for slow clients, of all upstreams that
 	// share it. nil: every client gets one chunk.
 	ReadAhead *Budget
-	// Dial replaces connecting, and TLS with it. Connections of this kind are not
-	// reused after they were idle, because they cannot be inspected. nil: TCP,
-	// with TLS for https.
+	// Dial replaces connecting, and TLS with it. Its connections are used
+	// again only if they have a method Idle() bool, which reports that there
+	// is no input: no other way to inspect them is known. nil: TCP, with TLS
+	// for https.
 	Dial func(addr string, timeout time.Duration) (net.Conn, error)
 }
 
@@ -128,10 +128,15 @@ func (d dialer) dial(addr string, timeout time.Duration) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := newSocket(conn.(*net.TCPConn))
+	s := newSocket(conn.(*net.TCPConn), fastSockets)
+	if err := s.allowProbes(); err != nil {
+		conn.Close()
+		return nil, err
+	}
 	if d.tls == nil {
 		return &upstreamConn{Conn: s, socket: s}, nil
 	}
+	s.framed = true
 	c := tls.Client(s, d.tls)
 	if err := c.HandshakeContext(ctx); err != nil {
 		conn.Close()
@@ -140,16 +145,26 @@ func (d dialer) dial(addr string, timeout time.Duration) (net.Conn, error) {
 	return &upstreamConn{Conn: c, socket: s}, nil
 }
 
-// upstreamConn is a connection to WeChat. It is used by one goroutine at a time.
+// upstreamConn is a connection to WeChat. It is used by one goroutine at a
+// time.
+//
+// Before each request it has to be fit: nothing that was received may be
+// unread, wherever it lies, and the connection may not have ended. Otherwise
+// what lies there would be taken for the response, which can be another
+// caller's. There are three places: the reader of the last exchange, which is
+// checked when that ends, TLS, and the kernel.
 type upstreamConn struct {
 	net.Conn           // the socket, or TLS on it
 	socket   *socket   // never nil
 	deadline time.Time // of Conn, as far as it is known; zero: not known
+	used     bool      // for an exchange
+	unfit    bool      // found not to be fit, and nothing of a request was sent since
+	probe    [1]byte   // of isFit
 }
 
-// extendDeadline makes reads and writes fail after deadline, or up to an eighth of
-// timeout or a second later. Setting a deadline costs more than a comparison, so
-// one that is within these bounds is left as it is.
+// extendDeadline makes reads and writes fail after deadline, or up to an
+// eighth of timeout or a second later. Setting a deadline costs more than a
+// comparison, so one that is within these bounds is left as it is.
 func (c *upstreamConn) extendDeadline(deadline time.Time, timeout time.Duration) error {
 	slack := min(timeout/8, time.Second)
 	if over := c.deadline.Sub(deadline); over >= 0 && over <= slack {
@@ -159,12 +174,45 @@ func (c *upstreamConn) extendDeadline(deadline time.Time, timeout time.Duration)
 	return c.SetDeadline(c.deadline)
 }
 
-// isStale reports whether the connection must not be used any more. A connection
-// of another kind than TCP cannot be inspected, so it must not.
-func (c *upstreamConn) isStale() bool {
-	if c.socket.TCPConn == nil {
-		return true
+// send writes the request. Without Body, sending is left to the first Read,
+// which costs less. Then Read checks whether the connection is fit.
+func (c *upstreamConn) send(r *Request) error {
+	inspectable := c.socket.TCPConn != nil
+	deferred := len(r.Body) == 0 && inspectable
+	if c.extendDeadline(r.Deadline, r.Timeout) != nil || !deferred && !c.isFit(inspectable) {
+		c.unfit = true
+		return errUnfit
 	}
-	c.deadline = time.Time{} // isStale can change it
-	return isStale(c.socket.TCPConn)
+	c.used = true
+	c.socket.deferWrites(deferred)
+	if _, err := c.Write(r.Head); err != nil || len(r.Body) == 0 {
+		return err
+	}
+	_, err := c.Write(r.Body)
+	return err
+}
+
+// isFit reports whether nothing is unread and the connection has not ended. It
+// does not wait, and takes what is there. A TLS 1.3 connection may have session
+// tickets and key updates, which TLS processes.
+func (c *upstreamConn) isFit(inspectable bool) bool {
+	if !inspectable {
+		conn, ok := c.Conn.(interface{ Idle() bool })
+		return !ok && !c.used || ok && conn.Idle()
+	}
+	c.socket.probing = true
+	_, err := c.Conn.Read(c.probe[:])
+	c.socket.probing = false
+	return err == errNoInput
+}
+
+// Read implements [net.Conn]. If the request has not been sent, there was
+// input, or the end of the connection, before it. That is not returned.
+func (c *upstreamConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.socket.hasPending() {
+		c.unfit = true
+		return 0, errUnfit
+	}
+	return n, err
 }
