@@ -274,10 +274,19 @@ var (
 var overloadErrors = [...]*apiError{errLimit, errAccountLimit, errBodyBudget, errFormBudget}
 
 // responseWithheld is the error of a response in which credentials could not be
-// searched for.
+// searched for. The reason is an error of [transport.ReadWhole].
 func responseWithheld(reason error) *apiError {
+	if errors.Is(reason, transport.ErrTimeout) {
+		return errUpstreamTimeout
+	}
 	return newAPIError(http.StatusBadGateway, "ask for less at a time, or without Range",
 		"response withheld, it cannot be searched for credentials: %s", reason)
+}
+
+// errUpstreamTimeout is the error of a request for which WeChat took too long.
+var errUpstreamTimeout = &apiError{
+	status: http.StatusGatewayTimeout, msg: "WeChat took too long",
+	hint: "the request may have been executed; [proxy] timeout sets the limit",
 }
 
 // toAPIError turns an error of tokens, admission or transport into the response
@@ -306,9 +315,7 @@ func toAPIError(err error, appid string, now time.Time) *apiError {
 	case errors.Is(err, tokens.ErrClosed):
 		return errStopping
 	case errors.Is(err, transport.ErrTimeout):
-		return newAPIError(http.StatusGatewayTimeout,
-			"the request may have been executed; [proxy] timeout sets the limit",
-			"WeChat took too long")
+		return errUpstreamTimeout
 	case errors.Is(err, transport.ErrUnreachable):
 		return newAPIError(http.StatusBadGateway, "the request was not sent and can be repeated",
 			"WeChat could not be reached: %s", err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"wxproxy/internal/redact"
 	"wxproxy/proxy/admission"
 	"wxproxy/proxy/transport"
 	"wxproxy/wechat"
@@ -33,11 +34,12 @@ type call struct {
 	statusHeader []byte
 
 	slot        admission.Slot
-	sent        sentCredentials
-	leaked      bool   // the response contains one of sent
-	tokenStatus string // X-Wxproxy-Token
-	closeConn   bool   // not all of the request was read: the connection cannot serve another
-	errcode     int    // of the response that the caller receives
+	sent        redact.Values // credentials that WeChat received with the request
+	leaked      bool          // the response contains one of sent, as far as it was inspected
+	inspected   bool          // all of a response that is not streamed was
+	tokenStatus string        // X-Wxproxy-Token
+	closeConn   bool          // not all of the request was read: the connection cannot serve another
+	errcode     int           // of the response that the caller receives
 	err         *apiError
 
 	// detached holds what report needs of a request that has ended.

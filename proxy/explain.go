@@ -79,7 +79,7 @@ func (p *Proxy) Explain(appid, method, path string) (Explanation, error) {
 		return e, nil
 	}
 	e.describe(&d.route)
-	e.Masked = mayContainCredentials(h.target.decodedPath)
+	e.Masked = d.mayRevealCredentials(h.target.decodedPath)
 	return e, nil
 }
 

@@ -22,13 +22,13 @@ func TestExplainNamesTheRule(t *testing.T) {
 		}
 	}
 	f("/cgi-bin/user/info", "authorizer access_token by * own false guess false masked false")
-	f("/cgi-bin/new/x", "component component_access_token by /cgi-bin/new/* own true guess false masked false")
+	f("/cgi-bin/new/x", "component component_access_token by /cgi-bin/new/* own true guess false masked true")
 	f("/cgi-bin/hidden", "refused  by /cgi-bin/hidden own true guess false masked false")
 	f("/cgi-bin/clear_quota/v2", "refused  by /cgi-bin/clear_quota/v2 own false guess false masked false")
 	f("/cgi-bin/component/x", "component access_token by /cgi-bin/component/* own false guess true masked true")
 	f("/wxa/component/x", "component access_token by /wxa/component/* own false guess false masked true")
 	f("/sns/userinfo", "none  by /sns/* own false guess false masked false")
-	f("/sns/jscode2session", "component component_access_token by /sns/jscode2session own false guess false masked false")
+	f("/sns/jscode2session", "component component_access_token by /sns/jscode2session own false guess false masked true")
 	f("/a//b", "refused  by  own false guess false masked false")
 	e, err := p.Explain(ownApp, "GET", "/sns/jscode2session?js_code=1")
 	got := fmt.Sprintf("%s %s %q %v %v %s %v", e.Credential, e.Parameter, e.Holder, e.Adds, e.Removes, e.Forwarded, err)

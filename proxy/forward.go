@@ -35,10 +35,7 @@ func (c *call) forward() *apiError {
 			return err
 		}
 	}
-	if c.leaked || mayContainCredentials(c.head.target.decodedPath) {
-		return c.redact()
-	}
-	return nil
+	return c.maskResponse()
 }
 
 // token returns the token to inject: from memory, the store, or WeChat. Memory
@@ -109,12 +106,15 @@ func (c *call) retry(stale tokens.Token, code int) *apiError {
 	return nil
 }
 
-// exchange sends the request with token once and reads the response. A short body
-// is sent in one piece with the head, which saves a system call. Responses over
-// [transport.InspectLimit] are streamed.
+// exchange sends the request with token once and reads the response. A short
+// body is sent in one piece with the head, which saves a system call. Responses
+// over [transport.InspectLimit] are streamed.
 func (c *call) exchange(token tokens.Token) *apiError {
 	resp := &c.ctx.Response
-	c.sent = newSentCredentials(token, c.decision.secret)
+	// After a renewal, the rejected token remains: WeChat may accept it for
+	// some minutes.
+	c.sent.Add(token.Value.Reveal())
+	c.sent.Add(c.decision.secret.Reveal())
 	body := c.body.Bytes()
 	c.out = appendRequestHead(c.out[:0], c.settings, &c.head, &c.decision.route, token, len(body))
 	if len(c.out)+len(body) <= transport.MaxCoalesced {
@@ -134,6 +134,7 @@ func (c *call) exchange(token tokens.Token) *apiError {
 		return errSwitchedProtocols
 	}
 	resp.Header.SetNoDefaultContentType(true)
-	cleanResponseHeaders(&resp.Header, &c.sent)
+	byName := c.decision.mayRevealCredentials(c.head.target.decodedPath)
+	cleanResponseHeaders(&resp.Header, &c.sent, byName)
 	return nil
 }

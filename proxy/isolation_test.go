@@ -95,7 +95,8 @@ func TestRequestsDoNotShareMemory(t *testing.T) {
 					return
 				}
 				b, err := io.ReadAll(resp.Body)
-				b = bytes.Replace(b, []byte("T-"+want.AppID), []byte("***"), 1)
+				// In a large response the mask is as long as the token.
+				b = bytes.Replace(b, []byte("="+strings.Repeat("*", len("T-"+want.AppID))), []byte("=***"), 1)
 				if err != nil || string(b) != response || resp.Header.Get("X-Request-Id") != want.RequestID {
 					t.Errorf("%.200q: got %.200q, id %s, error %v, want %.200q", raw, b, resp.Header.Get("X-Request-Id"), err, response)
 					return

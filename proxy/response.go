@@ -3,69 +3,192 @@ package proxy
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
+	"errors"
 	"io"
-	"strings"
 	"sync"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
+	"wxproxy/internal/redact"
+	"wxproxy/proxy/standin"
 	"wxproxy/proxy/transport"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
 
-// sentCredentials are the credentials that WeChat received with a request: the
-// token, its escaped form if that differs, and the app secret; "" where there
-// is none. A response that contains one of them must not reach the caller as it
-// is.
-type sentCredentials [3]string
+// What responses may show. Some of WeChat's contain credentials of the platform:
+// refresh tokens in the lists of accounts, the authorization code of an account
+// that was just registered, the injected token in the record of a request
+// (rid/get shows its URL). There are three promises:
+//
+//   - The response to a request that carried the component's token is read
+//     whole and searched for credentials by name, by form and by value. What
+//     cannot be searched is withheld. The same holds for responses that are
+//     documented to contain credentials, see credentialPaths.
+//   - Any other response is searched for the credentials that the request
+//     carried. If it is large, that is done while it is streamed.
+//   - Headers that contain a credential are removed.
+//
+// What belongs to an end user (session_key, the tokens of /sns/) passes.
 
-func newSentCredentials(token tokens.Token, secret wechat.Secret) sentCredentials {
-	sent := sentCredentials{token.Value.Reveal(), "", secret.Reveal()}
-	if token.Escaped != sent[0] {
-		sent[1] = token.Escaped
-	}
-	return sent
+// searchLimit bounds the size of a response that is read whole, bytes. The
+// longest list of accounts, 500 per page, has about 100 KiB.
+const searchLimit = 8 << 20
+
+// credentialPaths are prefixes of paths whose responses can contain credentials
+// even if the request carried an account's token, or none
+// (doc/oplatform/openApi: ticket-token, authorization-management,
+// register-management; openapi/getRidInfo).
+var credentialPaths = [][]byte{
+	[]byte("/cgi-bin/component/"),
+	[]byte("/wxa/component/"),
+	[]byte("/cgi-bin/openapi/rid/get"),
+	[]byte(pathFastRegister),
 }
 
-// minSecretLength is the length from which on a credential is searched for. A
-// shorter text can occur in a response by chance. WeChat's tokens have more
-// than 100 characters, its secrets 32.
-const minSecretLength = 16
+// pathFastRegister turns an official account into a mini program, too, and
+// returns its authorization code
+// (doc/oplatform/…/register-management/fast-registration-ent/registerMiniprogram).
+const pathFastRegister = "/cgi-bin/account/fastregister"
 
-// in reports whether text contains a credential.
-func (s *sentCredentials) in(text []byte) bool {
-	for _, secret := range s {
-		if len(secret) >= minSecretLength && len(text) >= len(secret) &&
-			strings.Contains(unsafeString(text), secret) {
+// pathUsers begins the paths whose responses contain tokens of end users.
+var pathUsers = []byte("/sns/")
+
+// mayRevealCredentials reports whether the response to a request by r for path
+// has to be searched whole.
+func (r *route) mayRevealCredentials(path []byte) bool {
+	if r.tokenOwner != nil && r.kind == tokens.Component {
+		return true
+	}
+	for _, prefix := range credentialPaths {
+		if bytes.HasPrefix(path, prefix) {
 			return true
 		}
 	}
 	return false
 }
 
-// mask replaces the credentials in text and returns how many different ones it
-// found.
-func (s *sentCredentials) mask(text []byte) (masked []byte, n int) {
-	for _, secret := range s {
-		if len(secret) >= minSecretLength && bytes.Contains(text, []byte(secret)) {
-			text = bytes.ReplaceAll(text, []byte(secret), mask)
-			n++
-		}
+// maskResponse masks credentials in the body of the response, and withholds a
+// body that has to be searched and cannot be. Large bodies are masked while
+// they are sent, unless they have to be searched whole.
+func (c *call) maskResponse() *apiError {
+	resp := &c.ctx.Response
+	if resp.SkipBody || c.ctx.Request.Header.IsHead() {
+		return nil
 	}
-	return text, n
+	if path := c.head.target.decodedPath; c.decision.mayRevealCredentials(path) {
+		return c.maskWhole(&redact.Options{
+			Values: c.sent, Names: true, StandIn: c.standInFor, Code: c.registeredCode(),
+			UserTokens: isLogin(c.decision.endpoint) || bytes.HasPrefix(path, pathUsers),
+		})
+	}
+	if c.sent.Empty() {
+		return nil
+	}
+	stream, streamed := resp.BodyStream().(*transport.Stream)
+	compressed := bytes.HasPrefix(transport.BodyPrefix(resp), gzipMagic)
+	if compressed && !streamed && !c.leaked && !c.inspected {
+		c.leaked = errors.Is(search(resp.Body(), c.sent), redact.ErrFound)
+	}
+	switch {
+	case c.leaked && compressed:
+		return c.maskWhole(&redact.Options{Values: c.sent})
+	case streamed:
+		c.maskStream(stream, compressed)
+	case c.leaked:
+		masked, _ := redact.Mask(resp.Body(), &redact.Options{Values: c.sent})
+		resp.SetBody(masked)
+		c.proxy.observer.Redacted()
+	}
+	return nil
+}
+
+// search returns [redact.ErrFound] if gzip data contains one of sent.
+func search(compressed []byte, sent redact.Values) error {
+	r := redact.NewGzipReader(bytes.NewReader(compressed), sent, func() {})
+	_, err := io.Copy(io.Discard, r)
+	return err
+}
+
+// maskWhole reads the body of the response to its end and masks it.
+func (c *call) maskWhole(o *redact.Options) *apiError {
+	resp := &c.ctx.Response
+	body, err := transport.ReadWhole(resp, searchLimit, c.deadline)
+	c.now = time.Now()
+	if err != nil {
+		return responseWithheld(err)
+	}
+	if masked, n := redact.Mask(body, o); n > 0 {
+		resp.SetBodyRaw(masked)
+		c.proxy.observer.Redacted()
+	}
+	return nil
+}
+
+// maskStream masks the credentials that the request carried while the response
+// is sent. Its length stays the same. Compressed data cannot be changed, so it
+// ends before the credential.
+func (c *call) maskStream(stream *transport.Stream, compressed bool) {
+	sent, redacted := c.sent, c.proxy.observer.Redacted
+	stream.Filter(func(body io.Reader) io.Reader {
+		if compressed {
+			return redact.NewGzipReader(body, sent, redacted)
+		}
+		return redact.NewReader(body, sent, redacted)
+	})
+}
+
+// standInFor returns the stand-in that replaces a token in a response: of the
+// component, or of an account. It returns nil if the caller has no permission
+// for the account, or if appid is none.
+func (c *call) standInFor(component bool, appid []byte) []byte {
+	kind := standin.Account
+	if component {
+		kind, appid = standin.Component, c.settings.component
+	}
+	if !wechat.IsAppID(appid) || !c.decision.caller.allowsAccount(appid) {
+		return nil
+	}
+	return []byte(c.signStandIn(kind, string(appid)))
+}
+
+// registeredCode returns a function that exchanges the authorization code of an
+// account that the request has registered, and nil if it has registered none.
+// The caller receives the code masked, so nothing else would exchange it. The
+// function does not wait for the exchange. It exchanges the first code only.
+func (c *call) registeredCode() func(code []byte) {
+	exchange, log, done := c.settings.exchange, c.proxy.log, false
+	if exchange == nil || string(c.head.target.decodedPath) != pathFastRegister {
+		return nil
+	}
+	return func(code []byte) {
+		if done {
+			return
+		}
+		done = true
+		secret := wechat.NewSecret(string(code))
+		go func() {
+			if _, err := exchange(context.Background(), secret); err != nil {
+				log.Error("exchanging the code of a registered account failed", "error", err)
+			}
+		}()
+	}
 }
 
 // inspectResponse reads the errcode of the response, counts it and returns it.
 // It also notes whether the response contains a credential.
 func (c *call) inspectResponse() int {
 	prefix := transport.BodyPrefix(&c.ctx.Response)
+	c.inspected = true
 	if bytes.HasPrefix(prefix, gzipMagic) {
 		buf := inspectBuffers.Get().(*[]byte)
 		defer inspectBuffers.Put(buf)
 		prefix = decompressPrefix((*buf)[:transport.InspectLimit], prefix)
+		c.inspected = len(prefix) < transport.InspectLimit
 	}
-	c.errcode, c.leaked = wechat.FindErrCode(prefix), c.sent.in(prefix)
+	c.errcode, c.leaked = wechat.FindErrCode(prefix), c.sent.In(prefix)
 	if c.errcode != 0 {
 		c.proxy.observer.WeChatError(c.errcode)
 		c.reportRevocationHint()
@@ -113,11 +236,12 @@ var responseHopHeaders = []string{
 }
 
 // cleanResponseHeaders removes hop-by-hop headers and those that contain a
-// credential, such as a redirect to the URL of the request.
-func cleanResponseHeaders(h *fasthttp.ResponseHeader, sent *sentCredentials) {
+// credential, such as a redirect to the URL of the request: one of sent, or
+// with byName any.
+func cleanResponseHeaders(h *fasthttp.ResponseHeader, sent *redact.Values, byName bool) {
 	suspect, connection := false, []byte(nil)
 	for name, value := range h.All() {
-		if sent.in(value) {
+		if showsCredential(value, sent, byName) {
 			suspect = true
 		}
 		switch roleOf(name) {
@@ -144,7 +268,7 @@ func cleanResponseHeaders(h *fasthttp.ResponseHeader, sent *sentCredentials) {
 		}
 	}
 	for name, value := range h.All() {
-		if sent.in(value) {
+		if showsCredential(value, sent, byName) {
 			remove = append(remove, string(name))
 		}
 		for _, hop := range responseHopHeaders {
@@ -157,6 +281,14 @@ func cleanResponseHeaders(h *fasthttp.ResponseHeader, sent *sentCredentials) {
 		h.Del(name)
 	}
 	h.ResetConnectionClose()
+}
+
+// showsCredential reports whether a header's value contains a credential.
+func showsCredential(value []byte, sent *redact.Values, byName bool) bool {
+	if byName {
+		return redact.Contains(value, &redact.Options{Values: *sent, Names: true})
+	}
+	return sent.In(value)
 }
 
 // describesBody reports whether a header frames or describes the body, so that

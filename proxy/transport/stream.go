@@ -55,6 +55,8 @@ type Stream struct {
 	src       io.Reader // the body, from br
 	delimited bool      // src knows where the body ends, so the connection can be used again
 	prefix    []byte    // the inspected beginning, which was taken from src and is delivered first
+	filtered  io.Reader // what is delivered in place of src; nil: src
+	end       time.Time // when the body must have arrived; zero: no limit
 	delivered int       // bytes since the client's deadline was extended
 	slow      *time.Timer
 
@@ -127,9 +129,28 @@ func BodyPrefix(resp *fasthttp.Response) []byte {
 	return resp.Body()
 }
 
+// Filter makes the stream deliver what filter reads from the body. Call it
+// before the first Read.
+func (s *Stream) Filter(filter func(body io.Reader) io.Reader) {
+	s.filtered = filter(unfiltered{s})
+}
+
+// unfiltered reads the body of a stream past its filter.
+type unfiltered struct{ *Stream }
+
+func (u unfiltered) Read(p []byte) (int, error) { return u.readBody(p) }
+
 // Read implements [io.Reader]. While bytes flow, it extends the deadlines of both
 // connections. A transfer that stalls for the timeout fails.
 func (s *Stream) Read(p []byte) (int, error) {
+	if s.filtered != nil {
+		return s.filtered.Read(p)
+	}
+	return s.readBody(p)
+}
+
+// readBody reads the prefix and what follows it.
+func (s *Stream) readBody(p []byte) (int, error) {
 	if len(s.prefix) > 0 {
 		n := copy(p, s.prefix)
 		s.prefix = s.prefix[n:]
@@ -191,7 +212,11 @@ func (s *Stream) progress(n int) {
 }
 
 func (s *Stream) extendUpstreamDeadline() {
-	s.conn.extendDeadline(time.Now().Add(s.timeout), s.timeout)
+	deadline := time.Now().Add(s.timeout)
+	if !s.end.IsZero() && deadline.After(s.end) {
+		deadline = s.end
+	}
+	s.conn.extendDeadline(deadline, s.timeout)
 }
 
 // readSrc reads from WeChat. A body that is cut short ends with
