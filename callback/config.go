@@ -40,6 +40,15 @@ type Accounts interface {
 	EventSink
 }
 
+// Claims remembers pushes for all processes and across restarts. A
+// [wxproxy/tokens/store.Store] implements it.
+type Claims interface {
+	// Claim reports whether key was free, and then remembers it until a time.
+	Claim(ctx context.Context, key string, until time.Time) (first bool, err error)
+	// Unclaim makes key free before that.
+	Unclaim(ctx context.Context, key string) error
+}
+
 // Config configures a Handler. The zero value answers /healthz, and 404 to all
 // other paths.
 type Config struct {
@@ -52,6 +61,17 @@ type Config struct {
 	Crypts []*wechat.Crypt
 	// Accounts stores authorization events; nil: no events are accepted.
 	Accounts Accounts
+
+	// MaxAge is how old a push may be by the time that WeChat has signed;
+	// default: 15m. It does not limit the age of tickets.
+	MaxAge time.Duration
+	// Claims makes sure that one process handles a push, and handles it once.
+	// nil: only this process remembers pushes, for an hour.
+	Claims Claims
+	// IsFor reports whether a message to userName, the original id of an
+	// account (gh_…), may be for the account appid. It is called concurrently.
+	// nil: all messages are accepted on every account's path.
+	IsFor func(ctx context.Context, appid, userName string) (bool, error)
 
 	// Pages configures the pages on which merchants authorize. Its
 	// ComponentAppID and its Log are replaced by those of this Config.
@@ -66,6 +86,11 @@ type Config struct {
 	ExchangeCode func(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
 	SendText     func(ctx context.Context, appid, openid, text string) error
 
+	// Now is the clock; default: time.Now.
+	Now func() time.Time
+	// ClaimTimeout limits the wait for Claims, so that time is left for the
+	// service; default: 1.5s.
+	ClaimTimeout time.Duration
 	// Timeout limits the time for reading and storing an authorization event;
 	// default: 4s, because WeChat waits for 5 s.
 	Timeout time.Duration
@@ -83,6 +108,8 @@ type Config struct {
 const (
 	defaultTimeout        = 4 * time.Second
 	defaultMessageTimeout = 4500 * time.Millisecond
+	defaultClaimTimeout   = 1500 * time.Millisecond
+	defaultMaxAge         = 15 * time.Minute
 )
 
 // withDefaults returns c with defaults in place of zero values.
@@ -92,6 +119,15 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MessageTimeout <= 0 {
 		c.MessageTimeout = defaultMessageTimeout
+	}
+	if c.ClaimTimeout <= 0 {
+		c.ClaimTimeout = defaultClaimTimeout
+	}
+	if c.MaxAge <= 0 {
+		c.MaxAge = defaultMaxAge
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.Observe == nil {
 		c.Observe = func(string, string) {}
@@ -114,6 +150,7 @@ func (c Config) pages() pages.Config {
 type settings struct {
 	component string
 	crypts    []*wechat.Crypt // the current key's first
+	maxAge    time.Duration
 	forwards  []Forward
 	sendText  func(ctx context.Context, appid, openid, text string) error
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -329,9 +330,12 @@ func (s signed) query() string {
 }
 
 // seal makes a push of a document, in the form in which WeChat sends it.
-func seal(c *wechat.Crypt, doc string) signed {
+func seal(c *wechat.Crypt, doc string) signed { return sealAt(c, doc, time.Now()) }
+
+// sealAt makes a push that was signed at a time.
+func sealAt(c *wechat.Crypt, doc string, at time.Time) signed {
 	encrypted := c.Encrypt([]byte(doc))
-	s := signed{timestamp: "1512627534", nonce: "1590219412"}
+	s := signed{timestamp: strconv.FormatInt(at.Unix(), 10), nonce: "1990219412"}
 	s.signature = c.Signature(s.timestamp, s.nonce, encrypted)
 	s.body = []byte("<xml>\n    <AppId><![CDATA[" + component + "]]></AppId>\n" +
 		"    <Encrypt><![CDATA[" + encrypted + "]]></Encrypt>\n</xml>\n")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"wxproxy/tokens"
 	"wxproxy/wechat"
@@ -15,11 +16,16 @@ import (
 type eventHandler struct {
 	accounts  Accounts
 	replays   *replayGuard
+	claims    *claimer
+	now       func() time.Time
 	forwarder *eventForwarder
 	log       *slog.Logger
 }
 
 // handle stores an event and then forwards it in the background.
+//
+// Tickets are taken at any age, so that a wrong clock does not stop the
+// platform. They count only if they are newer than the stored one.
 func (h *eventHandler) handle(ctx context.Context, p verifiedPush) outcome {
 	e, err := p.doc.Event()
 	if err != nil {
@@ -28,27 +34,39 @@ func (h *eventHandler) handle(ctx context.Context, p verifiedPush) outcome {
 	if e.AppID != p.settings.component {
 		return *failure(http.StatusForbidden, "", resultWrongAppID, errInnerAppID)
 	}
-	out := h.store(ctx, p.signature, e)
+	if e.InfoType != infoTicket {
+		if rejected := p.checkTime(h.now(), eventLabel(e.InfoType)); rejected != nil {
+			return *rejected
+		}
+	}
+	out := h.store(ctx, p, e)
 	// An event that is older than what is known would mislead a service.
-	if out.status == http.StatusOK && out.result != resultStale {
+	if out.status == http.StatusOK && (out.result == resultOK || out.result == resultIgnored) {
 		out.done = func(bool) { h.forwarder.forward(p, e) }
 	}
 	return out
 }
 
-// store runs the action of an event, unless the same push was handled before.
-func (h *eventHandler) store(ctx context.Context, signature string, e wechat.Event) outcome {
+// store runs the action of an event, unless this process has handled the same
+// push before.
+//
+// The push is claimed after the action: the action of a process that was killed
+// must be repeated. Repeating one that succeeded changes nothing, because
+// events are ordered by CreateTime wherever they are stored, and a code can be
+// exchanged only once. So a push that another process has handled is stored
+// again and not forwarded again.
+func (h *eventHandler) store(ctx context.Context, p verifiedPush, e wechat.Event) outcome {
 	event := eventLabel(e.InfoType)
 	action, err := h.action(e)
 	if err != nil {
 		return *failure(http.StatusBadRequest, event, resultBadMessage, err)
 	}
-	end, rejected := h.replays.dedupe(ctx, signature, event)
-	if rejected != nil {
-		return *rejected
+	end, repeated := h.replays.dedupe(ctx, p.signature, "", event)
+	if repeated != nil {
+		return *repeated
 	}
 	stored := false // also after a panic
-	defer func() { end(stored) }()
+	defer func() { end(stored, nil) }()
 
 	result := resultOK
 	switch err := action(ctx); {
@@ -61,5 +79,8 @@ func (h *eventHandler) store(ctx context.Context, signature string, e wechat.Eve
 		return *failure(http.StatusInternalServerError, event, resultStore, err)
 	}
 	stored = true
+	if e.InfoType != infoTicket && result != resultStale && !h.claims.claim(ctx, event, p) {
+		result = resultReplayed
+	}
 	return outcome{status: http.StatusOK, event: event, result: result}
 }

@@ -37,6 +37,9 @@ type Handler struct {
 	log      *slog.Logger
 	observe  func(event, result string)
 	settings atomic.Pointer[settings]
+	// rejections bounds the log of pushes that WeChat has signed and that are
+	// rejected all the same: with a wrong clock these are all of them.
+	rejections *logLimit
 
 	events         *eventHandler // nil: no events are accepted
 	eventTimeout   time.Duration
@@ -52,23 +55,27 @@ type Handler struct {
 func New(c Config) *Handler {
 	c = c.withDefaults()
 	h := &Handler{
-		log: c.Log, observe: c.Observe,
+		log: c.Log, observe: c.Observe, rejections: newLogLimit(c.Now),
 		eventTimeout: c.Timeout, messageTimeout: c.MessageTimeout,
 		pages: pages.New(c.pages()), services: newServiceClient(),
 	}
 	h.outbox = newOutbox(func(cause any) { logPanic(c.Log, "background job", cause) })
 	// Events and messages share the guard: a push is a repeat on either path.
-	replays := newReplayGuard()
+	replays := newReplayGuard(c.Now)
+	claims := &claimer{
+		claims: c.Claims, timeout: c.ClaimTimeout, now: c.Now, observe: c.Observe, log: c.Log,
+	}
 	if c.Accounts != nil {
 		h.events = &eventHandler{
-			accounts: c.Accounts, replays: replays, log: c.Log,
+			accounts: c.Accounts, replays: replays, claims: claims, now: c.Now, log: c.Log,
 			forwarder: &eventForwarder{
 				services: h.services, outbox: h.outbox, observe: c.Observe, log: c.Log,
 			},
 		}
 	}
 	h.messages = &messageHandler{
-		replays: replays, services: h.services,
+		replays: replays, claims: claims, isFor: c.IsFor, now: c.Now,
+		services: h.services, log: c.Log,
 		checker: &releaseChecker{exchange: c.ExchangeCode, outbox: h.outbox, log: c.Log},
 	}
 	h.Reconfigure(c)
@@ -83,12 +90,13 @@ func (h *Handler) Close(ctx context.Context) error {
 	return err
 }
 
-// Reconfigure replaces ComponentAppID, Crypts, Forwards, SendText and what
-// [pages.Handler.Reconfigure] replaces by those of c, and ignores all other
-// fields. Requests in flight keep the settings they began with.
+// Reconfigure replaces ComponentAppID, Crypts, MaxAge, Forwards, SendText and
+// what [pages.Handler.Reconfigure] replaces by those of c, and ignores all
+// other fields. Requests in flight keep the settings they began with.
 func (h *Handler) Reconfigure(c Config) {
 	h.settings.Store(&settings{
 		component: c.ComponentAppID, crypts: slices.Clone(c.Crypts),
+		maxAge:   c.withDefaults().MaxAge,
 		forwards: cloneForwards(c.Forwards), sendText: c.SendText,
 	})
 	h.pages.Reconfigure(c.pages())

@@ -47,8 +47,15 @@ const (
 	// An InfoType that needs no action, or a message that no rule matches;
 	// answered with success.
 	resultIgnored = "ignored"
-	// The same push was handled before.
+	// The same push was handled before; it gets the same reply, or success.
 	resultReplayed = "replayed"
+	// The push was handled although the store could not remember it. It is
+	// counted with its own result, too.
+	resultUnclaimed = "unclaimed"
+	// The push was signed too long ago, or ahead of this machine's clock.
+	resultWrongTime = "wrong_time"
+	// The message was made for another account.
+	resultWrongAccount = "wrong_account"
 	// The push is not from WeChat, or the message token differs.
 	resultBadSignature = "bad_signature"
 	// The EncodingAESKey differs.
@@ -70,7 +77,8 @@ const (
 
 // Results lists the values of the result label. It must not be changed.
 var Results = []string{
-	resultOK, resultStale, resultIgnored, resultReplayed, resultBadSignature,
+	resultOK, resultStale, resultIgnored, resultReplayed, resultUnclaimed,
+	resultWrongTime, resultWrongAccount, resultBadSignature,
 	resultUndecryptable, resultWrongAppID, resultBadMessage, resultTooLarge, resultStore,
 	resultUndelivered, resultBadReply,
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 
 	"wxproxy/wechat"
 )
@@ -14,9 +17,13 @@ import (
 // users and events (消息与事件接收URL).
 type messageHandler struct {
 	replays  *replayGuard
+	claims   *claimer
+	isFor    func(ctx context.Context, appid, userName string) (bool, error) // nil: all are
+	now      func() time.Time
 	replies  replyCache
 	services *http.Client
 	checker  *releaseChecker
+	log      *slog.Logger
 }
 
 // messageReply is how a message is answered. Without xml and empty, the
@@ -29,28 +36,65 @@ type messageReply struct {
 	err    error  // for the log: a service accepted the message, but its reply is invalid
 }
 
-// handle gets the reply to a message.
-//
-// The account is in the path alone, which no signature covers. The replay guard
-// keeps a push that was observed on its way from being sent to another
-// account's path.
+// handle gets the reply to a message. It first makes sure that the push is
+// fresh, that it was made for this account, and that it was not handled before,
+// in this order: a copy that is rejected must not use up the push.
 func (h *messageHandler) handle(ctx context.Context, account string, p verifiedPush) outcome {
+	if rejected := p.checkTime(h.now(), eventMessage); rejected != nil {
+		return *rejected
+	}
 	m, err := p.doc.Message()
 	if err != nil {
 		return *failure(http.StatusBadRequest, "", resultBadMessage, err)
 	}
-	end, rejected := h.replays.dedupe(ctx, p.signature, eventMessage)
-	if rejected != nil {
-		return *rejected
+	if !h.addressed(ctx, account, m.ToUserName) {
+		return *failure(http.StatusForbidden, eventMessage, resultWrongAccount, errOtherAccount)
 	}
-	finish := end // must be called once, also after a panic
-	handedOver := false
-	defer func() {
-		if !handedOver {
-			finish(false)
-		}
-	}()
+	end, repeated := h.replays.dedupe(ctx, p.signature, account, eventMessage)
+	if repeated != nil {
+		return *repeated
+	}
+	handled, answered := false, (*reply)(nil)
+	defer func() { end(handled, answered) }() // also after a panic
+	if h.isHandled(account, p, m) && !h.claims.claim(ctx, eventMessage, p) {
+		// Another process has handled it, or this one before a restart.
+		handled = true
+		return outcome{status: http.StatusOK, event: eventMessage, result: resultReplayed}
+	}
+	out := h.answer(ctx, account, p, m)
+	handled, answered = out.status == http.StatusOK, out.reply
+	if !handled {
+		h.claims.unclaim(ctx, p)
+	}
+	return out
+}
 
+// addressed reports whether a message to userName may be for the account in
+// the path, which no signature covers. While that cannot be found out, it may.
+func (h *messageHandler) addressed(ctx context.Context, account, userName string) bool {
+	if h.isFor == nil || userName == "" {
+		return true
+	}
+	ok, err := h.isFor(ctx, account, userName)
+	if err != nil {
+		h.log.Debug("account of a message not checked", "account", account, "error", err)
+		return true
+	}
+	return ok
+}
+
+// isHandled reports whether anything happens because of the message. Others are
+// answered with success, and need not be claimed.
+func (h *messageHandler) isHandled(account string, p verifiedPush, m wechat.Message) bool {
+	return slices.Contains(checkerAccounts, account) ||
+		firstMatch(p.settings.forwards, account, m.MsgType, eventName(m)) > 0
+}
+
+// answer gets the reply to a message that was not handled before, or that of
+// the same message in another push.
+func (h *messageHandler) answer(
+	ctx context.Context, account string, p verifiedPush, m wechat.Message,
+) outcome {
 	key := replyKeyOf(account, p.doc.Bytes())
 	answer, settle, err := h.replies.do(ctx, key, func() (messageReply, error) {
 		return h.reply(ctx, account, p, m)
@@ -63,11 +107,9 @@ func (h *messageHandler) handle(ctx context.Context, account string, p verifiedP
 		out.note = answer.note
 		return *out
 	}
-	// If the reply is not delivered, the repeat of this push is not a replay.
-	finish = func(delivered bool) { settle(delivered); end(delivered) }
 	out := outcome{
 		status: http.StatusOK, event: eventMessage,
-		result: answer.result, err: answer.err, note: answer.note, done: finish,
+		result: answer.result, err: answer.err, note: answer.note, done: settle,
 	}
 	switch {
 	case answer.xml != nil:
@@ -75,7 +117,6 @@ func (h *messageHandler) handle(ctx context.Context, account string, p verifiedP
 	case answer.empty:
 		out.reply = &reply{"", "text/plain; charset=utf-8"}
 	}
-	handedOver = true
 	return out
 }
 
@@ -92,8 +133,11 @@ func (h *messageHandler) reply(
 		return messageReply{result: resultIgnored}, nil
 	}
 	d := delivery{
-		url: p.settings.forwards[n-1].URL, account: account, openid: p.openid,
+		url: p.settings.forwards[n-1].URL, account: account,
 		id: newDeliveryID(), doc: p.doc.Bytes(),
+	}
+	if isOpenID(m.FromUserName) {
+		d.openid = m.FromUserName
 	}
 	note := fmt.Sprintf("forward[%d] as %s", n, d.id)
 	xml, err := send(ctx, h.services, d)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -67,7 +68,7 @@ func newBubble(t *testing.T, service func(ctx context.Context) (string, error)) 
 // request returns a push of a document, signed anew each time.
 func (b *bubble) request(ctx context.Context, path, doc string) *http.Request {
 	encrypted := b.crypt.Encrypt([]byte(doc))
-	const timestamp, nonce = "1512627534", "1590219412"
+	timestamp, nonce := strconv.FormatInt(time.Now().Unix(), 10), "1590219412"
 	target := fmt.Sprintf("%s?timestamp=%s&nonce=%s&msg_signature=%s",
 		path, timestamp, nonce, b.crypt.Signature(timestamp, nonce, encrypted))
 	body := []byte("<xml><Encrypt>" + encrypted + "</Encrypt></xml>")
@@ -197,6 +198,36 @@ func TestUndeliveredReplyIsKeptForTheRepeat(t *testing.T) {
 			if want := 1 + n; b.asked != want {
 				t.Errorf("repeat %d: service got %d requests in all, want %d", n+1, b.asked, want)
 			}
+		}
+	})
+}
+
+// A repeat of the same bytes gets the same reply for a minute, and success from
+// then on. The service is asked once.
+func TestRepeatGetsTheSameReplyForAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, func(context.Context) (string, error) { return passiveReply, nil })
+		path := "/" + internalAccount + "/events"
+		first, next := repeat(t.Context(), b.request(t.Context(), path, textMessage))
+		resp, done := b.serve(first)
+		<-done
+		b.wantReply("first", resp)
+		want := resp.Body.String()
+		for _, wait := range []time.Duration{0, 59 * time.Second, time.Second, 10 * time.Minute} {
+			<-time.After(wait)
+			if wait >= time.Second && wait != 59*time.Second {
+				want = success
+			}
+			var r *http.Request
+			r, next = repeat(t.Context(), next)
+			resp, done := b.serve(r)
+			<-done
+			if got := resp.Body.String(); resp.Code != 200 || got != want {
+				t.Errorf("after %v more: got response %d %q, want 200 %q", wait, resp.Code, got, want)
+			}
+		}
+		if b.asked != 1 {
+			t.Errorf("service: got %d requests, want 1", b.asked)
 		}
 	})
 }

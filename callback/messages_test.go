@@ -39,20 +39,33 @@ func TestServiceRepliesToMessage(t *testing.T) {
 	w.wantLogged(id)
 }
 
-// The openid in the query is not signed. One that cannot be an openid, or that
-// is repeated, is not passed on.
-func TestInvalidOpenIDIsNotForwarded(t *testing.T) {
+// The sender is the one in the document, which is signed. The openid in the
+// query is not: it changes nothing, whether it is right, wrong, repeated or
+// missing. A sender that cannot be an openid is not passed on.
+func TestSenderComesFromTheDocument(t *testing.T) {
 	s := newService(t, nil)
 	w := start(t, callback.Config{Forwards: []callback.Forward{forwardAll(s.URL)}})
-	for i, param := range []string{
-		"&openid=a%0d%0ab", "&openid=" + strings.Repeat("o", 65), "&openid=a&openid=b", "&openid=", "",
+	long := strings.Repeat("o", 65)
+	for i, tc := range []struct{ inside, param, want string }{
+		{user, "", user},
+		{user, "&openid=" + user, user},
+		{user, "&openid=oSomebodyElse", user},
+		{user, "&openid=a&openid=b", user},
+		{user, "&openid=a%0d%0ab", user},
+		{"", "&openid=" + user, ""},
+		{"a\r\nb", "&openid=" + user, ""},
+		{long, "&openid=" + user, ""},
+		{"../x", "", ""},
 	} {
-		p := sealMessage(w.crypt, textDoc(fmt.Sprint("message ", i)))
-		target := "/" + account + "/events?" + p.query() + param
+		doc := strings.Replace(textDoc(fmt.Sprint("message ", i)), user, tc.inside, 1)
+		p := sealMessage(w.crypt, doc)
+		target := "/" + account + "/events?" + p.query() + tc.param
 		w.wantResponse(w.request(http.MethodPost, target, strings.NewReader(string(p.body))), 200)
 		s.wantDeliveries(t, i+1)
-		if got := s.deliveries()[i].header.Values("X-WX-OPENID"); got != nil {
-			t.Errorf("%q: got X-WX-OPENID %q, want none", param, got)
+		got := strings.Join(s.deliveries()[i].header.Values("X-WX-OPENID"), " and ")
+		if got != tc.want {
+			t.Errorf("%q inside, query %q: got X-WX-OPENID %q, want %q",
+				tc.inside, tc.param, got, tc.want)
 		}
 	}
 }
@@ -153,7 +166,6 @@ func TestFirstMatchingForwardDecides(t *testing.T) {
 		services = append(services, s)
 		return callback.Forward{AppIDs: strings.Fields(appids), Events: strings.Fields(events), URL: s.URL}
 	}
-	const thirdAccount = "wx0000000000000002"
 	w := start(t, callback.Config{Forwards: []callback.Forward{
 		rule(account, "text SUBSCRIBE"),
 		rule("*", "weapp_audit_success authorized"),
@@ -212,7 +224,7 @@ func TestMessageWithoutForwardIsAnsweredWithSuccess(t *testing.T) {
 }
 
 // While the service is down, WeChat repeats the very same push. After success
-// the push is a replay, on the path of another account, too.
+// the push is a replay, and on the path of another account it is rejected.
 func TestRepeatAfterServiceWasDown(t *testing.T) {
 	down := newService(t, nil)
 	w := start(t, callback.Config{Forwards: []callback.Forward{forwardAll(withKey(down.URL))}})
@@ -226,9 +238,10 @@ func TestRepeatAfterServiceWasDown(t *testing.T) {
 		ComponentAppID: component, Crypts: []*wechat.Crypt{w.crypt}, Forwards: []callback.Forward{forwardAll(up.URL)},
 	})
 	w.wantResponse(w.sendTo(account, p), 200)
-	w.wantResponse(w.sendTo(account, p), 409)
-	w.wantResponse(w.sendTo(otherAccount, p), 409)
-	w.wantCounted("message undelivered", "message undelivered", "message ok", "message replayed", "message replayed")
+	w.wantResponse(w.sendTo(account, p), 200)
+	w.wantResponse(w.sendTo(otherAccount, p), 403)
+	w.wantCounted("message undelivered", "message undelivered", "message ok", "message replayed",
+		"message wrong_account")
 	up.wantDeliveries(t, 1)
 }
 

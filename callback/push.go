@@ -114,6 +114,13 @@ func respond(w http.ResponseWriter, out outcome) {
 // repeated.
 func (h *Handler) report(r *http.Request, out outcome) {
 	h.observe(out.event, out.result)
+	suppressed := 0
+	if out.result == resultWrongTime || out.result == resultWrongAccount {
+		var ok bool
+		if suppressed, ok = h.rejections.allow(out.result); !ok {
+			return
+		}
+	}
 	level, message := slog.LevelWarn, "push rejected"
 	switch {
 	case out.status == http.StatusOK && out.err != nil:
@@ -131,6 +138,9 @@ func (h *Handler) report(r *http.Request, out outcome) {
 		slog.String("event", out.event), slog.String("result", out.result),
 		slog.Int("status", out.status), slog.String("method", r.Method),
 		slog.String("path", r.URL.Path), slog.Int("query_bytes", len(r.URL.RawQuery)),
+	}
+	if suppressed > 0 {
+		attrs = append(attrs, slog.Int("not_logged", suppressed))
 	}
 	if out.note != "" {
 		attrs = append(attrs, slog.String("answered_by", out.note))

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"time"
 
 	"wxproxy/internal/recovery"
@@ -14,14 +15,20 @@ import (
 
 // Maximum lengths in bytes. Real queries have about 150, openid included, and a
 // nonce has ten digits.
+//
+// Nothing separates the signed parts, so the beginning of Encrypt could be
+// moved to the end of a nonce. What is left of Encrypt is still complete if 64
+// characters were moved, which are whole blocks of AES. No nonce is that long.
 const (
-	maxQuery  = 2048
-	maxParam  = 128
-	maxOpenID = 64
+	maxQuery     = 2048
+	maxParam     = 63
+	maxTimestamp = 12
+	maxOpenID    = 64
 )
 
 var (
-	errQuery    = errors.New("timestamp, nonce or msg_signature missing or repeated in the query")
+	errQuery = errors.New(
+		"timestamp, nonce or msg_signature missing, repeated or invalid in the query")
 	errTooLarge = errors.New("body over 1 MiB")
 	errSlow     = errors.New("timeout reading the body")
 	errBodyEnd  = errors.New("body ended early")
@@ -30,10 +37,8 @@ var (
 // rawPush is what was read of a request. It is not verified.
 type rawPush struct {
 	timestamp, nonce, signature string
-	// openid is the user that a message is from, "" if the query names none. No
-	// signature covers it.
-	openid string
-	body   []byte
+	signedAt                    time.Time // timestamp as a time
+	body                        []byte
 }
 
 // readPush reads a push. A request that says that its body is too long is
@@ -64,8 +69,8 @@ func readPush(w *recovery.ResponseWriter, r *http.Request, deadline time.Time) (
 	case err != nil:
 		return p, failure(http.StatusBadRequest, "", resultBadMessage, errBodyEnd)
 	}
-	// From here on net/http reads only to notice that the client disconnects. If
-	// the deadline passed meanwhile, it would count as a disconnection.
+	// From here on net/http reads only to notice that the client disconnects.
+	// If the deadline passed meanwhile, it would count as a disconnection.
 	_ = conn.SetReadDeadline(time.Time{})
 	return p, nil
 }
@@ -90,10 +95,21 @@ func readQuery(raw string) (rawPush, error) {
 		}
 		*param.to = v[0]
 	}
-	if v := query["openid"]; len(v) == 1 && isOpenID(v[0]) {
-		p.openid = v[0]
+	var ok bool
+	if p.signedAt, ok = parseTimestamp(p.timestamp); !ok {
+		return p, errQuery
 	}
 	return p, nil
+}
+
+// parseTimestamp parses seconds since 1970, in the one form that WeChat writes:
+// digits without a sign or a zero in front.
+func parseTimestamp(s string) (time.Time, bool) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || len(s) > maxTimestamp || strconv.FormatInt(n, 10) != s || n < 0 {
+		return time.Time{}, false
+	}
+	return time.Unix(n, 0), true
 }
 
 // isOpenID reports whether s can be an openid. Known ones have 28 letters,

@@ -13,19 +13,27 @@ import (
 // fresh.
 func handleOnce(t *testing.T, g *replayGuard, signature string, success bool) (fresh bool) {
 	t.Helper()
-	end, fresh, err := g.begin(t.Context(), signature)
+	before, end, err := g.begin(t.Context(), signature)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fresh {
-		end(success)
+	if before == nil {
+		end(handledIf(signature, success))
 	}
-	return fresh
+	return before == nil
+}
+
+// handledIf returns what end expects.
+func handledIf(signature string, success bool) *handledPush {
+	if !success {
+		return nil
+	}
+	return &handledPush{signature: signature, at: time.Now()}
 }
 
 func TestPushIsRememberedForAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newReplayGuard()
+		g := newReplayGuard(time.Now)
 		handleOnce(t, g, "a", true)
 		time.Sleep(replayLife - time.Nanosecond)
 		if handleOnce(t, g, "a", true) {
@@ -43,7 +51,7 @@ func TestPushIsRememberedForAnHour(t *testing.T) {
 }
 
 func TestReplayGuardIsBounded(t *testing.T) {
-	g := newReplayGuard()
+	g := newReplayGuard(time.Now)
 	for i := range 3 * maxReplays {
 		handleOnce(t, g, strconv.Itoa(i), true)
 	}
@@ -65,8 +73,8 @@ func TestReplayGuardIsBounded(t *testing.T) {
 func TestCopyWaitsForTheFirst(t *testing.T) {
 	for _, success := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			g := newReplayGuard()
-			end, _, _ := g.begin(t.Context(), "a")
+			g := newReplayGuard(time.Now)
+			_, end, _ := g.begin(t.Context(), "a")
 			decided := false
 			go func() {
 				if fresh := handleOnce(t, g, "a", true); fresh == success {
@@ -82,7 +90,7 @@ func TestCopyWaitsForTheFirst(t *testing.T) {
 			if !handleOnce(t, g, "another", true) {
 				t.Error("another push was taken for a copy")
 			}
-			end(success)
+			end(handledIf("a", success))
 			synctest.Wait()
 			if !decided {
 				t.Error("the copy still waits after the first push has ended")
@@ -93,13 +101,13 @@ func TestCopyWaitsForTheFirst(t *testing.T) {
 
 func TestWaitForCopyEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newReplayGuard()
-		end, _, _ := g.begin(t.Context(), "a")
-		defer end(true)
+		g := newReplayGuard(time.Now)
+		_, end, _ := g.begin(t.Context(), "a")
+		defer end(nil)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, fresh, err := g.begin(ctx, "a"); fresh || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got fresh %v, error %v, want false, %v", fresh, err, context.DeadlineExceeded)
+		if _, _, err := g.begin(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got error %v, want %v", err, context.DeadlineExceeded)
 		}
 	})
 }

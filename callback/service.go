@@ -60,7 +60,7 @@ func newServiceClient() *http.Client {
 type delivery struct {
 	url     string
 	account string
-	openid  string // "" if the push names no user
+	openid  string // of the sender of a message; "" if it is no openid
 	id      string // names the delivery in the X-Request-Id header and in the log
 	doc     []byte
 }

@@ -2,7 +2,10 @@ package callback
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
+	"time"
 
 	"wxproxy/wechat"
 )
@@ -18,7 +21,8 @@ var (
 type verifiedPush struct {
 	settings  *settings // those it was verified with
 	signature string    // msg_signature, which identifies the push
-	openid    string    // "" if the query names none; not covered by the signature
+	signedAt  time.Time
+	isSpliced bool // see spliced
 	doc       *wechat.Document
 }
 
@@ -47,7 +51,67 @@ func (s *settings) verify(p rawPush) (verifiedPush, *outcome) {
 	if err != nil {
 		return verifiedPush{}, failure(http.StatusBadRequest, "", resultBadMessage, err)
 	}
-	return verifiedPush{settings: s, signature: p.signature, openid: p.openid, doc: doc}, nil
+	return verifiedPush{
+		settings: s, signature: p.signature, signedAt: p.signedAt, doc: doc,
+		isSpliced: spliced(p.timestamp, p.nonce, doc.CreateTime(), s.maxAge),
+	}, nil
+}
+
+// maxAhead is how far the clock of WeChat may be ahead of this machine's.
+const maxAhead = 5 * time.Minute
+
+// errSpliced: see spliced.
+var errSpliced = errors.New("timestamp made from the nonce of an older push")
+
+// checkTime rejects a push that was signed too long ago, or too far ahead.
+// event is the event label.
+func (p verifiedPush) checkTime(now time.Time, event string) *outcome {
+	reject := func(err error) *outcome {
+		return failure(http.StatusForbidden, event, resultWrongTime, err)
+	}
+	const hint = "check that the clock of this machine is synchronized (NTP)"
+	age := now.Sub(p.signedAt).Round(time.Second)
+	switch {
+	case p.isSpliced:
+		return reject(errSpliced)
+	case age > p.settings.maxAge:
+		return reject(fmt.Errorf("signed %v ago, limit %v; %s", age, p.settings.maxAge, hint))
+	case -age > maxAhead:
+		return reject(fmt.Errorf("signed %v ahead, limit %v; %s", -age, maxAhead, hint))
+	}
+	return nil
+}
+
+// acceptableUntil is the time from which on no process accepts the push. The
+// clocks of replicas may differ by maxAhead.
+func (p verifiedPush) acceptableUntil() time.Time {
+	return p.signedAt.Add(p.settings.maxAge + maxAhead)
+}
+
+// spliced reports whether digits of the nonce have been made into the timestamp
+// of an old push. The signature covers both, sorted and joined without a
+// separator, so a timestamp can be cut from either end of the joined digits.
+//
+// The document's CreateTime, which cannot be changed, says which end is right:
+// WeChat makes and signs a push within seconds. A nonce is random, so that it
+// is nearer to CreateTime by chance about once in a billion pushes.
+func spliced(timestamp, nonce string, created time.Time, maxAge time.Duration) bool {
+	first, second := timestamp, nonce
+	if nonce < timestamp {
+		first, second = nonce, timestamp
+	}
+	digits := first + second
+	other := digits[:len(timestamp)]
+	if strings.HasPrefix(digits, timestamp) {
+		other = digits[len(digits)-len(timestamp):]
+	}
+	is, ok := parseTimestamp(timestamp)
+	if !ok || created.IsZero() {
+		return false
+	}
+	was, ok := parseTimestamp(other)
+	distance := was.Sub(created).Abs()
+	return ok && distance <= maxAge && distance < is.Sub(created).Abs()
 }
 
 // decrypt tries the keys in turn. If none fits, it returns the error of the key

@@ -101,9 +101,10 @@ var (
 	}, commonEvents...)
 
 	// eventResults are the results of a push. WeChat receives an error for all
-	// but the first three and bad_reply.
+	// but the first five and bad_reply.
 	eventResults = []string{
-		"ok", "stale", "ignored", "replayed", "bad_signature", "undecryptable",
+		"ok", "stale", "ignored", "replayed", "unclaimed",
+		"wrong_time", "wrong_account", "bad_signature", "undecryptable",
 		"wrong_appid", "bad_message", "too_large", "store", "undelivered", "bad_reply",
 	}
 

@@ -71,9 +71,13 @@ func newAuthorized(
 	return b
 }
 
+// ticketsPut counts the tickets of all tests.
+var ticketsPut atomic.Int64
+
 func putTicket(t *testing.T, b *tokens.Broker) {
 	t.Helper()
-	if err := b.PutTicket(t.Context(), wechat.NewSecret("ticket@@@1"), time.Unix(1000, 0)); err != nil {
+	created := time.Unix(1000+ticketsPut.Add(1), 0) // each is newer than the last
+	if err := b.PutTicket(t.Context(), wechat.NewSecret("ticket@@@1"), created); err != nil {
 		t.Fatalf("PutTicket: %v", err)
 	}
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // PutTicket stores a component_verify_ticket durably. created is the push's
-// CreateTime. It returns ErrStale if a newer ticket is known. A ticket that is
-// pushed again is stored again, because its lifetime begins anew.
+// CreateTime. It returns ErrStale if a newer ticket is known, or this very push:
+// a push that was recorded must not make an old ticket look new.
 func (b *Broker) PutTicket(ctx context.Context, t wechat.Secret, created time.Time) error {
 	if err := b.tickets.put(ctx, t, created); err != nil {
 		return err
@@ -77,8 +77,12 @@ func (ts *tickets) put(ctx context.Context, t wechat.Secret, created time.Time) 
 		created = latest
 	}
 	err := changeRecord(ctx, ts.store, ts.key(), func(stored *ticket) (*ticket, error) {
-		if stored != nil && unixSeconds(created) < stored.Created {
-			return nil, ErrStale
+		if stored != nil {
+			// WeChat may push two tickets in one second.
+			newer := unixSeconds(created) - stored.Created
+			if newer < 0 || newer == 0 && stored.Ticket == t.Reveal() {
+				return nil, ErrStale
+			}
 		}
 		// PushRequestedAt is dropped: the request was answered.
 		return &ticket{

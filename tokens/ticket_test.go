@@ -56,6 +56,13 @@ func TestTicketLifetimeAndOrder(t *testing.T) {
 	if err := put("ticket@@@0", c.now().Add(-time.Minute)); !errors.Is(err, tokens.ErrStale) {
 		t.Errorf("PutTicket with an older one: got error %v, want %v", err, tokens.ErrStale)
 	}
+	// A push that was recorded does not make the ticket look new.
+	if err := put("ticket@@@1", c.now()); !errors.Is(err, tokens.ErrStale) {
+		t.Errorf("PutTicket with the same push: got error %v, want %v", err, tokens.ErrStale)
+	}
+	if err := put("ticket@@@1b", c.now()); err != nil {
+		t.Errorf("PutTicket with another one of the same second: %v", err)
+	}
 	if err := put("ticket@@@2036", c.now().Add(10*365*24*time.Hour)); err != nil {
 		t.Errorf("PutTicket with one from the future: %v", err)
 	}

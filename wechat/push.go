@@ -118,6 +118,20 @@ func (d *Document) Event() (Event, error) {
 	return e, nil
 }
 
+// CreateTime returns the time at which the event or message was made, in whole
+// seconds, or the zero time if the document has none that can be read.
+func (d *Document) CreateTime() time.Time {
+	f, err := d.text("CreateTime")
+	if err != nil {
+		return time.Time{}
+	}
+	t, err := unixTime(f["CreateTime"])
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}
+
 // unixTime parses seconds since 1970. "" and 0 are the zero time. A time after
 // the year 9999 is an error, because JSON cannot represent it.
 func unixTime(s string) (time.Time, error) {

@@ -59,6 +59,7 @@ type Callback struct {
 	Listen    string   `toml:"listen"`
 	PublicURL string   `toml:"public_url"` // "": the authorization pages are disabled
 	ReturnTo  []string `toml:"return_to"`  // empty: merchants are not redirected
+	MaxAge    Duration `toml:"max_age"`
 }
 
 // Admin is the listener for operators and for Prometheus.
@@ -143,7 +144,7 @@ func Default() Config {
 			Timeout:        Duration(60 * time.Second),
 			MaxRequestBody: 32 << 20,
 		},
-		Callback: Callback{Listen: "127.0.0.1:8081"},
+		Callback: Callback{Listen: "127.0.0.1:8081", MaxAge: Duration(15 * time.Minute)},
 		Admin:    Admin{Listen: "127.0.0.1:8082"},
 		Store:    Store{URL: "file:wxproxy.db"},
 		Tokens:   Tokens{RenewBefore: Duration(10 * time.Minute), CacheSize: 100_000},

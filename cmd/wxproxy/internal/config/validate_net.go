@@ -87,6 +87,13 @@ func (v *validator) callback() {
 	for i, r := range v.cfg.Callback.ReturnTo {
 		v.returnTo(fmt.Sprintf("callback.return_to[%d]", i+1), r)
 	}
+	// WeChat repeats a push after five seconds, and clocks are seldom exact.
+	// The store remembers pushes for max_age.
+	const minAge, maxAge = time.Minute, 24 * time.Hour
+	if d := time.Duration(v.cfg.Callback.MaxAge); d < minAge || d > maxAge {
+		v.fault("callback.max_age", `is %v; write at least %v and at most %v, such as "15m"`,
+			Duration(d), Duration(minAge), Duration(maxAge))
+	}
 }
 
 // admin checks that the listener for operators has a key if other machines can

@@ -47,6 +47,8 @@ func (s *Server) callbackConfig(cfg config.Config, c components) callback.Config
 		ComponentAppID: cfg.Component.AppID,
 		Crypts:         c.crypts,
 		Accounts:       s.broker,
+		MaxAge:         time.Duration(cfg.Callback.MaxAge),
+		Claims:         s.store,
 		Observe:        s.metrics.Event,
 		Log:            s.log,
 		Pages: pages.Config{

@@ -1,0 +1,96 @@
+package callback
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// claimer claims pushes in the store, so that of all processes one handles a
+// push, once. The zero value, without a store, lets every push pass. It is safe
+// for concurrent use.
+//
+// While the store is unavailable pushes are handled all the same: users would
+// get no replies until it is back, and the [replayGuard] still recognizes what
+// this process has handled. Such pushes are counted as unclaimed.
+type claimer struct {
+	claims  Claims
+	timeout time.Duration
+	now     func() time.Time
+	observe func(event, result string)
+	log     *slog.Logger
+
+	mu        sync.Mutex
+	isDown    bool
+	nextTryAt time.Time
+}
+
+// claimRetryPause is the least time between two attempts while the store is
+// unavailable. All other pushes do not wait for it.
+const claimRetryPause = time.Second
+
+// claimKey returns the key of a push in the store.
+func claimKey(signature string) string { return "push/" + signature }
+
+// claim reports whether this is the first process that handles the push.
+func (c *claimer) claim(ctx context.Context, event string, p verifiedPush) (first bool) {
+	if c.claims == nil {
+		return true
+	}
+	if !c.mayTry() {
+		c.observe(event, resultUnclaimed)
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	first, err := c.claims.Claim(ctx, claimKey(p.signature), p.acceptableUntil())
+	c.note(err)
+	if err != nil {
+		c.observe(event, resultUnclaimed)
+		return true
+	}
+	return first
+}
+
+// unclaim lets the repeat of a push that was claimed and not handled pass.
+// ctx may have ended.
+func (c *claimer) unclaim(ctx context.Context, p verifiedPush) {
+	if c.claims == nil || !c.mayTry() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+	defer cancel()
+	c.note(c.claims.Unclaim(ctx, claimKey(p.signature)))
+}
+
+// mayTry reports whether the store is to be asked. While it is unavailable one
+// caller tries at a time.
+func (c *claimer) mayTry() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	if c.isDown && now.Before(c.nextTryAt) {
+		return false
+	}
+	if c.isDown {
+		c.nextTryAt = now.Add(c.timeout + claimRetryPause)
+	}
+	return true
+}
+
+// note records the result of an attempt, and logs when the state changes.
+func (c *claimer) note(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		c.nextTryAt = c.now().Add(claimRetryPause)
+		if !c.isDown {
+			c.log.Error("store unavailable, replayed pushes are recognized in this process only",
+				"error", err)
+		}
+	} else if c.isDown {
+		c.log.Info("store available again, replayed pushes are recognized")
+	}
+	c.isDown = err != nil
+}
