@@ -64,7 +64,7 @@ func (p *Proxy) Explain(appid, method, path string) (Explanation, error) {
 	s := p.settings.Load()
 	d, err := s.decide(&h)
 	e.Path = string(h.target.path)
-	e.Rule, e.RuleOwn = s.table.Origin(d.endpoint)
+	e.Rule, e.RuleOwn = d.endpoint.Path, s.table.IsOwn(d.endpoint)
 	e.RuleGuess = d.endpoint.Guess
 	e.AppID = string(d.account)
 	switch {

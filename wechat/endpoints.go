@@ -54,7 +54,8 @@ const (
 
 // Endpoint is a row of a [Table].
 type Endpoint struct {
-	// Path matches a decoded path exactly, or as a prefix if it ends in "*".
+	// Path matches a decoded path exactly, or as a prefix if it ends in "*". A
+	// trailing slash and the case of ASCII letters do not matter.
 	Path string
 
 	// Actions limits the row to these values of the query parameter `action`.
@@ -73,6 +74,10 @@ type Endpoint struct {
 
 	// Twin is the path that returns the same for an authorizer (NeedSecret).
 	Twin string
+
+	// NoBody says that requests have everything in their query, and no body that
+	// could contradict it.
+	NoBody bool
 
 	// Guess says that no source confirms the row. Requests by it are logged.
 	Guess bool
@@ -151,14 +156,17 @@ var Endpoints = []Endpoint{
 	{Path: "/product/register/register_shop", Need: NeedComponent, Parameter: ComponentAccessToken},
 
 	// Logins. Below /sns/, an access_token is an end user's unless the path
-	// contains "component".
-	{Path: "/sns/component/*", Need: NeedComponent, Parameter: ComponentAccessToken, ComponentAppID: true},
+	// contains "component". They are GET requests without a body.
+	{Path: "/sns/component/*", Need: NeedComponent, Parameter: ComponentAccessToken,
+		ComponentAppID: true, NoBody: true},
 	{Path: "/sns/oauth2/component/*", Need: NeedComponent, Parameter: ComponentAccessToken,
-		ComponentAppID: true},
-	{Path: "/sns/jscode2session", Need: NeedSecret, Twin: "/sns/component/jscode2session"},
-	{Path: "/sns/oauth2/access_token", Need: NeedSecret, Twin: "/sns/oauth2/component/access_token"},
-	{Path: "/sns/oauth2/refresh_token", Need: NeedSecret, Twin: "/sns/oauth2/component/refresh_token"},
-	{Path: "/sns/*", Need: NeedUser},
+		ComponentAppID: true, NoBody: true},
+	{Path: "/sns/jscode2session", Need: NeedSecret, NoBody: true, Twin: "/sns/component/jscode2session"},
+	{Path: "/sns/oauth2/access_token", Need: NeedSecret, NoBody: true,
+		Twin: "/sns/oauth2/component/access_token"},
+	{Path: "/sns/oauth2/refresh_token", Need: NeedSecret, NoBody: true,
+		Twin: "/sns/oauth2/component/refresh_token"},
+	{Path: "/sns/*", Need: NeedUser, NoBody: true},
 
 	// Quota and diagnosis, of the account whose token is sent.
 	{Path: "/cgi-bin/clear_quota", Need: NeedEither},
@@ -174,9 +182,15 @@ var Endpoints = []Endpoint{
 // Table finds the endpoint of a path. The zero value finds the default for
 // every path. A Table is safe for concurrent use.
 type Table struct {
-	own      []*Endpoint            // the operator's rows, in order
-	exact    map[string][]*Endpoint // the fixed rows of a path, in order
-	prefixes []*Endpoint            // Path without the star
+	own      []row                  // the operator's, in order
+	exact    map[string][]*Endpoint // the fixed rows of a pattern's text, in order
+	prefixes []row                  // the fixed rows that end in a star, in order
+}
+
+// row is an endpoint with its parsed path.
+type row struct {
+	pattern
+	endpoint *Endpoint
 }
 
 // everythingElse is the row of paths that are in no table.
@@ -187,16 +201,14 @@ var everythingElse = &Endpoint{Path: "*", Need: NeedAccount}
 func NewTable(own, fixed []Endpoint) *Table {
 	t := &Table{exact: make(map[string][]*Endpoint, len(fixed))}
 	for i := range own {
-		t.own = append(t.own, &own[i])
+		t.own = append(t.own, row{parsePattern(own[i].Path), &own[i]})
 	}
 	for i := range fixed {
-		e := &fixed[i]
-		if p, isPrefix := cutStar(e.Path); isPrefix {
-			row := *e
-			row.Path = p
-			t.prefixes = append(t.prefixes, &row)
+		r := row{parsePattern(fixed[i].Path), &fixed[i]}
+		if r.isPrefix {
+			t.prefixes = append(t.prefixes, r)
 		} else {
-			t.exact[e.Path] = append(t.exact[e.Path], e)
+			t.exact[r.text] = append(t.exact[r.text], r.endpoint)
 		}
 	}
 	return t
@@ -205,46 +217,48 @@ func NewTable(own, fixed []Endpoint) *Table {
 // Find returns the row for a decoded path. action is the value of the query
 // parameter of that name; it matters only if [Table.ByAction] is true for the
 // path. Find never returns nil. Do not change the row.
+//
+// WeChat may treat a path with a trailing slash, or in another case, like the
+// one that it documents. What one spelling needs, every spelling needs: a
+// refused path must not be reached through another.
 func (t *Table) Find(path, action string) *Endpoint {
-	for _, e := range t.own {
-		if p, isPrefix := cutStar(e.Path); e.Path == path || isPrefix && hasPrefix(path, p) {
-			return e
+	path = trimSlashes(path)
+	for i := range t.own {
+		if t.own[i].matches(path) {
+			return t.own[i].endpoint
 		}
 	}
-	// WeChat may treat a path with a trailing slash like the one without. What
-	// is refused for one must be refused for the other.
-	bare := path
-	for len(bare) > 1 && bare[len(bare)-1] == '/' {
-		bare = bare[:len(bare)-1]
-	}
-	for _, e := range t.exact[bare] {
+	for _, e := range t.exactRows(path) {
 		if len(e.Actions) == 0 || slices.Contains(e.Actions, action) {
 			return e
 		}
 	}
-	for _, e := range t.prefixes {
-		if hasPrefix(path, e.Path) {
-			return e
+	for i := range t.prefixes {
+		if t.prefixes[i].matches(path) {
+			return t.prefixes[i].endpoint
 		}
 	}
 	return everythingElse
 }
 
-// Origin describes a row that Find returned: its path as it was written, and
-// whether it is one of the operator's own. The default's path is "*".
-func (t *Table) Origin(e *Endpoint) (path string, own bool) {
-	switch {
-	case slices.Contains(t.own, e):
-		return e.Path, true
-	case slices.Contains(t.prefixes, e):
-		return e.Path + "*", false
+// exactRows returns the fixed rows of a path without a trailing slash. It does
+// not allocate, except for long paths with capital letters.
+func (t *Table) exactRows(path string) []*Endpoint {
+	if !hasCapital(path) {
+		return t.exact[path]
 	}
-	return e.Path, false
+	var buf [128]byte
+	return t.exact[string(appendLower(buf[:0], path))]
+}
+
+// IsOwn reports whether a row that Find returned is one of the operator's own.
+func (t *Table) IsOwn(e *Endpoint) bool {
+	return slices.ContainsFunc(t.own, func(r row) bool { return r.endpoint == e })
 }
 
 // ByAction reports whether the row of path depends on the action.
 func (t *Table) ByAction(path string) bool {
-	for _, e := range t.exact[path] {
+	for _, e := range t.exactRows(trimSlashes(path)) {
 		if len(e.Actions) > 0 {
 			return true
 		}
@@ -252,13 +266,84 @@ func (t *Table) ByAction(path string) bool {
 	return false
 }
 
-// cutStar returns path without a "*" at its end, and whether it had one.
-func cutStar(path string) (string, bool) {
-	if n := len(path) - 1; n >= 0 && path[n] == '*' {
-		return path[:n], true
+// Covers reports whether the path of one row matches every path that the path
+// of the other row matches.
+func Covers(path, other string) bool {
+	p, o := parsePattern(path), parsePattern(other)
+	if o.isPrefix {
+		return p.isPrefix && hasPrefixFold(o.text, p.text)
 	}
-	return path, false
+	return p.matches(o.text)
 }
 
-// hasPrefix is strings.HasPrefix, which would be one more import for one use.
-func hasPrefix(s, p string) bool { return len(s) >= len(p) && s[:len(p)] == p }
+// pattern is a row's path in the form in which paths are compared with it.
+type pattern struct {
+	text     string // in lower case, without the star, and unless isPrefix without a trailing slash
+	isPrefix bool
+}
+
+func parsePattern(path string) pattern {
+	path = string(appendLower(nil, path))
+	if n := len(path) - 1; n >= 0 && path[n] == '*' {
+		return pattern{text: path[:n], isPrefix: true}
+	}
+	return pattern{text: trimSlashes(path)}
+}
+
+// matches reports whether a path, which has no trailing slash, or the same path
+// with one, is what the row is for.
+func (p *pattern) matches(path string) bool {
+	if !p.isPrefix {
+		return len(path) == len(p.text) && hasPrefixFold(path, p.text)
+	}
+	if n := len(p.text) - 1; n == len(path) && p.text[n] == '/' {
+		return hasPrefixFold(path, p.text[:n])
+	}
+	return hasPrefixFold(path, p.text)
+}
+
+// trimSlashes returns path without the slashes at its end.
+func trimSlashes(path string) string {
+	for len(path) > 1 && path[len(path)-1] == '/' {
+		path = path[:len(path)-1]
+	}
+	return path
+}
+
+// hasPrefixFold reports whether s begins with prefix, which is in lower case.
+// Only ASCII letters have a case here.
+func hasPrefixFold(s, prefix string) bool {
+	if len(s) < len(prefix) {
+		return false
+	}
+	for i := range len(prefix) {
+		if lower(s[i]) != prefix[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// hasCapital reports whether s contains an ASCII capital letter.
+func hasCapital(s string) bool {
+	for i := range len(s) {
+		if 'A' <= s[i] && s[i] <= 'Z' {
+			return true
+		}
+	}
+	return false
+}
+
+func appendLower(dst []byte, s string) []byte {
+	for i := range len(s) {
+		dst = append(dst, lower(s[i]))
+	}
+	return dst
+}
+
+func lower(ch byte) byte {
+	if 'A' <= ch && ch <= 'Z' {
+		ch += 'a' - 'A'
+	}
+	return ch
+}

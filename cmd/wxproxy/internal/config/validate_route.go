@@ -30,12 +30,11 @@ func (v *validator) routes() {
 func (v *validator) unreachableRoute(i int, key string) {
 	path := v.cfg.Routes[i].Path
 	for j, earlier := range v.cfg.Routes[:i] {
-		prefix, isPrefix := strings.CutSuffix(earlier.Path, "*")
 		switch {
 		case earlier.Path == path:
 			v.fault(key, "is the same as in route[%d]; remove one of the blocks", j+1)
 			return
-		case isPrefix && strings.HasPrefix(path, prefix):
+		case wechat.Covers(earlier.Path, path):
 			v.warn(key, "is never used: route[%d] comes first and matches it; "+
 				"move this block before it, or remove it", j+1)
 			return
