@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"unicode"
 	"unicode/utf8"
 
 	"wxproxy/wechat"
@@ -129,18 +130,31 @@ func unescapePath(path []byte) ([]byte, *apiError) {
 			case '/', '\\', '.', '%', ';', '?', '#', 0x7f:
 				return nil, errPath
 			}
-			if ch < ' ' {
+			if ch <= ' ' {
 				return nil, errPath
 			}
 		}
 		decoded = append(decoded, ch)
 	}
-	// Invalid UTF-8 includes the overlong forms of a dot and a slash (C0 AE,
-	// C0 AF), which some decoders accept.
-	if !utf8.Valid(decoded) {
-		return nil, errPath
+	for i := 0; i < len(decoded); {
+		r, size := utf8.DecodeRune(decoded[i:])
+		if !isPlainRune(r) {
+			return nil, errPath
+		}
+		i += size
 	}
 	return decoded, nil
+}
+
+// isPlainRune reports whether no program turns a rune of a path into another
+// one. Beyond ASCII these are letters without case, such as Chinese ones. There
+// are full-width forms of all ASCII characters, and more that normalization
+// turns into dots, slashes, letters or spaces. [utf8.RuneError] stands for
+// invalid UTF-8, such as the overlong forms of a dot and a slash (C0 AE, C0 AF),
+// which some decoders accept.
+func isPlainRune(r rune) bool {
+	const lastLatin = 0xff // ª and º are letters without case, and turn into a and o
+	return r < utf8.RuneSelf || r > lastLatin && unicode.Is(unicode.Lo, r)
 }
 
 // Classes of the bytes in a request target.
