@@ -31,7 +31,7 @@ var (
 	errPath = &apiError{
 		status: http.StatusBadRequest, msg: "path cannot be forwarded unchanged",
 		hint: "send no dot segments, empty segments, backslashes, control characters or " +
-			"semicolons, no escaped % / \\ or dot, and only UTF-8",
+			"semicolons, no escaped % / \\ or dot, and beyond ASCII only letters without case in UTF-8",
 	}
 	errQuery = &apiError{
 		status: http.StatusBadRequest, msg: "query contains spaces, control characters or #",
@@ -81,8 +81,24 @@ var (
 		hint: "an appid is wx and 16 lower-case letters or digits",
 	}
 	errAmbiguousAction = &apiError{
-		status: http.StatusBadRequest, msg: "parameter action occurs with different values",
-		hint: "send it once: it decides which token the request needs",
+		status: http.StatusBadRequest, msg: "parameter action can be read in two ways",
+		hint: "send it once, with & between parameters: it decides which token the request needs",
+	}
+	errLoginQuery = &apiError{
+		status: http.StatusBadRequest, msg: "query of a login can be read in two ways",
+		hint: "send appid and component_appid once, in lower case, with & between parameters",
+	}
+	errLoginAppID = &apiError{
+		status: http.StatusBadRequest, msg: "parameter appid is not an appid",
+		hint: "an appid is wx and 16 lower-case letters or digits",
+	}
+	errLoginComponent = &apiError{
+		status: http.StatusBadRequest, msg: "parameter component_appid names another component",
+		hint: "leave it out, or compare it with [component] appid",
+	}
+	errLoginBody = &apiError{
+		status: http.StatusBadRequest, msg: "requests to /sns/ take no body",
+		hint: "send all parameters in the query",
 	}
 	errNoComponent = &apiError{
 		status: http.StatusBadRequest,

@@ -54,17 +54,25 @@ func (s *settings) authenticate(
 		return identity{}, err
 	case presented.err != nil:
 		return identity{}, presented.err
-	case presented.standIn.AppID != nil:
+	case presented.hasStandIn():
 		if id.caller != nil && id.caller != presented.caller {
 			return identity{}, errStandInInvalid // it was issued to another caller
 		}
 		id.add(presented.identity)
-	case id.caller == nil && e.Need == wechat.NeedSecret:
+	}
+	if e.Need == wechat.NeedSecret {
 		// SDKs log users in with the app secret and no token. In place of the
-		// secret they have the key. Beside another credential the secret does
-		// not matter: it can be an account's real one.
+		// secret they have the key. Beside another credential it can be an
+		// account's real secret, but not another caller's key.
 		if secret, _, unique := lookup(h.target.query, paramSecret); unique {
-			id = s.callers.byKey(secret)
+			found := s.callers.byKey(secret)
+			switch {
+			case found.caller == nil:
+			case id.caller != nil && id.caller != found.caller:
+				return identity{}, errKeyConflict
+			default:
+				id.add(found)
+			}
 		}
 	}
 	switch {
@@ -161,10 +169,26 @@ func parseAuthorization(value, buf []byte) (key, _ []byte) {
 // queryTokens is what the query presents in the parameters access_token and
 // component_access_token.
 type queryTokens struct {
-	standIn  standin.Token // the zero value if there is none
-	identity               // for which standIn was issued
-	foreign  bool          // there is a token that is no stand-in
-	err      *apiError     // a stand-in is not valid
+	// account and component are the stand-ins of these kinds. The zero value is
+	// none. SDKs send both if a request is for an account and made with the
+	// component's token.
+	account, component standin.Token
+
+	identity           // for which the stand-ins were issued
+	foreign  bool      // there is a token that is no stand-in
+	err      *apiError // a stand-in is not valid
+}
+
+// hasStandIn reports whether there is a valid stand-in.
+func (t *queryTokens) hasStandIn() bool { return t.account.AppID != nil || t.component.AppID != nil }
+
+// names returns the account that the stand-ins name, or nil: the component only
+// if no account is named.
+func (t *queryTokens) names() []byte {
+	if t.account.AppID != nil {
+		return t.account.AppID
+	}
+	return t.component.AppID
 }
 
 // readQueryTokens verifies the tokens of the query. Their names do not matter:
@@ -173,7 +197,7 @@ func (s *settings) readQueryTokens(h *requestHead) (t queryTokens) {
 	for q := h.target.query; len(q) > 0; {
 		name, value, n := nextParam(q)
 		q = q[n:]
-		if name&paramTokens == 0 || len(value) == 0 {
+		if len(value) == 0 || paramOf(name)&paramTokens == 0 {
 			continue
 		}
 		if hasEscape(value) {
@@ -187,25 +211,27 @@ func (s *settings) readQueryTokens(h *requestHead) (t queryTokens) {
 		}
 		st, scratch, err := s.signer.Verify(value, h.scratch, h.received)
 		h.scratch = scratch
-		t.add(s, st, err)
+		t.record(s, st, err)
 	}
 	return t
 }
 
-// add records a stand-in that Verify returned with err. SDKs send two if a
-// request is for an account and made with the component's token. Then the one
-// of the account says which account it is.
-func (t *queryTokens) add(s *settings, st standin.Token, err error) {
+// record adds a stand-in that Verify returned with err.
+func (t *queryTokens) record(s *settings, st standin.Token, err error) {
 	id, known := s.standInCaller(st)
 	switch {
 	case t.err != nil:
 	case errors.Is(err, standin.ErrExpired) && known:
 		t.err = errStandInExpired
-	case err != nil || !known, t.standIn.AppID != nil && t.caller != id.caller:
+	case err != nil || !known, t.hasStandIn() && t.caller != id.caller:
 		t.err = errStandInInvalid
-	case t.standIn.AppID == nil, t.standIn.Kind == standin.Component:
-		t.standIn, t.identity = st, id
-	case st.Kind != standin.Component && !bytes.Equal(t.standIn.AppID, st.AppID):
+	case st.Kind == standin.Component:
+		t.component = st
+		t.add(id)
+	case t.account.AppID == nil:
+		t.account = st
+		t.add(id)
+	case !bytes.Equal(t.account.AppID, st.AppID):
 		t.err = accountConflict("one stand-in", "another")
 	}
 }

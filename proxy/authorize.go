@@ -35,7 +35,7 @@ func (c *caller) authorizeEndpoint(method, path []byte) *apiError {
 // for the users of the account that they name.
 func (s *settings) authorizeCredential(c *caller, r *route) *apiError {
 	appid := r.account
-	if r.tokenOwner != nil && r.kind == tokens.Component && (!isLogin(r.endpoint) || appid == nil) {
+	if r.tokenOwner != nil && r.kind == tokens.Component && !isLogin(r.endpoint) {
 		appid = s.component
 	}
 	if appid == nil {
@@ -73,7 +73,9 @@ func (c *caller) allowsPath(path []byte) bool {
 		return true
 	}
 	for _, p := range c.pathPrefixes {
-		if len(path) >= len(p) && unsafeString(path[:len(p)]) == p {
+		// "/a/" can be the same to WeChat as "/a", which "/a/*" does not allow.
+		isFolder := len(path) == len(p) && path[len(p)-1] == '/'
+		if len(path) >= len(p) && unsafeString(path[:len(p)]) == p && !isFolder {
 			return true
 		}
 	}

@@ -41,6 +41,7 @@ func TestAuthorizationOrder(t *testing.T) {
 		{get("/"+account+"/cgi-bin/component/api_get_authorizer_list", few), 403},
 		{get("/wxa/gettemplatelist", all), 404},
 		{get("/cgi-bin/user/info", few), 400},
+		{get("/sns/component/jscode2session?js_code=1", few), 400},
 		{get("/"+account+"/cgi-bin/user/../menu/get", few), 400},
 		{get("/"+account+"/cgi-bin/user/info", few, "Origin: http://evil.example"), 403},
 		{get("http://evil.example/cgi-bin/a", all), 403},
@@ -68,11 +69,13 @@ func TestAuthorizationOrder(t *testing.T) {
 		{"/" + account + "/cgi-bin/Exact", false},
 		{"/" + account + "/cgi-bin/users", false},
 		{"/" + account + "/cgi-bin/user", false},
+		{"/" + account + "/cgi-bin/user/", false}, // the same as without the slash
 		{"/sns/jscode2session?js_code=1&appid=" + account, true},
 		{"/sns/jscode2session?js_code=1&appid=" + other, false},
 		{"/sns/component/jscode2session?js_code=1&appid=" + account, true},
 		{"/sns/component/jscode2session?js_code=1&appid=" + other, false},
-		{"/sns/component/jscode2session?js_code=1", false},
+		{"/" + account + "/sns/component/jscode2session?js_code=1", true},
+		{"/" + other + "/sns/component/jscode2session?js_code=1", false},
 		{"/sns/userinfo?access_token=USER", true},
 		{"/" + other + "/sns/userinfo?access_token=USER", false},
 	} {

@@ -21,7 +21,7 @@ type decision struct {
 func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
 	presented := s.readQueryTokens(h)
 	var routeErr *apiError
-	d.route, routeErr = s.resolveRoute(h, &presented.standIn)
+	d.route, routeErr = s.resolveRoute(h, &presented)
 	if d.endpoint.Need == wechat.NeedStandIn {
 		err = s.decideStandIn(h, &presented, &d)
 		return d, err
@@ -31,8 +31,11 @@ func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
 	if d.identity, err = s.authenticate(h, &presented, d.endpoint); err != nil {
 		return d, err
 	}
-	if routeErr != nil {
+	switch {
+	case routeErr != nil:
 		return d, routeErr
+	case d.endpoint.NoBody && h.hasBody:
+		return d, errLoginBody
 	}
 	return d, s.authorize(d.caller, h, &d.route)
 }
@@ -41,7 +44,7 @@ func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
 // decide has returned d and rejection. Bodies are held in memory: large ones are
 // read only from callers that are allowed to send the request.
 func (s *settings) bodyLimit(d *decision, rejection *apiError) int {
-	if rejection != nil || d.endpoint.Need == wechat.NeedStandIn {
+	if rejection != nil || d.endpoint.NoBody || d.endpoint.Need == wechat.NeedStandIn {
 		return min(maxFormSize, s.maxBody)
 	}
 	return s.maxBody

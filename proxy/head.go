@@ -26,6 +26,9 @@ type requestHead struct {
 	// hasLength means that there is a Content-Length. To requests without a body
 	// fasthttp adds one itself, except for GET and HEAD.
 	hasLength bool
+	// hasBody means that a body is announced which is not empty. A chunked body
+	// can be empty, so it does not count.
+	hasBody bool
 
 	// forwarded holds the headers that WeChat receives, each with its line end.
 	forwarded []byte
@@ -61,6 +64,7 @@ func (h *requestHead) parse(r *fasthttp.RequestHeader) (err *apiError) {
 		return errMalformedRequest
 	}
 	h.method = r.Method()
+	h.hasBody = r.ContentLength() > 0
 	if !h.readHeaders(r) {
 		return errHeader
 	}

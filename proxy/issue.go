@@ -129,11 +129,11 @@ func (s *settings) authenticateSecret(h *requestHead, d *decision, field string)
 // authenticateComponent completes d.caller where a component's stand-in or a
 // key is needed. Nothing of it depends on the body.
 func (s *settings) authenticateComponent(h *requestHead, presented *queryTokens, d *decision) *apiError {
-	switch st := &presented.standIn; {
+	switch {
 	case presented.err != nil:
 		return errComponentTokenInvalid
-	case st.AppID == nil:
-	case st.Kind != standin.Component:
+	case !presented.hasStandIn():
+	case presented.account.AppID != nil:
 		return errComponentTokenKind
 	case d.caller != nil && d.caller != presented.caller:
 		return errKeyConflict

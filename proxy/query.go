@@ -1,6 +1,10 @@
 package proxy
 
-import "wxproxy/proxy/standin"
+import (
+	"bytes"
+
+	"wxproxy/proxy/standin"
+)
 
 // param is a query parameter that has a meaning here. A set of them is their
 // sum.
@@ -18,14 +22,18 @@ const (
 	// stand-in.
 	paramStandIn
 
+	// paramOdd is no name. Beside one it means that only some parsers read that
+	// name: see oddParam.
+	paramOdd
+
 	paramTokens = paramAccessToken | paramComponentAccessToken
 	paramOther  = param(0)
 )
 
-// nextParam returns the first parameter of q: its raw value, and its length
-// with the separator. A semicolon separates, too. Some servers read it so, and
-// a caller's token that only they see must not slip through.
-func nextParam(q []byte) (name param, value []byte, length int) {
+// nextParam returns the first parameter of q: its raw name and value, and its
+// length with the separator. A semicolon separates, too. Some servers read it
+// so, and a caller's token that only they see must not slip through.
+func nextParam(q []byte) (name, value []byte, length int) {
 	end, eq := len(q), -1
 	length = len(q)
 scan:
@@ -40,28 +48,67 @@ scan:
 			}
 		}
 	}
-	raw := q[:end]
+	name = q[:end]
 	if eq >= 0 {
-		raw, value = q[:eq], q[eq+1:end]
+		name, value = q[:eq], q[eq+1:end]
 	}
-	return paramOf(raw), value, length
+	return name, value, length
 }
 
-// paramOf recognizes a name, however it is percent-encoded.
+// paramOf recognizes a raw name, however it is spelled.
 func paramOf(raw []byte) param {
-	const maxName = len("component_access_token")
-	if len(raw) < len("appid") || len(raw) > 3*maxName {
-		return paramOther
-	}
 	for _, ch := range raw {
-		if ch == '%' {
-			var buf [3 * maxName]byte
-			return paramNamed(unescape(buf[:0], raw))
+		if !plainNameBytes[ch] {
+			return oddParam(raw)
 		}
 	}
 	return paramNamed(raw)
 }
 
+// plainNameBytes are those of the known names, and all others that no parser
+// changes.
+var plainNameBytes = func() (t [256]bool) {
+	for _, ch := range []byte("abcdefghijklmnopqrstuvwxyz0123456789_-") {
+		t[ch] = true
+	}
+	return t
+}()
+
+// oddParam recognizes a name with other bytes than plainNameBytes. Every parser
+// undoes percent-escapes once. The other spellings of a name have the bit
+// paramOdd: only some parsers undo escapes twice, ignore case or spaces, end a
+// name at a zero byte or a bracket (PHP's arrays), or read a space or a dot as
+// an underscore (PHP). It does not allocate for names of usual length.
+func oddParam(raw []byte) param {
+	var buf [128]byte
+	name := unescape(buf[:0], raw)
+	if p := paramNamed(name); p != paramOther {
+		return p
+	}
+	for range 3 {
+		name = unescape(name[:0], name)
+	}
+	name = bytes.Trim(name, " +")
+	for i, ch := range name {
+		switch {
+		case ch == '[' || ch == 0:
+			name = name[:i]
+		case ch >= 'A' && ch <= 'Z':
+			name[i] = ch + 'a' - 'A'
+		case ch == '.' || ch == ' ' || ch == '+':
+			name[i] = '_'
+		}
+		if len(name) == i {
+			break
+		}
+	}
+	if p := paramNamed(name); p != paramOther {
+		return p | paramOdd
+	}
+	return paramOther
+}
+
+// paramNamed returns the parameter with this decoded name.
 func paramNamed(name []byte) param {
 	switch string(name) {
 	case "access_token":
@@ -114,7 +161,8 @@ func hexDigit(c byte) int {
 func appendWithout(dst, q []byte, strip param) []byte {
 	start, cut := len(dst), false
 	for len(q) > 0 {
-		name, value, n := nextParam(q)
+		raw, value, n := nextParam(q)
+		name := paramOf(raw)
 		stripped := name&strip != 0 ||
 			strip&paramStandIn != 0 && name&paramTokens != 0 && spellsStandIn(value)
 		if !stripped {
@@ -141,15 +189,15 @@ func spellsStandIn(value []byte) bool {
 	return standin.HasPrefix(value)
 }
 
-// lookup returns the decoded value of name in q. unique is false if the
-// parameter occurs with different values: then it is not certain which one
-// WeChat takes.
+// lookup returns the decoded value of name in q, in any spelling. unique is
+// false if the parameter occurs with different values: then it is not certain
+// which one WeChat takes.
 func lookup(q []byte, name param) (value []byte, found, unique bool) {
 	unique = true
 	for len(q) > 0 {
-		p, v, n := nextParam(q)
+		raw, v, n := nextParam(q)
 		q = q[n:]
-		if p != name {
+		if paramOf(raw)&name == 0 {
 			continue
 		}
 		if hasEscape(v) {
@@ -163,15 +211,37 @@ func lookup(q []byte, name param) (value []byte, found, unique bool) {
 	return value, found, unique
 }
 
-// present returns the set of parameters in q.
-func present(q []byte) param {
-	var all param
-	for len(q) > 0 {
-		p, _, n := nextParam(q)
-		all |= p
-		q = q[n:]
+// isUnambiguous reports whether every parser of queries reads the same from q
+// about these parameters. Where the query decides about a request this is
+// required, because WeChat must read what was decided. So there is no
+// semicolon, which separates for some, not even an escaped one. Each of the
+// parameters occurs once at most, and names are words that no parser changes.
+func isUnambiguous(q []byte, names param) bool {
+	if bytes.IndexByte(q, ';') >= 0 {
+		return false
 	}
-	return all
+	var seen param
+	for len(q) > 0 {
+		name, value, n := nextParam(q)
+		q = q[n:]
+		p := paramOf(name)
+		if p&paramOdd != 0 || p&names&seen != 0 {
+			return false
+		}
+		seen |= p
+		var buf [128]byte
+		for _, ch := range unescape(buf[:0], name) {
+			if !plainNameBytes[ch] && (ch < 'A' || ch > 'Z') {
+				return false
+			}
+		}
+		for _, ch := range unescape(buf[:0], value) {
+			if ch < ' ' || ch == '&' || ch == ';' {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // hasEscape reports whether v may differ from its decoded form.

@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"wxproxy/wechat"
 )
 
 func TestAppendWithout(t *testing.T) {
@@ -24,7 +26,14 @@ func TestAppendWithout(t *testing.T) {
 	f("access_token=&a", "a")
 	f("acc%65ss%5Ftoken=x&a=%20+%2B", "a=%20+%2B")
 	f("%61%63%63%65%73%73%5f%74%6f%6b%65%6e=x", "")
-	f("access_tokens=x&my_access_token=y&Access_Token=z", "access_tokens=x&my_access_token=y&Access_Token=z")
+	f("access_tokens=x&my_access_token=y&access_token_x=z&Token=a", "access_tokens=x&my_access_token=y&access_token_x=z&Token=a")
+	for _, name := range []string{
+		"Access_Token", "ACCESS%5FTOKEN", "%2561ccess_token", "%25252561ccess_token", "access_token[]", "access_token%5B0%5D", "access_token[", "access_token%00x",
+		"access.token", "access%20token", "access+token", "+access_token", "%20access_token", "access_token%20", "Component.Access+Token[a][b]",
+		strings.Repeat("+", 500) + "access_token", "access_token[" + strings.Repeat("x", 500) + "]",
+	} {
+		f("a=1&"+name+"=x&b=2", "a=1&b=2")
+	}
 	f("b=access_token=x", "b=access_token=x")
 	f("&&a=1&&access_token=x&&", "&&a=1&&&")
 	f("a=1;access_token=x;b=2", "a=1;b=2")
@@ -86,4 +95,102 @@ func isTokenName(k string) bool {
 		k = u
 	}
 	return k == "access_token" || k == "component_access_token"
+}
+
+// queryParser is a way in which a server reads a query.
+type queryParser struct {
+	name       string
+	separators string
+	rename     func(string) string // what it makes of a decoded name
+}
+
+var queryParsers = []queryParser{
+	{"strict", "&", func(name string) string { return name }},
+	{"with semicolons", "&;", func(name string) string { return name }},
+	{"without case", "&", strings.ToLower},
+	{"of C", "&", func(name string) string { name, _, _ = strings.Cut(name, "\x00"); return name }},
+	{"that decodes twice", "&", func(name string) string { return decodeOnce(name) }},
+	{"of PHP", "&;", func(name string) string {
+		name, _, _ = strings.Cut(strings.TrimLeft(name, " "), "[")
+		name, _, _ = strings.Cut(name, "\x00")
+		return strings.NewReplacer(".", "_", " ", "_").Replace(name)
+	}},
+	{"that trims", "&", strings.TrimSpace},
+}
+
+func decodeOnce(s string) string {
+	return strings.ReplaceAll(string(unescape(nil, []byte(s))), "+", " ")
+}
+
+// read returns all values of each parameter.
+func (p queryParser) read(query string) map[string][]string {
+	all := map[string][]string{}
+	for _, piece := range strings.FieldsFunc(query, func(r rune) bool { return strings.ContainsRune(p.separators, r) }) {
+		name, value, _ := strings.Cut(piece, "=")
+		name = p.rename(decodeOnce(name))
+		all[name] = append(all[name], decodeOnce(value))
+	}
+	return all
+}
+
+// FuzzForwardedQuery checks that every kind of parser reads in the forwarded
+// query what was decided: exactly one token, which is the injected one, and on
+// logins exactly one account, the one that was decided about.
+func FuzzForwardedQuery(f *testing.F) {
+	for _, q := range []string{
+		"appid=" + acc, "js_code=1&appid=" + own, "appid=" + acc + "&appid=" + own, "a=1;appid=" + acc, "appid[]=" + acc,
+		"appid=" + acc + "&APPID=" + own, "%2561ppid=" + acc + "&appid=" + own, "access.token=x&component_access_token=y&a", "Access_Token%00=x",
+		"appid=" + acc + "&component_appid=&secret=x", "&&;=&%=%00&+appid=" + acc, "component_access_token[a][b]=x;access%20token=y",
+	} {
+		for path := range queryPaths {
+			f.Add(uint8(path), q)
+		}
+	}
+	s := testSettings()
+	f.Fuzz(func(t *testing.T, path uint8, q string) {
+		uri := queryPaths[int(path)%len(queryPaths)] + "?" + q
+		target, targetErr := parseTarget([]byte(uri))
+		if targetErr != nil {
+			return
+		}
+		h := requestHead{method: []byte("GET"), target: target, assumed: true}
+		d, err := s.decide(&h)
+		if err != nil {
+			return
+		}
+		query := string(appendQuery(nil, h.target.query, &d.route, s.component, testToken))
+		for _, p := range queryParsers {
+			checkForwarded(t, p.name, uri, query, p.read(strings.TrimPrefix(query, "?")), &d.route)
+		}
+	})
+}
+
+var queryPaths = []string{
+	"/" + acc + "/cgi-bin/user/info", "/wxa/gettemplatelist", "/" + acc + "/wxa/getdefaultamsinfo",
+	"/sns/component/jscode2session", "/sns/oauth2/component/access_token", "/" + acc + "/sns/component/jscode2session",
+	"/sns/jscode2session", "/" + own + "/sns/jscode2session", "/sns/userinfo",
+}
+
+// checkForwarded checks what one parser reads in a forwarded query.
+func checkForwarded(t *testing.T, parser, uri, query string, got map[string][]string, r *route) {
+	t.Helper()
+	tokens := append(got["access_token"], got["component_access_token"]...)
+	switch {
+	case r.endpoint.Need == wechat.NeedUser: // the tokens are the caller's
+	case r.tokenOwner == nil && len(tokens) != 0,
+		r.tokenOwner != nil && (len(tokens) != 1 || tokens[0] != testToken.Value.Reveal() || len(got[r.parameter()]) != 1):
+		t.Fatalf("%s: forwarded as %s: a parser %s reads the tokens %q, want the injected one", uri, query, parser, tokens)
+	}
+	if s := got["secret"]; r.secret.IsEmpty() && len(s) != 0 || !r.secret.IsEmpty() && (len(s) != 1 || s[0] != r.secret.Reveal()) {
+		t.Fatalf("%s: forwarded as %s: a parser %s reads the secrets %q", uri, query, parser, s)
+	}
+	if !isLogin(r.endpoint) {
+		return
+	}
+	if a := got["appid"]; len(a) != 1 || a[0] != string(r.account) {
+		t.Fatalf("%s: forwarded as %s: a parser %s reads the accounts %q, want %s", uri, query, parser, a, r.account)
+	}
+	if c := got["component_appid"]; r.tokenOwner != nil && (len(c) != 1 || c[0] != comp) {
+		t.Fatalf("%s: forwarded as %s: a parser %s reads the components %q, want %s", uri, query, parser, c, comp)
+	}
 }

@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 
-	"wxproxy/proxy/standin"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -26,17 +25,16 @@ type route struct {
 var undecided = new(wechat.Endpoint)
 
 // resolveRoute finds the endpoint of a request and the credential it needs.
-// standIn is the one that the query presents; it can name the account. The
-// endpoint is set even if there is an error. For requests for stand-ins nothing
-// else is: see decideStandIn.
-func (s *settings) resolveRoute(h *requestHead, standIn *standin.Token) (r route, err *apiError) {
+// presented can name the account. The endpoint is set even if there is an error.
+// For requests for stand-ins nothing else is: see decideStandIn.
+func (s *settings) resolveRoute(h *requestHead, presented *queryTokens) (r route, err *apiError) {
 	var action []byte
 	if s.table.ByAction(unsafeString(h.target.decodedPath)) {
-		var unique bool
-		if action, _, unique = lookup(h.target.query, paramAction); !unique {
+		if !isUnambiguous(h.target.query, paramAction) {
 			r.endpoint = undecided
 			return r, errAmbiguousAction
 		}
+		action, _, _ = lookup(h.target.query, paramAction)
 	}
 	r.endpoint = s.table.Find(unsafeString(h.target.decodedPath), unsafeString(action))
 	switch r.endpoint.Need {
@@ -45,7 +43,7 @@ func (s *settings) resolveRoute(h *requestHead, standIn *standin.Token) (r route
 	case wechat.NeedRefusal:
 		return r, pathRefused(r.endpoint)
 	}
-	if r.account, err = s.resolveAccount(h, standIn, r.endpoint); err != nil {
+	if r.account, err = s.resolveAccount(h, presented, r.endpoint); err != nil {
 		return r, err
 	}
 	err = s.resolveCredential(&r, h.target.query)
@@ -75,9 +73,12 @@ func (s *settings) resolveCredential(r *route, query []byte) *apiError {
 			return errNoComponent
 		}
 		r.tokenOwner, r.kind = s.component, tokens.Component
-		r.addComponentAppID = r.endpoint.ComponentAppID && present(query)&paramComponentAppID == 0
+		if isLogin(r.endpoint) {
+			r.addAppID = r.inject(query, paramAppID)
+			r.addComponentAppID = r.inject(query, paramComponentAppID)
+		}
 	case wechat.NeedSecret:
-		return s.resolveLogin(r, query, isComponent)
+		return s.resolveLogin(r, query)
 	case wechat.NeedAccount:
 		switch {
 		case r.account == nil:
@@ -94,13 +95,7 @@ func (s *settings) resolveCredential(r *route, query []byte) *apiError {
 // secret. The secret of an own account is injected. For an authorizer the
 // request goes to its twin under /component/, which takes the component's token
 // instead.
-func (s *settings) resolveLogin(r *route, query []byte, isComponent bool) *apiError {
-	switch {
-	case r.account == nil:
-		return errNoAccount
-	case isComponent:
-		return errComponentAccount
-	}
+func (s *settings) resolveLogin(r *route, query []byte) *apiError {
 	if secret, ok := s.apps[unsafeString(r.account)]; ok {
 		r.kind, r.secret = tokens.App, secret
 		r.strip |= paramAppID // appid is injected along with the secret
@@ -112,8 +107,19 @@ func (s *settings) resolveLogin(r *route, query []byte, isComponent bool) *apiEr
 	r.path, r.tokenOwner, r.kind = r.endpoint.Twin, s.component, tokens.Component
 	r.strip |= paramComponentAppID
 	r.addComponentAppID = true
-	r.addAppID = present(query)&paramAppID == 0
+	r.addAppID = r.inject(query, paramAppID)
 	return nil
+}
+
+// inject reports whether the query does not name a parameter, so that it has to
+// be injected. A parameter with an empty value counts as missing and is
+// stripped.
+func (r *route) inject(query []byte, name param) bool {
+	value, found, _ := lookup(query, name)
+	if found && len(value) == 0 {
+		r.strip |= name
+	}
+	return len(value) == 0
 }
 
 // resolveAccount finds the account that a request is for. These can name it, in
@@ -124,23 +130,21 @@ func (s *settings) resolveLogin(r *route, query []byte, isComponent bool) *apiEr
 // component says nothing about the account of a login. A prefix or header that
 // names the component yields to an account's stand-in: SDKs in third-party mode
 // send the requests of many accounts through one base URL.
-func (s *settings) resolveAccount(h *requestHead, standIn *standin.Token, e *wechat.Endpoint) ([]byte, *apiError) {
+func (s *settings) resolveAccount(h *requestHead, presented *queryTokens, e *wechat.Endpoint) ([]byte, *apiError) {
 	appid, err := explicitAccount(h)
 	if err != nil {
 		return nil, err
 	}
 	login := isLogin(e)
 	// SDKs use the component's stand-in to log in the users of any account.
-	if st := standIn.AppID; st != nil && !(login && appid != nil && standIn.Kind == standin.Component) {
+	if st := presented.names(); st != nil && !(login && appid != nil && presented.account.AppID == nil) {
 		if appid != nil && !bytes.Equal(appid, st) && !bytes.Equal(appid, s.component) {
 			return nil, accountConflict("the prefix or header", "the stand-in")
 		}
 		appid = st
 	}
 	if login {
-		if appid, err = s.loginAccount(h.target.query, appid); err != nil {
-			return nil, err
-		}
+		return s.loginAccount(h.target.query, appid, e)
 	}
 	if appid == nil && e.Need != wechat.NeedUser && e.Need != wechat.NeedNothing {
 		appid = s.defaultAppID
@@ -149,17 +153,32 @@ func (s *settings) resolveAccount(h *requestHead, standIn *standin.Token, e *wec
 }
 
 // loginAccount returns the account of a login: the query's own appid, or else
-// named, which prefix, header or stand-in name. The two must agree, unless named
-// is the component.
-func (s *settings) loginAccount(query, named []byte) ([]byte, *apiError) {
-	appid, _, unique := lookup(query, paramAppID)
+// named, which prefix, header or stand-in name, or else the default. The two must
+// agree, unless named is the component. WeChat finds the account in the query,
+// so there must be one way only to read that.
+func (s *settings) loginAccount(query, named []byte, e *wechat.Endpoint) ([]byte, *apiError) {
+	if !isUnambiguous(query, paramAppID|paramComponentAppID) {
+		return nil, errLoginQuery
+	}
+	appid, _, _ := lookup(query, paramAppID)
+	platform, _, _ := lookup(query, paramComponentAppID)
 	switch {
-	case !unique:
-		return nil, accountConflict("one appid of the query", "another")
-	case len(appid) == 0:
-		return named, nil
-	case named != nil && !bytes.Equal(named, appid) && !bytes.Equal(named, s.component):
+	case e.ComponentAppID && len(platform) > 0 && !bytes.Equal(platform, s.component):
+		return nil, errLoginComponent
+	case len(appid) > 0 && !wechat.IsAppID(appid):
+		return nil, errLoginAppID
+	case len(appid) > 0 && named != nil && !bytes.Equal(named, appid) && !bytes.Equal(named, s.component):
 		return nil, accountConflict("the prefix, header or stand-in", "the query's appid")
+	case len(appid) == 0 && named != nil:
+		appid = named
+	case len(appid) == 0:
+		appid = s.defaultAppID
+	}
+	switch {
+	case appid == nil:
+		return nil, errNoAccount
+	case bytes.Equal(appid, s.component):
+		return nil, errComponentAccount
 	}
 	return appid, nil
 }
