@@ -156,6 +156,12 @@ var (
 		msg: "invalid credential, access_token is invalid or not latest hint: [wxproxy: not " +
 			"a stand-in of a configured caller, fetch a new one]",
 	}
+	// This one says what WeChat would say to the account's real token.
+	errStandInKind = &apiError{
+		status: http.StatusOK, errcode: wechat.CodeComponentTokenNeeded,
+		msg: "must use component token for component api hint: [wxproxy: the stand-in is " +
+			"an account's, use the component's]",
+	}
 )
 
 // Errors of authorization: what the [[caller]] block of the caller allows.
@@ -173,6 +179,13 @@ func pathDenied(c *caller) *apiError {
 func accountDenied(c *caller, appid []byte) *apiError {
 	return newAPIError(http.StatusForbidden, "the appids are set in its [[caller]] block",
 		"caller %s is not allowed to call for %s", c.name, sanitize(appid))
+}
+
+// ownAccountDenied is the error of a request for a stand-in of an own account
+// that was made with the component's stand-in.
+func ownAccountDenied(appid []byte) *apiError {
+	return newAPIError(http.StatusForbidden, "use the caller's key",
+		"the component's stand-in is no right to the own account %s", sanitize(appid))
 }
 
 func rateLimited(c *caller, wait time.Duration) *apiError {

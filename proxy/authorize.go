@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"time"
 
 	"wxproxy/tokens"
@@ -42,6 +43,59 @@ func (s *settings) authorizeCredential(c *caller, r *route) *apiError {
 		return nil // no credential is injected
 	}
 	return c.authorizeAccount(appid)
+}
+
+// grants is what the stand-ins of a request are bound to. The zero value is that
+// of a request without any, for which the caller's key is the right.
+type grants struct {
+	account   []byte // appid of the account's stand-in, or nil
+	component bool   // there is a stand-in of the component
+}
+
+// allow reports whether g is the right to use a credential: the component's, or
+// the token or secret of the account appid, which has this kind. With login the
+// credential is the component's, for logins of the users of the authorizer
+// appid.
+//
+// A stand-in is the right to what it is bound to and to nothing else, as the
+// token is that it stands for. That holds beside a key, too: WeChat would go by
+// the token. An account's stand-in opens none of the component's endpoints,
+// except for the logins of that account. Forwarding, requests for stand-ins,
+// stand-ins in responses, Explain and Permission all use this function.
+func (g *grants) allow(kind tokens.Kind, appid []byte, login bool) bool {
+	switch {
+	case g.account == nil && !g.component:
+		return true
+	case kind != tokens.Component:
+		return bytes.Equal(g.account, appid)
+	case g.component:
+		return true
+	}
+	return login && bytes.Equal(g.account, appid)
+}
+
+// authorizeStandIn checks that the stand-ins of a request are the right to what
+// r injects.
+func (s *settings) authorizeStandIn(g *grants, r *route) *apiError {
+	login := isLogin(r.endpoint) && s.kindOf(r.account) == tokens.Authorizer
+	switch {
+	case r.tokenOwner == nil && r.secret.IsEmpty(): // nothing is injected
+	case g.allow(r.kind, r.account, login):
+	case r.kind == tokens.Component:
+		return errStandInKind
+	default:
+		return accountConflict("the stand-in", "the request")
+	}
+	return nil
+}
+
+// allowIssue reports whether g is the right to a new stand-in of appid. The
+// component's token yields those of authorizers, but not of own accounts. That
+// is as with WeChat's tokens.
+func (s *settings) allowIssue(g *grants, appid []byte) bool {
+	kind := s.kindOf(appid)
+	return g.allow(kind, appid, false) ||
+		kind == tokens.Authorizer && g.allow(tokens.Component, nil, false)
 }
 
 // authorizeAccount checks that c may call for appid. The result does not depend

@@ -8,6 +8,8 @@ type decision struct {
 	// identity is the authenticated caller. It is zero if authentication is
 	// disabled and if it failed.
 	identity
+	// grants is what the stand-ins of the request are bound to.
+	grants grants
 }
 
 // decide applies the rules to a request: which endpoint it is for, which caller
@@ -22,6 +24,7 @@ func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
 	presented := s.readQueryTokens(h)
 	var routeErr *apiError
 	d.route, routeErr = s.resolveRoute(h, &presented)
+	d.grants = grants{account: presented.account.AppID, component: presented.component.AppID != nil}
 	if d.endpoint.Need == wechat.NeedStandIn {
 		err = s.decideStandIn(h, &presented, &d)
 		return d, err
@@ -36,6 +39,9 @@ func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
 		return d, routeErr
 	case d.endpoint.NoBody && h.hasBody:
 		return d, errLoginBody
+	}
+	if err = s.authorizeStandIn(&d.grants, &d.route); err != nil {
+		return d, err
 	}
 	return d, s.authorize(d.caller, h, &d.route)
 }

@@ -84,6 +84,9 @@ func (s *settings) decideComponentToken(h *requestHead, d *decision) *apiError {
 // does not matter: it is a placeholder, empty, or null.
 func (s *settings) decideAuthorizerToken(h *requestHead, presented *queryTokens, d *decision) *apiError {
 	if err := s.authenticateComponent(h, presented, d); err != nil {
+		if err == errStandInKind {
+			return errComponentTokenKind
+		}
 		return err
 	}
 	// Errors of the head come first, so that they do not depend on the body.
@@ -101,8 +104,11 @@ func (s *settings) decideAuthorizerToken(h *requestHead, presented *queryTokens,
 		return errAuthorizerAppID
 	}
 	appid, err := s.formAccount(h, "authorizer_appid")
-	if err != nil || s.bodyNamesAccount(h, "authorizer_appid", appid) {
+	switch {
+	case err != nil || s.bodyNamesAccount(h, "authorizer_appid", appid):
 		return err
+	case !s.allowIssue(&d.grants, appid):
+		return errAuthorizerAppID
 	}
 	d.account = appid
 	return d.caller.authorizeAccount(appid)
@@ -132,9 +138,9 @@ func (s *settings) authenticateComponent(h *requestHead, presented *queryTokens,
 	switch {
 	case presented.err != nil:
 		return errComponentTokenInvalid
+	case !d.grants.allow(tokens.Component, nil, false):
+		return errStandInKind
 	case !presented.hasStandIn():
-	case presented.account.AppID != nil:
-		return errComponentTokenKind
 	case d.caller != nil && d.caller != presented.caller:
 		return errKeyConflict
 	default:

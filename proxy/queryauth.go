@@ -60,7 +60,11 @@ func (c *call) exchangeCode() *apiError {
 	// Which account has authorized is known only now, so the permission for it
 	// is checked now.
 	c.decision.account = []byte(authorization.AppID)
-	if denied := c.decision.caller.authorizeAccount(c.decision.account); denied != nil {
+	denied := c.decision.caller.authorizeAccount(c.decision.account)
+	if denied == nil && !c.settings.allowIssue(&c.decision.grants, c.decision.account) {
+		denied = ownAccountDenied(c.decision.account)
+	}
+	if denied != nil {
 		return accountKept(denied)
 	}
 	// WeChat's list of granted permission sets passes as it is.

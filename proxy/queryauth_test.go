@@ -93,7 +93,8 @@ func TestCodeExchange(t *testing.T) {
 		"no key":          {post(path, request), 401},
 		"forged":          {post(path+"?access_token=wxp_x", request), 503},
 		"foreign":         {post(path+"?access_token=80_x", request), 503},
-		"an account's":    {post(path+"?access_token="+m[1], request), 503},
+		"an account's":    {post(path+"?access_token="+m[1], request), 200}, // 61014
+		"and the key":     {post(path+"?access_token="+m[1], request, "X-Wxproxy-Key: "+ordersKey), 200},
 		"narrow":          {post(path, request, "X-Wxproxy-Key: narrow-key"), 403},
 		"one account":     {post(path, request, "X-Wxproxy-Key: single-key"), 403},
 		"other platform":  {post(path, `{"component_appid":"`+other+`","authorization_code":"good"}`, "X-Wxproxy-Key: "+ordersKey), 200},

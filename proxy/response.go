@@ -142,13 +142,14 @@ func (c *call) maskStream(stream *transport.Stream, compressed bool) {
 
 // standInFor returns the stand-in that replaces a token in a response: of the
 // component, or of an account. It returns nil if the caller has no permission
-// for the account, or if appid is none.
+// for the account, if its stand-ins grant none, or if appid is none.
 func (c *call) standInFor(component bool, appid []byte) []byte {
-	kind := standin.Account
+	kind, granted := standin.Account, c.settings.allowIssue(&c.decision.grants, appid)
 	if component {
 		kind, appid = standin.Component, c.settings.component
+		granted = c.decision.grants.allow(tokens.Component, nil, false)
 	}
-	if !wechat.IsAppID(appid) || !c.decision.caller.allowsAccount(appid) {
+	if !wechat.IsAppID(appid) || !granted || !c.decision.caller.allowsAccount(appid) {
 		return nil
 	}
 	return []byte(c.signStandIn(kind, string(appid)))

@@ -25,6 +25,7 @@ const (
 	CodeTicketInvalid         = 61006
 	CodeCodeInvalid           = 61009 // authorization code used up
 	CodeCodeExpired           = 61010
+	CodeComponentTokenNeeded  = 61014 // an account's token on an endpoint of the component
 	CodeRefreshTokenInvalid   = 61023
 )
 
