@@ -180,7 +180,9 @@ type queryTokens struct {
 }
 
 // hasStandIn reports whether there is a valid stand-in.
-func (t *queryTokens) hasStandIn() bool { return t.account.AppID != nil || t.component.AppID != nil }
+func (t *queryTokens) hasStandIn() bool {
+	return t.account.AppID != nil || t.component.AppID != nil
+}
 
 // names returns the account that the stand-ins name, or nil: the component only
 // if no account is named.

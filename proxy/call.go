@@ -101,7 +101,7 @@ func (c *call) serve() *apiError {
 		return rejection
 	case c.decision.endpoint.Need == wechat.NeedStandIn:
 		return c.issue()
-	case c.decision.endpoint.NoBody && len(c.body.Bytes()) > 0:
+	case c.decision.endpoint.Bodyless && len(c.body.Bytes()) > 0:
 		return errLoginBody // it was chunked, so decide could not know
 	}
 	// Only requests that are otherwise allowed count against the rate.

@@ -37,7 +37,7 @@ func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
 	switch {
 	case routeErr != nil:
 		return d, routeErr
-	case d.endpoint.NoBody && h.hasBody:
+	case d.endpoint.Bodyless && h.hasBody:
 		return d, errLoginBody
 	}
 	if err = s.authorizeStandIn(&d.grants, &d.route); err != nil {
@@ -50,7 +50,7 @@ func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
 // decide has returned d and rejection. Bodies are held in memory: large ones are
 // read only from callers that are allowed to send the request.
 func (s *settings) bodyLimit(d *decision, rejection *apiError) int {
-	if rejection != nil || d.endpoint.NoBody || d.endpoint.Need == wechat.NeedStandIn {
+	if rejection != nil || d.endpoint.Bodyless || d.endpoint.Need == wechat.NeedStandIn {
 		return min(maxFormSize, s.maxBody)
 	}
 	return s.maxBody

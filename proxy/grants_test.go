@@ -31,6 +31,7 @@ func bearers(caller, stranger string) []bearer {
 	a, b := forge(1, 1, later, account, caller), forge(1, 1, later, other, caller)
 	o, c := forge(1, 1, later, ownApp, caller), forge(1, 2, later, component, caller)
 	short, long := "access_token=", "component_access_token="
+	theirs := forge(1, 2, later, component, stranger)
 	return []bearer{
 		{"none", "", "", false, true},
 		{"empty", short + "&" + long, "", false, true},
@@ -51,8 +52,8 @@ func bearers(caller, stranger string) []bearer {
 		{"account, expired", short + forge(1, 1, earlier, account, caller), "", false, false},
 		{"component, expired", long + forge(1, 2, earlier, component, caller), "", false, false},
 		{"account, of a stranger", short + forge(1, 1, later, account, stranger), "", false, false},
-		{"component, of a stranger", long + forge(1, 2, later, component, stranger), "", false, false},
-		{"component, of a stranger, and account", short + a + "&" + long + forge(1, 2, later, component, stranger), "", false, false},
+		{"component, of a stranger", long + theirs, "", false, false},
+		{"component, of a stranger, and account", short + a + "&" + long + theirs, "", false, false},
 		{"account as component", long + forge(1, 2, later, account, caller), "", false, false},
 		{"component as account", short + forge(1, 1, later, component, caller), "", false, false},
 		{"forged", short + a[:len(a)-4] + "AAAA", "", false, false},
@@ -87,7 +88,9 @@ func grantRows(routes []wechat.Endpoint) []grantRow {
 		queries := []string{query}
 		switch {
 		case isLogin(e):
-			queries = []string{"js_code=1", "appid=&js_code=1", "appid=" + account, "appid=" + other, "appid=" + ownApp}
+			queries = []string{
+				"js_code=1", "appid=&js_code=1", "appid=" + account, "appid=" + other, "appid=" + ownApp,
+			}
 		case e.Path == wechat.PathAuthorizerToken:
 			queries = append(queries, strings.Replace(query, account, ownApp, 1))
 		}
@@ -124,8 +127,13 @@ func TestStandInGrants(t *testing.T) {
 			w, forExpect := newWitness(t), newWitness(t)
 			config := agreementConfig(w, callers)
 			p, addr := start(t, w.upstream, func(c *proxy.Config) { *c = config })
-			_, expectAddr := start(t, w.upstream, func(c *proxy.Config) { *c = agreementConfig(forExpect, callers) })
-			g := grantTest{t: t, w: w, p: p, client: &rawClient{t: t, addr: addr}, expectAddr: expectAddr, caller: mode.caller}
+			_, expectAddr := start(t, w.upstream, func(c *proxy.Config) {
+				*c = agreementConfig(forExpect, callers)
+			})
+			g := grantTest{
+				t: t, w: w, p: p, client: &rawClient{t: t, addr: addr}, expectAddr: expectAddr,
+				caller: mode.caller,
+			}
 			keys := map[string]string{"": "", "same": mode.key, "another": stockKey}
 			if mode.caller == "" {
 				keys = map[string]string{"": "", "ignored": stockKey}
@@ -171,11 +179,12 @@ func (g *grantTest) check(b bearer, beside, key, prefix string, row grantRow) {
 	g.requests++
 	got := g.client.do(g.w, q.raw())
 	fail := func(format string, args ...any) {
-		g.t.Errorf("%s, key %q: %s %s: got %d %.200s, forwarded as %q with %v; %s", b.name, beside, q.method, q.path,
-			got.status, got.body, got.forwarded, got.query, fmt.Sprintf(format, args...))
+		g.t.Errorf("%s, key %q: %s %s: got %d %.200s, forwarded as %q with %v; %s",
+			b.name, beside, q.method, q.path, got.status, got.body, got.forwarded, got.query, fmt.Sprintf(format, args...))
 	}
 	hasStandIn := b.account != "" || b.component
-	authenticated := g.caller == "" || beside == "same" || hasStandIn && beside == "" && !takesSecret(row)
+	authenticated := g.caller == "" || beside == "same" ||
+		hasStandIn && beside == "" && !takesSecret(row)
 	if takesSecret(row) && beside == "another" && g.caller != "" {
 		q.caller = "stock" // the tokens in the query of such a request are not looked at
 		authenticated = true
@@ -194,8 +203,8 @@ func (g *grantTest) check(b bearer, beside, key, prefix string, row grantRow) {
 	g.checkIssued(b, q.caller, row, got, fail)
 	agrees := prefix == "" || prefix == "/"+component || prefix == "/"+b.account
 	odd := b.name == "account, odd name" && len(row.Actions) > 0 // that query is rejected
-	if b.account != "" && !b.component && beside != "another" && row.Need == wechat.NeedComponent && !isLogin(row.Endpoint) &&
-		agrees && !odd && !strings.Contains(got.body, `"errcode":61014`) {
+	if b.account != "" && !b.component && beside != "another" &&
+		row.Need == wechat.NeedComponent && !isLogin(row.Endpoint) && agrees && !odd && !strings.Contains(got.body, `"errcode":61014`) {
 		fail("want 61014")
 	}
 	if hasStandIn && b.valid && beside != "another" && !odd && prefix != "/"+account {
@@ -216,7 +225,9 @@ func takesSecret(row grantRow) bool {
 }
 
 // checkArrived checks which credential of the platform WeChat received.
-func (g *grantTest) checkArrived(b bearer, caller string, row grantRow, got outcome, fail func(string, ...any)) {
+func (g *grantTest) checkArrived(
+	b bearer, caller string, row grantRow, got outcome, fail func(string, ...any),
+) {
 	var owners []string
 	for name, values := range got.query {
 		for _, v := range values {
@@ -285,7 +296,9 @@ func (g *grantTest) checkAllowed(b bearer, row grantRow, got outcome, fail func(
 var issuedStandIn = regexp.MustCompile(`access_token":"wxp_([A-Za-z0-9_-]+)"`)
 
 // checkIssued checks what an issued stand-in is bound to.
-func (g *grantTest) checkIssued(b bearer, caller string, row grantRow, got outcome, fail func(string, ...any)) {
+func (g *grantTest) checkIssued(
+	b bearer, caller string, row grantRow, got outcome, fail func(string, ...any),
+) {
 	m := issuedStandIn.FindStringSubmatch(got.body)
 	if m == nil {
 		return
@@ -315,7 +328,8 @@ func (g *grantTest) checkExpect(q question, want outcome, fail func(string, ...a
 	if g.requests%7 != 0 || !strings.HasPrefix(want.body, `{"errcode"`) {
 		return
 	}
-	raw := strings.Replace(q.raw(), "Content-Length: 0", "Expect: 100-continue\r\nContent-Length: 2", 1)
+	const expect = "Expect: 100-continue\r\nContent-Length: 2"
+	raw := strings.Replace(q.raw(), "Content-Length: 0", expect, 1)
 	got, body := send(g.t, g.expectAddr, strings.Replace(raw, "GET ", "POST ", 1))
 	if got.StatusCode == http.StatusContinue && strings.Contains(want.body, `"errcode":61014`) {
 		fail("Expect: got 100, want 61014")

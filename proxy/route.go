@@ -130,14 +130,17 @@ func (r *route) inject(query []byte, name param) bool {
 // component says nothing about the account of a login. A prefix or header that
 // names the component yields to an account's stand-in: SDKs in third-party mode
 // send the requests of many accounts through one base URL.
-func (s *settings) resolveAccount(h *requestHead, presented *queryTokens, e *wechat.Endpoint) ([]byte, *apiError) {
+func (s *settings) resolveAccount(
+	h *requestHead, presented *queryTokens, e *wechat.Endpoint,
+) ([]byte, *apiError) {
 	appid, err := explicitAccount(h)
 	if err != nil {
 		return nil, err
 	}
 	login := isLogin(e)
 	// SDKs use the component's stand-in to log in the users of any account.
-	if st := presented.names(); st != nil && !(login && appid != nil && presented.account.AppID == nil) {
+	ofComponent := presented.account.AppID == nil
+	if st := presented.names(); st != nil && !(login && appid != nil && ofComponent) {
 		if appid != nil && !bytes.Equal(appid, st) && !bytes.Equal(appid, s.component) {
 			return nil, accountConflict("the prefix or header", "the stand-in")
 		}
@@ -167,7 +170,8 @@ func (s *settings) loginAccount(query, named []byte, e *wechat.Endpoint) ([]byte
 		return nil, errLoginComponent
 	case len(appid) > 0 && !wechat.IsAppID(appid):
 		return nil, errLoginAppID
-	case len(appid) > 0 && named != nil && !bytes.Equal(named, appid) && !bytes.Equal(named, s.component):
+	case len(appid) > 0 && named != nil && !bytes.Equal(named, appid) &&
+		!bytes.Equal(named, s.component):
 		return nil, accountConflict("the prefix, header or stand-in", "the query's appid")
 	case len(appid) == 0 && named != nil:
 		appid = named

@@ -105,6 +105,7 @@ func TestInvalidStandIns(t *testing.T) {
 		return string(b)
 	}
 	path := "/cgi-bin/user/info?access_token="
+	const component61014 = "/wxa/gettemplatelist?access_token="
 	type question struct {
 		raw    string
 		status int
@@ -132,8 +133,8 @@ func TestInvalidStandIns(t *testing.T) {
 		"component's, prefix":         {get("/" + account + path + c), 400, `{"errcode":-400,`},
 		"component's, account's path": {get(path + c), 400, `{"errcode":-400,`},
 		"prefix, query's appid":       {get("/" + other + "/sns/component/jscode2session?appid=" + account + "&component_access_token=" + c), 400, `{"errcode":-400,`},
-		"account's, component's path": {get("/wxa/gettemplatelist?access_token=" + mine), 200, `{"errcode":61014,"errmsg":"must use component token for component api`},
-		"the same, and the key":       {get("/wxa/gettemplatelist?access_token="+mine, withKey), 200, `{"errcode":61014,`},
+		"account's, component's path": {get(component61014 + mine), 200, `{"errcode":61014,"errmsg":"must use component token`},
+		"the same, and the key":       {get(component61014+mine, withKey), 200, `{"errcode":61014,`},
 		"another query appid":         {get("/sns/component/jscode2session?appid=" + other + "&component_access_token=" + mine), 400, `{"errcode":-400,`},
 		"user's token, no key":        {get("/sns/userinfo?access_token=USER&openid=x"), 401, `{"errcode":-401,`},
 		"/sns/, junk":                 {get("/sns/userinfo?access_token=wxp_junk"), 200, `{"errcode":40001,`},
@@ -223,7 +224,10 @@ func TestStandInNamesAccount(t *testing.T) {
 		{"/cgi-bin/a?access_token=" + a, k, "/cgi-bin/a?access_token=T0"},
 		{"/wxa/gettemplatelist?access_token=" + c, "X-A: b", "/wxa/gettemplatelist?access_token=T0"},
 		{"/" + component + "/wxa/gettemplatelist?component_access_token=" + c, "X-A: b", "/wxa/gettemplatelist?access_token=T0"},
-		{"/wxa/gettemplatelist?access_token=" + a + "&component_access_token=" + c, "X-A: b", "/wxa/gettemplatelist?access_token=T0"},
+		{
+			"/wxa/gettemplatelist?access_token=" + a + "&component_access_token=" + c,
+			"X-A: b", "/wxa/gettemplatelist?access_token=T0",
+		},
 		{"/sns/component/jscode2session?appid=" + account + "&js_code=1&component_access_token=" + c, "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account + "&js_code=1"},
 		{"/sns/component/jscode2session?appid=" + account + "&component_access_token=" + c + "&access_token=" + a, "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account},
 		{"/sns/component/jscode2session?appid=" + account + "&access_token=" + a + "&component_access_token=" + c, "X-A: b", "/sns/component/jscode2session?" + long + "appid=" + account},

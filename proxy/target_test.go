@@ -47,8 +47,15 @@ func TestParseTarget(t *testing.T) {
 		}
 	}
 	for _, uri := range []string{"/", "//", "/" + acc, "/" + acc + "/", "///cgi-bin/a", "/" + acc + "///cgi-bin/a", "/cgi-bin//a", "/cgi-bin/../a", "/./a", "/a/..", "/a/.", "/cgi-bin/a//",
-		"/a\\b", "/a/%2e%2e/b", "/a/%2E/b", "/a%2fb", "/a%2Fb", "/a%5cb", "/a%5Cb", "/a%00", "/a%0d%0aHost:x", "/a%7f", "/a%25b", "/a%2", "/a%zz", "/a%", "/a;b", "/a%3bb", "/a%3Fb", "/a%23b", "/a\x01b", "/a\x7f", "/a/%c0%ae%c0%ae/b", "/a%C0%AFb", "/a/\xc0\xae./b", "/a%e0%80%ae", "/a%ff", "/a b", "/a#b", "/a%20b", "/a%20", "/a/．．/b", "/a/%EF%BC%8E%EF%BC%8E/b", "/a/．/b", "/a／b", "/a%EF%BC%8Fb", "/a＼b", "/a％2fb", "/a；b", "/a？b", "/a＃b", "/ａ",
-		"/a/‥/b", "/a/․․/b", "/a/﹒﹒/b", "/a⁄b", "/a∕b", "/a℀b", "/a\u3000b", "/a\u00a0", "/a\u200bb", "/a\ufeff", "/a\u0085b", "/a\u202eb", "/\u212aa", "/\u017fns", "/ªa", "/𝐚", "/é", "/😀"} {
+		"/a\\b", "/a/%2e%2e/b", "/a/%2E/b", "/a%2fb", "/a%2Fb", "/a%5cb", "/a%5Cb", "/a%00",
+		"/a%0d%0aHost:x", "/a%7f", "/a%25b", "/a%2", "/a%zz", "/a%", "/a;b", "/a%3bb", "/a%3Fb",
+		"/a%23b", "/a\x01b", "/a\x7f", "/a/%c0%ae%c0%ae/b", "/a%C0%AFb", "/a/\xc0\xae./b",
+		"/a%e0%80%ae", "/a%ff", "/a b", "/a#b", "/a%20b", "/a%20",
+		"/a/．．/b", "/a/%EF%BC%8E%EF%BC%8E/b",
+		"/a/．/b", "/a／b", "/a%EF%BC%8Fb", "/a＼b", "/a％2fb", "/a；b", "/a？b", "/a＃b", "/ａ",
+		"/a/‥/b", "/a/․․/b", "/a/﹒﹒/b", "/a⁄b", "/a∕b", "/a℀b", "/a\u3000b", "/a\u00a0", "/a\u200bb",
+		"/a\ufeff", "/a\u0085b", "/a\u202eb", "/\u212aa", "/\u017fns", "/ªa", "/𝐚", "/é", "/😀",
+	} {
 		reject(uri, errPath)
 	}
 	for _, uri := range []string{"/a?b c", "/a?b\tc", "/a?b#c", "/a?\x00", "/a?b\x7f"} {

@@ -75,9 +75,9 @@ type Endpoint struct {
 	// Twin is the path that returns the same for an authorizer (NeedSecret).
 	Twin string
 
-	// NoBody says that requests have everything in their query, and no body that
+	// Bodyless says that requests have everything in their query, and no body that
 	// could contradict it.
-	NoBody bool
+	Bodyless bool
 
 	// Guess says that no source confirms the row. Requests by it are logged.
 	Guess bool
@@ -158,15 +158,16 @@ var Endpoints = []Endpoint{
 	// Logins. Below /sns/, an access_token is an end user's unless the path
 	// contains "component". They are GET requests without a body.
 	{Path: "/sns/component/*", Need: NeedComponent, Parameter: ComponentAccessToken,
-		ComponentAppID: true, NoBody: true},
+		ComponentAppID: true, Bodyless: true},
 	{Path: "/sns/oauth2/component/*", Need: NeedComponent, Parameter: ComponentAccessToken,
-		ComponentAppID: true, NoBody: true},
-	{Path: "/sns/jscode2session", Need: NeedSecret, NoBody: true, Twin: "/sns/component/jscode2session"},
-	{Path: "/sns/oauth2/access_token", Need: NeedSecret, NoBody: true,
+		ComponentAppID: true, Bodyless: true},
+	{Path: "/sns/jscode2session", Need: NeedSecret, Bodyless: true,
+		Twin: "/sns/component/jscode2session"},
+	{Path: "/sns/oauth2/access_token", Need: NeedSecret, Bodyless: true,
 		Twin: "/sns/oauth2/component/access_token"},
-	{Path: "/sns/oauth2/refresh_token", Need: NeedSecret, NoBody: true,
+	{Path: "/sns/oauth2/refresh_token", Need: NeedSecret, Bodyless: true,
 		Twin: "/sns/oauth2/component/refresh_token"},
-	{Path: "/sns/*", Need: NeedUser, NoBody: true},
+	{Path: "/sns/*", Need: NeedUser, Bodyless: true},
 
 	// Quota and diagnosis, of the account whose token is sent.
 	{Path: "/cgi-bin/clear_quota", Need: NeedEither},
