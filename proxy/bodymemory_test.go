@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -388,4 +390,79 @@ func TestSlowBodiesAreCutOff(t *testing.T) {
 		}
 	}
 	waitUntil(t, "all memory is released", func() bool { return p.BodyMemory() == 0 })
+}
+
+// TestCallersShareReadAhead checks that a caller with many slow downloads does
+// not keep those of another one from being read ahead: that one's connection to
+// WeChat, and its slot, are free although it has read nothing.
+func TestCallersShareReadAhead(t *testing.T) {
+	t.Parallel()
+	const budget, hogs = 48 << 20, 6
+	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+		size := 10 << 20
+		if r.URL.Path == "/cgi-bin/hog" {
+			size = 30 << 20 // more than is read ahead of one download, and all buffers
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		w.Write(make([]byte, size))
+	})
+	p := newSharingProxy(t, up, nil)
+	p.SetReadAheadBudget(budget)
+	addr := serve(t, p)
+	for range hogs {
+		open(t, addr, get("/"+account+"/cgi-bin/hog", "X-Wxproxy-Key: "+ordersKey))
+	}
+	const hogMemory = budget/2 - 1<<20
+	waitUntil(t, "half of the memory is in use", func() bool {
+		return p.InFlight() == hogs && p.ReadAheadMemory() >= hogMemory
+	})
+	for range 3 {
+		conn, _ := open(t, addr, get("/"+account+"/cgi-bin/a", "X-Wxproxy-Key: "+stockKey))
+		// Its header has arrived, so it has a slot, or had one.
+		if _, err := conn.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		waitUntil(t, "the slot of another caller is released", func() bool { return p.InFlight() == hogs })
+		if n := p.ReadAheadMemory(); n > budget {
+			t.Errorf("got %d bytes in use, want %d at most", n, budget)
+		}
+		conn.Close()
+		waitUntil(t, "its memory is released", func() bool {
+			return p.ReadAheadMemory() <= budget/2
+		})
+	}
+}
+
+// TestIdleConnectionsKeepNoResponse checks that a connection does not hold the
+// memory of its last response, which has up to 64 KiB.
+func TestIdleConnectionsKeepNoResponse(t *testing.T) {
+	const conns, size, most = 500, 60_000, 45_000 // bytes for each connection
+	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		w.Write(make([]byte, size))
+	})
+	_, addr := start(t, up, nil)
+	heap := func() int {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // empties pools
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	before := heap()
+	for range conns {
+		conn, _ := open(t, addr, get("/"+account+"/cgi-bin/a"))
+		resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 16), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.Copy(io.Discard, resp.Body); n != size || err != nil {
+			t.Fatalf("got %d bytes, %v, want %d", n, err, size)
+		}
+	}
+	if each := (heap() - before) / conns; each > most {
+		t.Errorf("got %d bytes of memory for each idle connection, want %d at most", each, most)
+	} else {
+		t.Logf("%d bytes of memory for each idle connection", each)
+	}
 }

@@ -44,6 +44,10 @@ func (p *Proxy) BodyMemory() int64 { return p.bodyBudget.Used() }
 // FormMemory: see BodyMemory.
 func (p *Proxy) FormMemory() int64 { return p.formBudget.Used() }
 
+// SetReadAheadBudget sets the memory for reading ahead. It must be called before
+// Serve.
+func (p *Proxy) SetReadAheadBudget(n int) { p.readAhead.SetLimit(n) }
+
 // ReadAheadMemory returns the memory of what was read ahead, in bytes.
 func (p *Proxy) ReadAheadMemory() int64 { return p.readAhead.Used() }
 

@@ -212,3 +212,44 @@ func TestReadBodyKeepsToBudget(t *testing.T) {
 		t.Errorf("large body, with nothing else: got %v", got.err)
 	}
 }
+
+// trickledBody is a body as fasthttp delivers it: its first byte, the rest as
+// it has arrived, and io.EOF with the last byte.
+type trickledBody struct {
+	left  int
+	first bool
+}
+
+func (r *trickledBody) Read(p []byte) (int, error) {
+	if r.first {
+		r.first, p = false, p[:1]
+	}
+	n := min(len(p), r.left)
+	if r.left -= n; r.left == 0 {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Bodies up to maxPooledBody need no allocation.
+func TestReadBodyAlloc(t *testing.T) {
+	budget := new(Budget)
+	budget.SetLimit(1 << 20)
+	share := budget.NewShare()
+	for _, size := range []int{1, 200, uncountedBody, uncountedBody + 1, mediumBody, maxPooledBody} {
+		var ctx fasthttp.RequestCtx
+		ctx.Init2(clientConn{}, nil, false)
+		body, source := new(Body), new(trickledBody)
+		ctx.Request.SetBodyStream(source, size)
+		now := time.Now()
+		if n := testing.AllocsPerRun(100, func() {
+			*source = trickledBody{left: size, first: true}
+			if err := body.Read(&ctx, 1<<20, share, now); err != nil || len(body.Bytes()) != size {
+				t.Fatalf("%d bytes: got %d, %v", size, len(body.Bytes()), err)
+			}
+			body.Release()
+		}); n != 0 {
+			t.Errorf("%d bytes: got %v allocations, want 0", size, n)
+		}
+	}
+}
