@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/valyala/fasthttp"
+
 	"wxproxy/proxy/admission"
 	"wxproxy/proxy/transport"
 	"wxproxy/wechat"
@@ -69,10 +71,24 @@ func (c *call) end(panicked any) {
 			detached.report()
 		}
 	} else {
+		dropLargeBuffer(resp)
 		c.proxy.limiter.Release(c.slot)
 		c.report()
 	}
 	c.recycle()
+}
+
+// keptResponse is the size of the buffer for responses that a connection keeps
+// while it is idle, bytes.
+const keptResponse = 8 << 10
+
+// dropLargeBuffer makes fasthttp forget a large buffer once the response is
+// written. It would keep it as long as the connection is open: one caller with
+// 10,000 connections could hold 640 MiB.
+func dropLargeBuffer(resp *fasthttp.Response) {
+	if !resp.IsBodyStream() && cap(resp.Body()) > keptResponse {
+		resp.SetBodyRaw(resp.SwapBody(nil))
+	}
 }
 
 // writeError makes c.err the response, if there is an error.
