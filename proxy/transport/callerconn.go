@@ -2,6 +2,7 @@ package transport
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"runtime"
@@ -20,6 +21,18 @@ const (
 	lingerBytes = 256 << 20
 )
 
+// handshakeTime and handshakeBytes bound a TLS handshake. It takes memory
+// before a client has shown anything: crypto/tls would buffer messages of 64
+// KiB, and of 256 KiB for certificates. A chain of three certificates has less
+// than 10 KiB.
+const (
+	handshakeTime  = 15 * time.Second
+	handshakeBytes = 32 << 10
+)
+
+// errHandshakeTooLarge is the error of a TLS handshake over handshakeBytes.
+var errHandshakeTooLarge = errors.New("TLS handshake too large")
+
 // CallerConn is the TCP connection of a caller, below TLS if there is TLS.
 // Apart from Close, its methods must be called by the goroutine that serves the
 // connection.
@@ -36,6 +49,8 @@ type CallerConn struct {
 	released    atomic.Bool // from open
 
 	tls             *tlsConn // above this connection; nil: plain TCP
+	handshake       bool     // a TLS handshake is in progress, which can have
+	handshakeLeft   int      // so many more bytes
 	readCertificate bool     // certificateName is valid
 	certificateName string
 }
@@ -68,8 +83,23 @@ func (c *CallerConn) Read(p []byte) (int, error) {
 		c.yield = false
 		runtime.Gosched()
 	}
+	if c.handshake {
+		return c.readHandshake(p)
+	}
 	n, err := c.socket.Read(p)
 	c.eof = c.eof || err == io.EOF
+	return n, err
+}
+
+// readHandshake is Read during a TLS handshake. What it returns can contain the
+// beginning of what follows the handshake, so only the next call fails if that
+// is too much.
+func (c *CallerConn) readHandshake(p []byte) (int, error) {
+	if c.handshakeLeft == 0 {
+		return 0, errHandshakeTooLarge
+	}
+	n, err := c.socket.Read(p[:min(len(p), c.handshakeLeft)])
+	c.handshakeLeft -= n
 	return n, err
 }
 
@@ -158,6 +188,23 @@ func (c *CallerConn) closeNow() error {
 type tlsConn struct {
 	*tls.Conn
 	eof bool // see sawEOF
+}
+
+// Handshake makes the handshake within handshakeTime and handshakeBytes.
+// fasthttp calls it before it reads.
+func (c *tlsConn) Handshake() error {
+	inner := ConnOf(c)
+	if inner == nil {
+		return c.Conn.Handshake()
+	}
+	inner.handshake, inner.handshakeLeft = true, handshakeBytes
+	inner.setDeadline(time.Now().Add(min(handshakeTime, inner.idleTimeout)))
+	err := c.Conn.Handshake()
+	if err == nil {
+		inner.handshake = false
+		inner.ExtendDeadline(time.Now())
+	}
+	return err
 }
 
 // Read implements [net.Conn].

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -59,7 +60,8 @@ func TestExcessConnectionsAreRejected(t *testing.T) {
 	for range 20 {
 		began := time.Now()
 		c := dial(t, l)
-		// What the client sends is never read, and must not cost it the response.
+		// What the client sends is never read, and must not cost it the
+		// response.
 		io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		b, err := io.ReadAll(c)
 		if time.Since(began) > lingerTime/4 {
@@ -88,8 +90,8 @@ func TestExcessConnectionsAreRejected(t *testing.T) {
 	second.Close()
 }
 
-// In a flood most of the excess connections get no response, because each of those
-// that do keeps a file descriptor for a moment.
+// In a flood most of the excess connections get no response, because each of
+// those that do keeps a file descriptor for a moment.
 func TestFloodOfConnectionsIsClosedWithoutResponse(t *testing.T) {
 	l, _ := startListener(t, ListenerConfig{MaxConns: 0, TooManyConns: []byte(rejection)})
 	for range 5 * maxRejecting {
@@ -137,6 +139,53 @@ func TestExcessConnectionsAreClosedWithTLS(t *testing.T) {
 	server.Close()
 	if n := l.Open(); n != 0 {
 		t.Errorf("got %d open connections at the end, want 0", n)
+	}
+}
+
+// A client that sends an endless TLS handshake is disconnected before it takes
+// much memory, and one with a chain of certificates of 20 KiB is not. What a
+// client sends right after its handshake does not count.
+func TestHandshakesAreLimited(t *testing.T) {
+	certificate, ca, err := sandbox.NewCertificate("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	l, conns := startListener(t, ListenerConfig{MaxConns: 10, TLS: &tls.Config{
+		Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequestClientCert,
+	}})
+
+	// A client hello that announces 65,535 bytes, in records of 16 KiB.
+	hostile := dial(t, l)
+	server := <-conns
+	handshake := make(chan error, 1)
+	go func() { handshake <- server.(*tlsConn).Handshake() }()
+	record := append([]byte{22, 3, 1, 0x40, 0}, make([]byte, 16<<10)...)
+	copy(record[5:], []byte{1, 0, 0xff, 0xff})
+	for range 2 {
+		hostile.Write(record) // the last byte of the hello is never sent
+		clear(record[5:9])
+	}
+	if err := <-handshake; !errors.Is(err, errHandshakeTooLarge) {
+		t.Errorf("got %v, want %v", err, errHandshakeTooLarge)
+	}
+
+	const size = 1 << 20 // more than a handshake can have
+	large := certificate
+	for len(bytes.Join(large.Certificate, nil)) < 20<<10 {
+		large.Certificate = append(large.Certificate, certificate.Certificate[0])
+	}
+	client := tls.Client(dial(t, l), &tls.Config{
+		RootCAs: roots, ServerName: "127.0.0.1", Certificates: []tls.Certificate{large},
+	})
+	server = <-conns
+	go client.Write(make([]byte, size))
+	if err := server.(*tlsConn).Handshake(); err != nil {
+		t.Fatalf("large chain: got %v", err)
+	}
+	if n, err := io.CopyN(io.Discard, server, size); err != nil {
+		t.Errorf("large chain: got %d bytes, %v, want %d", n, err, size)
 	}
 }
 
