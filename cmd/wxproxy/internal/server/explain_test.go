@@ -37,7 +37,7 @@ func TestServerExplains(t *testing.T) {
 	f("", "/cgi-bin/new/x?a=b", "orders", `{"appid":"","method":"GET","path":"/cgi-bin/new/x",`+
 		`"forwarded_path":"/cgi-bin/new/x","credential":"component","parameter":"component_access_token",`+
 		`"holder":"wxcccccccccccccccc","rule":{"path":"/cgi-bin/new/*","source":"route"},`+
-		`"removes":["access_token","component_access_token","secret"],`+
+		`"removes":["access_token","component_access_token","secret"],"masked":true,`+
 		`"caller":{"name":"orders","allowed":true,"reason":"authentication is disabled: no caller is `+
 		`configured"}}`)
 	f(accountA, "/sns/jscode2session", "", `{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET",`+
@@ -45,7 +45,7 @@ func TestServerExplains(t *testing.T) {
 		`"credential":"component","parameter":"component_access_token",`+
 		`"holder":"wxcccccccccccccccc","rule":{"path":"/sns/jscode2session","source":"table"},`+
 		`"adds":["appid","component_appid"],"removes":["access_token","component_access_token",`+
-		`"component_appid","secret"]}`)
+		`"component_appid","secret"],"masked":true}`)
 	f(accountA, "/cgi-bin/clear_quota/v2", "",
 		`{"appid":"wxaaaaaaaaaaaaaaaa","method":"GET","path":"/cgi-bin/clear_quota/v2",`+
 			`"credential":"refused","rule":{"path":"/cgi-bin/clear_quota/v2","source":"table"},`+
