@@ -93,6 +93,19 @@ func (t *text) decode(i int) {
 			if i = j; i == len(t.src) {
 				break
 			}
+			// Most escapes are simple: nothing before them is waiting, and what they
+			// stand for begins no other one.
+			if n, ch := simpleEscape(t.src[i:]); n > 0 {
+				level := uint8(0)
+				if t.src[i] == '\\' {
+					level = 1
+				}
+				t.wides = append(t.wides, wide{int32(len(t.buf)), int32(i), int32(i + n), level})
+				t.buf = append(t.buf, ch)
+				i += n
+				t.steps += n
+				continue
+			}
 		}
 		ch := t.src[i]
 		i++
@@ -102,6 +115,10 @@ func (t *text) decode(i int) {
 			continue
 		}
 		t.buf = append(t.buf, ch)
+		if !inEscape[ch] {
+			hot = 0
+			continue
+		}
 		hot = max(hot, len(t.buf)-1+escapeLength[ch])
 		for canEnd[ch] || len(t.buf) > 1 && t.buf[len(t.buf)-2] == '\\' {
 			var n int
@@ -118,6 +135,50 @@ func (t *text) decode(i int) {
 
 // escapeLength holds the length of the longest escape that begins with a byte.
 var escapeLength = [256]int{'%': len("%u0000"), '\\': len(`\u0000`), '&': maxEscape}
+
+// simpleEscape returns the length of the escape at the beginning of b, and the
+// byte that it stands for. The length is 0 without an escape, and with one that
+// stands for the beginning of another.
+func simpleEscape(b []byte) (n int, ch byte) {
+	switch {
+	case len(b) < 3:
+		return 0, 0
+	case b[0] == '\\' && b[1] == '\\':
+		return 0, 0
+	case b[0] == '\\':
+		n = 2
+		switch b[1] {
+		case 'u':
+			n = min(len(b), len(`\u0000`))
+		case 'x':
+			n = min(len(b), len(`\x00`))
+		}
+	case b[0] == '%':
+		n = 3
+	case b[0] == '&':
+		n = 1 + bytes.IndexByte(b[:min(len(b), maxEscape)], ';')
+	}
+	if n == 0 {
+		return 0, 0
+	}
+	m, ch := escape(b[:n])
+	if m != n || escapeLength[ch] > 0 {
+		return 0, 0
+	}
+	return n, ch
+}
+
+// inEscape holds the bytes that can be in an escape. At any other one, all that
+// were begun end without a result.
+var inEscape = func() (t [256]bool) {
+	for i := range t {
+		t[i] = i >= '0' && i <= '9' || i|0x20 >= 'a' && i|0x20 <= 'z' && i < 0x80
+	}
+	for _, ch := range "\\%&#;\"'/" {
+		t[ch] = true
+	}
+	return t
+}()
 
 // canEnd holds the bytes at which an escape of more than two bytes can end.
 var canEnd = func() (t [256]bool) {
