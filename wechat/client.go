@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"wxproxy/internal/redact"
 )
 
 // ErrUnreachable is wrapped by every error that is not WeChat's answer: no
@@ -301,18 +303,13 @@ func withoutURL(err error) error {
 }
 
 // maskErrMsg returns an errmsg that is safe to log: printable, short, and
-// without the secrets of the request, should WeChat quote them.
+// without credentials, should WeChat quote those of the request or others.
 func maskErrMsg(msg string, token Secret, in fields) string {
-	hide := func(s Secret) {
-		if !s.IsEmpty() {
-			msg = strings.ReplaceAll(msg, s.Reveal(), redacted)
-		}
-	}
-	hide(token)
+	secrets := []Secret{token}
 	for _, v := range in {
 		if s, ok := v.(Secret); ok {
-			hide(s)
+			secrets = append(secrets, s)
 		}
 	}
-	return Sanitize(msg, 200)
+	return Sanitize(maskSecrets([]byte(msg), redact.Options{Names: true}, secrets...), 200)
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"wxproxy/internal/redact"
 )
 
 // ErrMalformed reports that a document is not what WeChat pushes. Errors that
@@ -99,13 +101,7 @@ func (d *Document) MaskCodes(e Event) []byte {
 		copied = c.end
 	}
 	out.Write(d.valid[copied:])
-	masked := out.Bytes()
-	for _, s := range []Secret{e.AuthorizationCode, e.AuthCode, e.Ticket} {
-		if !s.IsEmpty() {
-			masked = bytes.ReplaceAll(masked, []byte(s.Reveal()), []byte(redacted))
-		}
-	}
-	return masked
+	return maskSecrets(out.Bytes(), redact.Options{}, e.AuthorizationCode, e.AuthCode, e.Ticket)
 }
 
 // text returns the texts of the fields by name. The error says which of them is

@@ -10,7 +10,7 @@ import (
 // TestImports enforces which package may import which.
 func TestImports(t *testing.T) {
 	own := map[string][]string{
-		"wxproxy/wechat":  {},
+		"wxproxy/wechat":  {"wxproxy/internal/redact"},
 		"wxproxy/metrics": {},
 
 		"wxproxy/sandbox": {"wxproxy/sandbox/internal/origin", "wxproxy/sandbox/internal/protocol",

@@ -20,11 +20,11 @@ const swallowed = 6
 // none. Values are compared in their plain form: a credential that is
 // percent-encoded is the same as one that is not.
 type Values struct {
-	all [3]string
+	all [4]string
 	n   int
 }
 
-// Add adds a credential, three at most. Short ones are ignored.
+// Add adds a credential, four at most. Short ones are ignored.
 func (v *Values) Add(credential string) {
 	if len(credential) < minValue || v.n == len(v.all) {
 		return
