@@ -56,7 +56,7 @@ type CallerConn struct {
 }
 
 func newCallerConn(c *net.TCPConn, open *atomic.Int64, idleTimeout time.Duration) *CallerConn {
-	l := &CallerConn{socket: newSocket(c, fastSockets), open: open, idleTimeout: idleTimeout}
+	l := &CallerConn{socket: newSocket(c, fastSockets()), open: open, idleTimeout: idleTimeout}
 	l.ExtendDeadline(time.Now())
 	return l
 }

@@ -54,12 +54,8 @@ func newEarlyRawServer(
 	s := &rawServer{url: scheme + "://" + ln.Addr().String()}
 	var conf *tls.Config
 	if scheme == "https" {
-		certificate, ca, err := sandbox.NewCertificate("127.0.0.1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.roots = x509.NewCertPool()
-		s.roots.AppendCertsFromPEM(ca)
+		certificate, roots := testCertificate(t)
+		s.roots = roots
 		conf = &tls.Config{Certificates: []tls.Certificate{certificate}}
 		switch protocol {
 		case "TLS 1.2":
@@ -93,6 +89,18 @@ func newEarlyRawServer(
 		}
 	}()
 	return s
+}
+
+// testCertificate returns a certificate for 127.0.0.1 and the CA of it.
+func testCertificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	certificate, ca, err := sandbox.NewCertificate("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	return certificate, roots
 }
 
 // upstream returns an Upstream for the server.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 )
 
@@ -16,8 +17,8 @@ const maxPending = MaxCoalesced + 1<<10
 // sockets are read and written by package net, as on other systems than Linux.
 const PlainSocketsEnv = "WXPROXY_PLAIN_SOCKETS"
 
-// fastSockets is the parameter of newSocket for this process.
-var fastSockets = os.Getenv(PlainSocketsEnv) == ""
+// fastSockets returns the parameter of newSocket for this process.
+var fastSockets = sync.OnceValue(func() bool { return os.Getenv(PlainSocketsEnv) == "" })
 
 // errUnfit is the error of a connection that a request must not be sent on:
 // unread input lies on it, or its end.

@@ -128,7 +128,7 @@ func (d dialer) dial(addr string, timeout time.Duration) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := newSocket(conn.(*net.TCPConn), fastSockets)
+	s := newSocket(conn.(*net.TCPConn), fastSockets())
 	if err := s.allowProbes(); err != nil {
 		conn.Close()
 		return nil, err
