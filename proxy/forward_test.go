@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"wxproxy/internal/tcptest"
 	"wxproxy/proxy"
 	"wxproxy/tokens"
 )
@@ -406,31 +407,114 @@ func TestResponseToHead(t *testing.T) {
 	}
 }
 
-// TestConnectionClosedWhileIdleIsReplaced checks that no request is sent on a
-// connection that WeChat has closed while it was idle.
-func TestConnectionClosedWhileIdleIsReplaced(t *testing.T) {
-	var conns atomic.Int32
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.WriteString(w, `{}`)
-	}))
-	s.Config.ConnState = func(_ net.Conn, st http.ConnState) {
-		if st == http.StateNew {
-			conns.Add(1)
+// unruly is a WeChat that does something to the connection after a response,
+// without a request. Its responses repeat the parameter n.
+type unruly struct {
+	do    string // response, FIN, half-close
+	delay time.Duration
+	size  int  // of the first response of a connection, bytes
+	after int  // the number of the response after which it does it
+	once  bool // on the first connection only
+	conns atomic.Int32
+
+	received chan struct{} // the caller has that response
+	done     chan error    // it has been done, and its effect is there
+}
+
+func (w *unruly) start(t *testing.T) (url string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	w.received, w.done = make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go w.serve(c.(*net.TCPConn))
+		}
+	}()
+	return "http://" + ln.Addr().String()
+}
+
+func (w *unruly) serve(c *net.TCPConn) {
+	defer c.Close()
+	br, quiet := bufio.NewReader(c), w.conns.Add(1) > 1 && w.once
+	for served := 1; ; served++ {
+		r, err := http.ReadRequest(br)
+		if err != nil {
+			return
+		}
+		io.Copy(io.Discard, r.Body)
+		body := fmt.Sprintf("%-*s", w.size, r.URL.Query().Get("n"))
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		if served != w.after || quiet {
+			continue
+		}
+		<-w.received
+		<-time.After(w.delay)
+		if w.do == "response" {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nforeign")
+		} else {
+			c.CloseWrite()
+		}
+		w.done <- tcptest.WaitDelivered(c)
+		if w.do == "FIN" {
+			return
 		}
 	}
-	s.Start()
-	defer s.Close()
-	_, addr := start(t, s.URL, nil)
-	raw := "POST /" + account + "/cgi-bin/a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
-	send(t, addr, raw)
-	send(t, addr, raw)
-	if n := conns.Load(); n != 1 {
-		t.Errorf("got %d connections for two requests, want 1", n)
+}
+
+// A response that WeChat sends without a request reaches no caller, and a
+// connection that WeChat has ended costs no request: if it happens 0 to 200 ms
+// after a response of 10 B to 300 KB, and the next request has no body, 9 KB or
+// 100 KB.
+func TestUnsolicitedResponseReachesNoCaller(t *testing.T) {
+	for _, do := range []string{"response", "FIN", "half-close"} {
+		for _, delay := range []time.Duration{0, 5 * time.Millisecond, 95 * time.Millisecond, 200 * time.Millisecond} {
+			for _, size := range []int{10, 62_000, 300_000} {
+				for _, next := range []int{0, 9000, 100_000} {
+					t.Run(fmt.Sprintf("%s after %v, response %d B, next body %d B", do, delay, size, next), func(t *testing.T) {
+						t.Parallel()
+						w := &unruly{do: do, delay: delay, size: size, after: 1, once: true}
+						_, addr := start(t, w.start(t), nil)
+						path := "/" + account + "/cgi-bin/a?n="
+						resp, body := send(t, addr, get(path+"1"))
+						checkResponse(t, "first", resp, body, 200, "1 ")
+						w.received <- struct{}{}
+						if err := <-w.done; err != nil {
+							t.Error(err)
+						}
+						for n := 2; n < 5; n++ {
+							request := post(fmt.Sprint(path, n), strings.Repeat("b", next))
+							resp, body := send(t, addr, request)
+							checkResponse(t, request, resp, body, 200, fmt.Sprint(n, " "))
+						}
+					})
+				}
+			}
+		}
 	}
-	s.CloseClientConnections()
-	time.Sleep(150 * time.Millisecond) // connections idle for less are not checked
-	resp, body := send(t, addr, raw)
-	checkResponse(t, raw, resp, body, 200, "{}")
+}
+
+// A WeChat that closes each connection after three responses costs no request.
+func TestServerThatClosesAfterThreeResponses(t *testing.T) {
+	w := &unruly{do: "FIN", size: 10, after: 3}
+	_, addr := start(t, w.start(t), nil)
+	for n := range 300 {
+		resp, body := send(t, addr, get(fmt.Sprintf("/%s/cgi-bin/a?n=%d", account, n)))
+		checkResponse(t, fmt.Sprint(n), resp, body, 200, fmt.Sprint(n, " "))
+		if n%3 == 2 {
+			w.received <- struct{}{}
+			if err := <-w.done; err != nil {
+				t.Error(err)
+			}
+		}
+	}
 }
 
 // TestRevocationHints checks which responses report that an account may have

@@ -41,6 +41,7 @@ func TestImports(t *testing.T) {
 		"wxproxy/internal/redact":       {},
 		"wxproxy/internal/returnticket": {},
 		"wxproxy/internal/proctest":     {},
+		"wxproxy/internal/tcptest":      {},
 
 		"wxproxy/callback": {"wxproxy/callback/pages", "wxproxy/internal/recovery", "wxproxy/tokens",
 			"wxproxy/wechat"},

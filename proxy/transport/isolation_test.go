@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"wxproxy/internal/tcptest"
 )
 
 // foreignResponse is what a server sends without a request.
@@ -120,9 +122,9 @@ func (s *isolationServer) answer(c net.Conn, _ *bufio.Reader, r *http.Request) b
 		do.end(c)
 	}
 	if ic.do == "RST" {
-		ic.err = waitReset(ic.dialed)
+		ic.err = tcptest.WaitReset(ic.dialed)
 	} else {
-		ic.err = waitDelivered(tcpOf(c))
+		ic.err = tcptest.WaitDelivered(tcpOf(c))
 	}
 	close(ic.ready)
 	return ic.do != "FIN"
@@ -290,7 +292,7 @@ func testSpeaksFirst(t *testing.T, protocol, first string, unfit, body int) {
 		case speaks && early == "":
 			io.WriteString(c, first)
 		}
-		waitDelivered(tcpOf(c))
+		tcptest.WaitDelivered(tcpOf(c))
 		spoken <- struct{}{}
 		answer(s, c)
 	})

@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"wxproxy/internal/tcptest"
 )
 
 // tls13Sender makes the records of a TLS 1.3 server itself, because crypto/tls
@@ -32,8 +34,9 @@ type tls13Sender struct {
 	seq    uint64
 }
 
-// newTLS13Sender reads the secret from the lines of a [tls.Config.KeyLogWriter].
-// Nothing may have been sent with it: no ticket by crypto/tls.
+// newTLS13Sender reads the secret from the lines of a
+// [tls.Config.KeyLogWriter]. Nothing may have been sent with it: no ticket by
+// crypto/tls.
 func newTLS13Sender(keyLog string) (*tls13Sender, error) {
 	_, line, _ := strings.Cut(keyLog, "SERVER_TRAFFIC_SECRET_0 ")
 	line, _, _ = strings.Cut(line, "\n")
@@ -93,8 +96,8 @@ func (s *tls13Sender) ticket() []byte {
 	return s.record(recordHandshake, "\x04\x00\x00\x15"+"\x00\x00\x0e\x10"+"agee"+"\x00"+"\x00\x08ticketed"+"\x00\x00")
 }
 
-// keyUpdate returns a record with a KeyUpdate that requests one, and changes the
-// keys.
+// keyUpdate returns a record with a KeyUpdate that requests one, and changes
+// the keys.
 func (s *tls13Sender) keyUpdate(t *testing.T) []byte {
 	b := s.record(recordHandshake, "\x18\x00\x00\x01\x01")
 	var err error
@@ -107,10 +110,10 @@ func (s *tls13Sender) keyUpdate(t *testing.T) []byte {
 	return b
 }
 
-// Session tickets and key updates are no unsolicited input: after three tickets
-// on a new connection, and three or a key update after each response, the
-// connection is used for the next request, without a body or with 9 KB. It is not
-// if a response follows them, or a part of a ticket.
+// Session tickets and key updates are no unsolicited input: after three
+// tickets on a new connection, and three or a key update after each response,
+// the connection is used for the next request, without a body or with 9 KB. It
+// is not if a response follows them, or a part of a ticket.
 func TestTicketsAndKeyUpdatesLeaveConnectionUsable(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -171,7 +174,7 @@ func testTickets(t *testing.T, between func(*tls13Sender) []byte, delay time.Dur
 			return err
 		}
 		c.Write(slices.Concat(s.ticket(), s.ticket(), s.ticket()))
-		delivered <- waitDelivered(c.(*net.TCPConn))
+		delivered <- tcptest.WaitDelivered(c.(*net.TCPConn))
 		for br := bufio.NewReader(secure); ; {
 			r, err := http.ReadRequest(br)
 			if err != nil {
@@ -186,7 +189,7 @@ func testTickets(t *testing.T, between func(*tls13Sender) []byte, delay time.Dur
 				<-time.After(delay)
 				c.Write(between(s))
 			}
-			delivered <- waitDelivered(c.(*net.TCPConn))
+			delivered <- tcptest.WaitDelivered(c.(*net.TCPConn))
 		}
 	}
 	go func() {

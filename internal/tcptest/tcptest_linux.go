@@ -1,4 +1,6 @@
-package transport
+// Package tcptest tells tests what has arrived at the other end of a TCP
+// connection on this machine, so that they need not guess how long it takes.
+package tcptest
 
 import (
 	"fmt"
@@ -8,9 +10,16 @@ import (
 	"unsafe"
 )
 
-// waitDelivered waits until the kernel of the peer has everything that was
+const (
+	// timeout bounds the waiting. It is generous because the machine may be
+	// busy.
+	timeout      = time.Minute
+	pollInterval = 100 * time.Microsecond
+)
+
+// WaitDelivered waits until the kernel of the peer has everything that was
 // sent on c, the end included.
-func waitDelivered(c *net.TCPConn) error {
+func WaitDelivered(c *net.TCPConn) error {
 	return waitFor("delivery", func() bool {
 		var unacknowledged int32
 		control(c, func(fd uintptr) {
@@ -25,8 +34,8 @@ func waitDelivered(c *net.TCPConn) error {
 	})
 }
 
-// waitReset waits until the kernel has noticed that the peer has reset c.
-func waitReset(c *net.TCPConn) error {
+// WaitReset waits until the kernel has noticed that the peer has reset c.
+func WaitReset(c *net.TCPConn) error {
 	const stateClosed = 7 // TCP_CLOSE
 	return waitFor("reset", func() bool {
 		closed := true
@@ -46,11 +55,11 @@ func control(c *net.TCPConn, f func(fd uintptr)) {
 
 // waitFor waits until condition holds.
 func waitFor(what string, condition func() bool) error {
-	for end := time.Now().Add(testTimeout); !condition(); {
+	for end := time.Now().Add(timeout); !condition(); {
 		if time.Now().After(end) {
 			return fmt.Errorf("waiting for %s: got none", what)
 		}
-		<-time.After(100 * time.Microsecond)
+		<-time.After(pollInterval)
 	}
 	return nil
 }
