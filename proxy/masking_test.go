@@ -129,6 +129,62 @@ func TestResponsesToComponentRequestsAreSearched(t *testing.T) {
 	}
 }
 
+// TestCredentialsInHeadersAreRemoved checks each place in the head of a
+// response × spellings of the injected token × the component's token and an
+// account's, and credentials with a name of their own for the component's.
+func TestCredentialsInHeadersAreRemoved(t *testing.T) {
+	heads := make(chan string, 1)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			http.ReadRequest(bufio.NewReader(conn))
+			io.WriteString(conn, <-heads)
+			conn.Close()
+		}
+	}()
+	_, addr := start(t, "http://"+ln.Addr().String(), func(c *proxy.Config) {
+		c.Tokens = &fakeTokens{current: longToken}
+	})
+	places := []string{
+		"200 TOKEN\r\n", "200 OK\r\nLocation: https://a.b/?access_token=TOKEN&x=1\r\n",
+		"200 OK\r\nSet-Cookie: a=TOKEN; Path=/\r\n", "200 OK\r\nContent-Type: text/TOKEN\r\n",
+		"200 OK\r\nX-A: b\r\nX-A: TOKEN\r\n", "200 OK\r\nTOKEN: x\r\n",
+	}
+	check := func(path, head, secret string) {
+		t.Helper()
+		heads <- "HTTP/1.1 " + head + "X-Kept: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+		resp, body := send(t, addr, get(path))
+		all := resp.Status + fmt.Sprint(resp.Header)
+		if strings.Contains(all, secret) || resp.Header.Get("X-Kept") != "1" || body != "{}" {
+			t.Errorf("%s %q: got %s, want no credential, and the other headers", path, head, all)
+		}
+	}
+	for _, path := range []string{"/wxa/gettemplatelist", "/" + account + "/cgi-bin/user/info"} {
+		for _, place := range places {
+			for _, spelling := range []string{"_", "%5F", "%255f", "&#95;"} {
+				token := strings.ReplaceAll(longToken, "_", spelling)
+				if !strings.Contains(place, "TOKEN: x") || spelling == "_" {
+					check(path, strings.ReplaceAll(place, "TOKEN", token), token)
+				}
+			}
+		}
+	}
+	for _, line := range []string{
+		"Authorizer-Refresh-Token: r3fresh", "Location: https://a.b/?refresh_token=r3fresh",
+		"Set-Cookie: component_access_token=r3fresh", "X-Debug: refresh_token%3Dr3fresh",
+	} {
+		check("/wxa/gettemplatelist", "200 OK\r\n"+line+"\r\n", "r3fresh")
+	}
+}
+
 // TestUsersTokensPass checks that what belongs to an end user passes on logins,
 // and the platform's credentials do not.
 func TestUsersTokensPass(t *testing.T) {

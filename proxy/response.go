@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -115,13 +116,15 @@ func search(compressed []byte, sent redact.Values) error {
 // maskWhole reads the body of the response to its end and masks it.
 func (c *call) maskWhole(o *redact.Options) *apiError {
 	resp := &c.ctx.Response
-	body, err := transport.ReadWhole(resp, searchLimit, c.deadline)
+	memory := c.memory().readAhead.Reserve()
+	defer memory.Release()
+	body, err := transport.ReadWhole(resp, searchLimit, c.deadline, &memory)
 	c.now = time.Now()
 	if err != nil {
 		return responseWithheld(err)
 	}
 	if masked, n := redact.Mask(body, o); n > 0 {
-		resp.SetBodyRaw(masked)
+		resp.SwapBody(masked)
 		c.proxy.observer.Redacted()
 	}
 	return nil
@@ -238,11 +241,14 @@ var responseHopHeaders = []string{
 
 // cleanResponseHeaders removes hop-by-hop headers and those that contain a
 // credential, such as a redirect to the URL of the request: one of sent, or
-// with byName any.
+// with byName any. The same holds for the text behind the status.
 func cleanResponseHeaders(h *fasthttp.ResponseHeader, sent *redact.Values, byName bool) {
+	if showsCredential(nil, h.StatusMessage(), sent, byName) {
+		h.SetStatusMessage(nil)
+	}
 	suspect, connection := false, []byte(nil)
 	for name, value := range h.All() {
-		if showsCredential(value, sent, byName) {
+		if showsCredential(name, value, sent, byName) {
 			suspect = true
 		}
 		switch roleOf(name) {
@@ -269,7 +275,7 @@ func cleanResponseHeaders(h *fasthttp.ResponseHeader, sent *redact.Values, byNam
 		}
 	}
 	for name, value := range h.All() {
-		if showsCredential(value, sent, byName) {
+		if showsCredential(name, value, sent, byName) {
 			remove = append(remove, string(name))
 		}
 		for _, hop := range responseHopHeaders {
@@ -284,12 +290,14 @@ func cleanResponseHeaders(h *fasthttp.ResponseHeader, sent *redact.Values, byNam
 	h.ResetConnectionClose()
 }
 
-// showsCredential reports whether a header's value contains a credential.
-func showsCredential(value []byte, sent *redact.Values, byName bool) bool {
+// showsCredential reports whether a header contains a credential, in its name
+// or its value.
+func showsCredential(name, value []byte, sent *redact.Values, byName bool) bool {
 	if byName {
-		return redact.Contains(value, &redact.Options{Values: *sent, Names: true})
+		line := slices.Concat(name, []byte(": "), value)
+		return redact.Contains(line, &redact.Options{Values: *sent, Names: true})
 	}
-	return sent.In(value)
+	return sent.In(value) || sent.In(name)
 }
 
 // describesBody reports whether a header frames or describes the body, so that

@@ -20,6 +20,7 @@ var (
 	errCharset    = errors.New("unknown character set")
 	errPartial    = errors.New("partial content")
 	errTruncated  = errors.New("truncated")
+	errNoMemory   = errors.New("no memory left")
 )
 
 // ReadWhole reads the body of a response to its end, also if it is a [Stream],
@@ -28,8 +29,11 @@ var (
 // is still compressed, and no character set in which ASCII looks different.
 //
 // limit bounds the body, bytes, before and after it is decompressed. A body
-// that has not arrived by the deadline ends with ErrTimeout.
-func ReadWhole(resp *fasthttp.Response, limit int, deadline time.Time) ([]byte, error) {
+// that has not arrived by the deadline ends with ErrTimeout. memory is for the
+// body and a copy of it.
+func ReadWhole(
+	resp *fasthttp.Response, limit int, deadline time.Time, memory *Reservation,
+) ([]byte, error) {
 	if err := checkSearchable(resp); err != nil {
 		return nil, err
 	}
@@ -37,12 +41,12 @@ func ReadWhole(resp *fasthttp.Response, limit int, deadline time.Time) ([]byte, 
 		if s, ok := stream.(*Stream); ok {
 			s.end = deadline
 		}
-		body, err := readBounded(stream, limit)
+		body, err := readBounded(stream, limit, memory)
 		resp.CloseBodyStream()
 		if err != nil {
 			return nil, err
 		}
-		resp.SetBodyRaw(body)
+		resp.SwapBody(body)
 	}
 	body := resp.Body()
 	if bytes.HasPrefix(body, gzipMagic) {
@@ -50,11 +54,11 @@ func ReadWhole(resp *fasthttp.Response, limit int, deadline time.Time) ([]byte, 
 		if err != nil {
 			return nil, errCompressed
 		}
-		if body, err = readBounded(z, limit); err != nil {
+		if body, err = readBounded(z, limit, memory); err != nil {
 			return nil, err
 		}
 		resp.Header.SetContentEncoding("")
-		resp.SetBodyRaw(body)
+		resp.SwapBody(body)
 	} else if isGzip(resp.Header.ContentEncoding()) {
 		return nil, errCompressed
 	}
@@ -125,16 +129,30 @@ func isCompressed(body []byte) bool {
 	return false
 }
 
-// readBounded reads r to its end.
-func readBounded(r io.Reader, limit int) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
-	switch {
-	case err != nil && errors.Is(transferError(err), ErrTimeout):
-		return nil, ErrTimeout
-	case err != nil:
-		return nil, errTruncated
-	case len(b) > limit:
-		return nil, errTooLong
+// readBounded reads r to its end. Short bodies need no reservation.
+func readBounded(r io.Reader, limit int, memory *Reservation) ([]byte, error) {
+	b := make([]byte, 0, min(InspectLimit, limit+1))
+	for {
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		switch {
+		case len(b) > limit:
+			return nil, errTooLong
+		case err == io.EOF:
+			return b, nil
+		case err != nil && errors.Is(transferError(err), ErrTimeout):
+			return nil, ErrTimeout
+		case err != nil:
+			return nil, errTruncated
+		}
+		if len(b) < cap(b) {
+			continue
+		}
+		more := min(cap(b), limit+1-cap(b))
+		const copies = 2
+		if !memory.Resize(memory.Size() + copies*more) {
+			return nil, errNoMemory
+		}
+		b = append(make([]byte, 0, cap(b)+more), b...)
 	}
-	return b, nil
 }
