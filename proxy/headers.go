@@ -107,5 +107,5 @@ func isPrintable(b []byte) bool {
 // equalFold reports whether b and s are equal in any case. It does not
 // allocate.
 func equalFold(b []byte, s string) bool {
-	return len(b) == len(s) && strings.EqualFold(string(b), s)
+	return len(b) == len(s) && strings.EqualFold(unsafeString(b), s)
 }

@@ -183,7 +183,8 @@ func TestUnsearchableResponsesAreWithheld(t *testing.T) {
 }
 
 // TestCodeOfRegisteredAccountIsExchanged checks that the authorization code in
-// the response to a registration is exchanged, and masked for the caller.
+// the response to a registration is exchanged, and masked for the caller, in
+// every spelling of the path.
 func TestCodeOfRegisteredAccountIsExchanged(t *testing.T) {
 	up := wechatServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, `{"errcode":0,"errmsg":"ok","appid":"`+other+`",`+
@@ -196,13 +197,16 @@ func TestCodeOfRegisteredAccountIsExchanged(t *testing.T) {
 			return tokens.Authorization{AppID: other}, nil
 		}
 	})
-	_, body := send(t, addr, post("/"+account+"/cgi-bin/account/fastregister", "{}"))
-	want := `{"errcode":0,"errmsg":"ok","appid":"` + other + `","authorization_code":"***","is_wx_verify_succ":"true"}`
-	if body != want {
-		t.Errorf("got %s, want %s", body, want)
-	}
-	if code := <-exchanged; code != "queryauthcode@@@new" {
-		t.Errorf("exchanged: got %q, want queryauthcode@@@new", code)
+	const path = "/cgi-bin/account/fastregister"
+	for _, path := range []string{path, path + "/", strings.ToUpper(path), "/cgi-bin/account/f%61stregister"} {
+		_, body := send(t, addr, post("/"+account+path, "{}"))
+		want := `{"errcode":0,"errmsg":"ok","appid":"` + other + `","authorization_code":"***","is_wx_verify_succ":"true"}`
+		if body != want {
+			t.Fatalf("%s: got %s, want %s", path, body, want)
+		}
+		if code := <-exchanged; code != "queryauthcode@@@new" {
+			t.Errorf("%s: exchanged: got %q, want queryauthcode@@@new", path, code)
+		}
 	}
 }
 

@@ -42,11 +42,11 @@ const searchLimit = 8 << 20
 // even if the request carried an account's token, or none
 // (doc/oplatform/openApi: ticket-token, authorization-management,
 // register-management; openapi/getRidInfo).
-var credentialPaths = [][]byte{
-	[]byte("/cgi-bin/component/"),
-	[]byte("/wxa/component/"),
-	[]byte("/cgi-bin/openapi/rid/get"),
-	[]byte(pathFastRegister),
+var credentialPaths = []string{
+	"/cgi-bin/component/",
+	"/wxa/component/",
+	"/cgi-bin/openapi/rid/get",
+	pathFastRegister,
 }
 
 // pathFastRegister turns an official account into a mini program, too, and
@@ -55,7 +55,7 @@ var credentialPaths = [][]byte{
 const pathFastRegister = "/cgi-bin/account/fastregister"
 
 // pathUsers begins the paths whose responses contain tokens of end users.
-var pathUsers = []byte("/sns/")
+const pathUsers = "/sns/"
 
 // mayRevealCredentials reports whether the response to a request by r for path
 // has to be searched whole.
@@ -64,11 +64,17 @@ func (r *route) mayRevealCredentials(path []byte) bool {
 		return true
 	}
 	for _, prefix := range credentialPaths {
-		if bytes.HasPrefix(path, prefix) {
+		if hasPrefixFold(path, prefix) {
 			return true
 		}
 	}
 	return false
+}
+
+// hasPrefixFold reports whether path begins with prefix in any case: WeChat may
+// treat them alike, as [wechat.Table.Find] does.
+func hasPrefixFold(path []byte, prefix string) bool {
+	return len(path) >= len(prefix) && equalFold(path[:len(prefix)], prefix)
 }
 
 // maskResponse masks credentials in the body of the response, and withholds a
@@ -82,7 +88,7 @@ func (c *call) maskResponse() *apiError {
 	if path := c.head.target.decodedPath; c.decision.mayRevealCredentials(path) {
 		return c.maskWhole(&redact.Options{
 			Values: c.sent, Names: true, StandIn: c.standInFor, Code: c.registeredCode(),
-			UserTokens: isLogin(c.decision.endpoint) || bytes.HasPrefix(path, pathUsers),
+			UserTokens: isLogin(c.decision.endpoint) || hasPrefixFold(path, pathUsers),
 		})
 	}
 	if c.sent.Empty() {
@@ -164,7 +170,7 @@ func (c *call) standInFor(component bool, appid []byte) []byte {
 // function does not wait for the exchange. It exchanges the first code only.
 func (c *call) registeredCode() func(code []byte) {
 	exchange, log, done := c.settings.exchange, c.proxy.log, false
-	if exchange == nil || string(c.head.target.decodedPath) != pathFastRegister {
+	if exchange == nil || !hasPrefixFold(c.head.target.decodedPath, pathFastRegister) {
 		return nil
 	}
 	return func(code []byte) {
