@@ -1,8 +1,10 @@
 package proxy_test
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"wxproxy/proxy"
+	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
 
@@ -303,12 +306,7 @@ func (g *grantTest) checkIssued(
 	if m == nil {
 		return
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(m[1])
-	if err != nil || len(raw) < 24 {
-		fail("want a stand-in")
-		return
-	}
-	appid := string(raw[6:24])
+	kind, appid := readStandIn(g.t, m[1])
 	switch {
 	case row.Need != wechat.NeedStandIn:
 		fail("want no stand-in")
@@ -317,8 +315,8 @@ func (g *grantTest) checkIssued(
 	case takesSecret(row) || b.account == "" && !b.component: // the key is the right
 	case !b.component:
 		fail("want no stand-in for an account's stand-in")
-	case raw[1] != 1 || appid == ownApp && b.account != ownApp:
-		fail("want a stand-in of an authorizer for the component's, got kind %d of %s", raw[1], appid)
+	case kind != 1 || appid == ownApp && b.account != ownApp:
+		fail("want a stand-in of an authorizer for the component's, got kind %d of %s", kind, appid)
 	}
 }
 
@@ -337,4 +335,65 @@ func (g *grantTest) checkExpect(q question, want outcome, fail func(string, ...a
 	if strings.Contains(body, "wxp_") {
 		fail("Expect: got %s", body)
 	}
+}
+
+// TestStandInsInResponses checks that a response, which may be anything, yields
+// only stand-ins that the stand-ins of the request grant: credential of the
+// request (key, account's, own account's, component's) × token in the response
+// (of an authorizer, of an own account, of the component) × forwarded request,
+// exchange of a code.
+func TestStandInsInResponses(t *testing.T) {
+	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, `[{"authorizer_appid":"`+account+`","authorizer_access_token":"A"},`+
+			`{"authorizer_appid":"`+ownApp+`","authorizer_access_token":"O"},{"component_access_token":"C"}]`)
+	})
+	authorized := account
+	_, addr := start(t, up, func(c *proxy.Config) {
+		withRoutes(c)
+		c.Callers, c.StandInKey = []proxy.Caller{named("orders", ordersKey)}, key
+		c.Exchange = func(context.Context, wechat.Secret) (tokens.Authorization, error) {
+			return tokens.Authorization{AppID: authorized}, nil
+		}
+	})
+	later := time.Now().Add(time.Hour)
+	for credential, want := range map[string]string{
+		"": "1 " + account + ", 1 " + ownApp + ", 2 " + component,
+		"access_token=" + forge(1, 1, later, account, "orders"):             "1 " + account,
+		"access_token=" + forge(1, 1, later, ownApp, "orders"):              "1 " + ownApp,
+		"component_access_token=" + forge(1, 2, later, component, "orders"): "1 " + account + ", 2 " + component,
+	} {
+		var headers []string
+		path := "/cgi-bin/account/fastregister"
+		if credential == "" {
+			headers, path = []string{"X-Wxproxy-Key: " + ordersKey}, "/"+account+path
+		} else if strings.HasPrefix(credential, "component") {
+			path = "/wxa/gettemplatelist"
+		}
+		resp, body := send(t, addr, post(withQuery(path, credential), "{}", headers...))
+		var got []string
+		for _, m := range issuedStandIn.FindAllStringSubmatch(body, -1) {
+			kind, appid := readStandIn(t, m[1])
+			got = append(got, fmt.Sprint(kind, " ", appid))
+		}
+		if s := strings.Join(got, ", "); resp.StatusCode != 200 || s != want {
+			t.Errorf("%s: got %s %s, stand-ins %q, want %q", credential, resp.Status, body, s, want)
+		}
+	}
+	exchange := post("/cgi-bin/component/api_query_auth?access_token="+
+		forge(1, 2, later, component, "orders"), `{"authorization_code":"c"}`)
+	resp, body := send(t, addr, exchange)
+	checkResponse(t, "code of an authorizer", resp, body, 200, `authorizer_access_token":"wxp_`)
+	authorized = ownApp
+	resp, body = send(t, addr, exchange)
+	checkResponse(t, "code of an own account", resp, body, 403, `{"errcode":-403,`)
+}
+
+// readStandIn returns kind and appid of a stand-in without its prefix.
+func readStandIn(t *testing.T, s string) (kind byte, appid string) {
+	t.Helper()
+	raw, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil || len(raw) < 24 {
+		t.Fatalf("%q: got error %v, want a stand-in", s, err)
+	}
+	return raw[1], string(raw[6:24])
 }

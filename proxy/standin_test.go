@@ -136,6 +136,8 @@ func TestInvalidStandIns(t *testing.T) {
 		"account's, component's path": {get(component61014 + mine), 200, `{"errcode":61014,"errmsg":"must use component token`},
 		"the same, and the key":       {get(component61014+mine, withKey), 200, `{"errcode":61014,`},
 		"another query appid":         {get("/sns/component/jscode2session?appid=" + other + "&component_access_token=" + mine), 400, `{"errcode":-400,`},
+		"another caller's key":        {get("/sns/jscode2session?js_code=1&access_token=" + mine + "&secret=" + stockKey), 401, `{"errcode":-401,`},
+		"another key and secret":      {get("/"+account+"/sns/jscode2session?js_code=1&secret="+stockKey, withKey), 401, `{"errcode":-401,`},
 		"user's token, no key":        {get("/sns/userinfo?access_token=USER&openid=x"), 401, `{"errcode":-401,`},
 		"/sns/, junk":                 {get("/sns/userinfo?access_token=wxp_junk"), 200, `{"errcode":40001,`},
 		"/sns/ login, wrong secret":   {get("/sns/jscode2session?appid=" + account + "&secret=wrong&js_code=1"), 401, `{"errcode":-401,`},
