@@ -52,9 +52,10 @@ type account struct {
 
 	Throttle renewalThrottle `json:"storm,omitzero"`
 
-	Name       string `json:"name,omitempty"`     // nickname
-	Type       string `json:"type,omitempty"`     // such as "mini program"
-	ProfiledAt int64  `json:"profiled,omitempty"` // when Name and Type were read
+	Name       string `json:"name,omitempty"`      // nickname
+	Type       string `json:"type,omitempty"`      // such as "mini program"
+	UserName   string `json:"user_name,omitempty"` // original id (gh_…), as messages name the account
+	ProfiledAt int64  `json:"profiled,omitempty"`  // when the three were read
 }
 
 // newAccount returns the record of an account of which nothing is known yet.

@@ -16,6 +16,8 @@ type accounts struct {
 	cache *cache
 	now   func() time.Time
 	log   *slog.Logger
+	// forgetName deletes the original id of an account.
+	forgetName func(ctx context.Context, appid, userName string) error
 }
 
 // load returns the record of appid, or nil if there is none.
@@ -217,9 +219,13 @@ func (a *accounts) importRefreshToken(
 	return imported, err
 }
 
-// forget deletes the records of appid, readable or not, and its pending code.
-// It reports whether there were any.
+// forget deletes the records of appid, readable or not, its name and its
+// pending code. It reports whether there were any.
 func (a *accounts) forget(ctx context.Context, appid string) (found bool, err error) {
+	userName := ""
+	if acc, err := a.load(ctx, appid); err == nil && acc != nil {
+		userName = acc.UserName
+	}
 	// The code first: exchanging it would create the account again.
 	for _, key := range []string{pendingCodeKey(appid), accountKey(appid)} {
 		err := a.store.Update(ctx, key, func(_ context.Context, raw []byte) ([]byte, error) {
@@ -231,5 +237,5 @@ func (a *accounts) forget(ctx context.Context, appid string) (found bool, err er
 		}
 	}
 	a.cache.remove(appid)
-	return found, nil
+	return found, a.forgetName(ctx, appid, userName)
 }

@@ -83,6 +83,7 @@ type Broker struct {
 	revalidator  *revalidator
 	syncer       *syncer
 	profiler     *profiler
+	names        *names
 	maintenance  *maintenance
 	signingKeys  *signingKeys
 	lister       *lister

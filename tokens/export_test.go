@@ -17,6 +17,7 @@ var DecodeAndEncode = map[string]func(raw []byte) ([]byte, error){
 	"spent/":   decodeAndEncode[exchangedCode],
 	"sync/":    decodeAndEncode[syncRecord],
 	"key/":     decodeAndEncode[signingKeyRecord],
+	"name/":    decodeAndEncode[nameRecord],
 }
 
 func decodeAndEncode[T record](raw []byte) ([]byte, error) {

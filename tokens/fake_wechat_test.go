@@ -113,6 +113,7 @@ func (f *fakeWeChat) response(endpoint string, in map[string]any, serial int) ma
 			"authorization_info": map[string]any{"authorizer_refresh_token": refresh},
 			"authorizer_info": map[string]any{
 				"nick_name": "店\u202e铺", "MiniProgramInfo": map[string]any{},
+				"user_name": "gh_" + in["authorizer_appid"].(string),
 			},
 		}
 	case "api_get_authorizer_list":

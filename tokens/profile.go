@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -10,8 +11,8 @@ import (
 // profileLifetime is how long an account's name serves before it is read again.
 const profileLifetime = 24 * time.Hour
 
-// profiler reads the names and types of accounts for the operator, one account
-// at a time. It reads an account after its authorization and after a renewal,
+// profiler reads the names and types of accounts for the operator, and their
+// original ids for [names], one account at a time. It reads an account after its authorization and after a renewal,
 // so accounts that are not used cost nothing. It is safe for concurrent use.
 type profiler struct {
 	accounts  *accounts
@@ -20,6 +21,8 @@ type profiler struct {
 	now       func() time.Time
 	log       *slog.Logger
 	queue     chan string // appids
+	// learn notes the original id of an account.
+	learn func(ctx context.Context, appid, userName string) error
 }
 
 // profileQueueSize is how many accounts may wait to be read.
@@ -69,8 +72,18 @@ func (p *profiler) profile(ctx context.Context, appid string) (*account, error) 
 	if err != nil || acc == nil || acc.IsRevoked || !p.stale(acc) {
 		return acc, err
 	}
+	return p.read(ctx, appid, acc)
+}
+
+// read reads the profile of an account from WeChat, saves it and returns the
+// new record. acc is the record so far, which it returns with an error.
+func (p *profiler) read(ctx context.Context, appid string, acc *account) (*account, error) {
 	profile, err := p.component.profile(ctx, appid)
 	if err != nil {
+		return acc, err
+	}
+	// Before the account is saved: an account that has a name has its record.
+	if err := p.learn(ctx, appid, profile.UserName); err != nil {
 		return acc, err
 	}
 	err = p.accounts.change(ctx, appid, func(current *account) (*account, error) {
@@ -78,6 +91,7 @@ func (p *profiler) profile(ctx context.Context, appid string) (*account, error) 
 			return nil, nil
 		}
 		current.Name, current.Type, current.ProfiledAt = profile.Name, profile.Type, millis(p.now())
+		current.UserName = cmp.Or(profile.UserName, current.UserName)
 		acc = current
 		return current, nil
 	})

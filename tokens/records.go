@@ -19,6 +19,7 @@ const (
 	accountPrefix       = "account/"
 	pendingCodePrefix   = "code/"
 	exchangedCodePrefix = "spent/"
+	namePrefix          = "name/"
 )
 
 func accountKey(appid string) string     { return accountPrefix + appid }

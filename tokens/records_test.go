@@ -44,7 +44,8 @@ func TestStoredNamesDoNotChange(t *testing.T) {
 	returned(t, b, "return", code, "state", nil)
 	for key, want := range map[string]string{
 		exchanged:                      "appid at state v",
-		"account/" + accountA:          "access authorized code expires issued kind name profiled refresh storm type v",
+		"account/" + accountA:          "access authorized code expires issued kind name profiled refresh storm type user_name v",
+		"name/gh_" + accountA:          "appid learned v",
 		"account/" + ownAccount:        "failure failures kind retry_at v",
 		"ticket/" + component:          "created received ticket v",
 		"code/" + "wxffffffffffffffff": "code created expires v",
@@ -69,12 +70,13 @@ func TestEarlierRecordsAreReadAndWritten(t *testing.T) {
 		"account/": `{"v":1,"kind":"authorizer","access":"A1","refresh":"R1","issued":1,"expires":2,` +
 			`"authorized":3,"revoked":4,"gone":true,"code":"F","failures":5,"failure":"f","errcode":6,` +
 			`"retry_at":7,"no_ticket":true,"storm":{"at":[8],"raging":true},` +
-			`"name":"n","type":"t","profiled":9}`,
+			`"name":"n","type":"t","user_name":"u","profiled":9}`,
 		"ticket/": `{"v":1,"ticket":"T","created":1,"received":2,"asked":3}`,
 		"code/":   `{"v":1,"code":"C","created":1,"expires":2}`,
 		"spent/":  `{"v":1,"appid":"wx","at":1,"func_info":[],"state":"none"}`,
 		"sync/":   `{"v":1,"begun":1,"done":2}`,
 		"key/":    `{"v":1,"key":"aw=="}`,
+		"name/":   `{"v":1,"appid":"wx","learned":true}`,
 	} {
 		got, err := tokens.DecodeAndEncode[prefix]([]byte(record))
 		if err != nil || string(got) != record {

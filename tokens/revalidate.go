@@ -66,7 +66,7 @@ const (
 // start checks appid in the background, unless that was done a short while ago.
 func (v *revalidator) start(appid string, errcode int) {
 	v.mu.Lock()
-	due := remember(v.rejected, appid, v.now())
+	due := remember(v.rejected, appid, v.now(), revalidatePause)
 	v.mu.Unlock()
 	if !due {
 		return
@@ -133,19 +133,21 @@ func (v *revalidator) mayDiscover(appid string) bool {
 	defer v.mu.Unlock()
 	// Ask the limiter last: a question that is not asked must not use it up.
 	return v.limiter.TokensAt(now) >= 1 &&
-		remember(v.unknown, appid, now) &&
+		remember(v.unknown, appid, now, revalidatePause) &&
 		v.limiter.AllowN(now, 1)
 }
 
-// remember reports whether appid was not asked about for revalidatePause, and
-// if so, notes that it is now.
-func remember(asked map[string]time.Time, appid string, now time.Time) bool {
-	if last, ok := asked[appid]; ok && now.Sub(last) < revalidatePause {
+// remember reports whether appid was not asked about for a pause, and if so,
+// notes that it is now.
+func remember(
+	asked map[string]time.Time, appid string, now time.Time, pause time.Duration,
+) bool {
+	if last, ok := asked[appid]; ok && now.Sub(last) < pause {
 		return false
 	}
 	if len(asked) >= maxRemembered {
 		for a, at := range asked {
-			if now.Sub(at) >= revalidatePause {
+			if now.Sub(at) >= pause {
 				delete(asked, a)
 			}
 		}

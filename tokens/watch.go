@@ -23,6 +23,7 @@ type storeWatcher struct {
 	appids       func() []string                     // cached accounts that can be enumerated
 	emptied      func(context.Context) (bool, error) // whether all records may have been deleted
 	onAllChanged func(context.Context)               // called when any record may have changed
+	nameChanged  func(userName string)               // "": any name may have changed
 }
 
 // maxComparisons is how many accounts are compared concurrently. 100,000
@@ -42,6 +43,8 @@ func (w *storeWatcher) run() {
 		for _, key := range keys {
 			if appid, ok := strings.CutPrefix(key, accountPrefix); ok {
 				w.compare(appid)
+			} else if userName, ok := strings.CutPrefix(key, namePrefix); ok {
+				w.nameChanged(userName)
 			}
 		}
 	})
@@ -51,6 +54,7 @@ func (w *storeWatcher) run() {
 // cannot be enumerated.
 func (w *storeWatcher) compareAll() {
 	w.cache.dropUnscheduled()
+	w.nameChanged("")
 	var g errgroup.Group
 	g.SetLimit(maxComparisons)
 	for _, appid := range w.appids() {

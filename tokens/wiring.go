@@ -22,6 +22,7 @@ func connect(b *Broker, c Config) {
 		now: b.now, log: b.log,
 	}
 	connectRenewal(b, c)
+	connectNames(b)
 	connectExchange(b)
 	connectMaintenance(b, c.MaintenanceInterval)
 	b.signingKeys = &signingKeys{store: b.store, log: b.log}
@@ -59,6 +60,24 @@ func connectRenewal(b *Broker, c Config) {
 	})
 	// The two need each other: a renewal schedules the next one.
 	b.renewer.schedule = b.earlyRenewer.schedule
+}
+
+// connectNames makes the part that knows the original ids of accounts. It and
+// the profiler need each other.
+func connectNames(b *Broker) {
+	b.names = &names{
+		store: b.store, accounts: b.accounts, tasks: b.tasks, now: b.now, log: b.log,
+		readProfile: func(ctx context.Context, appid string) error {
+			_, err := b.profiler.read(ctx, appid, nil)
+			return err
+		},
+		enqueue:  b.profiler.enqueue,
+		inFlight: make(chan struct{}, maxNameQuestions),
+		owners:   map[string]string{},
+		asked:    map[string]time.Time{},
+	}
+	b.profiler.learn = b.names.learn
+	b.accounts.forgetName = b.names.forget
 }
 
 // connectExchange makes the parts that learn of accounts: from codes, and from
@@ -113,7 +132,8 @@ func connectMaintenance(b *Broker, interval time.Duration) {
 func startWatching(b *Broker, s store.Watcher) {
 	w := &storeWatcher{
 		store: s, accounts: b.accounts, cache: b.cache, tasks: b.tasks,
-		appids: b.earlyRenewer.appids,
+		appids:      b.earlyRenewer.appids,
+		nameChanged: b.names.changed,
 		emptied: func(ctx context.Context) (bool, error) {
 			return storeEmptied(ctx, b.store, b.Component())
 		},

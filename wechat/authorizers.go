@@ -55,6 +55,10 @@ type Authorizer struct {
 	// Name is the nickname and Type the kind of account, in English. Both are
 	// "" if the response has none.
 	Name, Type string
+
+	// UserName is the original id (gh_…) by which messages name the account, ""
+	// if the response has none.
+	UserName string
 }
 
 // Authorizer returns one account (api_getauthorizerinfo). WeChat's errcode
@@ -80,10 +84,11 @@ func (c *Client) Authorizer(
 		kind = "service account"
 	}
 	return Authorizer{
-		AppID:   appid,
-		Refresh: NewSecret(a.AuthorizationInfo.AuthorizerRefreshToken),
-		Name:    strings.TrimSpace(Sanitize(i.NickName, nameLimit)),
-		Type:    kind,
+		AppID:    appid,
+		Refresh:  NewSecret(a.AuthorizationInfo.AuthorizerRefreshToken),
+		Name:     strings.TrimSpace(Sanitize(i.NickName, nameLimit)),
+		Type:     kind,
+		UserName: strings.TrimSpace(i.UserName),
 	}, err
 }
 

@@ -197,6 +197,7 @@ type answer struct {
 	} `json:"authorization_info"`
 	AuthorizerInfo struct {
 		NickName string `json:"nick_name"`
+		UserName string `json:"user_name"`
 		Service  struct {
 			ID integer `json:"id"`
 		} `json:"service_type_info"`

@@ -49,6 +49,7 @@ func (s *Server) callbackConfig(cfg config.Config, c components) callback.Config
 		Accounts:       s.broker,
 		MaxAge:         time.Duration(cfg.Callback.MaxAge),
 		Claims:         s.store,
+		IsFor:          s.broker.IsAddressee,
 		Observe:        s.metrics.Event,
 		Log:            s.log,
 		Pages: pages.Config{
