@@ -54,7 +54,7 @@ type account struct {
 
 	Name       string `json:"name,omitempty"`      // nickname
 	Type       string `json:"type,omitempty"`      // such as "mini program"
-	UserName   string `json:"user_name,omitempty"` // original id (gh_…), as messages name the account
+	UserName   string `json:"user_name,omitempty"` // original id (gh_…)
 	ProfiledAt int64  `json:"profiled,omitempty"`  // when the three were read
 }
 

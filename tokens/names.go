@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,12 +16,12 @@ import (
 // is the original id of an account (gh_…), as messages name it inside.
 //
 // It returns false if userName is known to be another account's: WeChat says so
-// (api_get_authorizer_info), or another account was the first to get a message
-// with this name. It asks WeChat about appid if its name is not known yet, and
-// waits a second at most.
+// (api_get_authorizer_info), or, for accounts about which WeChat could not be
+// asked, another account was the first to get a message with this name. It asks
+// WeChat about appid if its name is not known yet, and waits a second at most.
 //
-// Its errors are those of the store and the one of ctx. Then it is unknown
-// whose name it is.
+// Its errors are those of the store and the one of ctx: then nothing is known
+// about userName.
 func (b *Broker) IsAddressee(ctx context.Context, appid, userName string) (bool, error) {
 	return b.names.isAddressee(ctx, appid, userName)
 }
@@ -28,7 +29,7 @@ func (b *Broker) IsAddressee(ctx context.Context, appid, userName string) (bool,
 // names knows which account has which original id. It is safe for concurrent
 // use.
 //
-// A message does not prove to whom it was sent: the appid is in the path alone,
+// A message does not prove its address: the appid is in the path alone,
 // which is not signed. So the first account that gets a message with an unknown
 // name keeps that name only until WeChat says whose it is. A third party that
 // sends a message of account A to B first can pin A's name to B for as long as
@@ -82,8 +83,8 @@ type nameRecord struct {
 }
 
 func (n *names) isAddressee(ctx context.Context, appid, userName string) (bool, error) {
-	if userName == "" || len(userName) > maxNameLength {
-		return true, nil // no original id
+	if !isOriginalID(userName) {
+		return true, nil
 	}
 	n.mu.Lock()
 	owner, known := n.owners[userName]
@@ -96,17 +97,37 @@ func (n *names) isAddressee(ctx context.Context, appid, userName string) (bool, 
 	if err != nil || rec != nil && (rec.AppID == appid || rec.Learned) {
 		return err == nil && rec.AppID == appid, err
 	}
-	acc, err := n.accounts.load(ctx, appid)
+	acc, err := n.account(ctx, appid)
 	switch {
 	case err != nil:
 		return false, err
-	case acc != nil && acc.UserName == userName:
-		// An earlier process learned it and was killed, or the record is lost.
+	case acc == nil || acc.UserName == "":
+		return n.pin(ctx, appid, userName)
+	case acc.UserName == userName:
+		// Learned just now. Or the record of the name was lost.
 		return true, n.learn(ctx, appid, userName)
-	case acc != nil && acc.UserName == "" && !acc.IsRevoked && acc.Kind == Authorizer.String():
-		n.ask(ctx, appid)
 	}
-	return n.pin(ctx, appid, userName)
+	// The account has another name, and this one is pinned at most: whatever
+	// WeChat means by it, it is not known to be another account's.
+	return rec == nil, nil
+}
+
+// account returns the record of appid, or nil if there is none. If the account
+// has no name yet, it asks WeChat first.
+func (n *names) account(ctx context.Context, appid string) (*account, error) {
+	acc, err := n.accounts.load(ctx, appid)
+	if err != nil || acc == nil || acc.UserName != "" || acc.IsRevoked ||
+		acc.Kind != Authorizer.String() {
+		return acc, err
+	}
+	n.ask(ctx, appid)
+	return n.accounts.load(ctx, appid)
+}
+
+// isOriginalID reports whether a name that a message has inside can be the
+// original id of an account.
+func isOriginalID(userName string) bool {
+	return strings.HasPrefix(userName, "gh_") && len(userName) <= maxNameLength
 }
 
 // load returns the record of a name, or nil if there is none.
@@ -142,38 +163,39 @@ func (n *names) changed(userName string) {
 // reports whether it is appid's.
 func (n *names) pin(ctx context.Context, appid, userName string) (bool, error) {
 	owner := ""
-	err := changeRecord(ctx, n.store, nameKey(userName), func(rec *nameRecord) (*nameRecord, error) {
+	fn := func(rec *nameRecord) (*nameRecord, error) {
 		if rec != nil {
 			owner = rec.AppID
 			return nil, nil
 		}
 		owner = appid
 		return &nameRecord{recordFormat: currentFormat, AppID: appid}, nil
-	})
-	if err != nil {
+	}
+	if err := changeRecord(ctx, n.store, nameKey(userName), fn); err != nil {
 		return false, storeError(err)
 	}
 	n.cache(userName, owner)
 	return owner == appid, nil
 }
 
-// learn notes that WeChat says that the name is appid's. That overrides what was
-// known before.
+// learn notes that WeChat says that the name is appid's. That overrides what
+// was known before.
 func (n *names) learn(ctx context.Context, appid, userName string) error {
-	if userName == "" || len(userName) > maxNameLength {
+	if !isOriginalID(userName) {
 		return nil
 	}
-	if rec, err := n.load(ctx, userName); err != nil || rec != nil && rec.Learned && rec.AppID == appid {
+	known, err := n.load(ctx, userName)
+	if err != nil || known != nil && known.Learned && known.AppID == appid {
 		return err
 	}
-	err := changeRecord(ctx, n.store, nameKey(userName), func(rec *nameRecord) (*nameRecord, error) {
+	fn := func(rec *nameRecord) (*nameRecord, error) {
 		if rec != nil && rec.AppID != appid {
 			n.log.Warn("messages of an account were sent to the path of another one",
 				"account", appid, "other_account", rec.AppID)
 		}
 		return &nameRecord{recordFormat: currentFormat, AppID: appid, Learned: true}, nil
-	})
-	if err != nil {
+	}
+	if err := changeRecord(ctx, n.store, nameKey(userName), fn); err != nil {
 		return storeError(err)
 	}
 	n.cache(userName, appid)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,10 +36,11 @@ func TestAddresseeIsLearned(t *testing.T) {
 	s := store.NewMemory()
 	b := newAuthorized(t, s, client, nil)
 	authorize(t, b, accountB, 1000)
+	paths := []string{accountA, accountB, unknownAccount, component, ownAccount}
 	check := func(b *tokens.Broker) {
 		t.Helper()
 		for range 2 {
-			for _, path := range []string{accountA, accountB, unknownAccount, component, ownAccount} {
+			for _, path := range paths {
 				wantAddressee(t, b, path, nameOf(accountA), path == accountA)
 				wantAddressee(t, b, path, nameOf(accountB), path == accountB)
 			}
@@ -50,6 +52,24 @@ func TestAddresseeIsLearned(t *testing.T) {
 	wantAddressee(t, b, accountA, "", true)
 	f.down.Store(true)
 	check(newBroker(t, s, client, nil))
+}
+
+// TestUnknownNamesAreAccepted: a name that no account has, at accounts whose
+// own name is known, and names that are no original ids, at any account.
+func TestUnknownNamesAreAccepted(t *testing.T) {
+	_, client := newFakeWeChat(t)
+	b := newAuthorized(t, store.NewMemory(), client, nil)
+	authorize(t, b, accountB, 1000)
+	waitForProfile(t, b)
+	for range 2 {
+		for _, path := range []string{accountA, accountB} {
+			wantAddressee(t, b, path, "gh_unknown", true)
+		}
+		for _, path := range []string{accountA, accountB, unknownAccount} {
+			wantAddressee(t, b, path, "toUser", true)
+			wantAddressee(t, b, path, "gh_"+strings.Repeat("0", 62), true)
+		}
+	}
 }
 
 // unlearned returns a Broker that cannot learn names, because WeChat responds
@@ -155,8 +175,7 @@ func TestAddresseeWhileTheStoreIsDown(t *testing.T) {
 	}
 }
 
-// TestForgottenAccountHasNoName: an operator who forgets an account frees its
-// name.
+// TestForgottenAccountHasNoName: forgetting an account frees its name.
 func TestForgottenAccountHasNoName(t *testing.T) {
 	s := store.NewMemory()
 	_, client := newFakeWeChat(t)

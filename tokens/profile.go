@@ -12,8 +12,9 @@ import (
 const profileLifetime = 24 * time.Hour
 
 // profiler reads the names and types of accounts for the operator, and their
-// original ids for [names], one account at a time. It reads an account after its authorization and after a renewal,
-// so accounts that are not used cost nothing. It is safe for concurrent use.
+// original ids for [names], one account at a time. It reads an account after
+// its authorization and after a renewal, so accounts that are not used cost
+// nothing. It is safe for concurrent use.
 type profiler struct {
 	accounts  *accounts
 	component *componentAPI

@@ -104,7 +104,8 @@ func TestForward(t *testing.T) {
 	if got := unsealed(t, []byte(push(accountA, hello))); got != passive || !chat.has(accountA+" "+hello) {
 		t.Errorf("reply to the message of %s: got %s, want %s", accountA, got, passive)
 	}
-	if got := push(accountB, hello); got != "success" || !rest.has(accountB+" "+hello) {
+	helloB := strings.Replace(hello, "gh_1", "gh_2", 1)
+	if got := push(accountB, helloB); got != "success" || !rest.has(accountB+" "+helloB) {
 		t.Errorf("reply to the message of %s: got %s, want success", accountB, got)
 	}
 	// The authorization was forwarded without its code, and the ticket was not.
