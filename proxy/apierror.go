@@ -256,6 +256,39 @@ func accountKept(denied *apiError) *apiError {
 		"%s", denied.msg)
 }
 
+// Errors of wxproxy's own endpoints.
+var (
+	errNoOwnEndpoint = &apiError{
+		status: http.StatusNotFound, msg: "wxproxy has no such endpoint",
+		hint: "paths below /.well-known/wxproxy are not forwarded; there is " + pathAuthorization,
+	}
+	errOwnMethod = &apiError{
+		status: http.StatusMethodNotAllowed, msg: "this endpoint only takes GET", allow: http.MethodGet,
+		hint: "send the parameters in the query",
+	}
+	errTicket = &apiError{
+		status: http.StatusBadRequest, msg: "parameter ticket is missing or was not issued here",
+		hint: "send the ticket that return_to has received, once and unchanged",
+	}
+	errTicketAccount = &apiError{
+		status: http.StatusBadRequest, msg: "ticket is for another account than the request",
+		hint: "leave the account out: the response names it",
+	}
+	errTicketExpired = &apiError{
+		status: http.StatusGone, msg: "ticket expired",
+		hint: "redeem it within ten minutes; the merchant has to authorize again",
+	}
+	errTicketUsed = &apiError{
+		status: http.StatusGone, msg: "ticket was used",
+		hint: "redeem it once; do not trust a request that brings a used one",
+	}
+	errTicketStore = &apiError{
+		status: http.StatusServiceUnavailable, retryAfter: time.Second,
+		msg:  "ticket could not be redeemed, the store does not respond",
+		hint: "retry; if it was used after all, the merchant has to authorize again",
+	}
+)
+
 // Errors of load and of wxproxy itself.
 var (
 	errLimit = &apiError{

@@ -108,6 +108,9 @@ func (c *call) serve() *apiError {
 	if err := c.decision.caller.checkRate(c.start); err != nil {
 		return err
 	}
+	if c.decision.isOwn() {
+		return c.redeem()
+	}
 	if c.decision.endpoint.Guess {
 		c.proxy.log.Info("unknown path, guessing that it needs the component's token",
 			"path", sanitize(c.head.target.path))

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"wxproxy/internal/returnticket"
 	"wxproxy/proxy/standin"
 	"wxproxy/proxy/transport"
 	"wxproxy/tokens"
@@ -73,6 +74,12 @@ type Config struct {
 	// are WeChat's ([wechat.Code]) or those of Tokens. nil disables
 	// api_query_auth.
 	Exchange func(ctx context.Context, code wechat.Secret) (tokens.Authorization, error)
+	// Redeem returns what a ticket says, once, after permit has returned nil for
+	// its account. Otherwise it returns the error of permit, and the ticket can
+	// still be redeemed. Its own errors are those of
+	// [returnticket.Redeemer.Redeem]. nil: no ticket is valid.
+	Redeem func(ctx context.Context, ticket string, permit func(appid string) error) (
+		returnticket.Authorization, error)
 	// Revalidate is called if WeChat's response to a request for appid may mean
 	// that its authorization has ended (61003, 42007). It must not block. nil
 	// disables it.
@@ -93,6 +100,7 @@ type settings struct {
 	callers      callerSet
 	signer       *standin.Signer
 	exchange     func(context.Context, wechat.Secret) (tokens.Authorization, error)
+	redeem       func(context.Context, string, func(string) error) (returnticket.Authorization, error)
 	revalidate   func(appid string, errcode int)
 	upstream     *transport.Upstream
 	timeout      time.Duration
@@ -105,7 +113,7 @@ type settings struct {
 func newSettings(c Config, old *settings, readAhead *transport.Budget) (*settings, error) {
 	s := &settings{
 		apps: c.Apps, table: wechat.NewTable(c.Routes, wechat.Endpoints),
-		exchange: c.Exchange, revalidate: c.Revalidate, timeout: c.Timeout, maxBody: c.MaxBody,
+		exchange: c.Exchange, redeem: c.Redeem, revalidate: c.Revalidate, timeout: c.Timeout, maxBody: c.MaxBody,
 	}
 	if c.Component != "" {
 		s.component = []byte(c.Component)

@@ -50,7 +50,7 @@ func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
 // decide has returned d and rejection. Bodies are held in memory: large ones are
 // read only from callers that are allowed to send the request.
 func (s *settings) bodyLimit(d *decision, rejection *apiError) int {
-	if rejection != nil || d.endpoint.Bodyless || d.endpoint.Need == wechat.NeedStandIn {
+	if rejection != nil || d.endpoint.Bodyless || d.endpoint.Need == wechat.NeedStandIn || d.isOwn() {
 		return min(maxFormSize, s.maxBody)
 	}
 	return s.maxBody

@@ -20,6 +20,7 @@ type apiError struct {
 	msg        string
 	hint       string        // what the caller can do about it
 	retryAfter time.Duration // 0: no Retry-After header
+	allow      string        // "": no Allow header
 }
 
 func (e *apiError) Error() string { return e.msg }
@@ -58,6 +59,10 @@ func (e *apiError) write(resp *fasthttp.Response) {
 	}{code, msg, e.hint})
 	resp.SetStatusCode(e.status)
 	resp.Header.SetContentType("application/json")
+	resp.Header.Set("Cache-Control", "no-store")
+	if e.allow != "" {
+		resp.Header.Set("Allow", e.allow)
+	}
 	if e.status == http.StatusUnauthorized {
 		resp.Header.Set("WWW-Authenticate", `Bearer realm="wxproxy"`)
 	}

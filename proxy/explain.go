@@ -26,6 +26,7 @@ type Explanation struct {
 	Removes    []string // parameters of the caller that are not forwarded
 	Masked     bool     // credentials in WeChat's response are masked
 	Answered   bool     // wxproxy answers with a stand-in
+	Own        bool     // wxproxy answers on an endpoint of its own
 
 	Rule      string // path of the row that decided, "*" for the default, or ""
 	RuleOwn   bool   // the row is a [[route]] of the configuration
@@ -76,6 +77,9 @@ func (p *Proxy) Explain(appid, method, path string) (Explanation, error) {
 		return e.refused(err), nil
 	case d.endpoint.Need == wechat.NeedStandIn:
 		e.Credential, e.Answered = "none", true
+		return e, nil
+	case d.isOwn():
+		e.Credential, e.Own = "none", true
 		return e, nil
 	}
 	e.describe(&d.route)

@@ -28,6 +28,10 @@ var undecided = new(wechat.Endpoint)
 // presented can name the account. The endpoint is set even if there is an error.
 // For requests for stand-ins nothing else is: see decideStandIn.
 func (s *settings) resolveRoute(h *requestHead, presented *queryTokens) (r route, err *apiError) {
+	if r.endpoint = ownEndpoint(h.target.decodedPath); r.endpoint != nil {
+		err = s.resolveOwn(&r, h, presented)
+		return r, err
+	}
 	var action []byte
 	if s.table.ByAction(unsafeString(h.target.decodedPath)) {
 		if !isUnambiguous(h.target.query, paramAction) {

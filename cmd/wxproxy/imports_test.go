@@ -31,7 +31,8 @@ func TestImports(t *testing.T) {
 		"wxproxy/tokens/store/redis":            {"wxproxy/tokens/store"},
 		"wxproxy/tokens/store/storetest":        {"wxproxy/tokens/store"},
 
-		"wxproxy/proxy": {"wxproxy/internal/redact", "wxproxy/proxy/admission", "wxproxy/proxy/standin",
+		"wxproxy/proxy": {"wxproxy/internal/redact", "wxproxy/internal/returnticket",
+			"wxproxy/proxy/admission", "wxproxy/proxy/standin",
 			"wxproxy/proxy/transport", "wxproxy/tokens", "wxproxy/wechat"},
 		"wxproxy/proxy/admission": {},
 		"wxproxy/proxy/standin":   {},

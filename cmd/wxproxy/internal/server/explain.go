@@ -52,6 +52,8 @@ func (s *Server) explain(appid, method, path, caller string) (console.Explanatio
 	// Notes are for what the other fields cannot say.
 	case e.Answered:
 		out.Note = "wxproxy responds itself: SDKs fetch their tokens here"
+	case e.Own:
+		out.Note = "wxproxy responds itself: it redeems the ticket that return_to has received"
 	case e.Credential == "none" && !slices.Contains(e.Removes, wechat.AccessToken):
 		out.Note = "a token in the request belongs to an end user, and is forwarded as it is"
 	}

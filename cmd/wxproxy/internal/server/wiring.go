@@ -9,6 +9,7 @@ import (
 	"wxproxy/callback/pages"
 	"wxproxy/cmd/wxproxy/internal/config"
 	"wxproxy/console"
+	"wxproxy/internal/returnticket"
 	"wxproxy/proxy"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
@@ -30,10 +31,18 @@ func (s *Server) proxyConfig(cfg config.Config, c components) proxy.Config {
 		Tokens:       s.broker,
 		StandInKey:   s.keys.standIn,
 		Exchange:     s.broker.Exchange,
+		Redeem:       s.redeemer(cfg).Redeem,
 		Revalidate:   s.broker.Revalidate,
 		Observer:     s.metrics,
 		Watch:        s.watch,
 		Log:          s.log,
+	}
+}
+
+// redeemer redeems the tickets that the pages of the component have issued.
+func (s *Server) redeemer(cfg config.Config) *returnticket.Redeemer {
+	return &returnticket.Redeemer{
+		Signer: s.keys.tickets, Component: cfg.Component.AppID, Now: time.Now, Claim: s.store.Claim,
 	}
 }
 
