@@ -91,8 +91,8 @@ func TestMerchantsAuthorize(t *testing.T) {
 	p.until("document.title === 'shop'")
 	got := <-returned
 	if got.Get("appid") != "wxaaaaaaaaaaaaaa03" || got.Get("state") != "a b&c=d/%" ||
-		got.Get("step") != "2" || len(got) != 3 {
-		t.Errorf("query of the return to the shop: got %q, want appid, state and step", got)
+		got.Get("step") != "2" || len(got) != 4 || got.Get("ticket") == "" {
+		t.Errorf("query of the return to the shop: got %q, want appid, state, step and ticket", got)
 	}
 
 	w.end(syscall.SIGTERM)
