@@ -263,8 +263,8 @@ var (
 		hint: "paths below /.well-known/wxproxy are not forwarded; there is " + pathAuthorization,
 	}
 	errOwnMethod = &apiError{
-		status: http.StatusMethodNotAllowed, msg: "this endpoint only takes GET", allow: http.MethodGet,
-		hint: "send the parameters in the query",
+		status: http.StatusMethodNotAllowed, msg: "this endpoint only takes GET",
+		hint: "send the parameters in the query", allow: http.MethodGet,
 	}
 	errTicket = &apiError{
 		status: http.StatusBadRequest, msg: "parameter ticket is missing or was not issued here",

@@ -78,8 +78,7 @@ type Config struct {
 	// its account. Otherwise it returns the error of permit, and the ticket can
 	// still be redeemed. Its own errors are those of
 	// [returnticket.Redeemer.Redeem]. nil: no ticket is valid.
-	Redeem func(ctx context.Context, ticket string, permit func(appid string) error) (
-		returnticket.Authorization, error)
+	Redeem redeemFunc
 	// Revalidate is called if WeChat's response to a request for appid may mean
 	// that its authorization has ended (61003, 42007). It must not block. nil
 	// disables it.
@@ -89,6 +88,11 @@ type Config struct {
 	Watch    func(Call)   // receives each call that has ended; used by New only; nil disables it
 	Log      *slog.Logger // used by New only; nil disables it
 }
+
+// redeemFunc is the type of [Config.Redeem].
+type redeemFunc = func(
+	ctx context.Context, ticket string, permit func(appid string) error,
+) (returnticket.Authorization, error)
 
 // settings is a Config prepared for use. It is never changed: a reload replaces
 // it, and a call keeps the one with which it began.
@@ -100,7 +104,7 @@ type settings struct {
 	callers      callerSet
 	signer       *standin.Signer
 	exchange     func(context.Context, wechat.Secret) (tokens.Authorization, error)
-	redeem       func(context.Context, string, func(string) error) (returnticket.Authorization, error)
+	redeem       redeemFunc
 	revalidate   func(appid string, errcode int)
 	upstream     *transport.Upstream
 	timeout      time.Duration
@@ -113,7 +117,8 @@ type settings struct {
 func newSettings(c Config, old *settings, readAhead *transport.Budget) (*settings, error) {
 	s := &settings{
 		apps: c.Apps, table: wechat.NewTable(c.Routes, wechat.Endpoints),
-		exchange: c.Exchange, redeem: c.Redeem, revalidate: c.Revalidate, timeout: c.Timeout, maxBody: c.MaxBody,
+		exchange: c.Exchange, redeem: c.Redeem, revalidate: c.Revalidate,
+		timeout: c.Timeout, maxBody: c.MaxBody,
 	}
 	if c.Component != "" {
 		s.component = []byte(c.Component)

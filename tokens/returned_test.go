@@ -17,7 +17,9 @@ import (
 var errNotAdmitted = errors.New("not admitted")
 
 // returned presents a code as a merchant's browser does, and expects want.
-func returned(t *testing.T, b *tokens.Broker, what string, code wechat.Secret, state string, want error) {
+func returned(
+	t *testing.T, b *tokens.Broker, what string, code wechat.Secret, state string, want error,
+) {
 	t.Helper()
 	a, err := b.ExchangeReturned(t.Context(), code, state, func() error { return nil })
 	if !errors.Is(err, want) || err == nil && (a.AppID != accountA || a.At.IsZero()) {
@@ -25,7 +27,7 @@ func returned(t *testing.T, b *tokens.Broker, what string, code wechat.Secret, s
 			what, state, a.AppID, a.At, err, want)
 	}
 	if err != nil && a.AppID != "" {
-		t.Errorf("%s with state %q: got account %q with error %v, want none", what, state, a.AppID, err)
+		t.Errorf("%s with state %q: got account %q with error %v", what, state, a.AppID, err)
 	}
 }
 
@@ -62,7 +64,8 @@ func TestUsedCodeIsBoundToItsState(t *testing.T) {
 			}
 		}, own, false},
 		"version before": {func(t *testing.T, _ *tokens.Broker, s store.Store) {
-			record := fmt.Appendf(nil, `{"v":1,"appid":%q,"at":%d}`, accountA, time.Now().UnixMilli())
+			now := time.Now().UnixMilli()
+			record := fmt.Appendf(nil, `{"v":1,"appid":%q,"at":%d}`, accountA, now)
 			save := func(context.Context, []byte) ([]byte, error) { return record, nil }
 			if err := s.Update(t.Context(), exchangedKey(code), save); err != nil {
 				t.Fatal(err)
@@ -127,7 +130,9 @@ func TestConcurrentStatesBindOnce(t *testing.T) {
 	for _, pushed := range []bool{false, true} {
 		f, client := newFakeWeChat(t)
 		s := newSharedStore()
-		replicas := []*tokens.Broker{newBroker(t, s.view(), client, nil), newBroker(t, s.view(), client, nil)}
+		replicas := []*tokens.Broker{
+			newBroker(t, s.view(), client, nil), newBroker(t, s.view(), client, nil),
+		}
 		putTicket(t, replicas[0])
 		code := codeOf(accountA, 1000)
 		if pushed {

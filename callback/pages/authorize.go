@@ -41,7 +41,7 @@ func (h *Handler) spend(l *limiter, r *http.Request) time.Duration {
 	wait := l.spend(client)
 	if wait > 0 && !known {
 		h.proxyWarned.Do(func() {
-			h.log.Warn("all clients behind the TLS proxy share one limit, it has to send X-Forwarded-For",
+			h.log.Warn("all clients share one limit, the TLS proxy has to send X-Forwarded-For",
 				"peer", client.String())
 		})
 	}

@@ -77,23 +77,24 @@ func TestRedirectHasTicket(t *testing.T) {
 		},
 	}
 	permit := func(string) error { return nil }
-	for _, state := range []string{"", "s", "a b&ticket=x\r\n商\xff\x00", strings.Repeat("\xff", 512)} {
+	const target = "?return_to=https%3A%2F%2Fshop.example.com%2F%3Fa%3Db%23c&state="
+	for _, state := range []string{"", "s", "a b&ticket=x\r\n商\xff", strings.Repeat("\xff", 512)} {
 		w.clock.advance(time.Hour)
-		uri := w.open("?return_to=https%3A%2F%2Fshop.example.com%2F%3Fa%3Db%23c&state=" + url.QueryEscape(state))
+		uri := w.open(target + url.QueryEscape(state))
 		for range 2 {
 			r := w.consent(uri)
-			target, err := url.Parse(r.header.Get("Location"))
-			if err != nil || target.Fragment != "c" || target.Query().Get("a") != "b" || r.body != "" {
-				t.Fatalf("state %q: got Location %q and body %q", state, r.header.Get("Location"), r.body)
+			to, err := url.Parse(r.header.Get("Location"))
+			if err != nil || to.Fragment != "c" || to.Query().Get("a") != "b" || r.body != "" {
+				t.Fatalf("state %q: got Location %v, error %v, body %q", state, to, err, r.body)
 			}
-			got, err := redeemer.Redeem(t.Context(), target.Query().Get("ticket"), permit)
-			if err != nil || got.AppID != account || got.State != state || !got.At.Equal(w.exchanger.at) {
-				t.Errorf("state %q: got %+v, error %v, want the account, the state and %v",
-					state, got, err, w.exchanger.at)
+			got, err := redeemer.Redeem(t.Context(), to.Query().Get("ticket"), permit)
+			want := returnticket.Authorization{AppID: account, State: state, At: w.exchanger.at}
+			if err != nil || got != want {
+				t.Errorf("state %q: got %+v, error %v, want %+v", state, got, err, want)
 			}
 		}
 		if len(claimed) == 0 || len(claimed)%2 != 0 {
-			t.Errorf("state %q: got %d different tickets, want two for each state", state, len(claimed))
+			t.Errorf("state %q: got %d different tickets, want two each", state, len(claimed))
 		}
 	}
 	if strings.Contains(w.log.String(), "ticket") {
@@ -210,11 +211,13 @@ func TestReloadedPageExchangesOnce(t *testing.T) {
 	// Another state shares nothing with the first one: the broker decides.
 	w.clock.advance(time.Second)
 	other := w.open("?return_to=https%3A%2F%2Fshop.example.com%2F")
-	w.exchanger.exchange = func(context.Context, int, string) error { return tokens.ErrForeignState }
+	w.exchanger.exchange = func(context.Context, int, string) error {
+		return tokens.ErrForeignState
+	}
 	for _, uri := range []string{other, "/authorized"} {
 		r := w.consent(uri, "Accept-Language", "en")
 		if p := w.parse(r); r.status != 410 || p.title != "This authorization was already used" {
-			t.Errorf("%s: got status %d and page %+v, want 410 and the code to be used", uri, r.status, p)
+			t.Errorf("%s: got status %d and page %+v, want 410 and a used code", uri, r.status, p)
 		}
 	}
 	w.wantRedirect("reloaded once more", redirectURI)
@@ -423,7 +426,7 @@ func TestValidStatesAreNotCounted(t *testing.T) {
 		}
 	}
 	if r := junk("/authorized?", 101, 0); r.status != 429 {
-		t.Fatalf("made-up code of a new client: got status %d, want 429 with all buckets empty", r.status)
+		t.Fatalf("made-up code of a new client: got status %d, want 429", r.status)
 	}
 	flood := func(n int) response { return junk(w.open(query), 1, n) }
 	for n := range 15 { // from the same address, too

@@ -124,7 +124,8 @@ func New(c Config) *Handler {
 		rand.Read(c.StateKey) // never fails
 	}
 	h := &Handler{
-		exchanger: c.CodeExchanger, stateKey: bytes.Clone(c.StateKey), tickets: c.Tickets, now: c.Now, observe: c.Observe, log: c.Log,
+		exchanger: c.CodeExchanger, stateKey: bytes.Clone(c.StateKey), tickets: c.Tickets,
+		now: c.Now, observe: c.Observe, log: c.Log,
 		pageLimiter: newLimiter(pageLimits, c.Now), codeLimiter: newLimiter(codeLimits, c.Now),
 		attempts: attempts{now: c.Now}, proxyWarned: rate.Sometimes{First: 1, Interval: time.Hour},
 	}

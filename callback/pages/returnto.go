@@ -78,8 +78,9 @@ var resultParams = []string{"appid", "state", "ticket"}
 // (PHP), and escaped more than once.
 func leavesResultAlone(name string) bool {
 	for range maxReturnTo { // each round makes an escaped name shorter
-		isPart := func(r rune) bool { return r == '_' || r == '-' || unicode.IsLetter(r) || unicode.IsDigit(r) }
-		parts := strings.FieldsFunc(name, func(r rune) bool { return !isPart(r) })
+		parts := strings.FieldsFunc(name, func(r rune) bool {
+			return r != '_' && r != '-' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+		})
 		for _, p := range resultParams {
 			if len(parts) > 0 && strings.EqualFold(parts[0], p) {
 				return false

@@ -87,7 +87,9 @@ func (s *Signer) Issue(component string, a Authorization, now time.Time) string 
 
 // open returns what a ticket says, its id, and when it expires, which may have
 // passed. The error is ErrInvalid.
-func (s *Signer) open(component, ticket string) (a Authorization, id string, expires time.Time, err error) {
+func (s *Signer) open(component, ticket string) (
+	a Authorization, id string, expires time.Time, err error,
+) {
 	// The decoder ignores line breaks wherever they are.
 	if len(ticket) > maxLength || strings.ContainsAny(ticket, "\r\n") {
 		return a, "", expires, ErrInvalid
