@@ -86,9 +86,15 @@ const keptResponse = 8 << 10
 // written. It would keep it as long as the connection is open: one caller with
 // 10,000 connections could hold 640 MiB.
 func dropLargeBuffer(resp *fasthttp.Response) {
-	if !resp.IsBodyStream() && cap(resp.Body()) > keptResponse {
-		resp.SetBodyRaw(resp.SwapBody(nil))
+	if resp.IsBodyStream() {
+		return
 	}
+	// The body need not be in the buffer: a masked one is not.
+	body, buffer := resp.Body(), resp.SwapBody(nil)
+	if cap(buffer) <= keptResponse {
+		resp.SwapBody(buffer)
+	}
+	resp.SetBodyRaw(body)
 }
 
 // writeError makes c.err the response, if there is an error.
