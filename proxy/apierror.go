@@ -312,6 +312,11 @@ var (
 		msg:  "no memory left for request bodies without a key",
 		hint: "retry, or send the key in a header: the request has the memory of its caller then",
 	}
+	errResponseBudget = &apiError{
+		status: http.StatusServiceUnavailable, retryAfter: time.Second,
+		msg:  "no memory left to search the response",
+		hint: "the request may have been executed; ask for less at a time, or fewer at a time",
+	}
 	errTooManyConns = &apiError{
 		status: http.StatusServiceUnavailable, retryAfter: time.Second,
 		msg:  "connection limit reached",
@@ -333,13 +338,16 @@ var (
 )
 
 // overloadErrors are errors that can occur thousands of times a second.
-var overloadErrors = [...]*apiError{errLimit, errAccountLimit, errBodyBudget, errFormBudget}
+var overloadErrors = [...]*apiError{errLimit, errAccountLimit, errBodyBudget, errFormBudget, errResponseBudget}
 
 // responseWithheld is the error of a response in which credentials could not be
 // searched for. The reason is an error of [transport.ReadWhole].
 func responseWithheld(reason error) *apiError {
-	if errors.Is(reason, transport.ErrTimeout) {
+	switch {
+	case errors.Is(reason, transport.ErrTimeout):
 		return errUpstreamTimeout
+	case errors.Is(reason, transport.ErrResponseBudget):
+		return errResponseBudget
 	}
 	return newAPIError(http.StatusBadGateway, "ask for less at a time, or without Range",
 		"response withheld, it cannot be searched for credentials: %s", reason)

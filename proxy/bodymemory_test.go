@@ -466,3 +466,26 @@ func TestIdleConnectionsKeepNoResponse(t *testing.T) {
 		t.Logf("%d bytes of memory for each idle connection", each)
 	}
 }
+
+// TestLargeMaskedResponses checks that a response stays masked, and arrives
+// whole, whatever its size: in the buffer of a connection, in one that is
+// dropped, and held in memory for a client.
+func TestLargeMaskedResponses(t *testing.T) {
+	const secret = "refreshtoken@@@abcdefghijklmnopqrstuvwxyz0123456789"
+	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+		n, _ := strconv.Atoi(r.URL.Query().Get("n"))
+		fmt.Fprintf(w, `{"refresh_token":%q,"padding":%q}`, secret, strings.Repeat("a", n))
+	})
+	p := newSharingProxy(t, up, nil)
+	addr := serve(t, p)
+	k := "X-Wxproxy-Key: " + ordersKey
+	for _, n := range []int{0, 1_000, 8 << 10, 20_000, 60_000, 64 << 10, 100_000, 3 << 20} {
+		path := fmt.Sprintf("/%s/cgi-bin/component/api_get_authorizer_list?n=%d", component, n)
+		resp, body := send(t, addr, post(path, "{}", k))
+		checkResponse(t, path, resp, body, 200, "{")
+		if strings.Contains(body, "refreshtoken@@@") || strings.Count(body, "a") < n {
+			t.Errorf("padding of %d bytes: got %d bytes, %.100s, want it masked and whole", n, len(body), body)
+		}
+	}
+	waitUntil(t, "all memory is released", func() bool { return p.WholeMemory() == 0 })
+}

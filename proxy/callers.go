@@ -42,7 +42,8 @@ type caller struct {
 // callers share. The zero value has none.
 type memory struct {
 	bodies    *transport.Share // of requests
-	readAhead *transport.Share // of responses
+	readAhead *transport.Share // of responses that are streamed
+	whole     *transport.Share // of responses that are read whole
 }
 
 // identity says which caller sends a request. The zero value is no caller.

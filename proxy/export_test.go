@@ -48,6 +48,13 @@ func (p *Proxy) FormMemory() int64 { return p.formBudget.Used() }
 // Serve.
 func (p *Proxy) SetReadAheadBudget(n int) { p.readAhead.SetLimit(n) }
 
+// SetWholeBudget sets the memory for responses that are read whole. It must be
+// called before Serve.
+func (p *Proxy) SetWholeBudget(n int) { p.wholeBudget.SetLimit(n) }
+
+// WholeMemory returns the memory of responses that were read whole, in bytes.
+func (p *Proxy) WholeMemory() int64 { return p.wholeBudget.Used() }
+
 // ReadAheadMemory returns the memory of what was read ahead, in bytes.
 func (p *Proxy) ReadAheadMemory() int64 { return p.readAhead.Used() }
 

@@ -43,6 +43,7 @@ type Proxy struct {
 	minBodyBudget   int
 	formBudget      transport.Budget // for bodies of unauthenticated requests
 	readAhead       transport.Budget // for responses that slow callers have not read yet
+	wholeBudget     transport.Budget // for responses that are read whole
 	anonymous       memory           // of all requests while authentication is disabled
 	unauthenticated memory           // of requests whose caller is not known before the body
 
@@ -69,6 +70,9 @@ const (
 	// They are short and need no memory that counts, except those of an
 	// attacker.
 	defaultFormBudget = 16 << 20
+	// defaultWholeBudget is what responses may take together that are read whole
+	// to be searched, in bytes, if they are over transport.InspectLimit.
+	defaultWholeBudget = 128 << 20
 	// drainTimeout is how long Shutdown waits for callers to send one more
 	// request, whose response tells them that the connection ends.
 	drainTimeout = time.Second
@@ -84,6 +88,7 @@ func New(c Config) (*Proxy, error) {
 	}
 	p.readAhead.SetLimit(transport.ReadAheadLimit)
 	p.formBudget.SetLimit(defaultFormBudget)
+	p.wholeBudget.SetLimit(defaultWholeBudget)
 	p.anonymous = p.newMemory()
 	p.unauthenticated = memory{bodies: p.formBudget.NewShare()}
 	if p.log == nil {
@@ -153,6 +158,7 @@ func (p *Proxy) divideMemory(s, old *settings) {
 	several := len(s.callers.byName) > 1
 	p.bodyBudget.SetDivided(several)
 	p.readAhead.SetDivided(several)
+	p.wholeBudget.SetDivided(several)
 	for name, c := range s.callers.byName {
 		c.memory = p.newMemory()
 		if old == nil {
@@ -166,7 +172,9 @@ func (p *Proxy) divideMemory(s, old *settings) {
 
 // newMemory returns the memory of another caller.
 func (p *Proxy) newMemory() memory {
-	return memory{bodies: p.bodyBudget.NewShare(), readAhead: p.readAhead.NewShare()}
+	return memory{
+		bodies: p.bodyBudget.NewShare(), readAhead: p.readAhead.NewShare(), whole: p.wholeBudget.NewShare(),
+	}
 }
 
 // Serve answers requests on ln until Shutdown. With a TLS configuration the

@@ -122,17 +122,18 @@ func search(compressed []byte, sent redact.Values) error {
 // maskWhole reads the body of the response to its end and masks it.
 func (c *call) maskWhole(o *redact.Options) *apiError {
 	resp := &c.ctx.Response
-	memory := c.memory().readAhead.Reserve()
-	defer memory.Release()
+	memory := c.memory().whole.Reserve()
 	body, err := transport.ReadWhole(resp, searchLimit, c.deadline, &memory)
 	c.now = time.Now()
 	if err != nil {
+		memory.Release()
 		return responseWithheld(err)
 	}
-	if masked, n := redact.Mask(body, o); n > 0 {
-		resp.SwapBody(masked)
+	masked, n := redact.Mask(body, o)
+	if n > 0 {
 		c.proxy.observer.Redacted()
 	}
+	transport.HoldBody(resp, masked, memory, c.ctx.Conn(), c.settings.timeout)
 	return nil
 }
 

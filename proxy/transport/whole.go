@@ -20,7 +20,6 @@ var (
 	errCharset    = errors.New("unknown character set")
 	errPartial    = errors.New("partial content")
 	errTruncated  = errors.New("truncated")
-	errNoMemory   = errors.New("no memory left")
 )
 
 // ReadWhole reads the body of a response to its end, also if it is a [Stream],
@@ -30,7 +29,7 @@ var (
 //
 // limit bounds the body, bytes, before and after it is decompressed. A body
 // that has not arrived by the deadline ends with ErrTimeout. memory is for the
-// body and a copy of it.
+// body and a copy of it; if there is none, the error is ErrResponseBudget.
 func ReadWhole(
 	resp *fasthttp.Response, limit int, deadline time.Time, memory *Reservation,
 ) ([]byte, error) {
@@ -151,7 +150,7 @@ func readBounded(r io.Reader, limit int, memory *Reservation) ([]byte, error) {
 		more := min(cap(b), limit+1-cap(b))
 		const copies = 2
 		if !memory.Resize(memory.Size() + copies*more) {
-			return nil, errNoMemory
+			return nil, ErrResponseBudget
 		}
 		b = append(make([]byte, 0, cap(b)+more), b...)
 	}
