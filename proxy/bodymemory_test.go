@@ -489,3 +489,34 @@ func TestLargeMaskedResponses(t *testing.T) {
 	}
 	waitUntil(t, "all memory is released", func() bool { return p.WholeMemory() == 0 })
 }
+
+// TestWholeResponsesHaveLimitedMemory checks that large responses which are
+// searched count against a budget until the client has them: one that does not
+// fit gets 503, and all memory is released, also if a client disconnects.
+func TestWholeResponsesHaveLimitedMemory(t *testing.T) {
+	up := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+		n, _ := strconv.Atoi(r.URL.Query().Get("n"))
+		fmt.Fprintf(w, `{"list":%q}`, strings.Repeat("a", n))
+	})
+	p := newSharingProxy(t, up, nil)
+	p.SetWholeBudget(4 << 20)
+	addr := serve(t, p)
+	request := func(n int) string {
+		path := fmt.Sprintf("/%s/cgi-bin/component/api_get_authorizer_list?n=%d", component, n)
+		return post(path, "{}", "X-Wxproxy-Key: "+ordersKey)
+	}
+	for n, status := range map[int]int{1_000: 200, 60_000: 200, 300_000: 200, 7_000_000: 503} {
+		resp, body := send(t, addr, request(n))
+		checkResponse(t, fmt.Sprint(n), resp, body, status, "{")
+		if status == 503 && resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%d bytes: got no Retry-After", n)
+		}
+	}
+	for range 5 {
+		conn, _ := open(t, addr, request(500_000))
+		conn.Close()
+	}
+	waitUntil(t, "all memory is released", func() bool { return p.WholeMemory() == 0 && p.InFlight() == 0 })
+	resp, body := send(t, addr, request(300_000))
+	checkResponse(t, "afterwards", resp, body, 200, "{")
+}

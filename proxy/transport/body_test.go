@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -250,6 +251,40 @@ func TestReadBodyAlloc(t *testing.T) {
 			body.Release()
 		}); n != 0 {
 			t.Errorf("%d bytes: got %v allocations, want 0", size, n)
+		}
+	}
+}
+
+// The memory of a body that is held is that of the body alone, and is released
+// with it. Nothing else keeps the body.
+func TestHoldBody(t *testing.T) {
+	budget := new(Budget)
+	budget.SetLimit(4 << 20)
+	for _, size := range []int{100, InspectLimit, 1 << 20} {
+		resp, body := new(fasthttp.Response), make([]byte, size)
+		resp.SwapBody(make([]byte, 2*size))
+		memory := budget.NewShare().Reserve()
+		if size > InspectLimit {
+			memory.Resize(2 * size)
+		}
+		HoldBody(resp, body, memory, clientConn{}, time.Minute)
+		want := int64(0)
+		if size > InspectLimit {
+			want = int64(size)
+		}
+		if n := budget.Used(); n != want {
+			t.Errorf("%d bytes: got %d reserved, want %d", size, n, want)
+		}
+		var w bytes.Buffer
+		if _, err := resp.WriteTo(&w); err != nil || w.Len() < size {
+			t.Errorf("%d bytes: got %d, %v", size, w.Len(), err)
+		}
+		resp.Reset()
+		if n := budget.Used(); n != 0 {
+			t.Errorf("%d bytes: got %d reserved at the end, want 0", size, n)
+		}
+		if n := cap(resp.SwapBody(nil)); n > 2*size || size > InspectLimit && n != 0 {
+			t.Errorf("%d bytes: got a buffer of %d kept", size, n)
 		}
 	}
 }

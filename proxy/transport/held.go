@@ -23,10 +23,10 @@ type heldBody struct {
 	delivered int // bytes since the client's deadline was extended
 }
 
-// HoldBody makes body the body of resp. memory is released when the client has
-// it, or is disconnected. client is its connection, whose deadline is extended
-// while it reads: it can stall for timeout. A body without memory is set as it
-// is.
+// HoldBody makes body the body of resp. memory, which the caller must not use
+// any more, is released when the client has the body, or is disconnected.
+// client is its connection, whose deadline is extended while it reads: it can
+// stall for timeout. A body without memory is set as it is.
 func HoldBody(
 	resp *fasthttp.Response, body []byte, memory Reservation, client net.Conn, timeout time.Duration,
 ) {
@@ -35,7 +35,9 @@ func HoldBody(
 		return
 	}
 	memory.Resize(min(memory.Size(), cap(body))) // a copy is not needed any more
-	resp.SetBodyStream(&heldBody{left: body, memory: memory, client: client, timeout: timeout}, len(body))
+	resp.SwapBody(nil)                           // it would keep the body
+	h := &heldBody{left: body, memory: memory, client: client, timeout: timeout}
+	resp.SetBodyStream(h, len(body))
 }
 
 // Read implements [io.Reader].
