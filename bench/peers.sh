@@ -6,13 +6,15 @@
 #   bench/peers.sh [seconds]     ROUNDS=3 CONNS=64
 #   TLS=1 bench/peers.sh         TLS to WeChat, as in production
 #   BEFORE=DIR bench/peers.sh    measures the checkout in DIR in the same run, too
+#   PLAIN=1 bench/peers.sh       and wxproxy with WXPROXY_PLAIN_SOCKETS=1
+#   ONLY="A B" bench/peers.sh   measures only these and bare-fasthttp, for example wxproxy-plain
 #
 # Needs Go, nginx with the Lua module, haproxy, wrk and openssl. On Debian it
 # installs what is missing. RESULTS=FILE writes the last table to a file as well.
 set -u
 cd "$(dirname "$0")/.."
 # Everything that is written goes below t. nginx's configuration names it, too.
-here=$PWD/bench secs=${1:-8} conns=${CONNS:-64} rounds=${ROUNDS:-3} tls=${TLS:-} before=${BEFORE:-} t=/tmp/bench
+here=$PWD/bench secs=${1:-8} conns=${CONNS:-64} rounds=${ROUNDS:-3} tls=${TLS:-} before=${BEFORE:-} plain=${PLAIN:-} t=/tmp/bench
 packages=()
 for tool in nginx haproxy wrk openssl; do command -v $tool >/dev/null || packages+=(${tool/nginx/nginx-core}); done
 [ -e /usr/share/nginx/modules-available/mod-http-lua.conf ] || packages+=(libnginx-mod-http-lua)
@@ -50,6 +52,7 @@ name = "bench"
 key_sha256 = "$(printf %s "$caller" | sha256sum | cut -d' ' -f1)"
 TOML
 sed "s/:920\([789]\)\"/:921\1\"/; s#bench.db#before.db#" $t/config.toml > $t/before.toml
+sed "s/:920\([789]\)\"/:922\1\"/; s#bench.db#plain.db#" $t/config.toml > $t/plain.toml
 # The processes end by their pid, so that no other nginx or haproxy is hit.
 pids=()
 start() { "$@" >$t/last.log 2>&1 & pids+=($!); last=$!; }
@@ -64,6 +67,8 @@ add haproxy 9203 $call haproxy -db -f $t/conf/haproxy.cfg
 add bare-fasthttp 9205 $call env GOMAXPROCS=1 $t/bare 127.0.0.1:9205 $up $tls
 add wxproxy 9207 /$account$call env GOMAXPROCS=1 $t/wxproxy serve --config $t/config.toml
 [ -z "$before" ] || add wxproxy-before 9217 /$account$call env GOMAXPROCS=1 $t/wxproxy-before serve --config $t/before.toml
+[ -z "$plain" ] || add wxproxy-plain 9227 /$account$call env GOMAXPROCS=1 WXPROXY_PLAIN_SOCKETS=1 $t/wxproxy serve --config $t/plain.toml
+[ -z "${ONLY:-}" ] || order=(bare-fasthttp $ONLY)
 cat > $t/post.lua <<'LUA'
 wrk.method = "POST"
 wrk.body = '{"touser":"OPENID","msgtype":"text","text":{"content":"hello world"}}'
@@ -74,6 +79,7 @@ sleep 2
 prime() { $t/prime -callback http://127.0.0.1:$1 -component $component -token $token -key $key -account $account >/dev/null || exit 1; }
 prime 9208
 [ -z "$before" ] || prime 9218
+[ -z "$plain" ] || prime 9228
 sleep 1
 # ticks PID: CPU time of a process and its children, in steps of 10 ms.
 ticks() { local n=0 q; for q in $1 $(pgrep -P "$1"); do set -- $(sed 's/.*) //' /proc/$q/stat 2>/dev/null); n=$((n + ${12:-0} + ${13:-0})); done; echo $n; }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,23 @@ import (
 )
 
 const refreshPath = "/cgi-bin/component/api_authorizer_token"
+
+// With and without WXPROXY_PLAIN_SOCKETS a caller is served, over the connection
+// that it has and over new ones, and the log says which sockets there are.
+func TestPlainSockets(t *testing.T) {
+	for _, plain := range []string{"", "1"} {
+		t.Setenv("WXPROXY_PLAIN_SOCKETS", plain)
+		w := newTestEnv(t, sandbox.Config{}).start()
+		w.authorized(accountA)
+		for range 3 {
+			w.call("/"+accountA+userInfo, "hit")
+		}
+		want := plain != "" && runtime.GOOS == "linux"
+		if got := strings.Contains(w.out.String(), "plain sockets"); got != want {
+			t.Errorf("WXPROXY_PLAIN_SOCKETS=%q: got %t for the line in the log, want %t", plain, got, want)
+		}
+	}
+}
 
 // The main job: requests without credentials succeed, and metrics show them.
 func TestServe(t *testing.T) {

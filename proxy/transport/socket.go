@@ -20,6 +20,9 @@ const PlainSocketsEnv = "WXPROXY_PLAIN_SOCKETS"
 // fastSockets returns the parameter of newSocket for this process.
 var fastSockets = sync.OnceValue(func() bool { return os.Getenv(PlainSocketsEnv) == "" })
 
+// PlainSockets reports whether PlainSocketsEnv has replaced faster sockets.
+func PlainSockets() bool { return hasFastPath && !fastSockets() }
+
 // errUnfit is the error of a connection that a request must not be sent on:
 // unread input lies on it, or its end.
 var errUnfit = errors.New("unsolicited input, or closed")

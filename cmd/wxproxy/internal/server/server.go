@@ -19,6 +19,7 @@ import (
 	"wxproxy/console"
 	"wxproxy/metrics"
 	"wxproxy/proxy"
+	"wxproxy/proxy/transport"
 	"wxproxy/tokens"
 	"wxproxy/tokens/store"
 )
@@ -155,6 +156,9 @@ func (s *Server) Run(ctx context.Context) error {
 		// The last block may have been removed before a restart, to lock its
 		// caller out.
 		s.log.Warn("authentication of the proxy listener is disabled", "reason", "there is no [[caller]] block")
+	}
+	if transport.PlainSockets() {
+		s.log.Info("plain sockets", "reason", transport.PlainSocketsEnv+" is set")
 	}
 	select {
 	case <-ctx.Done():
