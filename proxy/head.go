@@ -23,8 +23,7 @@ type requestHead struct {
 
 	accountConflict bool // X-WX-APPID occurs with different values
 	browser         bool // sent by a web browser
-	// hasLength means that there is a Content-Length. To requests without a body
-	// fasthttp adds one itself, except for GET and HEAD.
+	// hasLength means that the caller has sent a Content-Length.
 	hasLength bool
 	// hasBody means that a body is announced which is not empty. A chunked body
 	// can be empty, so it does not count.
@@ -110,7 +109,8 @@ func (h *requestHead) readHeaders(r *fasthttp.RequestHeader) bool {
 		case headerConnection:
 			connection = appendListed(connection, value)
 		case headerContentLength:
-			h.hasLength = true
+			// fasthttp adds "0" where none was sent, except for GET and HEAD.
+			h.hasLength = string(value) != "0" || sentLength(r)
 		case headerBrowser:
 			// Sec-Fetch-Site is "none" if the user typed the address.
 			if !equalFold(value, "none") {
@@ -168,6 +168,17 @@ func ambiguousFraming(r *fasthttp.RequestHeader) bool {
 	for line := range bytes.Lines(r.RawHeaders()) {
 		name, value, _ := bytes.Cut(line, []byte(":"))
 		if equalFold(name, "Transfer-Encoding") && !equalFold(bytes.TrimSpace(value), "chunked") {
+			return true
+		}
+	}
+	return false
+}
+
+// sentLength reports whether the headers, as they were received, contain a
+// Content-Length.
+func sentLength(r *fasthttp.RequestHeader) bool {
+	for line := range bytes.Lines(r.RawHeaders()) {
+		if name, _, _ := bytes.Cut(line, []byte(":")); equalFold(name, "Content-Length") {
 			return true
 		}
 	}

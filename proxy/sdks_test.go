@@ -210,6 +210,9 @@ func TestContentLengthOfEmptyBodies(t *testing.T) {
 		{"GET", "Content-Length: 0", "0"},
 		{"HEAD", "X-A: b", ""},
 		{"DELETE", "Content-Length: 0", "0"},
+		{"DELETE", "content-length: 0", "0"},
+		{"DELETE", "X-A: b", ""},
+		{"OPTIONS", "X-A: b", ""},
 		{"POST", "X-A: b", "0"},
 		{"PUT", "X-A: b", "0"},
 	} {
