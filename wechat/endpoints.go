@@ -224,28 +224,30 @@ func NewTable(own, fixed []Endpoint) *Table {
 // refused path must not be reached through another.
 func (t *Table) Find(path, action string) *Endpoint {
 	path = trimSlashes(path)
+	fold := hasCapital(path)
 	for i := range t.own {
-		if t.own[i].matches(path) {
+		if t.own[i].matches(path, fold) {
 			return t.own[i].endpoint
 		}
 	}
-	for _, e := range t.exactRows(path) {
+	for _, e := range t.exactRows(path, fold) {
 		if len(e.Actions) == 0 || slices.Contains(e.Actions, action) {
 			return e
 		}
 	}
 	for i := range t.prefixes {
-		if t.prefixes[i].matches(path) {
+		if t.prefixes[i].matches(path, fold) {
 			return t.prefixes[i].endpoint
 		}
 	}
 	return everythingElse
 }
 
-// exactRows returns the fixed rows of a path without a trailing slash. It does
-// not allocate, except for long paths with capital letters.
-func (t *Table) exactRows(path string) []*Endpoint {
-	if !hasCapital(path) {
+// exactRows returns the fixed rows of a path without a trailing slash. fold
+// says that it has capital letters. It does not allocate, except for long paths
+// with capital letters.
+func (t *Table) exactRows(path string, fold bool) []*Endpoint {
+	if !fold {
 		return t.exact[path]
 	}
 	var buf [128]byte
@@ -259,7 +261,7 @@ func (t *Table) IsOwn(e *Endpoint) bool {
 
 // ByAction reports whether the row of path depends on the action.
 func (t *Table) ByAction(path string) bool {
-	for _, e := range t.exactRows(trimSlashes(path)) {
+	for _, e := range t.exactRows(trimSlashes(path), hasCapital(path)) {
 		if len(e.Actions) > 0 {
 			return true
 		}
@@ -272,9 +274,9 @@ func (t *Table) ByAction(path string) bool {
 func Covers(path, other string) bool {
 	p, o := parsePattern(path), parsePattern(other)
 	if o.isPrefix {
-		return p.isPrefix && hasPrefixFold(o.text, p.text)
+		return p.isPrefix && hasPrefix(o.text, p.text, false)
 	}
-	return p.matches(o.text)
+	return p.matches(o.text, false)
 }
 
 // pattern is a row's path in the form in which paths are compared with it.
@@ -292,15 +294,16 @@ func parsePattern(path string) pattern {
 }
 
 // matches reports whether a path, which has no trailing slash, or the same path
-// with one, is what the row is for.
-func (p *pattern) matches(path string) bool {
+// with one, is what the row is for. fold says that it has capital letters.
+func (p *pattern) matches(path string, fold bool) bool {
+	text := p.text
 	if !p.isPrefix {
-		return len(path) == len(p.text) && hasPrefixFold(path, p.text)
+		return len(path) == len(text) && hasPrefix(path, text, fold)
 	}
-	if n := len(p.text) - 1; n == len(path) && p.text[n] == '/' {
-		return hasPrefixFold(path, p.text[:n])
+	if n := len(text) - 1; n == len(path) && text[n] == '/' {
+		text = text[:n]
 	}
-	return hasPrefixFold(path, p.text)
+	return hasPrefix(path, text, fold)
 }
 
 // trimSlashes returns path without the slashes at its end.
@@ -311,11 +314,14 @@ func trimSlashes(path string) string {
 	return path
 }
 
-// hasPrefixFold reports whether s begins with prefix, which is in lower case.
-// Only ASCII letters have a case here.
-func hasPrefixFold(s, prefix string) bool {
-	if len(s) < len(prefix) {
+// hasPrefix reports whether s begins with prefix, which is in lower case. With
+// fold the case of s does not matter. Only ASCII letters have a case here.
+func hasPrefix(s, prefix string, fold bool) bool {
+	switch {
+	case len(s) < len(prefix):
 		return false
+	case !fold:
+		return s[:len(prefix)] == prefix
 	}
 	for i := range len(prefix) {
 		if lower(s[i]) != prefix[i] {
