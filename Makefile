@@ -44,7 +44,7 @@ unit: ## run the tests in random order, with the race detector
 	WXPROXY_PLAIN_SOCKETS=1 go test -shuffle=on ./proxy/... ./cmd/wxproxy
 
 alloc: ## run the tests that count allocations, without the race detector
-	go test -run 'Alloc' ./wechat ./tokens ./proxy/... ./metrics
+	go test -run 'Alloc' ./wechat ./tokens ./proxy/... ./metrics ./internal/redact
 
 deploy: ## check the files of deploy/ with the libraries of docker compose and Kubernetes
 	cd deploy/check && go vet ./... && go test ./...
@@ -74,7 +74,7 @@ fuzz: ## run each fuzz target for FUZZTIME
 	bash .ci/fuzz.sh $(FUZZTIME)
 
 bench: ## run the benchmarks of the hot path
-	go test -run '^$$' -bench . -benchmem ./wechat ./tokens ./proxy/... ./metrics
+	go test -run '^$$' -bench . -benchmem ./wechat ./tokens ./proxy/... ./metrics ./internal/redact
 
 peers: ## compare with nginx, HAProxy and bare fasthttp; draws the chart of BENCHMARKS.md
 	bench/run.sh
