@@ -160,7 +160,8 @@ func TestCredentialsInHeadersAreRemoved(t *testing.T) {
 	}
 	check := func(path, head, secret string) {
 		t.Helper()
-		heads <- "HTTP/1.1 " + head + "X-Kept: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+		heads <- "HTTP/1.1 " + head + "X-Kept: 1\r\nContent-Length: 2\r\n" +
+			"Connection: close\r\n\r\n{}"
 		resp, body := send(t, addr, get(path))
 		all := resp.Status + fmt.Sprint(resp.Header)
 		if strings.Contains(all, secret) || resp.Header.Get("X-Kept") != "1" || body != "{}" {
@@ -188,7 +189,7 @@ func TestCredentialsInHeadersAreRemoved(t *testing.T) {
 // TestUsersTokensPass checks that what belongs to an end user passes on logins,
 // and the platform's credentials do not.
 func TestUsersTokensPass(t *testing.T) {
-	const users = `{"access_token":"OAUTH","refresh_token":"OAUTH-R","openid":"o","session_key":"s=="`
+	const users = `{"access_token":"OAUTH","refresh_token":"OAUTH-R","session_key":"s=="`
 	up := wechatServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, users+`,"authorizer_refresh_token":"x","component_access_token":"y"}`)
 	})
@@ -209,31 +210,36 @@ func TestUsersTokensPass(t *testing.T) {
 // component's token are withheld, and which are not. Responses to requests with
 // an account's token pass.
 func TestUnsearchableResponses(t *testing.T) {
+	const encoding, kind = "Content-Encoding", "Content-Type"
+	gzip := string(compress("a text"))
+	twice := string(compress(gzip))
+	tooLong := strings.Repeat("x", 8<<20+1)
+	const unknown, charset = "unknown encoding", "unknown character set"
 	for name, c := range map[string]struct {
 		header, value string
 		body          string
 		reason        string // "": passes
 	}{
-		"brotli":                  {"Content-Encoding", "br", "x", "unknown encoding"},
-		"deflate":                 {"Content-Encoding", "deflate", "x", "unknown encoding"},
-		"two encodings":           {"Content-Encoding", "gzip, gzip", string(compress(string(compress("x")))), "unknown encoding"},
-		"gzip in gzip":            {"Content-Encoding", "gzip", string(compress(string(compress("x")))), "unknown encoding"},
-		"gzip that is none":       {"Content-Encoding", "gzip", "x", "unknown encoding"},
-		"gzip cut short":          {"Content-Encoding", "gzip", string(compress("xyz")[:12]), "truncated"},
-		"gzip and more":           {"Content-Encoding", "gzip", string(compress("x")) + "x", "truncated"},
-		"zip":                     {"X-A", "b", "PK\x03\x04...", "unknown encoding"},
-		"zlib":                    {"X-A", "b", "\x78\x9c...", "unknown encoding"},
-		"UTF-7":                   {"Content-Type", "text/plain; charset=utf-7", "x", "unknown character set"},
-		"EBCDIC":                  {"Content-Type", `text/plain; a=b; Charset="IBM037"`, "x", "unknown character set"},
-		"a part":                  {"Content-Range", "bytes 0-9/100", "x", "partial content"},
-		"over 8 MiB":              {"X-A", "b", strings.Repeat("x", 8<<20+1), "too large"},
-		"gzip of more than 8 MiB": {"X-A", "b", string(compress(strings.Repeat("x", 8<<20+1))), "too large"},
-		"8 MiB":                   {"X-A", "b", strings.Repeat("x", 8<<20), ""},
-		"gzip":                    {"Content-Encoding", "gzip", string(compress("x")), ""},
-		"identity":                {"Content-Encoding", "identity", "x", ""},
-		"GBK":                     {"Content-Type", "text/plain; charset=GBK", "\xc4\xe3", ""},
-		"WeChat's own type":       {"Content-Type", "application/json; encoding=utf-8", "{}", ""},
-		"picture":                 {"Content-Type", "image/jpeg", "\xff\xd8\xff\xe0\x00\x10JFIF\x00%\\&\x00\x00", ""},
+		"brotli":             {encoding, "br", "x", unknown},
+		"deflate":            {encoding, "deflate", "x", unknown},
+		"two encodings":      {encoding, "gzip, gzip", twice, unknown},
+		"gzip in gzip":       {encoding, "gzip", twice, unknown},
+		"gzip that is none":  {encoding, "gzip", "x", unknown},
+		"gzip cut short":     {encoding, "gzip", gzip[:12], "truncated"},
+		"gzip and more":      {encoding, "gzip", gzip + "x", "truncated"},
+		"zip":                {"X-A", "b", "PK\x03\x04...", unknown},
+		"zlib":               {"X-A", "b", "\x78\x9c...", unknown},
+		"UTF-7":              {kind, "text/plain; charset=utf-7", "x", charset},
+		"EBCDIC":             {kind, `text/plain; a=b; Charset="IBM037"`, "x", charset},
+		"a part":             {"Content-Range", "bytes 0-9/100", "x", "partial content"},
+		"over 8 MiB":         {"X-A", "b", tooLong, "too large"},
+		"gzip of over 8 MiB": {"X-A", "b", string(compress(tooLong)), "too large"},
+		"8 MiB":              {"X-A", "b", tooLong[1:], ""},
+		"gzip":               {encoding, "gzip", gzip, ""},
+		"identity":           {encoding, "identity", "x", ""},
+		"GBK":                {kind, "text/plain; charset=GBK", "\xc4\xe3", ""},
+		"WeChat's own type":  {kind, "application/json; encoding=utf-8", "{}", ""},
+		"picture":            {kind, "image/jpeg", "\xff\xd8\xff\xe0\x00JFIF\x00%\\&\x00", ""},
 	} {
 		up := wechatServer(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(c.header, c.value)
@@ -252,7 +258,8 @@ func TestUnsearchableResponses(t *testing.T) {
 		}
 		resp, body = send(t, addr, get("/"+account+"/cgi-bin/user/info", "Accept-Encoding: gzip"))
 		if resp.StatusCode != http.StatusOK || body != c.body {
-			t.Errorf("%s, account's token: got %s %.300q, want it unchanged", name, resp.Status, body)
+			t.Errorf("%s, account's token: got %s %.300q, want it unchanged",
+				name, resp.Status, body)
 		}
 	}
 }

@@ -14,7 +14,8 @@ func TestInAlloc(t *testing.T) {
 	var v redact.Values
 	v.Add(token)
 	for _, text := range []string{
-		`{"errcode":0,"errmsg":"ok"}`, strings.Repeat("a", 10_000), strings.Repeat(withEscapes, 100),
+		`{"errcode":0,"errmsg":"ok"}`, strings.Repeat("a", 10_000),
+		strings.Repeat(withEscapes, 100),
 	} {
 		b := []byte(text)
 		if n := testing.AllocsPerRun(100, func() { v.In(b) }); n != 0 {

@@ -2,6 +2,7 @@ package redact_test
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -69,13 +70,14 @@ func TestTimeIsLinear(t *testing.T) {
 	o.Values.Add(strings.Repeat("%25", 20))
 	for name, part := range worstCases {
 		for _, before := range []string{
-			"", `{"refresh_token":"`, `{"a":{"b":["`, "<refresh_token>", "[{", strings.Repeat(`\"`, 100),
+			"", `{"refresh_token":"`, `{"a":{"b":["`, "<refresh_token>", "[{",
+			strings.Repeat(`\"`, 100),
 		} {
 			sizes := []int{64 << 10, 128 << 10}
 			if before == "" {
 				sizes = append(sizes, 1<<20)
 			}
-			if before == "" && (name == "name" || name == "percent" || name == "values and owners") {
+			if before == "" && slices.Contains([]string{"name", "percent", "values and owners"}, name) {
 				sizes = append(sizes, 4<<20)
 			}
 			for _, size := range sizes {

@@ -18,7 +18,9 @@ import (
 // bodies of 10 B to 1 MiB × plain and gzip.
 func TestReadWholeBoundsMemory(t *testing.T) {
 	const limit = 2 << 20
-	for _, size := range []int{10, InspectLimit - 1, InspectLimit, InspectLimit + 1, 300_000, 1 << 20} {
+	for _, size := range []int{
+		10, InspectLimit - 1, InspectLimit, InspectLimit + 1, 300_000, 1 << 20,
+	} {
 		for _, compressed := range []bool{false, true} {
 			body := []byte(strings.Repeat("x", size))
 			if compressed {
@@ -37,14 +39,15 @@ func TestReadWholeBoundsMemory(t *testing.T) {
 				got, err := ReadWhole(&resp, limit, time.Now().Add(time.Minute), &memory)
 				if room == 0 && size >= InspectLimit {
 					if !errors.Is(err, errNoMemory) {
-						t.Errorf("%d bytes without memory: got error %v, want %v", size, err, errNoMemory)
+						t.Errorf("%d bytes: got error %v, want %v", size, err, errNoMemory)
 					}
 					continue
 				}
 				if err != nil || len(got) != size || !bytes.Equal(resp.Body(), got) {
 					t.Errorf("%d bytes: got %d, error %v, want all", size, len(got), err)
 				}
-				if used := int(budget.Used()); room > 0 && used < size-InspectLimit || used > 4*size {
+				used := int(budget.Used())
+				if room > 0 && used < size-InspectLimit || used > 4*size {
 					t.Errorf("%d bytes: got %d reserved", size, used)
 				}
 				memory.Release()
