@@ -38,8 +38,8 @@ func TestReadWholeBoundsMemory(t *testing.T) {
 				resp.SetBodyStream(iotest.HalfReader(bytes.NewReader(body)), -1)
 				got, err := ReadWhole(&resp, limit, time.Now().Add(time.Minute), &memory)
 				if room == 0 && size >= InspectLimit {
-					if !errors.Is(err, errNoMemory) {
-						t.Errorf("%d bytes: got error %v, want %v", size, err, errNoMemory)
+					if !errors.Is(err, ErrResponseBudget) {
+						t.Errorf("%d bytes: got error %v, want %v", size, err, ErrResponseBudget)
 					}
 					continue
 				}
