@@ -19,7 +19,7 @@ func TestPace(t *testing.T) {
 		return all
 	}
 	first := func(n int, then ...piece) []piece { return append([]piece{{0, n}}, then...) }
-	const forever = 1 << 30
+	const forever = 64 << 20
 	const second, minute, much = time.Second, time.Minute, 8<<20 + 1
 	trickle := func(every time.Duration) []piece { return steady(every, 1, 1000) }
 	for name, c := range map[string]struct {
@@ -30,7 +30,7 @@ func TestPace(t *testing.T) {
 		"10 MiB, 20 KB/s":             {steady(time.Second, 20_000, 10<<20), 0},
 		"64 KiB, 1.1 KiB/s":           {steady(time.Second, 1127, 64<<10), 0},
 		"a piece every 10 s":          {steady(10*time.Second, 11<<10, 200<<10), 0},
-		"begins late":                 {steady(14*second, 14<<10, 1<<20), 0},
+		"begins late":                 {steady(14*second, 14<<10, 200<<10), 0},
 		"pauses of 25 s":              {first(1<<20, steady(25*time.Second, 1<<20, 4<<20)...), 0},
 		"nothing":                     {[]piece{{15*time.Second + 1, 1}}, 15 * time.Second},
 		"a byte a second":             {steady(time.Second, 1, forever>>10), 16 * time.Second},
