@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wxproxy/internal/peerlimit"
 	"wxproxy/internal/recovery"
 	"wxproxy/wechat"
 )
@@ -38,6 +39,10 @@ type Config struct {
 	// Key is required on every path but /healthz and /readyz. Empty disables
 	// authentication.
 	Key wechat.Secret
+
+	// KeyRejected counts a wrong key. Its argument is "admin". It must not
+	// block. nil disables it.
+	KeyRejected func(listener string)
 
 	// Log receives panics, and denied requests that hint at an attack, but
 	// never a key, a query or a body. nil discards them.
@@ -64,9 +69,17 @@ type Config struct {
 
 // Handler serves the admin listener. It is safe for concurrent use.
 type Handler struct {
-	state atomic.Pointer[state]
-	made  time.Time // when the handler was made
+	state     atomic.Pointer[state]
+	made      time.Time // when the handler was made
+	wrongKeys *peerlimit.Limiter
 }
+
+// More wrong keys than maxWrongKeys from one address within wrongKeyWindow get
+// 429.
+const (
+	maxWrongKeys   = 10
+	wrongKeyWindow = time.Minute
+)
 
 // state is the configuration of one request. A request keeps its state when
 // Reconfigure is called while it is served.
@@ -76,7 +89,10 @@ type state struct {
 	loopback bool
 	hasKey   bool
 	key      [sha256.Size]byte
-	routes   map[string]route
+	// wrongKeys counts wrong keys by address, over all configurations.
+	wrongKeys   *peerlimit.Limiter
+	keyRejected func(listener string)
+	routes      map[string]route
 
 	accounts Accounts // nil disables JSON and page
 	stats    Stats
@@ -94,7 +110,7 @@ type route struct {
 // New returns a handler with a configuration. [NewServer] returns the server
 // for it.
 func New(c Config) *Handler {
-	h := &Handler{made: time.Now()}
+	h := &Handler{made: time.Now(), wrongKeys: peerlimit.New(maxWrongKeys, wrongKeyWindow)}
 	h.Reconfigure(c)
 	return h
 }
@@ -104,6 +120,7 @@ func (h *Handler) Reconfigure(c Config) {
 	s := &state{
 		log: c.Log, loopback: c.Loopback, ready: &readiness{probe: c.Ready},
 		accounts: c.Accounts, stats: c.Stats, explain: c.Explain, about: c.About,
+		wrongKeys: h.wrongKeys, keyRejected: c.KeyRejected,
 	}
 	if s.about.Started.IsZero() {
 		s.about.Started = h.made

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // authorize checks a request to any path that is not open, before the path is
@@ -25,15 +26,39 @@ func (s *state) authorize(w http.ResponseWriter, r *http.Request) bool {
 		s.logDenied(r, "cross-site request")
 		fail(w, r, &fault{status: http.StatusForbidden, msg: "cross-site requests are denied"})
 	case s.hasKey && !s.presentsKey(r):
-		// Two challenges: browsers prompt for Basic, programs see both schemes.
-		w.Header().Add("WWW-Authenticate", `Basic realm="wxproxy", charset="UTF-8"`)
-		w.Header().Add("WWW-Authenticate", `Bearer realm="wxproxy"`)
-		fail(w, r, &fault{status: http.StatusUnauthorized,
-			msg: "admin key required: send it as Bearer token, or as password of any user name"})
+		s.denyKey(w, r)
 	default:
 		return true
 	}
 	return false
+}
+
+// denyKey responds to a request without the key. A wrong key is counted and
+// logged. The right one is never delayed, whatever its address has sent before:
+// clients behind a proxy share an address.
+func (s *state) denyKey(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Authorization") != "" {
+		if s.keyRejected != nil {
+			s.keyRejected("admin")
+		}
+		peer, _ := netip.ParseAddrPort(r.RemoteAddr)
+		f := s.wrongKeys.Fail(peer.Addr(), time.Now())
+		if f.Log {
+			s.log.Warn("admin request denied", "reason", "wrong key", "remote", r.RemoteAddr,
+				"wrong_keys", f.Count)
+		}
+		if f.Wait > 0 {
+			fail(w, r, &fault{status: http.StatusTooManyRequests, retryAfter: f.Wait,
+				msg:  "too many wrong keys from this address",
+				hint: "the right key is accepted at once"})
+			return
+		}
+	}
+	// Two challenges: browsers prompt for Basic, programs see both schemes.
+	w.Header().Add("WWW-Authenticate", `Basic realm="wxproxy", charset="UTF-8"`)
+	w.Header().Add("WWW-Authenticate", `Bearer realm="wxproxy"`)
+	fail(w, r, &fault{status: http.StatusUnauthorized,
+		msg: "admin key required: send it as Bearer token, or as password of any user name"})
 }
 
 // logDenied logs a denied request without its path and headers, which can

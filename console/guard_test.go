@@ -2,7 +2,12 @@ package console_test
 
 import (
 	"encoding/base64"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"wxproxy/console"
@@ -54,6 +59,106 @@ func TestKeyIsRequired(t *testing.T) {
 	}
 	if strings.Contains(logged.String(), "horse") {
 		t.Errorf("log: got the key in:\n%s", logged.String())
+	}
+}
+
+// sendFrom sends a request for a path from a loopback address.
+func sendFrom(t *testing.T, ip, address, path string, headers ...string) answer {
+	t.Helper()
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+	client := &http.Client{Transport: &http.Transport{
+		DialContext: dialer.DialContext, DisableKeepAlives: true,
+	}}
+	req, err := http.NewRequest("GET", "http://"+address+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Skipf("no request from %s: %v", ip, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(body)}
+}
+
+// Wrong keys are counted and logged with the address. After ten from one
+// address, further ones get 429 on every path: bearer, basic, no scheme × page,
+// API, metrics and a path that does not exist. The right key is accepted at
+// once, and another address has a limit of its own. A reload does not reset it.
+// A request without a key is neither counted nor limited.
+func TestWrongKeysAreCountedAndLimited(t *testing.T) {
+	var logged logBuffer
+	var rejected atomic.Int64
+	config := console.Config{
+		Key: wechat.NewSecret(key), Metrics: counted, Log: logged.logger(), Loopback: true,
+		KeyRejected: func(listener string) {
+			if listener == "admin" {
+				rejected.Add(1)
+			}
+		},
+	}
+	handler := console.New(config)
+	address := listen(t, handler, config.Log)
+	headers := []string{"Authorization: Bearer guess", basic("x", "guess"), "Authorization: guess"}
+	paths := []string{"/metrics", "/", "/api/accounts", "/nothing"}
+	guess := func(ip string, i int) answer {
+		return sendFrom(t, ip, address, paths[i%len(paths)], headers[i%len(headers)])
+	}
+	for i := range 10 {
+		if got := guess("127.0.0.2", i); got.status != 401 {
+			t.Fatalf("wrong key %d: got %d, want 401", i, got.status)
+		}
+	}
+	handler.Reconfigure(config)
+	for i := range 12 {
+		got := guess("127.0.0.2", i)
+		after := got.header.Get("Retry-After")
+		if got.status != 429 || after == "" || len(after) > 2 ||
+			got.header.Get("WWW-Authenticate") != "" {
+			t.Errorf("wrong key %d: got %d, Retry-After %q, want 429 with one and no challenge",
+				i, got.status, after)
+		}
+	}
+	right := sendFrom(t, "127.0.0.2", address, "/metrics", "Authorization: Bearer "+key)
+	if right.status != 200 {
+		t.Errorf("the right key: got %d, want 200", right.status)
+	}
+	if got := sendFrom(t, "127.0.0.2", address, "/metrics"); got.status != 401 {
+		t.Errorf("no key: got %d, want 401", got.status)
+	}
+	if got := sendFrom(t, "127.0.0.2", address, "/healthz", headers[0]); got.status != 200 {
+		t.Errorf("/healthz: got %d, want 200", got.status)
+	}
+	if got := guess("127.0.0.3", 0); got.status != 401 {
+		t.Errorf("another address: got %d, want 401", got.status)
+	}
+	if n := rejected.Load(); n != 23 {
+		t.Errorf("got %d wrong keys counted, want 23", n)
+	}
+	log := logged.String()
+	if n := strings.Count(log, "remote=127.0.0.2:"); n != 11 || strings.Contains(log, "guess") {
+		t.Errorf("got %d log lines with the address, want 11 and no key:\n%s", n, log)
+	}
+}
+
+// A key in the query is not accepted: addresses end up in logs and histories.
+func TestKeyInQueryIsNotAccepted(t *testing.T) {
+	address := start(t, console.Config{Key: wechat.NewSecret(key), Metrics: counted})
+	for _, name := range []string{"key", "token", "access_token", "authorization", "password"} {
+		if got := get(t, address, "/metrics?"+name+"="+url.QueryEscape(key)); got.status != 401 {
+			t.Errorf("%s: got %d, want 401", name, got.status)
+		}
+	}
+	if got := get(t, address, "/metrics", "Cookie: key="+key); got.status != 401 {
+		t.Errorf("cookie: got %d, want 401", got.status)
 	}
 }
 

@@ -28,6 +28,7 @@ func TestUnknownLabelsAreOther(t *testing.T) {
 	m.Refreshed("nonsense", "nonsense", time.Second)
 	m.Event("wx1234567890abcdef", "nonsense")
 	m.Page("wx1234567890abcdef", "nonsense")
+	m.KeyRejected("192.0.2.1:1234")
 	for _, line := range []string{
 		`wxproxy_requests_total{caller="orders",code="other",credential="other"} 2`,
 		`wxproxy_request_duration_seconds_count{credential="other"} 2`,
@@ -39,6 +40,7 @@ func TestUnknownLabelsAreOther(t *testing.T) {
 		`wxproxy_token_refresh_duration_seconds_count{credential="other"} 1`,
 		`wxproxy_callback_events_total{event="other",result="other"} 1`,
 		`wxproxy_page_requests_total{page="other",result="other"} 1`,
+		`wxproxy_rejected_keys_total{listener="other"} 1`,
 	} {
 		expect(t, m, line)
 	}
@@ -187,10 +189,11 @@ func FuzzLabels(f *testing.F) {
 		m.Refreshed(credential, word, time.Duration(n))
 		m.Event(word, word)
 		m.Page(word, word)
+		m.KeyRejected(word)
 		// At most one new series for requests, for both durations, hits,
-		// retries, refreshes and their duration, events, and pages.
-		if grown := series() - before; grown > 9 {
-			t.Errorf("new series: got %d, want 9 at most", grown)
+		// retries, refreshes and their duration, events, pages, and keys.
+		if grown := series() - before; grown > 10 {
+			t.Errorf("new series: got %d, want 10 at most", grown)
 		}
 	})
 }

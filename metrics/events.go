@@ -6,13 +6,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// registerEvents registers the metrics of errors, masked responses, pushes and
-// merchants' pages.
+// registerEvents registers the metrics of errors, wrong keys, masked responses,
+// pushes and merchants' pages.
 func (m *Metrics) registerEvents() {
 	errcodes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "wxproxy_wechat_errors_total",
 		Help: "Responses of WeChat with an errcode, by errcode; business codes are other.",
 	}, []string{"errcode"})
+	m.rejectedKeys = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "wxproxy_rejected_keys_total",
+		Help: "Requests with a wrong key, by listener.",
+	}, []string{"listener"})
 	m.redactions = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "wxproxy_redactions_total",
 		Help: "Responses of WeChat in which a credential was masked.",
@@ -25,7 +29,7 @@ func (m *Metrics) registerEvents() {
 		Name: "wxproxy_page_requests_total",
 		Help: "Requests of the pages on which merchants authorize, by page and result.",
 	}, []string{"page", "result"})
-	m.registry.MustRegister(errcodes, m.redactions, m.events, m.pages)
+	m.registry.MustRegister(errcodes, m.rejectedKeys, m.redactions, m.events, m.pages)
 
 	m.errcodes = make(map[int]prometheus.Counter, len(knownErrcodes))
 	for _, errcode := range knownErrcodes {
@@ -41,6 +45,9 @@ func (m *Metrics) registerEvents() {
 	m.events.WithLabelValues("message", "undelivered")
 	for _, result := range eventResults {
 		m.events.WithLabelValues(other, result)
+	}
+	for _, listener := range listeners {
+		m.rejectedKeys.WithLabelValues(listener)
 	}
 	for _, page := range pageNames {
 		for _, result := range pageResults {
@@ -63,6 +70,11 @@ func (m *Metrics) WeChatError(errcode int) {
 
 // Redacted counts a response in which a credential was masked.
 func (m *Metrics) Redacted() { m.redactions.Inc() }
+
+// KeyRejected counts a request with a wrong key. listener is proxy or admin.
+func (m *Metrics) KeyRejected(listener string) {
+	m.rejectedKeys.WithLabelValues(oneOf(listeners, listener)).Inc()
+}
 
 // Event counts a push from WeChat. event is its InfoType, message for a push on
 // an account's own address, or other. result is ok, stale, ignored, replayed,

@@ -108,6 +108,9 @@ var (
 		"wrong_appid", "bad_message", "too_large", "store", "undelivered", "bad_reply",
 	}
 
+	// listeners are those on which a key is needed.
+	listeners = []string{"proxy", "admin"}
+
 	// pageNames are the pages on which merchants authorize, and pageResults what
 	// they said.
 	pageNames   = []string{"authorize", "authorized"}

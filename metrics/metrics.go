@@ -49,6 +49,7 @@ type Metrics struct {
 
 	errcodes     map[int]prometheus.Counter // read-only after New
 	otherErrcode prometheus.Counter
+	rejectedKeys *prometheus.CounterVec
 	redactions   prometheus.Counter
 	events       *prometheus.CounterVec
 	pages        *prometheus.CounterVec

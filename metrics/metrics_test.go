@@ -94,6 +94,7 @@ var table = []struct{ name, kind, labels string }{
 	{"wxproxy_token_refresh_duration_seconds", "HISTOGRAM", "credential"},
 	{"wxproxy_retries_total", "COUNTER", "credential errcode result"},
 	{"wxproxy_wechat_errors_total", "COUNTER", "errcode"},
+	{"wxproxy_rejected_keys_total", "COUNTER", "listener"},
 	{"wxproxy_redactions_total", "COUNTER", ""},
 	{"wxproxy_callback_events_total", "COUNTER", "event result"},
 	{"wxproxy_page_requests_total", "COUNTER", "page result"},
@@ -158,6 +159,8 @@ func TestNewProcessShowsZeros(t *testing.T) {
 		`wxproxy_callback_events_total{event="message",result="ok"} 0`,
 		`wxproxy_callback_events_total{event="other",result="bad_signature"} 0`,
 		`wxproxy_page_requests_total{page="authorize",result="limited"} 0`,
+		`wxproxy_rejected_keys_total{listener="proxy"} 0`,
+		`wxproxy_rejected_keys_total{listener="admin"} 0`,
 	} {
 		expect(t, m, line)
 	}
@@ -189,6 +192,7 @@ func busy() *metrics.Metrics {
 	m.Event("notify_icpfiling_verify_result", "ignored")
 	m.Event("other", "bad_signature")
 	m.Page("authorized", "ok")
+	m.KeyRejected("proxy")
 	m.SetSources(metrics.Sources{
 		TicketAge:       func() (time.Duration, bool) { return 7*time.Minute + 500*time.Millisecond, true },
 		ComponentExpiry: func() (time.Duration, bool) { return -time.Second, true },

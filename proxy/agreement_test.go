@@ -46,6 +46,7 @@ func (w *witness) TokenUsed(string, bool)      {}
 func (w *witness) Retried(string, int, string) {}
 func (w *witness) WeChatError(int)             {}
 func (w *witness) Redacted()                   {}
+func (w *witness) KeyRejected(string)          {}
 func (w *witness) CallDone(_, credential string, _ int, _, _ time.Duration) {
 	w.mu.Lock()
 	w.seen.credential = credential
@@ -391,7 +392,7 @@ func TestExplainAgreesWithoutAuthentication(t *testing.T) {
 // account.
 func TestUnauthenticatedRequestsLearnNothing(t *testing.T) {
 	w := newWitness(t)
-	_, addr := start(t, w.upstream, func(c *proxy.Config) {
+	addr := startUnlimited(t, w.upstream, func(c *proxy.Config) {
 		*c = agreementConfig(w, []proxy.Caller{named("orders", ordersKey)})
 		c.Tokens = unusedTokens{t}
 	})
@@ -428,7 +429,7 @@ func TestExpectAgreesWithRequests(t *testing.T) {
 	w := newWitness(t)
 	byAppID, byPath := named("by-appid", "appid-key"), named("by-path", "path-key")
 	byAppID.AppIDs, byPath.Paths = []string{account}, []string{"/cgi-bin/component/*"}
-	_, addr := start(t, w.upstream, func(c *proxy.Config) {
+	addr := startUnlimited(t, w.upstream, func(c *proxy.Config) {
 		*c = agreementConfig(w, []proxy.Caller{named("orders", ordersKey), byAppID, byPath})
 	})
 	client := &rawClient{t: t, addr: addr}

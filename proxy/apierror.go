@@ -164,6 +164,16 @@ var (
 	}
 )
 
+// tooManyWrongKeys is the error of a wrong key from an address that has sent
+// others. wait is the time until another one gets the error that says so.
+func tooManyWrongKeys(wait time.Duration) *apiError {
+	e := newAPIError(http.StatusTooManyRequests,
+		"the right key is accepted at once; compare yours with the [[caller]] blocks",
+		"too many wrong keys from this address")
+	e.retryAfter = wait
+	return e
+}
+
 // Errors of authorization: what the [[caller]] block of the caller allows.
 
 func methodDenied(c *caller, method []byte) *apiError {
@@ -206,6 +216,10 @@ var (
 	errInvalidSecret = &apiError{
 		status: http.StatusOK, errcode: wechat.CodeInvalidSecret,
 		msg: "invalid appsecret hint: [wxproxy: the secret must be the caller's key]",
+	}
+	errNoSecret = &apiError{
+		status: http.StatusOK, errcode: wechat.CodeInvalidSecret,
+		msg: "appsecret missing hint: [wxproxy: the secret must be the caller's key]",
 	}
 	errNoCode = &apiError{
 		status: http.StatusOK, errcode: wechat.CodeCodeInvalid,

@@ -5,7 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"net"
+	"net/netip"
 	"slices"
+	"time"
 
 	"wxproxy/proxy/standin"
 	"wxproxy/wechat"
@@ -61,18 +64,8 @@ func (s *settings) authenticate(
 		id.add(presented.identity)
 	}
 	if e.Need == wechat.NeedSecret {
-		// SDKs log users in with the app secret and no token. In place of the
-		// secret they have the key. Beside another credential it can be an
-		// account's real secret, but not another caller's key.
-		if secret, _, unique := lookup(h.target.query, paramSecret); unique {
-			found := s.callers.byKey(secret)
-			switch {
-			case found.caller == nil:
-			case id.caller != nil && id.caller != found.caller:
-				return identity{}, errKeyConflict
-			default:
-				id.add(found)
-			}
+		if err := s.addLoginSecret(&id, h); err != nil {
+			return identity{}, err
 		}
 	}
 	switch {
@@ -82,6 +75,27 @@ func (s *settings) authenticate(
 		return identity{}, errStandInInvalid
 	}
 	return identity{}, errNoKey
+}
+
+// addLoginSecret completes id on the paths where SDKs log users in, with the app
+// secret and no token. In place of the secret they have the key. Beside another
+// credential it can be an account's real secret, but not another caller's key.
+func (s *settings) addLoginSecret(id *identity, h *requestHead) *apiError {
+	secret, _, unique := lookup(h.target.query, paramSecret)
+	if !unique || len(secret) == 0 {
+		return nil
+	}
+	found := s.callers.byKey(secret)
+	switch {
+	case found.caller == nil && id.caller == nil && !h.assumed && !s.callers.disabled():
+		return errUnknownKey
+	case found.caller == nil:
+	case id.caller != nil && id.caller != found.caller:
+		return errKeyConflict
+	default:
+		id.add(found)
+	}
+	return nil
 }
 
 // add completes id with another credential of the same caller. The key of id
@@ -131,6 +145,32 @@ func (s *settings) authenticateKey(h *requestHead) (found identity, _ *apiError)
 		found.caller = c
 	}
 	return found, nil
+}
+
+// countWrongKey returns err. If err says that the request presents a wrong
+// key, that is counted for its address, and too many get another error.
+// Stand-ins are no keys: those that were valid once must get the error on
+// which SDKs fetch new ones. A right key is never delayed, whatever its
+// address has sent before, because clients can share an address.
+func (c *call) countWrongKey(err *apiError) *apiError {
+	if err != errUnknownKey && err != errInvalidSecret {
+		return err
+	}
+	c.proxy.observer.KeyRejected("proxy")
+	c.wrongKey = c.proxy.wrongKeys.Fail(c.peer().Addr(), time.Now())
+	if c.wrongKey.Wait > 0 {
+		return tooManyWrongKeys(c.wrongKey.Wait)
+	}
+	return err
+}
+
+// peer returns the address from which the request was received, or zero if that
+// is not known. It can be a sidecar, or a server that terminates TLS.
+func (c *call) peer() netip.AddrPort {
+	if addr, ok := c.ctx.RemoteAddr().(*net.TCPAddr); ok {
+		return addr.AddrPort()
+	}
+	return netip.AddrPort{}
 }
 
 // byKey returns the caller with this key, or none.

@@ -85,6 +85,7 @@ func newSharingProxy(t *testing.T, upstream string, change func(*proxy.Config)) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.AllowWrongKeys()
 	return p
 }
 

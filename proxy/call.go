@@ -7,6 +7,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"wxproxy/internal/peerlimit"
 	"wxproxy/internal/redact"
 	"wxproxy/proxy/admission"
 	"wxproxy/proxy/transport"
@@ -41,6 +42,7 @@ type call struct {
 	closeConn   bool          // not all of the request was read: the connection cannot serve another
 	errcode     int           // of the response that the caller receives
 	err         *apiError
+	wrongKey    peerlimit.Failure // zero unless the key was wrong
 
 	// detached holds what report needs of a request that has ended.
 	detached struct {
@@ -126,7 +128,7 @@ func (c *call) decide() (err *apiError) {
 	c.head.received = c.start
 	c.head.certificate = transport.ConnOf(c.ctx.Conn()).CertificateName()
 	c.decision, err = c.settings.decide(&c.head)
-	return err
+	return c.countWrongKey(err)
 }
 
 // readBody reads the body within its limit. rejection is the error of decide. A

@@ -145,6 +145,7 @@ func (l *labels) TokenUsed(string, bool)      {}
 func (l *labels) Retried(string, int, string) {}
 func (l *labels) WeChatError(int)             {}
 func (l *labels) Redacted()                   {}
+func (l *labels) KeyRejected(string)          {}
 func (l *labels) CallDone(caller, _ string, code int, _, _ time.Duration) {
 	l.mu.Lock()
 	l.got = append(l.got, caller+" "+strconv.Itoa(code))

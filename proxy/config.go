@@ -46,6 +46,8 @@ type Observer interface {
 	WeChatError(errcode int)
 	// Redacted reports a response in which credentials were masked.
 	Redacted()
+	// KeyRejected reports a request with a wrong key. listener is "proxy".
+	KeyRejected(listener string)
 }
 
 // Config configures a Proxy. Upstream and Tokens are required. Every other zero

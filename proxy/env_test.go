@@ -144,6 +144,22 @@ func named(name, key string) proxy.Caller {
 // address.
 func start(t *testing.T, upstream string, change func(*proxy.Config)) (*proxy.Proxy, string) {
 	t.Helper()
+	p := newProxy(t, upstream, change)
+	return p, serve(t, p)
+}
+
+// startUnlimited is start without a limit of wrong keys, for tests that send
+// more of them than a client is allowed to.
+func startUnlimited(t *testing.T, upstream string, change func(*proxy.Config)) string {
+	t.Helper()
+	p := newProxy(t, upstream, change)
+	p.AllowWrongKeys()
+	return serve(t, p)
+}
+
+// newProxy returns a proxy before upstream.
+func newProxy(t *testing.T, upstream string, change func(*proxy.Config)) *proxy.Proxy {
+	t.Helper()
 	c := proxy.Config{Component: component, Upstream: upstream, Tokens: &fakeTokens{current: "T0"}}
 	if change != nil {
 		change(&c)
@@ -152,7 +168,7 @@ func start(t *testing.T, upstream string, change func(*proxy.Config)) (*proxy.Pr
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p, serve(t, p)
+	return p
 }
 
 // serve runs p until the test ends, and returns its address.

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"math"
 	"time"
 
+	"wxproxy/internal/peerlimit"
 	"wxproxy/proxy/admission"
 	"wxproxy/proxy/transport"
 	"wxproxy/tokens"
@@ -67,3 +69,7 @@ func (p *Proxy) LimitSlot(appid string) any {
 
 // InFlight returns the number of requests that are waiting for WeChat.
 func (p *Proxy) InFlight() int { return p.limiter.InFlight() }
+
+// AllowWrongKeys removes the limit of wrong keys. It must be called before
+// Serve.
+func (p *Proxy) AllowWrongKeys() { p.wrongKeys = peerlimit.New(math.MaxInt, wrongKeyWindow) }

@@ -47,8 +47,8 @@ func (s *settings) decideStandIn(h *requestHead, presented *queryTokens, d *deci
 // which SDKs use that know one account only, whatever kind of account it is
 // here.
 func (s *settings) decideAccountToken(h *requestHead, d *decision) *apiError {
-	if !s.authenticateSecret(h, d, "secret") {
-		return errInvalidSecret
+	if err := s.authenticateSecret(h, d, "secret"); err != nil {
+		return err
 	}
 	appid, err := s.formAccount(h, "appid")
 	switch {
@@ -65,8 +65,8 @@ func (s *settings) decideAccountToken(h *requestHead, d *decision) *apiError {
 
 // decideComponentToken decides about api_component_token.
 func (s *settings) decideComponentToken(h *requestHead, d *decision) *apiError {
-	if !s.authenticateSecret(h, d, "component_appsecret") {
-		return errInvalidSecret
+	if err := s.authenticateSecret(h, d, "component_appsecret"); err != nil {
+		return err
 	}
 	named := h.form.get("component_appid")
 	switch {
@@ -117,19 +117,24 @@ func (s *settings) decideAuthorizerToken(h *requestHead, presented *queryTokens,
 // authenticateSecret completes d.caller where the key is sent in place of a
 // secret. A key in a header or a certificate works too, whatever the secret is
 // then. But it must not be another caller's key.
-func (s *settings) authenticateSecret(h *requestHead, d *decision, field string) bool {
+func (s *settings) authenticateSecret(h *requestHead, d *decision, field string) *apiError {
 	if h.assumed || s.callers.disabled() || !h.form.complete() {
-		return true
+		return nil
 	}
-	found := s.callers.byKey([]byte(h.form.get(field)))
-	if found.caller == nil {
-		return d.caller != nil
+	secret := h.form.get(field)
+	found := s.callers.byKey([]byte(secret))
+	switch {
+	case found.caller != nil && (d.caller == nil || d.caller == found.caller):
+		d.add(found)
+	case found.caller != nil:
+		return errInvalidSecret
+	case d.caller != nil:
+	case secret == "":
+		return errNoSecret
+	default:
+		return errInvalidSecret
 	}
-	if d.caller != nil && d.caller != found.caller {
-		return false
-	}
-	d.add(found)
-	return true
+	return nil
 }
 
 // authenticateComponent completes d.caller where a component's stand-in or a
@@ -189,7 +194,7 @@ func (s *settings) bodyNamesAccount(h *requestHead, field string, appid []byte) 
 func (c *call) issue() (err *apiError) {
 	c.head.form = readForm(c.body.Bytes(), c.head.target.query)
 	if c.decision, err = c.settings.decide(&c.head); err != nil {
-		return err
+		return c.countWrongKey(err)
 	}
 	path := c.decision.endpoint.Path
 	if path == wechat.PathQueryAuth {

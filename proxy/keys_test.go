@@ -19,7 +19,7 @@ import (
 func TestKeyAuthentication(t *testing.T) {
 	up, requests := recordingServer(t)
 	calls := make(chan proxy.Call, 100)
-	_, addr := start(t, up, func(c *proxy.Config) {
+	addr := startUnlimited(t, up, func(c *proxy.Config) {
 		c.Callers = []proxy.Caller{named("orders", ordersKey), named("stock", stockKey), {Name: "bare"}}
 		c.Watch = func(c proxy.Call) { calls <- c }
 	})

@@ -20,6 +20,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"wxproxy/internal/peerlimit"
 	"wxproxy/proxy/admission"
 	"wxproxy/proxy/transport"
 )
@@ -35,6 +36,7 @@ type Proxy struct {
 	server   *fasthttp.Server
 
 	limiter         *admission.Limiter
+	wrongKeys       *peerlimit.Limiter
 	rejectionLogged [len(overloadErrors)]atomic.Int64 // Unix seconds; see suppressLog
 	maxConns        int                               // of callers
 	idleTimeout     time.Duration
@@ -50,6 +52,13 @@ type Proxy struct {
 	listener atomic.Pointer[transport.Listener] // nil before Serve
 	draining atomic.Bool                        // each response is the last of its connection
 }
+
+// More wrong keys than maxWrongKeys from one address within wrongKeyWindow get
+// 429.
+const (
+	maxWrongKeys   = 10
+	wrongKeyWindow = time.Minute
+)
 
 const (
 	// defaultIdleTimeout is longer than clients keep idle connections (90 s are
@@ -86,6 +95,7 @@ func New(c Config) (*Proxy, error) {
 		limiter: admission.NewLimiter(maxInFlight, admission.QueueTimeout), maxConns: maxConns,
 		idleTimeout: c.IdleTimeout, minBodyBudget: defaultMinBodyBudget,
 	}
+	p.wrongKeys = peerlimit.New(maxWrongKeys, wrongKeyWindow)
 	p.readAhead.SetLimit(transport.ReadAheadLimit)
 	p.formBudget.SetLimit(defaultFormBudget)
 	p.wholeBudget.SetLimit(defaultWholeBudget)
@@ -226,6 +236,7 @@ func (nopObserver) TokenUsed(string, bool)                                     {
 func (nopObserver) Retried(string, int, string)                                {}
 func (nopObserver) WeChatError(int)                                            {}
 func (nopObserver) Redacted()                                                  {}
+func (nopObserver) KeyRejected(string)                                         {}
 
 // fasthttpLogger receives fasthttp's own messages, which can quote requests. It
 // logs their format only.

@@ -147,12 +147,15 @@ func (c *call) report() {
 	// generates are of interest, and those of servers need attention.
 	level := slog.LevelDebug
 	switch {
-	case status >= http.StatusInternalServerError:
+	case status >= http.StatusInternalServerError, c.wrongKey.Count > 0:
 		level = slog.LevelWarn
 	case c.err != nil:
 		level = slog.LevelInfo
 	}
 	logged := c.proxy.log.Enabled(context.Background(), level) && !c.proxy.suppressLog(c.err, c.now)
+	if c.wrongKey.Count > 0 && !c.wrongKey.Log {
+		logged = false // a flood of wrong keys must not fill the disk
+	}
 	if c.proxy.watch == nil && !logged {
 		return
 	}
@@ -172,11 +175,21 @@ func (c *call) report() {
 	if !logged {
 		return
 	}
-	c.proxy.log.Log(context.Background(), level, "call",
+	attributes := []any{
 		"id", done.RequestID, "caller", done.Caller, "account", done.AppID,
 		"method", done.Method, "path", done.Path,
 		"status", done.Status, "errcode", done.ErrCode, "token", done.Token,
-		"took", done.Took, "upstream", done.Upstream, "error", done.Error)
+		"took", done.Took, "upstream", done.Upstream, "error", done.Error,
+	}
+	// Of an error it matters which client made it. Streamed responses, whose
+	// request has gone, have no such error.
+	if c.err != nil && c.ctx != nil {
+		attributes = append(attributes, "remote", c.peer().String())
+	}
+	if c.wrongKey.Count > 0 {
+		attributes = append(attributes, "wrong_keys", c.wrongKey.Count)
+	}
+	c.proxy.log.Log(context.Background(), level, "call", attributes...)
 }
 
 // suppressLog reports whether an error need not be logged. Of rejections due to

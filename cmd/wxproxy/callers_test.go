@@ -236,6 +236,63 @@ func TestKeyRotation(t *testing.T) {
 	check("the new key removed, the old one added again", ordersKey)
 }
 
+// Guessing leaves a trace, on the proxy and on the admin listener: a metric,
+// log lines with the address, and 429 after ten wrong keys. The right keys are
+// accepted all the same.
+func TestGuessingLeavesATrace(t *testing.T) {
+	const adminKey = "admin-key-0123456789abcdef"
+	w := newTestEnv(t, sandbox.Config{})
+	w.adminExtra = fmt.Sprintf("key = %q", adminKey)
+	w.start().authorized(accountA)
+	w.reload(block("orders", ordersKey, ""))
+	ask := func(addr, key, path string) int {
+		t.Helper()
+		req, err := http.NewRequest("GET", "http://"+addr+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+key)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		w.seen.Write(body)
+		return resp.StatusCode
+	}
+	for _, c := range []struct{ listener, addr, key, path string }{
+		{"proxy", w.proxy, ordersKey, "/" + accountA + userInfo},
+		{"admin", w.admin, adminKey, "/metrics"},
+	} {
+		limited := 0
+		for i := range 30 {
+			switch status := ask(c.addr, fmt.Sprint("guess-", i), c.path); {
+			case status == 429:
+				limited++
+			case status != 401:
+				t.Errorf("%s: wrong key %d: got %d, want 401 or 429", c.listener, i, status)
+			}
+		}
+		if limited < 10 { // 20, unless a minute ends in between
+			t.Errorf("%s: got %d of 30 wrong keys limited, want 20", c.listener, limited)
+		}
+		if status := ask(c.addr, c.key, c.path); status != 200 {
+			t.Errorf("%s: the right key: got %d, want 200", c.listener, status)
+		}
+		ask(w.admin, adminKey, "/metrics")
+		series := fmt.Sprintf("wxproxy_rejected_keys_total{listener=%q} 30\n", c.listener)
+		if !strings.Contains(w.seen.String(), series) {
+			t.Errorf("metrics: got no %s", series)
+		}
+	}
+	log := w.out.String()
+	if n := strings.Count(log, "wrong_keys=1\n"); n != 2 ||
+		!strings.Contains(log, "remote=127.0.0.1:") || strings.Contains(log, "guess-") {
+		t.Errorf("log: got %d first wrong keys, want 2, with addresses and without keys", n)
+	}
+}
+
 // Without callers SDKs can use any secret.
 func TestStandInsWithoutCallers(t *testing.T) {
 	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)

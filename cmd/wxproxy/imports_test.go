@@ -31,24 +31,27 @@ func TestImports(t *testing.T) {
 		"wxproxy/tokens/store/redis":            {"wxproxy/tokens/store"},
 		"wxproxy/tokens/store/storetest":        {"wxproxy/tokens/store"},
 
-		"wxproxy/proxy": {"wxproxy/internal/redact", "wxproxy/internal/returnticket",
+		"wxproxy/proxy": {"wxproxy/internal/peerlimit", "wxproxy/internal/redact",
+			"wxproxy/internal/returnticket",
 			"wxproxy/proxy/admission", "wxproxy/proxy/standin",
 			"wxproxy/proxy/transport", "wxproxy/tokens", "wxproxy/wechat"},
 		"wxproxy/proxy/admission": {},
 		"wxproxy/proxy/standin":   {},
 		"wxproxy/proxy/transport": {},
 
+		"wxproxy/internal/peerlimit":    {},
+		"wxproxy/internal/proctest":     {},
 		"wxproxy/internal/recovery":     {},
 		"wxproxy/internal/redact":       {},
 		"wxproxy/internal/returnticket": {},
-		"wxproxy/internal/proctest":     {},
 		"wxproxy/internal/tcptest":      {},
 
 		"wxproxy/callback": {"wxproxy/callback/pages", "wxproxy/internal/recovery", "wxproxy/tokens",
 			"wxproxy/wechat"},
 		"wxproxy/callback/pages": {"wxproxy/internal/returnticket", "wxproxy/tokens", "wxproxy/wechat"},
 
-		"wxproxy/console": {"wxproxy/internal/recovery", "wxproxy/tokens", "wxproxy/wechat"},
+		"wxproxy/console": {"wxproxy/internal/peerlimit", "wxproxy/internal/recovery",
+			"wxproxy/tokens", "wxproxy/wechat"},
 
 		"wxproxy/bench/prime":   {"wxproxy/wechat"},
 		"wxproxy/bench/bare":    {},

@@ -82,10 +82,11 @@ func (s *Server) callbackConfig(cfg config.Config, c components) callback.Config
 // consoleConfig returns the configuration of the admin listener.
 func (s *Server) consoleConfig(cfg config.Config) console.Config {
 	return console.Config{
-		Ready:   s.broker.Ready,
-		Metrics: s.metrics.Handler(),
-		Key:     cfg.Admin.Key,
-		Log:     s.log,
+		Ready:       s.broker.Ready,
+		Metrics:     s.metrics.Handler(),
+		Key:         cfg.Admin.Key,
+		KeyRejected: s.metrics.KeyRejected,
+		Log:         s.log,
 		// On a loopback address the console checks the Host header, against
 		// web pages whose name resolves to this machine.
 		Loopback: config.IsLoopback(cfg.Admin.Listen),
