@@ -159,6 +159,12 @@ func TestWrongKeysAreCountedAndLimited(t *testing.T) {
 		if len(lines) != 11 || strings.Contains(strings.Join(lines, ""), "guess") {
 			t.Errorf("%s: got %d log lines, want 11 without the key:\n%q", name, len(lines), lines)
 		}
+		for range 20 {
+			sendFrom(t, "127.0.0.2", addr, c.raw)
+		}
+		if n := len(log.all()); n != 11 {
+			t.Errorf("%s, 20 more: got %d log lines, want still 11", name, n)
+		}
 		right := get(anyPath, rightHeader)
 		fetch := get(tokenPath + "&secret=" + stockKey)
 		began := time.Now()
