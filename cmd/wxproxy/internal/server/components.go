@@ -218,9 +218,9 @@ func Check(ctx context.Context, cfg config.Config, warn func(problem string)) er
 // signingKeys are random keys that are created once and kept in the store. What
 // they sign is valid in all replicas and after a restart.
 type signingKeys struct {
-	standIn []byte // signs stand-in tokens
-	state   []byte // signs the state that returns with a merchant's browser
-	tickets *returnticket.Signer
+	standIn []byte               // signs stand-in tokens
+	state   []byte               // signs the state that returns with a merchant's browser
+	tickets *returnticket.Signer // signs what return_to receives
 }
 
 // loadKeys reads the signing keys from the store, or creates them.
