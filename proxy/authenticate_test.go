@@ -53,7 +53,7 @@ func decideFunc(tb testing.TB, header, value, query string) func() {
 	h := new(requestHead)
 	return func() {
 		h.reset()
-		if err := h.parse(&cx.Request.Header); err != nil {
+		if err := h.parse(&cx.Request.Header, nil); err != nil {
 			tb.Fatalf("%s: got error %v, want none", uri, err)
 		}
 		h.received = time.Now()
@@ -106,7 +106,7 @@ func BenchmarkDecide(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			h.reset()
-			if err := h.parse(&cx.Request.Header); err != nil {
+			if err := h.parse(&cx.Request.Header, nil); err != nil {
 				b.Fatal(err)
 			}
 			h.received = time.Now()

@@ -46,8 +46,9 @@ type call struct {
 
 	// detached holds what report needs of a request that has ended.
 	detached struct {
-		method []byte
-		status int
+		method  []byte
+		status  int
+		traceID string
 	}
 }
 
@@ -122,7 +123,7 @@ func (c *call) serve() *apiError {
 
 // decide parses the head and applies the rules to it.
 func (c *call) decide() (err *apiError) {
-	if err := c.head.parse(&c.ctx.Request.Header); err != nil {
+	if err := c.head.parse(&c.ctx.Request.Header, c.settings.forwardHeaders); err != nil {
 		return err
 	}
 	c.head.received = c.start

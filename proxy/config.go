@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -62,7 +63,10 @@ type Config struct {
 	Roots        *x509.CertPool           // CAs for Upstream; default: the system's
 	Timeout      time.Duration            // of a request; default: 60s
 	MaxBody      int                      // of a request, bytes; default: 32 MiB
-	Tokens       Tokens                   // used by New only
+	// ForwardHeaders are the names of headers that WeChat receives besides
+	// those that are always forwarded; see [ForwardHeaderProblem].
+	ForwardHeaders []string
+	Tokens         Tokens // used by New only
 
 	// IdleTimeout bounds the reading of a request, the time between two of
 	// them, and each stall of a response; default: 100s. Used by New only.
@@ -111,6 +115,8 @@ type settings struct {
 	upstream     *transport.Upstream
 	timeout      time.Duration
 	maxBody      int
+
+	forwardHeaders []string // besides those that are always forwarded
 }
 
 // newSettings prepares c. old are the present settings, nil at first. What
@@ -121,6 +127,12 @@ func newSettings(c Config, old *settings, readAhead *transport.Budget) (*setting
 		apps: c.Apps, table: wechat.NewTable(c.Routes, wechat.Endpoints),
 		exchange: c.Exchange, redeem: c.Redeem, revalidate: c.Revalidate,
 		timeout: c.Timeout, maxBody: c.MaxBody,
+		forwardHeaders: c.ForwardHeaders,
+	}
+	for _, name := range c.ForwardHeaders {
+		if problem := ForwardHeaderProblem(name); problem != "" {
+			return nil, fmt.Errorf("the header %q %s", name, problem)
+		}
 	}
 	if c.Component != "" {
 		s.component = []byte(c.Component)

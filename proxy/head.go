@@ -18,6 +18,7 @@ type requestHead struct {
 	target      target
 	account     []byte // value of X-WX-APPID, nil without one
 	requestID   []byte
+	traces      [traceHeaders][]byte // values of the headers that can have a trace id
 	keys        keyHeaders
 	certificate string // common name of the verified client certificate, or ""
 
@@ -55,7 +56,8 @@ func (h *requestHead) reset() {
 
 // parse fills h from r. It returns the error of a request that must be
 // rejected, whatever its credentials are.
-func (h *requestHead) parse(r *fasthttp.RequestHeader) (err *apiError) {
+// forward are the names of further headers that are forwarded.
+func (h *requestHead) parse(r *fasthttp.RequestHeader, forward []string) (err *apiError) {
 	if r.IsConnect() {
 		return errConnect
 	}
@@ -64,7 +66,7 @@ func (h *requestHead) parse(r *fasthttp.RequestHeader) (err *apiError) {
 	}
 	h.method = r.Method()
 	h.hasBody = r.ContentLength() > 0
-	if !h.readHeaders(r) {
+	if !h.readHeaders(r, forward) {
 		return errHeader
 	}
 	if h.target, err = parseTarget(r.RequestURI()); err != nil {
@@ -78,19 +80,18 @@ func (h *requestHead) parse(r *fasthttp.RequestHeader) (err *apiError) {
 
 // readHeaders sorts the headers into those that are forwarded, as the caller
 // spelled them, and those that are for wxproxy. It returns false if a header
-// contains control characters.
-func (h *requestHead) readHeaders(r *fasthttp.RequestHeader) bool {
+// contains control characters. All others are dropped.
+func (h *requestHead) readHeaders(r *fasthttp.RequestHeader, forward []string) bool {
 	var connection [][]byte // header names listed in Connection
 	for name, value := range r.All() {
 		switch role := roleOf(name); role {
-		case headerPass:
+		case headerPass, headerUnknown:
 			if !isToken(name) || !isPrintable(value) {
 				return false
 			}
-			h.forwarded = append(h.forwarded, name...)
-			h.forwarded = append(h.forwarded, ": "...)
-			h.forwarded = append(h.forwarded, value...)
-			h.forwarded = append(h.forwarded, "\r\n"...)
+			if role == headerPass || listed(forward, name) {
+				h.forwarded = appendHeader(h.forwarded, name, value)
+			}
 		case headerAuthorization, headerProxyAuthorization, headerKey:
 			h.keys.add(role, value)
 		case headerAccount:
@@ -116,12 +117,20 @@ func (h *requestHead) readHeaders(r *fasthttp.RequestHeader) bool {
 			if !equalFold(value, "none") {
 				h.browser = true
 			}
+		default: // the roles of traces are the last ones
+			h.traces[role-headerTraceparent] = value
 		}
 	}
 	if connection != nil {
 		h.forwarded = removeListed(h.forwarded, connection)
 	}
 	return true
+}
+
+// appendHeader appends a header line.
+func appendHeader(b, name, value []byte) []byte {
+	b = append(append(b, name...), ": "...)
+	return append(append(b, value...), "\r\n"...)
 }
 
 // appendListed appends the header names in value, the value of a Connection

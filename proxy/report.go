@@ -26,6 +26,7 @@ var (
 // Call describes a call that has ended. It contains no secrets.
 type Call struct {
 	RequestID string
+	TraceID   string // that the caller sent, in a trace header; "" without a valid one
 	Caller    string // its name; "" if authentication is disabled, "unknown" without a valid key
 	AppID     string // the account that the call was for
 	Method    string
@@ -130,6 +131,7 @@ func (c *call) detach() *call {
 	// fasthttp and recycle reuse the memory of both appids.
 	d.decision = c.decision
 	d.decision.account, d.decision.tokenOwner = bytes.Clone(c.decision.account), bytes.Clone(c.decision.tokenOwner)
+	d.detached.traceID = c.head.traceID()
 	d.detached.method, d.detached.status = bytes.Clone(c.ctx.Method()), c.ctx.Response.StatusCode()
 	return d
 }
@@ -159,10 +161,14 @@ func (c *call) report() {
 	if c.proxy.watch == nil && !logged {
 		return
 	}
+	traceID := c.detached.traceID
+	if c.ctx != nil {
+		traceID = c.head.traceID()
+	}
 	// fasthttp reuses the memory of the request. Watch can keep what it gets,
 	// so each string is a copy.
 	done := Call{
-		RequestID: string(c.id), Caller: label, AppID: string(c.decision.account),
+		RequestID: string(c.id), TraceID: traceID, Caller: label, AppID: string(c.decision.account),
 		Method: sanitize(method), Path: sanitize(c.head.target.path),
 		Status: status, ErrCode: c.errcode, Token: c.tokenStatus, Took: took, Upstream: c.upstreamTime,
 	}
@@ -176,7 +182,7 @@ func (c *call) report() {
 		return
 	}
 	attributes := []any{
-		"id", done.RequestID, "caller", done.Caller, "account", done.AppID,
+		"id", done.RequestID, "trace_id", done.TraceID, "caller", done.Caller, "account", done.AppID,
 		"method", done.Method, "path", done.Path,
 		"status", done.Status, "errcode", done.ErrCode, "token", done.Token,
 		"took", done.Took, "upstream", done.Upstream, "error", done.Error,

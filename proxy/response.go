@@ -239,56 +239,45 @@ func decompressPrefix(buf, b []byte) []byte {
 	return buf[:n]
 }
 
-// responseHopHeaders concern the connection between WeChat and wxproxy only, or
-// are wxproxy's to set.
-var responseHopHeaders = []string{
-	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate",
-	"Transfer-Encoding", "Te", "Trailer", "Upgrade", "X-Wxproxy-Token",
-}
-
-// cleanResponseHeaders removes hop-by-hop headers and those that contain a
-// credential, such as a redirect to the URL of the request: one of sent, or
-// with byName any. The same holds for the text behind the status.
+// cleanResponseHeaders removes hop-by-hop headers, those that are wxproxy's to
+// set, and those that contain a credential, such as a redirect to the URL of
+// the request: one of sent, or with byName any. The same holds for the text
+// behind the status.
 func cleanResponseHeaders(h *fasthttp.ResponseHeader, sent *redact.Values, byName bool) {
 	if showsCredential(nil, h.StatusMessage(), sent, byName) {
 		h.SetStatusMessage(nil)
 	}
-	suspect, connection := false, []byte(nil)
+	var connection []byte
+	usual, closing := true, h.ConnectionClose()
 	for name, value := range h.All() {
-		if showsCredential(name, value, sent, byName) {
-			suspect = true
-		}
-		switch roleOf(name) {
-		case headerConnection:
+		switch {
+		case string(name) == "Connection" && connection == nil &&
+			(equalFold(value, "keep-alive") || equalFold(value, "close")):
 			connection = value
-		case headerDrop, headerAuthorization, headerProxyAuthorization, headerKey:
-			suspect = true
+		case isResponseHop(name), showsCredential(name, value, sent, byName):
+			usual = false
+		case closing && !isToken(name): // fasthttp allows spaces, and closes the connection then
+			usual = false
 		}
 	}
-	switch {
-	case connection == nil && !suspect:
+	if usual {
+		if connection != nil {
+			h.ResetConnectionClose()
+			h.Del("Connection")
+		}
 		return
-	case !suspect && (equalFold(connection, "keep-alive") || equalFold(connection, "close")):
-		// The usual case.
-		h.ResetConnectionClose()
-		h.Del("Connection")
-		return
+	}
+	var listed [][]byte
+	for name, value := range h.All() {
+		if equalFold(name, "Connection") {
+			listed = appendListed(listed, value)
+		}
 	}
 	var remove []string // in WeChat's spelling, since Del compares bytes
-	for name := range bytes.SplitSeq(connection, []byte(",")) {
-		name = bytes.TrimSpace(name)
-		if len(name) > 0 && roleOf(name) == headerPass && !describesBody(name) {
-			remove = append(remove, string(name))
-		}
-	}
 	for name, value := range h.All() {
-		if showsCredential(name, value, sent, byName) {
+		if isResponseHop(name) || showsCredential(name, value, sent, byName) || !isToken(name) ||
+			removes(listed, name) {
 			remove = append(remove, string(name))
-		}
-		for _, hop := range responseHopHeaders {
-			if equalFold(name, hop) {
-				remove = append(remove, string(name))
-			}
 		}
 	}
 	for _, name := range remove {
@@ -305,6 +294,17 @@ func showsCredential(name, value []byte, sent *redact.Values, byName bool) bool 
 		return redact.Contains(line, &redact.Options{Values: *sent, Names: true})
 	}
 	return sent.In(value) || sent.In(name)
+}
+
+// removes reports whether a header is among those listed in Connection, which
+// cannot remove what frames or describes the body.
+func removes(listed [][]byte, name []byte) bool {
+	for _, l := range listed {
+		if bytes.EqualFold(l, name) {
+			return !describesBody(name)
+		}
+	}
+	return false
 }
 
 // describesBody reports whether a header frames or describes the body, so that

@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
@@ -349,10 +351,11 @@ func TestAuthenticationIsNotDisabledByAccident(t *testing.T) {
 	check("with a caller and an admin key", 401, 401)
 	_, answer := w.as("", "GET", "/cgi-bin/token?appid="+accountA+"&secret="+ordersKey, "")
 	standIn := regexp.MustCompile(`wxp_[A-Za-z0-9_-]+`).FindString(answer)
+	removed := strings.TrimSuffix(locked, orders)
 	for name, file := range map[string]string{
-		"last caller removed":                 strings.TrimSuffix(locked, orders),
-		"empty list":                          "caller = []\n" + strings.TrimSuffix(locked, orders),
-		"allow_anonymous of another listener": withAdminKey(strings.TrimSuffix(locked, orders), "allow_anonymous = true"),
+		"last caller removed":                 removed,
+		"empty list":                          "caller = []\n" + removed,
+		"allow_anonymous of another listener": withAdminKey(removed, "allow_anonymous = true"),
 		"admin key removed":                   open + orders,
 		"admin key empty":                     withAdminKey(open, `key = ""`) + orders,
 		"allow_anonymous, but not for admin":  withProxy(open, "allow_anonymous = true") + orders,
@@ -367,11 +370,14 @@ func TestAuthenticationIsNotDisabledByAccident(t *testing.T) {
 			t.Errorf("%s: request with the key: got %d %s, want 200", name, status, answer)
 		}
 		path := "/" + accountA + userInfo + "&access_token=" + standIn
-		if status, answer := w.as("", "GET", path, ""); status != 200 || !strings.Contains(answer, `"openid"`) {
+		status, answer := w.as("", "GET", path, "")
+		if status != 200 || !strings.Contains(answer, `"openid"`) {
 			t.Errorf("%s: request with the stand-in: got %d %s, want 200", name, status, answer)
 		}
 	}
-	for _, fault := range []string{"caller: the last", "caller: is an empty list", "admin.key: the key was removed"} {
+	for _, fault := range []string{
+		"caller: the last", "caller: is an empty list", "admin.key: the key was removed",
+	} {
 		if !strings.Contains(w.out.String(), fault) {
 			t.Errorf("log: got no line with %q, want one", fault)
 		}
@@ -393,5 +399,67 @@ func TestAuthenticationIsNotDisabledByAccident(t *testing.T) {
 		if err == nil || !strings.Contains(string(out), "caller: is an empty list") {
 			t.Errorf("%s with an empty list: got error %v and %s, want a fault", command, err, out)
 		}
+	}
+}
+
+// What callers send besides a WeChat request stays inside: only headers of the
+// list and of forward_headers reach WeChat, which a reload can change, and the
+// trace id of a request is in the log.
+func TestForwardHeaders(t *testing.T) {
+	w := newTestEnv(t, sandbox.Config{})
+	received := make(chan http.Header, 1)
+	relay := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(userInfo, r.URL.Path) {
+			select {
+			case received <- r.Header.Clone():
+			default: // not a request of this test
+			}
+		}
+		w.wx.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(relay.Close)
+	w.wxURL = relay.URL
+	w.start().authorized(accountA)
+	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+	call := func() (header http.Header) {
+		t.Helper()
+		for len(received) > 0 {
+			<-received
+		}
+		req, err := http.NewRequest("GET", "http://"+w.proxy+"/"+accountA+userInfo, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]string{
+			"Accept": "application/json", "Wechatmp-Signature": "s", "Cookie": "a=b",
+			"X-Api-Key": "internal", "X-Gateway-Key": "g", "Baggage": "user=17",
+			"Traceparent": "00-" + trace + "-00f067aa0ba902b7-01",
+		} {
+			req.Header.Set(name, value)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Errorf("got %s, want 200", resp.Status)
+		}
+		return <-received
+	}
+	names := func(h http.Header) string { return strings.Join(slices.Sorted(maps.Keys(h)), " ") }
+	want := "Accept Accept-Encoding User-Agent Wechatmp-Signature"
+	if got := names(call()); got != want {
+		t.Errorf("headers at WeChat: got %s, want %s", got, want)
+	}
+	w.extra = `forward_headers = ["x-gateway-key"]`
+	w.reload("")
+	want += " X-Gateway-Key"
+	if got := names(call()); got != want {
+		t.Errorf("headers at WeChat after a reload: got %s, want %s", got, want)
+	}
+	proctest.Eventually(t, func() bool { return strings.Contains(w.out.String(), "trace_id="+trace) })
+	if v := w.wx.Violations(); len(v) > 0 {
+		t.Errorf("violations of WeChat's protocol: got %q, want none", v)
 	}
 }

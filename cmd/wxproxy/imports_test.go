@@ -64,7 +64,7 @@ func TestImports(t *testing.T) {
 		"wxproxy/conformance": {},
 
 		"wxproxy/cmd/wxproxy/internal/config": {"wxproxy/cmd/wxproxy/internal/suggest",
-			"wxproxy/tokens/store/redis", "wxproxy/wechat"},
+			"wxproxy/proxy", "wxproxy/tokens/store/redis", "wxproxy/wechat"},
 		"wxproxy/cmd/wxproxy/internal/suggest":   {},
 		"wxproxy/cmd/wxproxy/internal/table":     {"wxproxy/wechat"},
 		"wxproxy/cmd/wxproxy/internal/tokenfile": {},

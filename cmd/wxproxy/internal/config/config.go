@@ -48,9 +48,10 @@ type Proxy struct {
 	Timeout        Duration `toml:"timeout"`
 	MaxRequestBody Size     `toml:"max_request_body"`
 	AllowAnonymous bool     `toml:"allow_anonymous"`
-	TLSCertFile    string   `toml:"tls_cert_file"`  // "": plain HTTP
-	TLSKeyFile     string   `toml:"tls_key_file"`   // "": plain HTTP
-	ClientCAFile   string   `toml:"client_ca_file"` // "": no client certificates
+	ForwardHeaders []string `toml:"forward_headers"` // besides those that are always forwarded
+	TLSCertFile    string   `toml:"tls_cert_file"`   // "": plain HTTP
+	TLSKeyFile     string   `toml:"tls_key_file"`    // "": plain HTTP
+	ClientCAFile   string   `toml:"client_ca_file"`  // "": no client certificates
 }
 
 // Callback is the listener for WeChat and for merchants, which the internet

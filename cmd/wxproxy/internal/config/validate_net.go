@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"wxproxy/proxy"
 	"wxproxy/wechat"
 )
 
@@ -50,6 +51,11 @@ func (v *validator) proxy() {
 	if p.MaxRequestBody < minBody || p.MaxRequestBody > maxBody {
 		v.fault("proxy.max_request_body",
 			`is out of range; write a size from %v to %v, such as "32MiB"`, minBody, maxBody)
+	}
+	for i, name := range p.ForwardHeaders {
+		if problem := proxy.ForwardHeaderProblem(name); problem != "" {
+			v.fault(fmt.Sprintf("proxy.forward_headers[%d]", i+1), "%s; remove it", problem)
+		}
 	}
 	v.certificate("proxy.tls_cert_file", p.TLSCertFile, "proxy.tls_key_file", p.TLSKeyFile)
 	switch {
