@@ -18,7 +18,7 @@ const (
 // names are those of WeChat's documentation (doc/oplatform/openApi), its pushes
 // have them as AuthorizationCode. The first match counts.
 //
-// Missing is pre_auth_code: callers build links with it. session_key and the
+// pre_auth_code is missing: callers build links with it. session_key and the
 // like belong to end users.
 var endings = []struct {
 	text  string
