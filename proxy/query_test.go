@@ -1,7 +1,7 @@
 package proxy
 
 import (
-	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -67,6 +67,7 @@ func FuzzQuery(f *testing.F) {
 	f.Add("acc%65ss_token=x&%63omponent_access_token=1&&=&a=%2")
 	f.Add("access_token&a;b&component_access_token=")
 	f.Add("&access_token=x&")
+	f.Add("ACC%65ss token &a=1&Access_Token[\u017f]=x&acce\u017fs_token=y")
 	f.Fuzz(func(t *testing.T, q string) {
 		got := string(appendWithout(nil, []byte(q), paramTokens))
 		if strings.Contains(q, ";") {
@@ -94,11 +95,19 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
+// tokenName matches the decoded names that some parser reads as the name of a
+// token: see oddParam.
+var tokenName = regexp.MustCompile(
+	`(?s)^[ +]*(component[_. +])?access[_. +]token([ +]*|[\[\x00].*)$`)
+
 func isTokenName(k string) bool {
-	if u, err := url.PathUnescape(k); err == nil {
-		k = u
+	for range 4 {
+		k = string(unescape(nil, []byte(k)))
 	}
-	return k == "access_token" || k == "component_access_token"
+	for upper := 'A'; upper <= 'Z'; upper++ { // other letters fold to these, too
+		k = strings.ReplaceAll(k, string(upper), string(upper+'a'-'A'))
+	}
+	return tokenName.MatchString(k)
 }
 
 // queryParser is a way in which a server reads a query.
