@@ -14,7 +14,8 @@ import (
 const maxPending = MaxCoalesced + 1<<10
 
 // PlainSocketsEnv names an environment variable. Unless it is empty, all
-// sockets are read and written by package net, as on other systems than Linux.
+// sockets are read and written by package net, as on other systems than Linux
+// (docs/operating.md).
 const PlainSocketsEnv = "WXPROXY_PLAIN_SOCKETS"
 
 // fastSockets returns the parameter of newSocket for this process.
