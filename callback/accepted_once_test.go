@@ -2,6 +2,7 @@ package callback_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
@@ -136,13 +137,36 @@ func TestOldPushCannotBeMadeFresh(t *testing.T) {
 		t.Errorf("got %d pushes with a valid signature, want 3 at least", n)
 	}
 	s.wantDeliveries(t, 0)
+}
 
-	// Encrypt could be shortened by whole blocks, which the nonce takes over.
-	p := seal(w.crypt, textDoc("hello"))
-	envelope, _ := wechat.ParseEnvelope(p.body)
-	p.nonce += envelope.Encrypt[:64]
-	p.body = []byte("<xml><Encrypt>" + envelope.Encrypt[64:] + "</Encrypt></xml>")
-	w.wantResponse(w.sendTo(account, p), 400)
+// TestEncryptCannotBeShortened: the first 64 characters of Encrypt are whole
+// blocks, and could become the end of the nonce under the same signature. The
+// rest decrypts to what a user has written, here a whole message.
+func TestEncryptCannotBeShortened(t *testing.T) {
+	s := newService(t, nil)
+	w := start(t, callback.Config{Forwards: []callback.Forward{forwardAll(s.URL)}})
+	inner := textDoc("forged")
+	doc := strings.Repeat(" ", 28+16) + string(binary.BigEndian.AppendUint32(nil, uint32(len(inner)))) + inner
+	for range 10_000 {
+		p := seal(w.crypt, doc)
+		envelope, err := wechat.ParseEnvelope(p.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.nonce += envelope.Encrypt[:64]
+		rest := envelope.Encrypt[64:]
+		if w.crypt.Signature(p.timestamp, p.nonce, rest) != p.signature {
+			continue // not sorted one after the other
+		}
+		if got, err := w.crypt.Decrypt(rest); err != nil || string(got) != inner {
+			t.Fatalf("shortened Encrypt: got %q, error %v, want the inner message", got, err)
+		}
+		p.body = []byte("<xml><Encrypt>" + rest + "</Encrypt></xml>")
+		w.wantResponse(w.sendTo(account, p), 400)
+		s.wantDeliveries(t, 0)
+		return
+	}
+	t.Fatal("got no push that can be shortened")
 }
 
 // openBolt opens a sealed store in a file.
