@@ -414,3 +414,55 @@ func TestMessagesWhileTheStoreIsDown(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkMessages measures whole messages, with a service that answers at
+// once: store of the claims × senders at the same time.
+func BenchmarkMessages(b *testing.B) {
+	service := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	b.Cleanup(service.Close)
+	for _, kind := range []string{"none", "memory", "file"} {
+		for _, senders := range []int{1, 64, 500} {
+			b.Run(fmt.Sprintf("claims=%s/senders=%d", kind, senders), func(b *testing.B) {
+				benchmarkMessages(b, service.URL, kind, senders)
+			})
+		}
+	}
+}
+
+func benchmarkMessages(b *testing.B, service, kind string, senders int) {
+	crypt := newCrypt(b, messageToken, currentKey, component)
+	c := callback.Config{
+		ComponentAppID: component, Crypts: []*wechat.Crypt{crypt},
+		Forwards: []callback.Forward{forwardAll(service)},
+	}
+	switch kind {
+	case "memory":
+		c.Claims = store.NewMemory()
+	case "file":
+		s, err := bolt.OpenFile(b.Context(), filepath.Join(b.TempDir(), "a.db"), nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = s.Close() })
+		c.Claims = s
+	}
+	h := callback.New(c)
+	var next atomic.Int64
+	var all sync.WaitGroup
+	b.ResetTimer()
+	for range senders {
+		all.Go(func() {
+			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+				p := sealMessage(crypt, textDoc(strconv.FormatInt(i, 10)))
+				resp := httptest.NewRecorder()
+				h.ServeHTTP(resp, httptest.NewRequest(http.MethodPost,
+					"/"+account+"/events?"+p.query(), strings.NewReader(string(p.body))))
+				if resp.Code != 200 {
+					b.Errorf("message: got status %d, want 200", resp.Code)
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+}
