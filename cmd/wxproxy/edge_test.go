@@ -164,7 +164,8 @@ func TestListenersAreSeparate(t *testing.T) {
 	}
 }
 
-// check and serve report every fault, one in each line, and exit with 1. Wrong
+// check and serve report every fault, one in each line, and exit with 1. An
+// unknown key can be a misplaced secret, so its line is named instead. Wrong
 // usage exits with 2.
 func TestInvalidConfigurations(t *testing.T) {
 	w := newTestEnv(t, sandbox.Config{})
@@ -192,7 +193,7 @@ token = "x"
 			t.Errorf("%s with an invalid configuration: got %v, want exit code 1", command, err)
 		}
 		for _, key := range []string{"component.appid:", "component.appsecret:", "component.message_key:",
-			"proxy.listen:", "proxy.timeout:", "admin.listen:", "store.url:", "stor:", "route[1].token:"} {
+			"proxy.listen:", "proxy.timeout:", "admin.listen:", "store.url:", "line 13:", "route[1].token:"} {
 			if !strings.Contains(string(out), key) {
 				t.Errorf("%s: got no fault for %s in\n%s", command, key, out)
 			}
