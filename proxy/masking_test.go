@@ -2,6 +2,8 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"net"
@@ -353,6 +355,40 @@ func checkBoundary(t *testing.T, addr string, before int, how, spelling string) 
 		t.Errorf("%s: got %d bytes, error %v, want 200", path, len(body), err)
 	case strings.Trim(body, "x*y") != "" || x != before || strings.Count(body, "y") != 100_000:
 		t.Errorf("%s: got %d bytes, want only the token masked", path, len(body))
+	}
+}
+
+// TestShortResponsesThatBeginLikeGzip checks that a token is not received from a
+// short response that begins like gzip and is something else, in whole or in
+// part: no gzip at all, a header alone, a member with the token behind it, one
+// with a wrong checksum, two members, one that is cut short.
+func TestShortResponsesThatBeginLikeGzip(t *testing.T) {
+	text, empty := `{"a":"`+longToken+`"}`, string(compress("{}"))
+	for name, body := range map[string]string{
+		"no gzip":           "\x1f\x8b" + text,
+		"header":            "\x1f\x8b\x08\x00" + text,
+		"member and text":   empty + text,
+		"damaged, and text": empty[:len(empty)-8] + "damaged!" + text,
+		"two members":       empty + string(compress(text)),
+		"one member":        string(compress(text)),
+		"cut short":         string(compress(text + strings.Repeat("abc", 100)))[:110],
+	} {
+		up, _ := rawServer(t, func(string) string {
+			const head = "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+			return fmt.Sprintf(head, len(body)) + body
+		})
+		_, addr := start(t, up, func(c *proxy.Config) { c.Tokens = &fakeTokens{current: longToken} })
+		_, got, _ := exchangeOnce(addr, get("/"+account+"/cgi-bin/user/info", "Accept-Encoding: gzip"))
+		if strings.Contains(got, longToken) {
+			t.Errorf("%s: got the token in %q", name, got)
+		}
+		z, err := gzip.NewReader(strings.NewReader(got))
+		if err != nil {
+			continue
+		}
+		if plain, _ := io.ReadAll(z); bytes.Contains(plain, []byte(longToken)) {
+			t.Errorf("%s: got the token, compressed", name)
+		}
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -97,7 +96,7 @@ func (c *call) maskResponse() *apiError {
 	stream, streamed := resp.BodyStream().(*transport.Stream)
 	compressed := bytes.HasPrefix(transport.BodyPrefix(resp), gzipMagic)
 	if compressed && !streamed && !c.leaked && !c.inspected {
-		c.leaked = errors.Is(search(resp.Body(), c.sent), redact.ErrFound)
+		c.leaked = search(resp.Body(), c.sent)
 	}
 	switch {
 	case c.leaked && compressed:
@@ -112,11 +111,21 @@ func (c *call) maskResponse() *apiError {
 	return nil
 }
 
-// search returns [redact.ErrFound] if gzip data contains one of sent.
-func search(compressed []byte, sent redact.Values) error {
-	r := redact.NewGzipReader(bytes.NewReader(compressed), sent, func() {})
-	_, err := io.Copy(io.Discard, r)
-	return err
+// search reports whether gzip data, or what follows it, contains one of sent.
+func search(compressed []byte, sent redact.Values) (found bool) {
+	r := redact.NewGzipReader(bytes.NewReader(compressed), sent, func() { found = true })
+	io.Copy(io.Discard, r)
+	return found
+}
+
+// readAll reads until buf is full or r ends, with io.EOF only at the end of r.
+func readAll(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = r.Read(buf[n:])
+		n += m
+	}
+	return n, err
 }
 
 // maskWhole reads the body of the response to its end and masks it.
@@ -196,8 +205,7 @@ func (c *call) inspectResponse() int {
 	if bytes.HasPrefix(prefix, gzipMagic) {
 		buf := inspectBuffers.Get().(*[]byte)
 		defer inspectBuffers.Put(buf)
-		prefix = decompressPrefix((*buf)[:transport.InspectLimit], prefix)
-		c.inspected = len(prefix) < transport.InspectLimit
+		prefix, c.inspected = decompressPrefix((*buf)[:transport.InspectLimit], prefix)
 	}
 	c.errcode, c.leaked = wechat.FindErrCode(prefix), c.sent.In(prefix)
 	if c.errcode != 0 {
@@ -225,18 +233,18 @@ var (
 	inspectBuffers = sync.Pool{New: func() any { b := make([]byte, 0, transport.InspectLimit); return &b }}
 )
 
-// decompressPrefix decompresses as much of b as buf has room for. It returns
-// nil if b is not gzip.
-func decompressPrefix(buf, b []byte) []byte {
+// decompressPrefix decompresses as much of b as buf has room for, and reports
+// whether that is all of b. It returns nil if b is not gzip.
+func decompressPrefix(buf, b []byte) (plain []byte, whole bool) {
 	z := gzipReaders.Get().(*gzip.Reader)
 	defer gzipReaders.Put(z)
 	if z.Reset(bytes.NewReader(b)) != nil {
-		return nil
+		return nil, false
 	}
 	// The prefix of a response ends anywhere. What could be read is what
 	// counts.
-	n, _ := io.ReadFull(z, buf)
-	return buf[:n]
+	n, err := readAll(z, buf)
+	return buf[:n], err == io.EOF
 }
 
 // cleanResponseHeaders removes hop-by-hop headers, those that are wxproxy's to

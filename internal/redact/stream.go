@@ -17,6 +17,11 @@ const lookback = 1 << 10
 
 var windows = sync.Pool{New: func() any { return new([window]byte) }}
 
+// A decompressor has up to a window of data ready at a time (the history of
+// deflate). All of it has to fit behind what is kept: what it holds back was
+// not searched, but its raw data was taken.
+var gzipWindows = sync.Pool{New: func() any { return new([2 * window]byte) }}
+
 // ErrFound ends a compressed stream that contains a credential.
 var ErrFound = errors.New("response contains a credential")
 
@@ -138,9 +143,9 @@ type GzipReader struct {
 	values Values
 	found  func()
 
-	plain  *[window]byte // decompressed data
-	kept   int           // how much of it is searched again with what follows
-	ready  []byte        // raw data that can be delivered
+	plain  *[2 * window]byte // decompressed data
+	kept   int               // how much of it is searched again with what follows
+	ready  []byte            // raw data that can be delivered
 	err    error
 	onward *Reader // takes over from z
 }
@@ -159,7 +164,7 @@ func (r *GzipReader) Read(p []byte) (int, error) {
 			return r.onward.Read(p)
 		case r.err != nil:
 			if r.plain != nil {
-				windows.Put(r.plain)
+				gzipWindows.Put(r.plain)
 				r.plain = nil
 			}
 			return 0, r.err
@@ -175,7 +180,7 @@ func (r *GzipReader) Read(p []byte) (int, error) {
 func (r *GzipReader) fill() {
 	var err error
 	if r.z == nil {
-		r.plain = windows.Get().(*[window]byte)
+		r.plain = gzipWindows.Get().(*[2 * window]byte)
 		r.z, err = gzip.NewReader(&r.src)
 	}
 	n := 0
@@ -200,6 +205,11 @@ func (r *GzipReader) fill() {
 	}
 	r.kept = copy(r.plain[:], b[max(0, ready-lookback):])
 }
+
+// maxTaken bounds compressed data that decompresses to nothing, bytes.
+const maxTaken = 256 << 10
+
+var errNoProgress = errors.New("compressed data without contents")
 
 // rawReader is a reader that remembers what was read from it. It reads ahead,
 // but hands out single bytes, as the decompressor wants them.
@@ -244,6 +254,9 @@ func (r *rawReader) Read(p []byte) (int, error) {
 
 // fill reads ahead until there is a byte or an error.
 func (r *rawReader) fill() error {
+	if len(r.taken) > maxTaken && !r.forget && r.err == nil {
+		r.err = errNoProgress
+	}
 	r.pos, r.end = 0, 0
 	for r.end == 0 && r.err == nil {
 		r.end, r.err = r.src.Read(r.ahead[:])

@@ -10,6 +10,9 @@ import (
 func (s *scanner) value(c class, i, level int) int {
 	switch s.plain[i] {
 	case '"', '\'':
+		if level < 0 && s.closesString(i) {
+			return i // as in {"url":"…?access_token="}
+		}
 		end, next := s.quotedEnd(i)
 		s.mask(c, i+1, end, level)
 		return next
@@ -26,6 +29,10 @@ func (s *scanner) value(c class, i, level int) int {
 // part of the value. One with fewer ends the string around it as well.
 func (s *scanner) quotedEnd(i int) (end, next int) {
 	level := s.level(i)
+	if s.plain[i] == '\'' {
+		// It is no quote of JSON. The end of the string around it ends it.
+		level = max(level, s.strings-1)
+	}
 	for end = i + 1; end < len(s.plain); end++ {
 		switch ch := s.plain[end]; {
 		case ch == '\'' && s.plain[i] == ch:
@@ -164,6 +171,18 @@ func (s *scanner) endsString(i int) bool {
 	return s.plain[i] == '"' && s.level(i) < s.strings
 }
 
+// closesString reports whether the quote at i ends the JSON string that it is
+// in: what follows it is no value.
+func (s *scanner) closesString(i int) bool {
+	if !s.endsString(i) {
+		return false
+	}
+	for i++; i < len(s.plain) && isSpace(s.plain[i]); i++ {
+		s.text.steps++
+	}
+	return i == len(s.plain) || bytes.IndexByte([]byte(`,}]`), s.plain[i]) >= 0
+}
+
 // elements masks the text at i, which is inside an XML element, up to the end
 // of that element, and returns where that is.
 func (s *scanner) elements(i int) int {
@@ -205,7 +224,7 @@ func (s *scanner) elements(i int) int {
 			default:
 				depth++
 			}
-			if depth < 0 {
+			if depth < 0 || end < len(s.plain) && s.plain[end] != '>' {
 				return end
 			}
 			i = min(end+1, len(s.plain))
