@@ -415,6 +415,87 @@ func TestMessagesWhileTheStoreIsDown(t *testing.T) {
 	}
 }
 
+// losingClaims is a store of claims that takes a claim and says that it failed,
+// or cannot release one.
+type losingClaims struct {
+	store.Store
+	claimed, released atomic.Bool // fail once each when true
+}
+
+func (l *losingClaims) Claim(ctx context.Context, key string, until time.Time) (bool, error) {
+	first, err := l.Store.Claim(ctx, key, until)
+	if l.claimed.CompareAndSwap(true, false) {
+		return false, errors.New("no response from the store")
+	}
+	return first, err
+}
+
+func (l *losingClaims) Unclaim(ctx context.Context, key string) error {
+	if l.released.CompareAndSwap(true, false) {
+		return errors.New("store is broken")
+	}
+	return l.Store.Unclaim(ctx, key)
+}
+
+// TestUncertainClaimLosesNoMessage: the response to a claim is lost, or a claim
+// cannot be released × the service fails. The service gets the repeat, once.
+func TestUncertainClaimLosesNoMessage(t *testing.T) {
+	for _, lost := range []string{"claim", "release"} {
+		s := newService(t, respondWith(500, ""))
+		l := &losingClaims{Store: store.NewMemory()}
+		l.claimed.Store(lost == "claim")
+		l.released.Store(lost == "release")
+		w := start(t, claiming(l, s))
+		p := sealMessage(w.crypt, textDoc("hello"))
+		w.wantResponse(w.sendTo(account, p), 500)
+		s.setHandler(respondWith(200, ""))
+		for range 3 {
+			w.wantResponse(w.sendTo(account, p), 200)
+		}
+		s.wantDeliveries(t, 2)
+	}
+}
+
+// The check of an account's name waits for the store no longer than a claim
+// does, so the service still gets its time.
+func TestNameCheckHasATimeout(t *testing.T) {
+	s := newService(t, nil)
+	c := claiming(store.NewMemory(), s)
+	c.ClaimTimeout = time.Millisecond
+	c.IsFor = func(ctx context.Context, _, _ string) (bool, error) {
+		<-ctx.Done() // the test hangs here without a timeout
+		return false, ctx.Err()
+	}
+	c.MessageTimeout = time.Hour
+	w := start(t, c)
+	w.wantResponse(w.message(textDoc("hello")), 200)
+	s.wantDeliveries(t, 1)
+}
+
+// A text of a user that WeChat did not escape makes no event of a message.
+func TestMessageIsNoEvent(t *testing.T) {
+	w := start(t, callback.Config{})
+	doc := textDoc("x]]></Content><AppId>" + component + "</AppId><InfoType>unauthorized</InfoType>" +
+		"<AuthorizerAppid>" + account + "</AuthorizerAppid><Y><![CDATA[")
+	doc = strings.Replace(doc, "]]></Content>\n", "]]></Y>\n", 1)
+	w.wantResponse(w.send(seal(w.crypt, doc)), 400)
+	w.wantStored()
+}
+
+// The names of the accounts with which WeChat checks a platform belong to them.
+func TestNamesOfTheReleaseCheckerAreKnown(t *testing.T) {
+	w := start(t, callback.Config{IsFor: func(context.Context, string, string) (bool, error) {
+		t.Error("IsFor was called for a known name")
+		return true, nil
+	}})
+	for path, status := range map[string]int{
+		"wx570bc396a51b8ff8": 200, "wxd101a85aa106f53e": 403, account: 403,
+	} {
+		doc := strings.Replace(textDoc("hello"), originalID, "gh_3c884a361561", 1)
+		w.wantResponse(w.sendTo(path, sealMessage(w.crypt, doc)), status)
+	}
+}
+
 // BenchmarkMessages measures whole messages, with a service that answers at
 // once: store of the claims × senders at the same time.
 func BenchmarkMessages(b *testing.B) {

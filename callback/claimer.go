@@ -3,6 +3,7 @@ package callback
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 )
@@ -24,6 +25,9 @@ type claimer struct {
 	mu        sync.Mutex
 	isDown    bool
 	nextTryAt time.Time
+	// unsure holds the pushes that this process has not handled although the
+	// store may have their claim, and until when it has: their repeats pass.
+	unsure map[string]time.Time
 }
 
 // claimRetryPause is the least time between two attempts while the store is
@@ -50,18 +54,49 @@ func (c *claimer) claim(ctx context.Context, event string, p verifiedPush) (firs
 		c.observe(event, resultUnclaimed)
 		return true
 	}
-	return first
+	return first || c.takeUnsure(p.signature)
 }
 
 // unclaim lets the repeat of a push that was claimed and not handled pass.
 // ctx may have ended.
 func (c *claimer) unclaim(ctx context.Context, p verifiedPush) {
-	if c.claims == nil || !c.mayTry() {
+	if c.claims == nil {
+		return
+	}
+	if !c.mayTry() {
+		c.addUnsure(p)
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 	defer cancel()
-	c.note(c.claims.Unclaim(ctx, claimKey(p.signature)))
+	err := c.claims.Unclaim(ctx, claimKey(p.signature))
+	c.note(err)
+	if err != nil {
+		c.addUnsure(p)
+	}
+}
+
+// addUnsure lets the repeat of a push pass whose claim the store may have.
+func (c *claimer) addUnsure(p verifiedPush) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	maps.DeleteFunc(c.unsure, func(_ string, until time.Time) bool { return !until.After(now) })
+	if c.unsure == nil {
+		c.unsure = make(map[string]time.Time)
+	}
+	if len(c.unsure) < maxReplays {
+		c.unsure[p.signature] = p.acceptableUntil()
+	}
+}
+
+// takeUnsure reports whether addUnsure was called for the push, once.
+func (c *claimer) takeUnsure(signature string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.unsure[signature]
+	delete(c.unsure, signature)
+	return ok
 }
 
 // mayTry reports whether the store is to be asked. While it is unavailable one
@@ -93,4 +128,15 @@ func (c *claimer) note(err error) {
 		c.log.Info("store available again, replayed pushes are recognized")
 	}
 	c.isDown = err != nil
+}
+
+// storeTime returns how long another question may wait for the store: hardly at
+// all while it is unavailable.
+func (c *claimer) storeTime() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.isDown {
+		return c.timeout / 30
+	}
+	return c.timeout
 }

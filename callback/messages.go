@@ -53,18 +53,23 @@ func (h *messageHandler) handle(ctx context.Context, account string, p verifiedP
 	if repeated != nil {
 		return *repeated
 	}
-	handled, answered := false, (*reply)(nil)
-	defer func() { end(handled, answered) }() // also after a panic
-	if h.isHandled(account, p, m) && !h.claims.claim(ctx, eventMessage, p) {
-		// Another process has handled it, or this one before a restart.
-		handled = true
-		return outcome{status: http.StatusOK, event: eventMessage, result: resultReplayed}
+	claimed, handled, answered := false, false, (*reply)(nil)
+	defer func() { // also after a panic
+		if claimed && !handled {
+			h.claims.unclaim(ctx, p)
+		}
+		end(handled, answered)
+	}()
+	if h.isHandled(account, p, m) {
+		if !h.claims.claim(ctx, eventMessage, p) {
+			// Another process has handled it, or this one before a restart.
+			handled = true
+			return outcome{status: http.StatusOK, event: eventMessage, result: resultReplayed}
+		}
+		claimed = true
 	}
 	out := h.answer(ctx, account, p, m)
 	handled, answered = out.status == http.StatusOK, out.reply
-	if !handled {
-		h.claims.unclaim(ctx, p)
-	}
 	return out
 }
 
@@ -74,9 +79,14 @@ func (h *messageHandler) addressed(ctx context.Context, account, userName string
 	switch {
 	case userName == "", h.isFor == nil:
 		return true
-	case checkerAccounts[account] == userName:
-		return true // known without asking, as these accounts do not stay authorized
 	}
+	for checker, name := range checkerAccounts {
+		if name == userName {
+			return account == checker // known without asking, as they do not stay authorized
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.claims.storeTime())
+	defer cancel()
 	ok, err := h.isFor(ctx, account, userName)
 	if err != nil {
 		h.log.Debug("account of a message not checked", "account", account, "error", err)

@@ -85,9 +85,12 @@ type Event struct {
 func (d *Document) Event() (Event, error) {
 	f, err := d.text("AppId", "CreateTime", "InfoType", "ComponentVerifyTicket",
 		"AuthorizerAppid", "AuthorizationCode", "AuthorizationCodeExpiredTime",
-		"appid", "status", "auth_code", "msg")
+		"appid", "status", "auth_code", "msg", "MsgType", "FromUserName")
 	if err != nil {
 		return Event{}, err
+	}
+	if f["MsgType"] != "" || f["FromUserName"] != "" {
+		return Event{}, fmt.Errorf("%w: a message on the address for events", ErrMalformed)
 	}
 	if f["InfoType"] == "" {
 		return Event{}, fmt.Errorf("%w: no InfoType", ErrMalformed)

@@ -121,8 +121,10 @@ func hasAmbiguousPath(u *url.URL) bool {
 			return true
 		}
 	}
-	if strings.Contains(strings.ToLower(u.EscapedPath()), "%2f") {
-		return true
+	for _, p := range []string{strings.ToLower(u.EscapedPath()), strings.ToLower(u.Path)} {
+		if strings.Contains(p, "%2f") || strings.Contains(p, "%5c") {
+			return true // encoded once, or twice
+		}
 	}
 	return strings.ContainsFunc(u.Path, func(r rune) bool {
 		return r < ' ' || r == 0x7f || r == '\\'
