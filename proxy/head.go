@@ -171,10 +171,13 @@ func ambiguousFraming(r *fasthttp.RequestHeader) bool {
 	if !r.IsHTTP11() && string(r.Protocol()) != "HTTP/1.0" {
 		return true
 	}
-	if n := r.ContentLength(); n > 0 || n == -1 || r.IsGet() || r.IsHead() {
+	if n := r.ContentLength(); n > 0 || n == -1 {
 		return false // -1: chunked
 	}
 	for line := range bytes.Lines(r.RawHeaders()) {
+		if line[0]|0x20 != 't' {
+			continue // this is fast: nearly every request is read here
+		}
 		name, value, _ := bytes.Cut(line, []byte(":"))
 		if equalFold(name, "Transfer-Encoding") && !equalFold(bytes.TrimSpace(value), "chunked") {
 			return true

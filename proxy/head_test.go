@@ -217,6 +217,8 @@ func TestAmbiguousRequestEndsConnection(t *testing.T) {
 	path := "/" + account + "/cgi-bin/a"
 	for _, head := range []string{
 		"POST " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n",
+		"GET " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n",
+		"HEAD " + path + " HTTP/1.1\r\nHost: x\r\ntransfer-encoding:Identity\r\n\r\n",
 		"POST " + path + " HTTP/1.7\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
 	} {
 		conn, err := net.Dial("tcp", addr)

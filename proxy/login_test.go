@@ -176,6 +176,24 @@ func TestLoginsTakeNoBody(t *testing.T) {
 	checkResponse(t, "own row", resp, answer, 200, "{}")
 }
 
+// TestRefusedTwin checks that a login is refused if a [[route]] refuses the path
+// that WeChat would receive.
+func TestRefusedTwin(t *testing.T) {
+	w := newWitness(t)
+	_, addr := start(t, w.upstream, func(c *proxy.Config) {
+		*c = agreementConfig(w, nil)
+		c.Routes = []wechat.Endpoint{{Path: "/sns/component/*", Need: wechat.NeedRefusal}}
+	})
+	for path, status := range map[string]int{
+		"/sns/jscode2session": 403, "/sns/component/jscode2session": 403, "/sns/oauth2/access_token": 200,
+	} {
+		resp, body := send(t, addr, get(path+"?appid="+account+"&js_code=a&code=a"))
+		if resp.StatusCode != status {
+			t.Errorf("%s: got %s %s, want %d", path, resp.Status, body, status)
+		}
+	}
+}
+
 // TestRefusedPathsInEverySpelling checks that what is refused for a path is
 // refused for everything that a server could take for it: refused row of the
 // table, and [[route]] that is exact, has a slash at its end, or is a prefix ×

@@ -108,6 +108,10 @@ func (s *settings) resolveLogin(r *route, query []byte) *apiError {
 	if s.component == nil {
 		return errNoComponent
 	}
+	// WeChat receives the twin's path, which a [[route]] can refuse.
+	if twin := s.table.Find(r.endpoint.Twin, ""); twin.Need == wechat.NeedRefusal {
+		return pathRefused(twin)
+	}
 	r.path, r.tokenOwner, r.kind = r.endpoint.Twin, s.component, tokens.Component
 	r.strip |= paramComponentAppID
 	r.addComponentAppID = true

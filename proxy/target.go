@@ -154,8 +154,12 @@ func unescapePath(path []byte) ([]byte, *apiError) {
 // which some decoders accept.
 func isPlainRune(r rune) bool {
 	const lastLatin = 0xff // ª and º are letters without case, and turn into a and o
-	return r < utf8.RuneSelf || r > lastLatin && unicode.Is(unicode.Lo, r)
+	return r < utf8.RuneSelf || r > lastLatin && unicode.Is(unicode.Lo, r) && !isArabicForm(r)
 }
+
+// isArabicForm reports whether r is an Arabic presentation form. Some of them
+// turn into text with spaces (U+FC5E, U+FDFA, U+FE70).
+func isArabicForm(r rune) bool { return r >= 0xfb50 && r <= 0xfdff || r >= 0xfe70 && r <= 0xfeff }
 
 // Classes of the bytes in a request target.
 const (

@@ -52,6 +52,7 @@ func TestParseTarget(t *testing.T) {
 		"/a%23b", "/a\x01b", "/a\x7f", "/a/%c0%ae%c0%ae/b", "/a%C0%AFb", "/a/\xc0\xae./b",
 		"/a%e0%80%ae", "/a%ff", "/a b", "/a#b", "/a%20b", "/a%20",
 		"/a/．．/b", "/a/%EF%BC%8E%EF%BC%8E/b",
+		"/a%EF%B1%9E", "/a%EF%B7%BA", "/a%EF%B9%B0", // Arabic forms that turn into text with a space
 		"/a/．/b", "/a／b", "/a%EF%BC%8Fb", "/a＼b", "/a％2fb", "/a；b", "/a？b", "/a＃b", "/ａ",
 		"/a/‥/b", "/a/․․/b", "/a/﹒﹒/b", "/a⁄b", "/a∕b", "/a℀b", "/a\u3000b", "/a\u00a0", "/a\u200bb",
 		"/a\ufeff", "/a\u0085b", "/a\u202eb", "/\u212aa", "/\u017fns", "/ªa", "/𝐚", "/é", "/😀",
