@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"wxproxy/internal/hostname"
 )
 
 // authorize checks a request to any path that is not open, before the path is
@@ -89,21 +91,10 @@ func bearer(authorization string) (string, bool) {
 }
 
 // loopbackHost reports whether a Host header names this machine by a name that
-// no foreign DNS server controls. This stops DNS rebinding: a page of
-// evil.example, whose name was changed to resolve to 127.0.0.1, can send
-// requests here, but only with its own name.
-func loopbackHost(host string) bool {
-	u, err := url.Parse("//" + host)
-	// A Host header has a host and a port, and nothing else.
-	if err != nil || u.Host != host {
-		return false
-	}
-	name := u.Hostname()
-	if strings.EqualFold(name, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(name)
-	return err == nil && ip.Unmap().IsLoopback()
+// no foreign DNS server controls.
+func loopbackHost(value string) bool {
+	host, ok := hostname.Of(value)
+	return ok && hostname.IsLoopback(host)
 }
 
 // crossSite reports whether a browser sent r on behalf of another site's page.

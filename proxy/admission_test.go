@@ -36,7 +36,10 @@ func startLimited(
 		io.WriteString(w, `{"errcode":0}`)
 	})
 	t.Cleanup(release) // before the server stops, which waits for its requests
-	p, err := proxy.New(proxy.Config{Component: component, Upstream: upstream, Tokens: &fakeTokens{current: "T0"}})
+	p, err := proxy.New(proxy.Config{
+		Component: component, Upstream: upstream, Tokens: &fakeTokens{current: "T0"},
+		Hosts: []string{"x"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

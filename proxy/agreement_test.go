@@ -176,6 +176,7 @@ func withQuery(path, query string) string {
 func agreementConfig(w *witness, callers []proxy.Caller) proxy.Config {
 	c := proxy.Config{
 		Component: component, Upstream: w.upstream, StandInKey: key, Callers: callers, Observer: w, Watch: w.watch,
+		Hosts: []string{"x"},
 		Exchange: func(context.Context, wechat.Secret) (tokens.Authorization, error) {
 			return tokens.Authorization{AppID: account}, nil
 		},
@@ -191,7 +192,7 @@ type question struct {
 }
 
 func (q question) raw() string {
-	headers := append([]string{"Host: x", "Content-Length: 0"}, q.headers...)
+	headers := append([]string{"Host: localhost", "Content-Length: 0"}, q.headers...)
 	if q.appid != "" {
 		headers = append(headers, "X-WX-APPID: "+q.appid)
 	}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
@@ -64,10 +65,26 @@ var (
 		hint: "the host must be api.weixin.qq.com or one of its regional names",
 	}
 	errBrowser = &apiError{
-		status: http.StatusForbidden, msg: "requests from web pages are not accepted",
-		hint: "this listener is for servers; call it from the server of the page",
+		status: http.StatusForbidden, msg: "requests from web browsers are not accepted",
+		hint: "this listener is for servers; clients that send Sec-Fetch-Mode, such as fetch " +
+			"in Node.js, need the key of a [[caller]] block",
+	}
+	errHost = &apiError{
+		status: http.StatusForbidden, msg: "no valid host name, and authentication is disabled",
+		hint: "send the header Host with localhost, an IP address, or a name in [proxy] hosts, " +
+			"without a dot at the end",
 	}
 )
+
+// hostDenied is the error of a request under a name that a foreign DNS server
+// may control.
+func hostDenied(name string) *apiError {
+	name = sanitize(name)
+	return newAPIError(http.StatusForbidden,
+		fmt.Sprintf("if callers use this name, write hosts = [%q] in [proxy]; or add [[caller]] "+
+			"blocks, since with keys every name is accepted", name),
+		"host name is not accepted while authentication is disabled")
+}
 
 // Errors of routing: which account a request is for, and which token it needs.
 var (

@@ -21,6 +21,7 @@ import (
 func startTLS(t *testing.T, c proxy.Config) (addr string, roots *x509.CertPool) {
 	t.Helper()
 	ca := newAuthority(t)
+	c.Hosts = []string{"x"}
 	p, err := proxy.New(c)
 	if err != nil {
 		t.Fatal(err)

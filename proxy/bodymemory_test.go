@@ -76,7 +76,7 @@ func newSharingProxy(t *testing.T, upstream string, change func(*proxy.Config)) 
 	c := proxy.Config{
 		Component: component, Upstream: upstream, Tokens: &fakeTokens{current: "T0"},
 		Callers:    []proxy.Caller{named("orders", ordersKey), named("stock", stockKey)},
-		StandInKey: key,
+		StandInKey: key, Hosts: []string{"x"},
 	}
 	if change != nil {
 		change(&c)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -214,10 +215,18 @@ func (p *Proxy) expect(ctx *fasthttp.RequestCtx) (status int) {
 	return fasthttp.StatusContinue
 }
 
+// noHostError is the text of fasthttp's error about a request of HTTP/1.1 without
+// a Host header, or with an empty one. It is not exported.
+const noHostError = "missing required host header"
+
 // reject answers input that fasthttp could not parse as a request.
 func (p *Proxy) reject(ctx *fasthttp.RequestCtx, err error) {
 	transport.ConnOf(ctx.Conn()).ExtendDeadline(time.Now())
 	e := requestError(err)
+	if e == errMalformedRequest && strings.Contains(err.Error(), noHostError) &&
+		p.settings.Load().callers.disabled() {
+		e = errHost
+	}
 	e.write(&ctx.Response)
 	ctx.Response.Header.SetCanonical(tokenStatusHeader, []byte("none"))
 	ctx.Response.Header.SetCanonical(requestIDHeader, appendRequestID(nil, nil))

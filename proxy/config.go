@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"wxproxy/internal/returnticket"
@@ -59,6 +60,7 @@ type Config struct {
 	DefaultAppID string                   // for requests that name no account
 	Routes       []wechat.Endpoint        // rows before the built-in table
 	Callers      []Caller                 // empty disables authentication
+	Hosts        []string                 // names in Host that are accepted then; "*" is all
 	Upstream     string                   // base URL, http or https
 	Roots        *x509.CertPool           // CAs for Upstream; default: the system's
 	Timeout      time.Duration            // of a request; default: 60s
@@ -117,6 +119,8 @@ type settings struct {
 	maxBody      int
 
 	forwardHeaders []string // besides those that are always forwarded
+	hosts          []string // besides IP addresses, localhost and WeChat's
+	anyHost        bool     // every Host is accepted
 }
 
 // newSettings prepares c. old are the present settings, nil at first. What
@@ -128,6 +132,7 @@ func newSettings(c Config, old *settings, readAhead *transport.Budget) (*setting
 		exchange: c.Exchange, redeem: c.Redeem, revalidate: c.Revalidate,
 		timeout: c.Timeout, maxBody: c.MaxBody,
 		forwardHeaders: c.ForwardHeaders,
+		hosts:          c.Hosts, anyHost: slices.Contains(c.Hosts, "*"),
 	}
 	for _, name := range c.ForwardHeaders {
 		if problem := ForwardHeaderProblem(name); problem != "" {

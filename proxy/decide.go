@@ -1,6 +1,12 @@
 package proxy
 
-import "wxproxy/wechat"
+import (
+	"slices"
+	"strings"
+
+	"wxproxy/internal/hostname"
+	"wxproxy/wechat"
+)
 
 // decision says what is to be done with a request, and on whose behalf.
 type decision struct {
@@ -21,6 +27,11 @@ type decision struct {
 // caller's rate are not part of it. With an error the decision holds what was
 // known by then, for logs and metrics.
 func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
+	if s.callers.disabled() && !h.assumed {
+		if err = s.rejectBrowsers(h); err != nil {
+			return d, err
+		}
+	}
 	presented := s.readQueryTokens(h)
 	var routeErr *apiError
 	d.route, routeErr = s.resolveRoute(h, &presented)
@@ -46,9 +57,42 @@ func (s *settings) decide(h *requestHead) (d decision, err *apiError) {
 	return d, s.authorize(d.caller, h, &d.route)
 }
 
+// rejectBrowsers returns an error for requests that can come from a web
+// browser. Without authentication a page of any site could otherwise make the
+// browser of a colleague send them.
+//
+// Browsers send marks of their own to trustworthy URLs only, which localhost
+// and 127.0.0.1 are and other names are not. Under a name that the page's own
+// DNS server resolves to this listener, they would even let the page read
+// responses (DNS rebinding). So the name in the request has to be one that no
+// such server controls.
+func (s *settings) rejectBrowsers(h *requestHead) *apiError {
+	if h.browserMarks {
+		return errBrowser
+	}
+	if s.anyHost || h.target.absolute {
+		return nil
+	}
+	value := unsafeString(h.host)
+	name, ok := hostname.Of(value)
+	switch {
+	case !ok:
+		return errHost
+	case hostname.IsIP(name), strings.EqualFold(name, "localhost"), containsFold(upstreamHosts, name),
+		containsFold(s.hosts, name):
+		return nil
+	}
+	return hostDenied(name)
+}
+
+// containsFold reports whether name is in list, in any case.
+func containsFold(list []string, name string) bool {
+	return slices.ContainsFunc(list, func(s string) bool { return strings.EqualFold(s, name) })
+}
+
 // bodyLimit returns how large the body of a request may be, in bytes, after
-// decide has returned d and rejection. Bodies are held in memory: large ones are
-// read only from callers that are allowed to send the request.
+// decide has returned d and rejection. Bodies are held in memory: large ones
+// are read only from callers that are allowed to send the request.
 func (s *settings) bodyLimit(d *decision, rejection *apiError) int {
 	if rejection != nil || d.endpoint.Bodyless || d.endpoint.Need == wechat.NeedStandIn || d.isOwn() {
 		return min(maxFormSize, s.maxBody)

@@ -160,7 +160,10 @@ func startUnlimited(t *testing.T, upstream string, change func(*proxy.Config)) s
 // newProxy returns a proxy before upstream.
 func newProxy(t *testing.T, upstream string, change func(*proxy.Config)) *proxy.Proxy {
 	t.Helper()
-	c := proxy.Config{Component: component, Upstream: upstream, Tokens: &fakeTokens{current: "T0"}}
+	c := proxy.Config{
+		Component: component, Upstream: upstream, Tokens: &fakeTokens{current: "T0"},
+		Hosts: []string{"x"}, // of the raw requests in these tests
+	}
 	if change != nil {
 		change(&c)
 	}

@@ -54,7 +54,7 @@ func TestHeadersOfRequestAndResponse(t *testing.T) {
 			"Content-Length: 2\r\n\r\n{}")
 	}()
 	_, addr := start(t, "http://"+ln.Addr().String(), nil)
-	resp, body := send(t, addr, "POST /"+account+"/cgi-bin/a?x=1 HTTP/1.1\r\nHost: proxy.internal\r\n"+
+	resp, body := send(t, addr, "POST /"+account+"/cgi-bin/a?x=1 HTTP/1.1\r\nHost: localhost:8080\r\n"+
 		"User-Agent: sdk/1\r\nwechatmp-TimeStamp: 5\r\nContent-type: text/weird;x=\"y\"\r\n"+
 		"Authorization: Bearer k\r\nProxy-Authorization: Basic x\r\nX-Wxproxy-Key: k\r\nCookie: c=d\r\n"+
 		"X-Forwarded-For: 10.0.0.1\r\nForwarded: for=x\r\nVia: a\r\nX-Real-IP: 1\r\n"+

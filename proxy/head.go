@@ -16,6 +16,7 @@ type requestHead struct {
 	received    time.Time // when the request arrived; stand-ins must be valid then
 	method      []byte
 	target      target
+	host        []byte // value of Host, empty without one
 	account     []byte // value of X-WX-APPID, nil without one
 	requestID   []byte
 	traces      [traceHeaders][]byte // values of the headers that can have a trace id
@@ -23,7 +24,8 @@ type requestHead struct {
 	certificate string // common name of the verified client certificate, or ""
 
 	accountConflict bool // X-WX-APPID occurs with different values
-	browser         bool // sent by a web browser
+	browser         bool // sent by a page in a web browser
+	browserMarks    bool // may have been sent by a web browser
 	// hasLength means that the caller has sent a Content-Length.
 	hasLength bool
 	// hasBody means that a body is announced which is not empty. A chunked body
@@ -64,7 +66,7 @@ func (h *requestHead) parse(r *fasthttp.RequestHeader, forward []string) (err *a
 	if ambiguousFraming(r) {
 		return errMalformedRequest
 	}
-	h.method = r.Method()
+	h.method, h.host = r.Method(), r.Host()
 	h.hasBody = r.ContentLength() > 0
 	if !h.readHeaders(r, forward) {
 		return errHeader
@@ -89,7 +91,7 @@ func (h *requestHead) readHeaders(r *fasthttp.RequestHeader, forward []string) b
 			if !isToken(name) || !isPrintable(value) {
 				return false
 			}
-			if role == headerPass || listed(forward, name) {
+			if role == headerPass || containsFold(forward, unsafeString(name)) {
 				h.forwarded = appendHeader(h.forwarded, name, value)
 			}
 		case headerAuthorization, headerProxyAuthorization, headerKey:
@@ -112,11 +114,8 @@ func (h *requestHead) readHeaders(r *fasthttp.RequestHeader, forward []string) b
 		case headerContentLength:
 			// fasthttp adds "0" where none was sent, except for GET and HEAD.
 			h.hasLength = string(value) != "0" || sentLength(r)
-		case headerBrowser:
-			// Sec-Fetch-Site is "none" if the user typed the address.
-			if !equalFold(value, "none") {
-				h.browser = true
-			}
+		case headerOrigin, headerBrowser, headerReferer:
+			h.noteBrowser(role, value)
 		default: // the roles of traces are the last ones
 			h.traces[role-headerTraceparent] = value
 		}
@@ -125,6 +124,19 @@ func (h *requestHead) readHeaders(r *fasthttp.RequestHeader, forward []string) b
 		h.forwarded = removeListed(h.forwarded, connection)
 	}
 	return true
+}
+
+// noteBrowser records a header that browsers send.
+func (h *requestHead) noteBrowser(role headerRole, value []byte) {
+	switch role {
+	case headerOrigin:
+		// Sec-Fetch-Site is "none" if the user typed the address.
+		h.browser = h.browser || !equalFold(value, "none")
+	case headerReferer:
+		h.browserMarks = h.browserMarks || isPageURL(value)
+		return
+	}
+	h.browserMarks = true
 }
 
 // appendHeader appends a header line.

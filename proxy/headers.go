@@ -16,7 +16,9 @@ const (
 	headerAcceptEncoding                   // forwarded as gzip, or not at all
 	headerConnection                       // names further headers to drop
 	headerContentLength                    // written anew
-	headerBrowser                          // Origin or Sec-Fetch-Site
+	headerOrigin                           // Origin or Sec-Fetch-Site: sent by browsers
+	headerBrowser                          // another header that browsers send
+	headerReferer                          // sent by browsers, if it has the URL of a page
 
 	// These can hold the caller's key. They are dropped as well.
 	headerAuthorization
@@ -73,7 +75,9 @@ func roleOf(name []byte) headerRole {
 		case "x-request-id":
 			return headerRequestID
 		case "origin", "sec-fetch-site":
-			return headerBrowser
+			return headerOrigin
+		case "referer":
+			return headerReferer
 		}
 	}
 	// The buffer ends in zeros, so it begins with a prefix only if name does.
@@ -81,15 +85,25 @@ func roleOf(name []byte) headerRole {
 	if string(buf[:8]) == "content-" || string(buf[:3]) == "if-" || string(buf[:9]) == "wechatmp-" {
 		return headerPass
 	}
-	if n == len(name) {
-		return traceRoleOf(string(buf[:n]))
-	}
-	return headerUnknown
+	return rareRoleOf(string(buf[:n]), len(name))
 }
 
-// traceRoleOf returns the role of a header that can have a trace id, by its name
-// in lower case, or headerUnknown.
-func traceRoleOf(name string) headerRole {
+// rareRoleOf returns the role of a header that few requests have, or
+// headerUnknown. name is the beginning of its name in lower case, and size the
+// length of the whole.
+//
+// Names that begin with Sec- are marks of browsers, which let no script set them
+// (Fetch, 2.2.2): Sec-Fetch-*, Sec-CH-UA* and others. Those of WebSockets are
+// not, because other clients send them, and browsers send Origin beside them.
+func rareRoleOf(name string, size int) headerRole {
+	const upgrade = "upgrade-insecure-requests"
+	isSec := strings.HasPrefix(name, "sec-") && !strings.HasPrefix(name, "sec-websocket-")
+	if isSec || size == len(upgrade) && strings.HasPrefix(upgrade, name) {
+		return headerBrowser
+	}
+	if size != len(name) {
+		return headerUnknown
+	}
 	switch name {
 	case "traceparent":
 		return headerTraceparent
@@ -103,6 +117,12 @@ func traceRoleOf(name string) headerRole {
 		return headerAmznTraceID
 	}
 	return headerUnknown
+}
+
+// isPageURL reports whether the value of a Referer is the URL of a page.
+func isPageURL(value []byte) bool {
+	scheme, _, _ := bytes.Cut(value, []byte(":"))
+	return equalFold(scheme, "http") || equalFold(scheme, "https")
 }
 
 // neverForwarded are the names that the configuration cannot add to what WeChat
@@ -148,16 +168,6 @@ func ForwardHeaderProblem(name string) string {
 		}
 	}
 	return ""
-}
-
-// listed reports whether name is in list, in any case.
-func listed(list []string, name []byte) bool {
-	for _, l := range list {
-		if equalFold(name, l) {
-			return true
-		}
-	}
-	return false
 }
 
 // traceID returns the trace id that the request came with, or "". It returns

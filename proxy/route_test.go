@@ -17,7 +17,7 @@ func testSettings(routes ...wechat.Endpoint) *settings {
 	}
 	return &settings{
 		component: []byte(comp), apps: map[string]wechat.Secret{own: wechat.NewSecret("s3cret")},
-		table: wechat.NewTable(routes, wechat.Endpoints), signer: signer,
+		table: wechat.NewTable(routes, wechat.Endpoints), signer: signer, anyHost: true,
 	}
 }
 

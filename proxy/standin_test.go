@@ -51,7 +51,9 @@ func fetchComponent(t *testing.T, addr, secret string) string {
 // afterwards.
 func TestStandInsWithoutAuthentication(t *testing.T) {
 	up, _ := recordingServer(t)
-	config := proxy.Config{Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"}}
+	config := proxy.Config{
+		Component: component, Upstream: up, Tokens: &fakeTokens{current: "T0"}, Hosts: []string{"x"},
+	}
 	p, addr := start(t, up, func(c *proxy.Config) { *c = config })
 	for _, secret := range []string{"anything", "", strings.Repeat("x", 2000)} {
 		st, c := fetchAccount(t, addr, account, secret), fetchComponent(t, addr, secret)

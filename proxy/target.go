@@ -15,13 +15,14 @@ type target struct {
 	path        []byte // as WeChat receives it, with escapes
 	decodedPath []byte // what the rules are applied to
 	query       []byte // without the question mark; nil if there was none
+	absolute    bool   // it names the host, so that the Host header does not matter
 }
 
 // upstreamHosts are the names of WeChat's API
 // (Basic_Information/Interface_field_description).
-var upstreamHosts = map[string]bool{
-	"api.weixin.qq.com": true, "api2.weixin.qq.com": true,
-	"sh.api.weixin.qq.com": true, "sz.api.weixin.qq.com": true, "hk.api.weixin.qq.com": true,
+var upstreamHosts = []string{
+	"api.weixin.qq.com", "api2.weixin.qq.com",
+	"sh.api.weixin.qq.com", "sz.api.weixin.qq.com", "hk.api.weixin.qq.com",
 }
 
 // parseTarget parses a request target. It normalizes nothing: a target that
@@ -32,6 +33,7 @@ func parseTarget(uri []byte) (t target, err *apiError) {
 		if uri, ok = cutAuthority(uri); !ok {
 			return t, errForeignHost
 		}
+		t.absolute = true
 	}
 	t.path = uri
 	if i := bytes.IndexByte(uri, '?'); i >= 0 {
@@ -66,7 +68,7 @@ func cutAuthority(uri []byte) ([]byte, bool) {
 	if end < 0 {
 		end = len(rest)
 	}
-	if !upstreamHosts[string(bytes.ToLower(rest[:end]))] {
+	if !containsFold(upstreamHosts, unsafeString(rest[:end])) {
 		return nil, false
 	}
 	if rest = rest[end:]; len(rest) == 0 || rest[0] != '/' {

@@ -143,7 +143,7 @@ func TestTicketIsRedeemedOnce(t *testing.T) {
 		{post(authorizationPath, "ticket="+ticket, withKey(ordersKey)), 405, "only takes GET"},
 		{post(uri, "", withKey(ordersKey)), 405, "only takes GET"},
 		{strings.Replace(get(uri, withKey(ordersKey)), "GET", "HEAD", 1), 405, ""},
-		{get(uri, "Sec-Fetch-Site: cross-site", withKey(ordersKey)), 403, "web pages"},
+		{get(uri, "Sec-Fetch-Site: cross-site", withKey(ordersKey)), 403, "web browsers"},
 	} {
 		r.want(tc.raw, tc.status, tc.text)
 	}
@@ -204,7 +204,7 @@ func TestTicketAndLimits(t *testing.T) {
 
 	r = newRedemption(t)
 	r.want(strings.Replace(get(authorizationPath+"?ticket="+r.ticket(other, "s")),
-		"Host: x", "Host: localhost", 1), 200, `{"appid":"`+other+`","state":"s",`)
+		"Host: localhost", "Host: localhost", 1), 200, `{"appid":"`+other+`","state":"s",`)
 }
 
 // What is below /.well-known/wxproxy never reaches WeChat: spelling × method ×

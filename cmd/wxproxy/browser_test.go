@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -143,5 +144,82 @@ func TestReloadChangesPages(t *testing.T) {
 	proctest.Eventually(t, is(200))
 	if !strings.Contains(body, `href="`+w.wxURL+"/cgi-bin/componentloginpage?") {
 		t.Errorf("page with loopback addresses: got no link to the sandbox in\n%s", body)
+	}
+}
+
+// attackPage is a page that sends requests to the proxy at %s in every way that
+// needs no click, and reports what it could read.
+const attackPage = `<!doctype html><meta name=referrer content=%q><title>waiting</title><body><script>
+const target = "http://%s/%s", read = []
+const load = (tag) => new Promise((done) => {
+	const e = document.createElement(tag)
+	e.onload = e.onerror = done
+	e.src = target + "&by=" + tag
+	document.body.append(e)
+})
+const ask = (mode, method) => fetch(target + "&by=fetch-" + mode + method, {mode, method, credentials: "include"})
+	.then((r) => r.text()).then((text) => { if (text.includes("openid")) read.push(text) }).catch(() => {})
+const submit = (method) => new Promise((done) => {
+	const frame = document.createElement("iframe"), form = document.createElement("form")
+	frame.name = "f" + method
+	frame.onload = done
+	form.action = target + "&by=form", form.method = method, form.target = frame.name
+	document.body.append(frame, form)
+	form.submit()
+})
+const socket = new Promise((done) => {
+	const s = new WebSocket(target.replace("http", "ws"))
+	s.onclose = s.onerror = done
+})
+Promise.all([load("img"), load("script"), load("iframe"), load("video"), ask("cors", "GET"), ask("no-cors", "GET"),
+	ask("cors", "POST"), ask("no-cors", "POST"), submit("get"), submit("post"), socket]).then(() => {
+	navigator.sendBeacon(target + "&by=beacon", "x")
+	document.title = read.length ? "read " + read.join() : "read nothing"
+})
+</script>`
+
+// Web pages are no callers while authentication is disabled: img, script,
+// iframe, video, fetch (cors and no-cors, GET and POST), form (get and post),
+// beacon, WebSocket, link × to 127.0.0.1, localhost, a foreign name that
+// resolves to 127.0.0.1 × from a page on 127.0.0.1, on localhost, on a foreign
+// name, and on the name of the target (which a rebound name is) × with and
+// without a Referer. Nothing reaches WeChat, and no page can read a response.
+func TestPagesAreNoCallers(t *testing.T) {
+	const evil = "evil.test"
+	b := newBrowser(t, evil)
+	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
+	_, port, _ := strings.Cut(w.proxy, ":")
+	before := w.wx.Count("/cgi-bin/user/info")
+	page := ""
+	pages := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "text/html")
+		rw.Write([]byte(page))
+	}))
+	defer pages.Close()
+	_, pagesPort, _ := strings.Cut(pages.Listener.Addr().String(), ":")
+	p := b.tab("en", 800, 600, false)
+	target := accountA + userInfo
+	for _, host := range []string{"127.0.0.1", "localhost", evil} {
+		for _, from := range []string{"127.0.0.1", "localhost", evil} {
+			for _, referrer := range []string{"unsafe-url", "no-referrer"} {
+				page = fmt.Sprintf(attackPage, referrer, host+":"+port, target)
+				p.open("http://" + from + ":" + pagesPort + "/")
+				p.until("document.title.startsWith('read')")
+				if got := p.eval("document.title"); got != "read nothing" {
+					t.Errorf("page of %s at %s, %s: got %s, want nothing", from, host, referrer, got)
+				}
+			}
+		}
+		// A link, and a page of the target's own origin.
+		p.open("http://" + host + ":" + port + "/" + target)
+		p.until("document.body.innerText.includes('errcode')")
+		got := p.eval("fetch('/" + target + "').then((r) => r.text()).then((t) => { document.title = t }), 1")
+		p.until("document.title.includes('errcode')")
+		if title := p.eval("document.title"); !strings.Contains(title, "-403") {
+			t.Errorf("page of the origin %s itself (%s): got %s, want 403", host, got, title)
+		}
+	}
+	if n := w.wx.Count("/cgi-bin/user/info") - before; n != 0 {
+		t.Errorf("got %d requests at WeChat, want 0", n)
 	}
 }

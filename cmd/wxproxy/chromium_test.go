@@ -28,8 +28,9 @@ type browser struct {
 }
 
 // newBrowser starts a browser with an empty profile, which reaches only this
-// machine. It skips the test if WXPROXY_NO_BROWSER=1.
-func newBrowser(t *testing.T) *browser {
+// machine, also under the given names. It skips the test if
+// WXPROXY_NO_BROWSER=1.
+func newBrowser(t *testing.T, names ...string) *browser {
 	t.Helper()
 	if os.Getenv("WXPROXY_NO_BROWSER") == "1" {
 		t.Skip("WXPROXY_NO_BROWSER=1: the pages are not opened in a real browser")
@@ -37,6 +38,10 @@ func newBrowser(t *testing.T) *browser {
 	path, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Fatal("chromium is missing: run .ci/tools.sh, which installs it, or set WXPROXY_NO_BROWSER=1")
+	}
+	rules := ""
+	for _, name := range names {
+		rules += "MAP " + name + " 127.0.0.1, "
 	}
 	var stderr proctest.Output
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
@@ -48,7 +53,7 @@ func newBrowser(t *testing.T) *browser {
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("no-proxy-server", true),
 		chromedp.Flag("hide-scrollbars", true),
-		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
+		chromedp.Flag("host-resolver-rules", rules+"MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
 		chromedp.CombinedOutput(&stderr),
 		chromedp.WSURLReadTimeout(browserTimeout),
 	)

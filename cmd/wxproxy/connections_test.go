@@ -75,7 +75,7 @@ func TestManyIdleConnections(t *testing.T) {
 	})
 	call := func(c net.Conn, path string, want int) error {
 		c.SetDeadline(time.Now().Add(proctest.Patience))
-		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path)
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil {
 			return err
@@ -127,7 +127,7 @@ func TestAnnouncedBodiesNeedNoMemory(t *testing.T) {
 	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	const each = 200      // 12 GiB are announced in total
 	const maxMemory = 150 // MiB of the process
-	head := fmt.Sprintf("POST /%s/cgi-bin/media/upload HTTP/1.1\r\nHost: x\r\n", accountA)
+	head := fmt.Sprintf("POST /%s/cgi-bin/media/upload HTTP/1.1\r\nHost: localhost\r\n", accountA)
 	some := strings.Repeat("a", 10_000)
 	for range each {
 		for _, raw := range []string{"Content-Length: 33554432\r\n\r\n" + some,

@@ -31,7 +31,8 @@ func TestImports(t *testing.T) {
 		"wxproxy/tokens/store/redis":            {"wxproxy/tokens/store"},
 		"wxproxy/tokens/store/storetest":        {"wxproxy/tokens/store"},
 
-		"wxproxy/proxy": {"wxproxy/internal/peerlimit", "wxproxy/internal/redact",
+		"wxproxy/proxy": {"wxproxy/internal/hostname", "wxproxy/internal/peerlimit",
+			"wxproxy/internal/redact",
 			"wxproxy/internal/returnticket",
 			"wxproxy/proxy/admission", "wxproxy/proxy/standin",
 			"wxproxy/proxy/transport", "wxproxy/tokens", "wxproxy/wechat"},
@@ -39,6 +40,7 @@ func TestImports(t *testing.T) {
 		"wxproxy/proxy/standin":   {},
 		"wxproxy/proxy/transport": {},
 
+		"wxproxy/internal/hostname":     {},
 		"wxproxy/internal/peerlimit":    {},
 		"wxproxy/internal/proctest":     {},
 		"wxproxy/internal/recovery":     {},
@@ -50,7 +52,8 @@ func TestImports(t *testing.T) {
 			"wxproxy/wechat"},
 		"wxproxy/callback/pages": {"wxproxy/internal/returnticket", "wxproxy/tokens", "wxproxy/wechat"},
 
-		"wxproxy/console": {"wxproxy/internal/peerlimit", "wxproxy/internal/recovery",
+		"wxproxy/console": {"wxproxy/internal/hostname", "wxproxy/internal/peerlimit",
+			"wxproxy/internal/recovery",
 			"wxproxy/tokens", "wxproxy/wechat"},
 
 		"wxproxy/bench/prime":   {"wxproxy/wechat"},
@@ -64,7 +67,8 @@ func TestImports(t *testing.T) {
 		"wxproxy/conformance": {},
 
 		"wxproxy/cmd/wxproxy/internal/config": {"wxproxy/cmd/wxproxy/internal/suggest",
-			"wxproxy/proxy", "wxproxy/tokens/store/redis", "wxproxy/wechat"},
+			"wxproxy/internal/hostname", "wxproxy/proxy", "wxproxy/tokens/store/redis",
+			"wxproxy/wechat"},
 		"wxproxy/cmd/wxproxy/internal/suggest":   {},
 		"wxproxy/cmd/wxproxy/internal/table":     {"wxproxy/wechat"},
 		"wxproxy/cmd/wxproxy/internal/tokenfile": {},

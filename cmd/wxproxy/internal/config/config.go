@@ -48,6 +48,7 @@ type Proxy struct {
 	Timeout        Duration `toml:"timeout"`
 	MaxRequestBody Size     `toml:"max_request_body"`
 	AllowAnonymous bool     `toml:"allow_anonymous"`
+	Hosts          []string `toml:"hosts"`           // "*": any; not checked if there are callers
 	ForwardHeaders []string `toml:"forward_headers"` // besides those that are always forwarded
 	TLSCertFile    string   `toml:"tls_cert_file"`   // "": plain HTTP
 	TLSKeyFile     string   `toml:"tls_key_file"`    // "": plain HTTP

@@ -25,7 +25,9 @@ func TestLoadValues(t *testing.T) {
 		Listen: "[::1]:18080", Upstream: "https://sh.api.weixin.qq.com:8443/", UpstreamCAFile: cert,
 		DefaultAppID: "wx1111111111111111",
 		Timeout:      Duration(10 * time.Minute), MaxRequestBody: 1024, TLSCertFile: cert,
-		TLSKeyFile: filepath.Join(vars["DIR"], "key.pem"), ForwardHeaders: []string{"X-Gateway-Key", "x-tenant", "Accept"},
+		TLSKeyFile:     filepath.Join(vars["DIR"], "key.pem"),
+		Hosts:          []string{"wxproxy", "*"},
+		ForwardHeaders: []string{"X-Gateway-Key", "x-tenant", "Accept"},
 	}); !reflect.DeepEqual(cfg.Proxy, want) {
 		t.Errorf("proxy: got %+v, want %+v", cfg.Proxy, want)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"wxproxy/internal/hostname"
 	"wxproxy/proxy"
 	"wxproxy/wechat"
 )
@@ -52,11 +53,7 @@ func (v *validator) proxy() {
 		v.fault("proxy.max_request_body",
 			`is out of range; write a size from %v to %v, such as "32MiB"`, minBody, maxBody)
 	}
-	for i, name := range p.ForwardHeaders {
-		if problem := proxy.ForwardHeaderProblem(name); problem != "" {
-			v.fault(fmt.Sprintf("proxy.forward_headers[%d]", i+1), "%s; remove it", problem)
-		}
-	}
+	proxyNames(v)
 	v.certificate("proxy.tls_cert_file", p.TLSCertFile, "proxy.tls_key_file", p.TLSKeyFile)
 	switch {
 	case p.ClientCAFile == "":
@@ -68,6 +65,23 @@ func (v *validator) proxy() {
 			"add [[caller]] blocks whose names are the common names in the certificates")
 	default:
 		v.roots("proxy.client_ca_file", p.ClientCAFile)
+	}
+}
+
+// proxyNames checks the lists of host names and of header names.
+func proxyNames(v *validator) {
+	for i, s := range v.cfg.Proxy.Hosts {
+		// With a port it would match nothing: the port of a Host header is
+		// ignored.
+		if name, ok := hostname.Of(s); s != "*" && (!ok || name != s && "["+name+"]" != s) {
+			v.fault(fmt.Sprintf("proxy.hosts[%d]", i+1), "is not a host name; write it as in the URLs of "+
+				`callers, without scheme, port and final dot, such as "wxproxy", or "*" for any`)
+		}
+	}
+	for i, name := range v.cfg.Proxy.ForwardHeaders {
+		if problem := proxy.ForwardHeaderProblem(name); problem != "" {
+			v.fault(fmt.Sprintf("proxy.forward_headers[%d]", i+1), "%s; remove it", problem)
+		}
 	}
 }
 
@@ -171,17 +185,7 @@ func (v *validator) ports() {
 // localhost.
 func IsLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
-	return err == nil && IsLoopbackHost(host)
-}
-
-// IsLoopbackHost is IsLoopback for a host without a port. It resolves no names,
-// because the result could change later.
-func IsLoopbackHost(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback() // ::ffff:127.0.0.1 is 127.0.0.1
+	return err == nil && hostname.IsLoopback(host)
 }
 
 // isHost reports whether host is an IP address or a name.

@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"wxproxy/internal/hostname"
 )
 
 // upstream checks the base URL of WeChat. Plain HTTP to another machine gets a
@@ -14,7 +16,7 @@ func (v *validator) upstream(key, s string) {
 		return
 	}
 	u, ok := v.baseURL(key, s, "https://api.weixin.qq.com")
-	if ok && u.Scheme == "http" && !IsLoopbackHost(u.Hostname()) {
+	if ok && u.Scheme == "http" && !hostname.IsLoopback(u.Hostname()) {
 		v.warn(key, "is plain http to another machine: every token and secret is sent unencrypted; "+
 			"write https, unless the network in between is trusted")
 	}
@@ -39,7 +41,7 @@ func (v *validator) baseURL(key, s, example string) (*url.URL, bool) {
 // Only a trial with a sandbox on the same machine needs none.
 func (v *validator) publicURL(key, s string) {
 	u, ok := v.baseURL(key, s, "https://wx.example.com")
-	if ok && u.Scheme == "http" && !IsLoopbackHost(u.Hostname()) {
+	if ok && u.Scheme == "http" && !hostname.IsLoopback(u.Hostname()) {
 		v.fault(key, "is plain http, which would send authorization codes unencrypted; "+
 			"write https, and terminate TLS before the callback listener")
 	}

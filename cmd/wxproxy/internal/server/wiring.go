@@ -9,6 +9,7 @@ import (
 	"wxproxy/callback/pages"
 	"wxproxy/cmd/wxproxy/internal/config"
 	"wxproxy/console"
+	"wxproxy/internal/hostname"
 	"wxproxy/internal/returnticket"
 	"wxproxy/proxy"
 	"wxproxy/tokens"
@@ -28,6 +29,7 @@ func (s *Server) proxyConfig(cfg config.Config, c components) proxy.Config {
 		Roots:          c.roots,
 		Timeout:        time.Duration(cfg.Proxy.Timeout),
 		MaxBody:        int(cfg.Proxy.MaxRequestBody),
+		Hosts:          cfg.Proxy.Hosts,
 		ForwardHeaders: cfg.Proxy.ForwardHeaders,
 		Tokens:         s.broker,
 		StandInKey:     s.keys.standIn,
@@ -124,7 +126,7 @@ func sendText(
 func loginBase(cfg config.Config) string {
 	isLoopback := func(s string) bool {
 		u, err := url.Parse(s)
-		return err == nil && config.IsLoopbackHost(u.Hostname())
+		return err == nil && hostname.IsLoopback(u.Hostname())
 	}
 	if isLoopback(cfg.Proxy.Upstream) && isLoopback(cfg.Callback.PublicURL) {
 		return cfg.Proxy.Upstream
