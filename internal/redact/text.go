@@ -207,10 +207,8 @@ func (t *text) widen(end int) {
 		t.wides[n-1].to = int32(end)
 		return
 	}
-	from := end - 1
-	if k < 0 {
-		from = 0
-	} else {
+	from := 0
+	if k >= 0 {
 		from = t.start(len(t.wides), k)
 	}
 	t.wides = append(t.wides, wide{int32(k), int32(from), int32(end), 0})
