@@ -200,6 +200,7 @@ func (s *state) serveStatus(w http.ResponseWriter, r *http.Request) {
 			out.Component.ExpiresIn = seconds(left)
 		}
 	}
-	out.Accounts.Active, out.Accounts.Revoked, out.Accounts.Failing, _ = s.stats.AccountCounts()
+	c, _ := s.stats.AccountCounts()
+	out.Accounts = counts{Active: c.Active, Revoked: c.Revoked, Failing: c.Failing}
 	replyJSON(w, http.StatusOK, out)
 }

@@ -154,7 +154,9 @@ func (g fakeStats) Component() string {
 }
 func (g fakeStats) TicketAge() (time.Duration, bool)       { return 90 * time.Second, true }
 func (g fakeStats) ComponentExpiry() (time.Duration, bool) { return time.Hour, !g.o.noComponent }
-func (g fakeStats) AccountCounts() (int, int, int, bool)   { return 10, 2, 1, true }
+func (g fakeStats) AccountCounts() (tokens.AccountCounts, bool) {
+	return tokens.AccountCounts{Active: 10, Revoked: 2, Failing: 1}, true
+}
 
 func (o *fakeBackend) config() console.Config {
 	return console.Config{Accounts: o, Stats: fakeStats{o},

@@ -36,7 +36,7 @@ type Accounts interface {
 	Import(ctx context.Context, appid string, refresh wechat.Secret) (added bool, err error)
 }
 
-// Stats are facts about the whole; [tokens.Broker] implements it.
+// Stats are facts about the whole; [tokens.Stats] implements it.
 type Stats interface {
 	// Component returns the component's appid, "" if none is configured.
 	Component() string
@@ -50,7 +50,7 @@ type Stats interface {
 
 	// AccountCounts returns the number of authorizers by state. known is false
 	// if the store does not answer.
-	AccountCounts() (active, revoked, failing int, known bool)
+	AccountCounts() (counts tokens.AccountCounts, known bool)
 }
 
 // About is what does not change while wxproxy runs.

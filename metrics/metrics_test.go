@@ -196,9 +196,11 @@ func busy() *metrics.Metrics {
 	m.SetSources(metrics.Sources{
 		TicketAge:       func() (time.Duration, bool) { return 7*time.Minute + 500*time.Millisecond, true },
 		ComponentExpiry: func() (time.Duration, bool) { return -time.Second, true },
-		Accounts:        func() (int, int, int, bool) { return 12345, 6, 7, true },
-		Evictions:       func() uint64 { return 8 },
-		SetsDropped:     func() uint64 { return 9 },
+		Accounts: func() (map[string]int, bool) {
+			return map[string]int{"active": 12345, "revoked": 6, "failing": 7}, true
+		},
+		Evictions:   func() uint64 { return 8 },
+		SetsDropped: func() uint64 { return 9 },
 	})
 	return m
 }

@@ -21,9 +21,9 @@ type Sources struct {
 	// negative if it has expired, and false without a token.
 	ComponentExpiry func() (time.Duration, bool)
 
-	// Accounts returns the number of authorizers by state. known is false if
-	// they cannot be counted.
-	Accounts func() (active, revoked, failing int, known bool)
+	// Accounts returns the number of authorizers by state; see accountStates.
+	// known is false if they cannot be counted.
+	Accounts func() (byState map[string]int, known bool)
 
 	// Evictions and SetsDropped are counters of the token cache since the start
 	// of the process.
@@ -82,16 +82,20 @@ func newGaugeCollector() *gaugeCollector {
 	}, "Seconds until the component's token expires, negative if it has expired. NaN without a token.")
 	add(&reading{
 		name: "wxproxy_accounts", kind: prometheus.GaugeValue,
-		labels: []string{"active", "revoked", "failing"},
+		labels: accountStates,
 		read: func(g *Sources) []float64 {
 			if g.Accounts == nil {
 				return nil
 			}
-			active, revoked, failing, known := g.Accounts()
+			byState, known := g.Accounts()
 			if !known {
 				return nil
 			}
-			return []float64{float64(active), float64(revoked), float64(failing)}
+			var values []float64
+			for _, state := range accountStates {
+				values = append(values, float64(byState[state]))
+			}
+			return values
 		},
 	}, "Accounts that have authorized the component, by state. NaN if the store does not respond.", "state")
 	add(&reading{
@@ -104,6 +108,9 @@ func newGaugeCollector() *gaugeCollector {
 	}, "Tokens that the cache did not accept under load; they are read from the store.")
 	return p
 }
+
+// accountStates are the states of accounts that are counted.
+var accountStates = []string{"active", "revoked", "failing"}
 
 // duration returns one value in seconds, nil if it is unknown.
 func duration(ask func() (time.Duration, bool)) []float64 {

@@ -47,7 +47,7 @@ func TestSourceThatPanics(t *testing.T) {
 	reported := make(chan string, 10)
 	m.SetSources(metrics.Sources{
 		TicketAge:   func() (time.Duration, bool) { panic("the ticket's value") },
-		Accounts:    func() (int, int, int, bool) { panic("the accounts' value") },
+		Accounts:    func() (map[string]int, bool) { panic("the accounts' value") },
 		Evictions:   func() uint64 { panic("the cache's value") },
 		SetsDropped: func() uint64 { return 5 },
 		Panicked:    func(what string, cause any) { reported <- what + ": " + cause.(string) },
@@ -78,10 +78,10 @@ func TestSourceThatHangs(t *testing.T) {
 		release := make(chan struct{})
 		var reads atomic.Int64
 		m.SetSources(metrics.Sources{
-			Accounts: func() (int, int, int, bool) {
+			Accounts: func() (map[string]int, bool) {
 				reads.Add(1)
 				<-release
-				return 1, 2, 3, true
+				return map[string]int{"active": 1, "revoked": 2, "failing": 3}, true
 			},
 			TicketAge: func() (time.Duration, bool) { return time.Minute, true },
 		})

@@ -87,7 +87,7 @@ type Broker struct {
 	maintenance  *maintenance
 	signingKeys  *signingKeys
 	lister       *lister
-	stateCounter *stateCounter
+	stats        *Stats
 }
 
 // New returns a running Broker. It schedules the authorization codes that an

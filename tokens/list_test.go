@@ -111,8 +111,8 @@ func TestCountsAreUnknownWithoutStore(t *testing.T) {
 	b := newAuthorized(t, s, client, c.use)
 	counted := func(wantActive int, wantKnown bool) func() bool {
 		return func() bool {
-			active, _, _, known := b.AccountCounts()
-			return active == wantActive && known == wantKnown
+			counts, known := b.Stats().AccountCounts()
+			return counts.Active == wantActive && known == wantKnown
 		}
 	}
 	eventually(t, "one active account is counted", counted(1, true))

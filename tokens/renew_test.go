@@ -223,8 +223,8 @@ func TestRefreshTokenRecovered(t *testing.T) {
 	if !errors.Is(err, tokens.ErrUnavailable) || !strings.Contains(err.Error(), "authorize the component again") {
 		t.Errorf("Renew: got error %v, want %v that says to authorize the component again", err, tokens.ErrUnavailable)
 	}
-	if _, _, failing, _ := b.AccountCounts(); failing != 1 {
-		t.Errorf("AccountCounts: got %d failing, want 1", failing)
+	if counts, _ := b.Stats().AccountCounts(); counts.Failing != 1 {
+		t.Errorf("AccountCounts: got %d failing, want 1", counts.Failing)
 	}
 }
 

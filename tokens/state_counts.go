@@ -30,8 +30,8 @@ const (
 	countTimeout = 2 * time.Minute
 )
 
-// get returns the numbers of accounts; see [Broker.AccountCounts].
-func (c *stateCounter) get() (active, revoked, failing int, known bool) {
+// get returns the numbers of accounts; see [Stats.AccountCounts].
+func (c *stateCounter) get() (counts AccountCounts, known bool) {
 	c.mu.Lock()
 	// One goroutine counts for all callers.
 	if (c.counts == nil || !c.now().Before(c.until)) && c.running == nil {
@@ -48,7 +48,10 @@ func (c *stateCounter) get() (active, revoked, failing int, known bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.counts[Active], c.counts[Revoked], c.counts[Failing], c.counts != nil
+	counts = AccountCounts{
+		Active: c.counts[Active], Revoked: c.counts[Revoked], Failing: c.counts[Failing],
+	}
+	return counts, c.counts != nil
 }
 
 // count reads all records. A slow count serves twenty times as long as it took,

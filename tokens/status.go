@@ -7,47 +7,66 @@ import (
 	"time"
 )
 
+// Stats returns facts about the Broker as a whole, for metrics and operators.
+func (b *Broker) Stats() *Stats { return b.stats }
+
+// Stats are facts about a [Broker] as a whole. They can be read after it was
+// closed. It is safe for concurrent use.
+type Stats struct {
+	component func() string
+	tickets   *tickets
+	accounts  *accounts
+	cache     *cache
+	tasks     *taskGroup
+	now       func() time.Time
+	counter   *stateCounter
+}
+
+// Component returns the component's appid, or "" if none is configured.
+func (s *Stats) Component() string { return s.component() }
+
 // statusTimeout bounds a metric that reads the store. A slow store must not
 // delay the scrape of all others.
 const statusTimeout = time.Second
 
 // TicketAge returns the time since the newest ticket was received. It returns
 // false if there is none.
-func (b *Broker) TicketAge() (time.Duration, bool) {
-	ctx, cancel := context.WithTimeout(b.tasks.ctx, statusTimeout)
+func (s *Stats) TicketAge() (time.Duration, bool) {
+	ctx, cancel := context.WithTimeout(s.tasks.ctx, statusTimeout)
 	defer cancel()
-	t, err := b.tickets.load(ctx)
+	t, err := s.tickets.load(ctx)
 	if err != nil || t == nil || t.Ticket == "" {
 		return 0, false
 	}
-	return b.now().Sub(fromMillis(t.Received)), true
+	return s.now().Sub(fromMillis(t.Received)), true
 }
 
 // ComponentExpiry returns the time until the component's token expires, which
 // is negative if it has expired. It returns false if there is none.
-func (b *Broker) ComponentExpiry() (time.Duration, bool) {
-	ctx, cancel := context.WithTimeout(b.tasks.ctx, statusTimeout)
+func (s *Stats) ComponentExpiry() (time.Duration, bool) {
+	ctx, cancel := context.WithTimeout(s.tasks.ctx, statusTimeout)
 	defer cancel()
-	acc, err := b.accounts.load(ctx, b.Component())
+	acc, err := s.accounts.load(ctx, s.component())
 	if err != nil || acc == nil || acc.Access == "" {
 		return 0, false
 	}
-	return fromMillis(acc.ExpiresAt).Sub(b.now()), true
+	return fromMillis(acc.ExpiresAt).Sub(s.now()), true
 }
 
 // Evictions returns how many entries the cache evicted because it was full.
-func (b *Broker) Evictions() uint64 { return b.cache.evicted.Load() }
+func (s *Stats) Evictions() uint64 { return s.cache.evicted.Load() }
 
 // SetsDropped returns how many entries the cache dropped under load.
-func (b *Broker) SetsDropped() uint64 { return b.cache.dropped.Load() }
+func (s *Stats) SetsDropped() uint64 { return s.cache.dropped.Load() }
+
+// AccountCounts holds how many authorizers are in each state.
+type AccountCounts struct{ Active, Revoked, Failing int }
 
 // AccountCounts returns how many authorizers are in each state. The numbers are
 // up to two seconds old; with very many accounts, up to twenty times as old as
 // counting takes. known is false if the store could not be read, and until the
 // first count is done.
-func (b *Broker) AccountCounts() (active, revoked, failing int, known bool) {
-	return b.stateCounter.get()
-}
+func (s *Stats) AccountCounts() (counts AccountCounts, known bool) { return s.counter.get() }
 
 // Ready reports whether the store responds, and whether a token of each
 // configured kind is available or can be fetched. It does not ask WeChat. The

@@ -25,8 +25,8 @@ func TestStoreRebuiltFromOneTicket(t *testing.T) {
 	b := newBroker(t, store.NewMemory(), client, nil)
 	putTicket(t, b)
 	eventually(t, "all accounts are known", func() bool {
-		active, _, failing, _ := b.AccountCounts()
-		return active == 1234 && failing == 1
+		counts, _ := b.Stats().AccountCounts()
+		return counts.Active == 1234 && counts.Failing == 1
 	})
 	f.wantCount(t, "api_get_authorizer_list", 3) // pages of 500
 	f.wantCount(t, "api_get_authorizer_info", 0)

@@ -29,7 +29,7 @@ func TestTicketLifetimeAndOrder(t *testing.T) {
 	if err := b.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "component_verify_ticket") {
 		t.Errorf("Ready without a ticket: got error %v, want one that names component_verify_ticket", err)
 	}
-	if age, ok := b.TicketAge(); ok {
+	if age, ok := b.Stats().TicketAge(); ok {
 		t.Errorf("TicketAge without a ticket: got %v, true, want false", age)
 	}
 

@@ -27,7 +27,11 @@ func connect(b *Broker, c Config) {
 	connectMaintenance(b, c.MaintenanceInterval)
 	b.signingKeys = &signingKeys{store: b.store, log: b.log}
 	b.lister = &lister{store: b.store, kind: b.Kind, now: b.now}
-	b.stateCounter = &stateCounter{store: b.store, tasks: b.tasks, now: b.now}
+	b.stats = &Stats{
+		component: b.Component, tickets: b.tickets, accounts: b.accounts, cache: b.cache,
+		tasks: b.tasks, now: b.now,
+		counter: &stateCounter{store: b.store, tasks: b.tasks, now: b.now},
+	}
 }
 
 // connectRenewal makes the parts that get new tokens for known accounts.

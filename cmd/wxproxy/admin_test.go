@@ -129,7 +129,9 @@ type fakeStats struct{}
 func (fakeStats) Component() string                      { return "wxcccccccccccccccc" }
 func (fakeStats) TicketAge() (time.Duration, bool)       { return 0, false }
 func (fakeStats) ComponentExpiry() (time.Duration, bool) { return 0, false }
-func (fakeStats) AccountCounts() (int, int, int, bool)   { return 1, 1, 1, true }
+func (fakeStats) AccountCounts() (tokens.AccountCounts, bool) {
+	return tokens.AccountCounts{Active: 1, Revoked: 1, Failing: 1}, true
+}
 
 // fakeExplain explains every request in the same way.
 func fakeExplain(appid, method, path, _ string) (console.Explanation, error) {

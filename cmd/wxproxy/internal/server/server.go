@@ -128,12 +128,19 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 	if s.keys, err = loadKeys(ctx, s.broker); err != nil {
 		return fmt.Errorf("store.url: %w", err)
 	}
+	stats := s.broker.Stats()
 	s.metrics.SetSources(metrics.Sources{
-		TicketAge:       s.broker.TicketAge,
-		ComponentExpiry: s.broker.ComponentExpiry,
-		Accounts:        s.broker.AccountCounts,
-		Evictions:       s.broker.Evictions,
-		SetsDropped:     s.broker.SetsDropped,
+		TicketAge:       stats.TicketAge,
+		ComponentExpiry: stats.ComponentExpiry,
+		Accounts: func() (map[string]int, bool) {
+			c, known := stats.AccountCounts()
+			return map[string]int{
+				string(tokens.Active): c.Active, string(tokens.Revoked): c.Revoked,
+				string(tokens.Failing): c.Failing,
+			}, known
+		},
+		Evictions:   stats.Evictions,
+		SetsDropped: stats.SetsDropped,
 		Panicked: func(metric string, cause any) {
 			// Only the type of cause is logged: its value can contain anything.
 			s.log.Error("BUG: panic while reading a metric", "metric", metric, "panic", fmt.Sprintf("%T", cause))

@@ -94,7 +94,7 @@ func (s *Server) consoleConfig(cfg config.Config) console.Config {
 		// web pages whose name resolves to this machine.
 		Loopback: config.IsLoopback(cfg.Admin.Listen),
 		Accounts: s.broker,
-		Stats:    s.broker,
+		Stats:    s.broker.Stats(),
 		Explain:  s.explain,
 		About:    s.about(),
 	}
