@@ -1,6 +1,7 @@
 package tokens_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,9 @@ func newBroker(
 	return b
 }
 
-// newAuthorized returns a Broker with a ticket and accountA.
+// newAuthorized returns a Broker with a ticket and accountA. The comparison that
+// the first ticket causes is done: it would mark accountA as revoked if the test
+// changed WeChat's list while it runs.
 func newAuthorized(
 	t *testing.T, s store.Store, client *wechat.Client, change func(*tokens.Config),
 ) *tokens.Broker {
@@ -67,6 +70,10 @@ func newAuthorized(
 	// code was exchanged, and the exchange still replaces its token.
 	eventually(t, "the code is exchanged", func() bool {
 		return errors.Is(errorOf(s.Load(t.Context(), "code/"+accountA)), store.ErrNotFound)
+	})
+	eventually(t, "the first comparison is done", func() bool {
+		raw, _ := s.Load(t.Context(), "sync/"+component)
+		return bytes.Contains(raw, []byte(`"done"`))
 	})
 	return b
 }
