@@ -59,6 +59,10 @@ type Authorizer struct {
 	// UserName is the original id (gh_…) by which messages name the account, ""
 	// if the response has none.
 	UserName string
+
+	// Date is when WeChat answered, by its clock; zero if the response does not
+	// say, and in a list.
+	Date time.Time
 }
 
 // Authorizer returns one account (api_getauthorizerinfo). WeChat's errcode
@@ -89,6 +93,7 @@ func (c *Client) Authorizer(
 		Name:     strings.TrimSpace(Sanitize(i.NickName, nameLimit)),
 		Type:     kind,
 		UserName: strings.TrimSpace(i.UserName),
+		Date:     a.date,
 	}, err
 }
 

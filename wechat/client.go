@@ -29,6 +29,7 @@ var ErrUnreachable = errors.New("WeChat could not be reached")
 type Error struct {
 	Code int
 	Msg  string
+	Date time.Time // when WeChat answered, by its clock; zero if unknown
 }
 
 // Error implements the error interface.
@@ -53,6 +54,33 @@ type Grant struct {
 	// FuncInfo is the JSON list of permissions that an authorizer has granted,
 	// nil if the response has none.
 	FuncInfo json.RawMessage
+
+	// Date is when WeChat answered, by its clock and to the second; zero if the
+	// response does not say.
+	Date time.Time
+}
+
+// Gate stands in front of the requests of a [Client]. It is safe for concurrent
+// use.
+type Gate interface {
+	// Enter is called before each request. It may wait. Its error is returned
+	// instead of sending the request. Otherwise leave is called once, after the
+	// response.
+	Enter(ctx context.Context, call Call) (leave func(Outcome), err error)
+}
+
+// Call is what a [Gate] may know of a request.
+type Call struct {
+	Endpoint string // last segment of the path, such as "api_authorizer_token"
+	// AppID is the component or own account whose quota the request uses; "" if
+	// the request does not say.
+	AppID string
+}
+
+// Outcome is what became of a request that a [Gate] let through.
+type Outcome struct {
+	Err  error     // nil, an [Error], or one that wraps [ErrUnreachable]
+	Date time.Time // when WeChat answered, by its clock; zero if unknown
 }
 
 // Client calls the endpoints that issue tokens, and those about authorizers. It
@@ -61,6 +89,7 @@ type Grant struct {
 type Client struct {
 	base string
 	http *http.Client
+	gate Gate // may be nil
 }
 
 const (
@@ -98,6 +127,14 @@ func NewClient(upstream string, roots *x509.CertPool) *Client {
 	}
 }
 
+// WithGate returns a client that shares the connections of c and asks g before
+// each request.
+func (c *Client) WithGate(g Gate) *Client {
+	gated := *c
+	gated.gate = g
+	return &gated
+}
+
 // Close closes idle connections. The client can still be used.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
@@ -112,7 +149,9 @@ func (c *Client) ComponentToken(ctx context.Context, appid string, secret, ticke
 	if err == nil && a.ComponentAccessToken == "" {
 		err = noToken("component_access_token")
 	}
-	return Grant{Access: NewSecret(a.ComponentAccessToken), Life: a.ExpiresIn.life()}, err
+	return Grant{
+		Access: NewSecret(a.ComponentAccessToken), Life: a.ExpiresIn.life(), Date: a.date,
+	}, err
 }
 
 // AuthorizerToken fetches a new access token of an authorizer
@@ -133,6 +172,7 @@ func (c *Client) AuthorizerToken(
 		Access:  NewSecret(a.AuthorizerAccessToken),
 		Refresh: NewSecret(a.AuthorizerRefreshToken),
 		Life:    a.ExpiresIn.life(),
+		Date:    a.date,
 	}, err
 }
 
@@ -155,6 +195,7 @@ func (c *Client) QueryAuth(ctx context.Context, component string, token, code Se
 		Refresh:  NewSecret(i.AuthorizerRefreshToken),
 		Life:     i.ExpiresIn.life(),
 		FuncInfo: i.FuncInfo,
+		Date:     a.date,
 	}, err
 }
 
@@ -170,7 +211,9 @@ func (c *Client) StableToken(ctx context.Context, appid string, secret Secret, f
 	if err == nil && a.AccessToken == "" {
 		err = noToken("access_token")
 	}
-	return Grant{AppID: appid, Access: NewSecret(a.AccessToken), Life: a.ExpiresIn.life()}, err
+	return Grant{
+		AppID: appid, Access: NewSecret(a.AccessToken), Life: a.ExpiresIn.life(), Date: a.date,
+	}, err
 }
 
 // noToken is the error of a response without errcode and without the field that
@@ -181,6 +224,8 @@ func noToken(field string) error {
 
 // answer has the fields of all responses that the client reads.
 type answer struct {
+	date time.Time // of the response, by WeChat's clock; zero if it has none
+
 	AccessToken            string  `json:"access_token"`
 	PreAuthCode            string  `json:"pre_auth_code"`
 	ComponentAccessToken   string  `json:"component_access_token"`
@@ -239,9 +284,35 @@ func (n integer) life() time.Duration {
 // fields is the JSON object of a request. It can hold secrets.
 type fields map[string]any
 
-// post sends one request and decodes the response into out. The error is an
-// [Error], or wraps [ErrUnreachable]. token, if any, goes into the query.
+// appid returns the account whose quota the request uses; see [Call].
+func (f fields) appid() string {
+	for _, name := range []string{"component_appid", "appid"} {
+		if s, ok := f[name].(string); ok {
+			return s
+		}
+	}
+	return ""
+}
+
+// post passes the gate, sends one request and decodes the response into out.
+// The error is the gate's, an [Error], or wraps [ErrUnreachable]. token, if
+// any, goes into the query.
 func (c *Client) post(ctx context.Context, path string, token Secret, in fields, out *answer) error {
+	if c.gate == nil {
+		return c.send(ctx, path, token, in, out)
+	}
+	call := Call{Endpoint: path[strings.LastIndexByte(path, '/')+1:], AppID: in.appid()}
+	leave, err := c.gate.Enter(ctx, call)
+	if err != nil {
+		return err
+	}
+	err = c.send(ctx, path, token, in, out)
+	leave(Outcome{Err: err, Date: out.date})
+	return err
+}
+
+// send is post without the gate.
+func (c *Client) send(ctx context.Context, path string, token Secret, in fields, out *answer) error {
 	revealed := make(map[string]any, len(in))
 	for k, v := range in {
 		if s, ok := v.(Secret); ok {
@@ -270,6 +341,7 @@ func (c *Client) post(ctx context.Context, path string, token Secret, in fields,
 		return fmt.Errorf("%w: %w", ErrUnreachable, withoutURL(err))
 	}
 	defer resp.Body.Close()
+	out.date, _ = http.ParseTime(resp.Header.Get("Date")) // zero if it cannot be read
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
 	switch {
 	case err != nil:
@@ -288,7 +360,7 @@ func (c *Client) post(ctx context.Context, path string, token Secret, in fields,
 		return fmt.Errorf("%w: its response is not JSON", ErrUnreachable)
 	}
 	if code := FindErrCode(raw); code != 0 {
-		return &Error{Code: code, Msg: maskErrMsg(out.ErrMsg, token, in)}
+		return &Error{Code: code, Msg: maskErrMsg(out.ErrMsg, token, in), Date: out.date}
 	}
 	return nil
 }
