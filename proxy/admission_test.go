@@ -126,6 +126,79 @@ func TestSlowAccountLeavesSlotsForOthers(t *testing.T) {
 	}
 }
 
+// TestQuietAccountIsServedWhileAnotherQueues has 64 slots, all in use: 32 by an
+// account for which WeChat does not answer, of which 300 more requests wait, and
+// 32 by others. A quiet account's request waits longer than those 300. It is
+// answered as soon as the others are, while the slow account still is at its
+// limit, and so are 100 more requests of quiet accounts.
+func TestQuietAccountIsServedWhileAnotherQueues(t *testing.T) {
+	slow, others := make(chan struct{}), make(chan struct{})
+	upstream := wechatServer(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Query().Get("wait") {
+		case "slow":
+			<-slow
+		case "others":
+			<-others
+		}
+		io.WriteString(w, `{"errcode":0}`)
+	})
+	releaseSlow := sync.OnceFunc(func() { close(slow) })
+	releaseOthers := sync.OnceFunc(func() { close(others) })
+	t.Cleanup(releaseSlow) // before the server stops, which waits for its requests
+	t.Cleanup(releaseOthers)
+	p, err := proxy.New(proxy.Config{
+		Component: component, Upstream: upstream, Tokens: &fakeTokens{current: "T0"},
+		Hosts: []string{"x"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.SetLimits(64, 1000, testTimeout)
+	address, accounts := serve(t, p), accountsWithOwnLimit(p, 16)
+	var requests sync.WaitGroup
+	start := func(n int, account, wait string) {
+		for range n {
+			requests.Go(func() {
+				raw := get("/" + account + "/cgi-bin/user/info?wait=" + wait)
+				resp, body := send(t, address, raw)
+				checkResponse(t, raw, resp, body, 200, "")
+			})
+		}
+	}
+	inFlight := func(n int) {
+		t.Helper()
+		waitUntil(t, fmt.Sprint(n, " slots are in use"), func() bool { return p.InFlight() == n })
+	}
+	waiting := func(n int) {
+		t.Helper()
+		waitUntil(t, fmt.Sprint(n, " requests wait"), func() bool { return p.Waiting() == n })
+	}
+	start(32, accounts[0], "slow")
+	inFlight(32)
+	for i := range 4 {
+		start(8, accounts[1+i], "others")
+	}
+	inFlight(64)
+	start(1, accounts[5], "others")
+	waiting(1)
+	start(300, accounts[0], "slow")
+	waiting(301)
+	releaseOthers()
+	waiting(300)
+	inFlight(32)
+	for i := range 100 {
+		raw := get("/" + accounts[6+i%10] + "/cgi-bin/user/info?wait=no")
+		resp, body := send(t, address, raw)
+		checkResponse(t, raw, resp, body, 200, "")
+	}
+	if n := p.Waiting(); n != 300 {
+		t.Errorf("requests of the slow account that wait: got %d, want 300", n)
+	}
+	releaseSlow()
+	requests.Wait()
+	waitUntil(t, "all slots are free", func() bool { return p.InFlight() == 0 })
+}
+
 // TestBurstIsQueued checks that a burst of many more requests than there are
 // slots is served without a rejection. Requests may wait so long that a busy
 // machine serves all of them in time.

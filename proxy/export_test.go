@@ -67,6 +67,9 @@ func (p *Proxy) LimitSlot(appid string) any {
 	return slot
 }
 
+// Waiting returns the number of requests that wait for a slot.
+func (p *Proxy) Waiting() int { return p.limiter.Waiting() }
+
 // InFlight returns the number of requests that are waiting for WeChat.
 func (p *Proxy) InFlight() int { return p.limiter.InFlight() }
 

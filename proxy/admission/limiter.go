@@ -3,9 +3,10 @@
 // It knows nothing about HTTP.
 //
 // Three mechanisms work together. The [Limiter] hands out slots. A request that
-// gets none waits in a queue, which serves the newest request first. While more
-// is asked than the CPUs can do, the overload controller lowers the limit, so
-// that requests wait in the queue, where they cost little.
+// gets none waits in a queue, which serves the newest request first and lets
+// keys take turns. While more is asked than the CPUs can do, the overload
+// controller lowers the limit, so that requests wait in the queue, where they
+// cost little.
 package admission
 
 import (
@@ -38,9 +39,12 @@ type Limiter struct {
 	// perKey counts the slots in use by hash of the key. Two keys can share a
 	// counter, and then share a limit: a table of all accounts would need a
 	// lock and would have to be cleaned up.
-	perKey [4096]atomic.Int32
+	perKey [counters]atomic.Int32
 	queue  queue
 }
+
+// counters is how many counters there are for all keys.
+const counters = 4096
 
 // One key may use any number of slots until 1/fairnessThreshold of all slots is
 // in use. From then on it gets new slots only while it has fewer than
@@ -52,13 +56,15 @@ const (
 
 // Slot is the right to have one request in flight. The zero value holds none.
 // Slots of keys that share a counter are equal.
-type Slot struct{ inFlight *atomic.Int32 }
+type Slot struct{ counter uint16 } // index of the counter, plus one
 
 // NewLimiter returns a limiter of at most maxLimit slots, for which a request
 // waits queueTimeout (see [QueueTimeout]). [Limiter.Run] must run for requests
 // to leave the queue in time.
 func NewLimiter(maxLimit int, queueTimeout time.Duration) *Limiter {
-	l := &Limiter{maxLimit: int64(maxLimit), seed: maphash.MakeSeed(), queue: queue{timeout: queueTimeout}}
+	l := &Limiter{
+		maxLimit: int64(maxLimit), seed: maphash.MakeSeed(), queue: queue{timeout: queueTimeout},
+	}
 	l.limit.Store(l.maxLimit)
 	return l
 }
@@ -75,8 +81,11 @@ func (l *Limiter) TryAcquire(key []byte) (Slot, bool) {
 
 // slot returns the slot to take for key, which is not taken yet.
 func (l *Limiter) slot(key []byte) Slot {
-	return Slot{&l.perKey[maphash.Bytes(l.seed, key)%uint64(len(l.perKey))]}
+	return Slot{uint16(maphash.Bytes(l.seed, key)%counters) + 1}
 }
+
+// inFlight returns the counter of slot.
+func (l *Limiter) inFlight(slot Slot) *atomic.Int32 { return &l.perKey[slot.counter-1] }
 
 // take takes slot, or returns ErrLimit or ErrKeyLimit. The total limit is
 // exact. The limit per key is not: concurrent requests of one key may all read
@@ -89,10 +98,10 @@ func (l *Limiter) take(slot Slot) error {
 		case total >= limit:
 			return ErrLimit
 		case total >= limit/fairnessThreshold &&
-			int64(slot.inFlight.Load()) >= max(limit/perKeyFraction, 1):
+			int64(l.inFlight(slot).Load()) >= max(limit/perKeyFraction, 1):
 			return ErrKeyLimit
 		case l.total.CompareAndSwap(total, total+1):
-			slot.inFlight.Add(1)
+			l.inFlight(slot).Add(1)
 			return nil
 		}
 	}
@@ -101,22 +110,25 @@ func (l *Limiter) take(slot Slot) error {
 // Release returns a slot and admits waiting requests that may have it.
 // Releasing the zero slot does nothing.
 func (l *Limiter) Release(slot Slot) {
-	if slot.inFlight == nil {
+	if slot.counter == 0 {
 		return
 	}
-	slot.inFlight.Add(-1)
+	l.inFlight(slot).Add(-1)
 	l.total.Add(-1)
 	if l.queue.length.Load() > 0 {
-		l.admitWaiters()
+		l.admitReleased(slot)
 	}
 }
 
 // InFlight returns the number of slots in use.
 func (l *Limiter) InFlight() int { return int(l.total.Load()) }
 
+// Waiting returns the number of requests that wait for a slot.
+func (l *Limiter) Waiting() int { return int(l.queue.length.Load()) }
+
 // setLimit changes the limit, to maxLimit at most. Requests in flight keep
 // their slots even if there are more of them.
 func (l *Limiter) setLimit(limit int64) {
 	l.limit.Store(min(limit, l.maxLimit))
-	l.admitWaiters()
+	l.admitAll()
 }

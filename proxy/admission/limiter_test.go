@@ -31,8 +31,8 @@ func checkEmpty(t *testing.T, l *Limiter) {
 	if n := l.InFlight(); n != 0 {
 		t.Errorf("slots in use: got %d, want 0", n)
 	}
-	if n := l.queue.length.Load(); n != 0 || l.queue.newest != nil || l.queue.oldest != nil {
-		t.Errorf("queue: got length %d, newest %v, oldest %v, want an empty queue", n, l.queue.newest, l.queue.oldest)
+	if n := l.queue.length.Load(); n != 0 || !l.queue.byAge.empty() {
+		t.Errorf("queue: got length %d, oldest %v, want an empty queue", n, l.queue.byAge.last)
 	}
 }
 
@@ -142,7 +142,7 @@ func TestRejectionsAreSpreadUnderOverload(t *testing.T) {
 		}
 	}
 	sweep(QueueTimeout, minRejects)
-	l.queue.served = 12 * rejectRatio
+	l.queue.admitted = 12 * rejectRatio
 	sweep(QueueTimeout, 12)
 	sweep(maxQueueTimeout, waiting-12-minRejects)
 }

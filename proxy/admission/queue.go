@@ -10,7 +10,8 @@ import (
 // request of it is served. If more is asked than can be done for longer than
 // that, some requests must be rejected. Under sustained overload a FIFO queue
 // would make every request wait until its client has nearly given up. LIFO
-// keeps most requests fast and rejects the oldest.
+// keeps most requests fast and rejects the oldest. Each account has a list of
+// its own (turns.go), so that one with many requests keeps no slot from others.
 //
 // LIFO is also cheaper: few connections are served, and the same ones again and
 // again, whose data is in the CPU's cache. A request on one of thousands of
@@ -33,23 +34,23 @@ const (
 	minRejects = 8
 )
 
-// queue holds the requests that wait for a slot, as a linked list by age.
+// queue holds the requests that wait for a slot.
 type queue struct {
-	timeout time.Duration // of a request; never changed
-	length  atomic.Int32  // may be read without mu
-	mu      sync.Mutex
-	newest  *waiter
-	oldest  *waiter
-	served  int // admitted since the last sweep
+	timeout  time.Duration // of a request; never changed
+	length   atomic.Int32  // may be read without mu
+	mu       sync.Mutex
+	byAge    list[waiter] // the newest first
+	turns    turns
+	admitted int // since the last sweep
 }
 
 // waiter is a request in the queue. Waiters are pooled: under overload every
 // request becomes one.
 type waiter struct {
-	older, newer *waiter
-	slot         Slot
-	since        time.Time
-	admitted     chan bool // receives exactly one value
+	age, key node[waiter] // in byAge, and in the list of its counter
+	slot     Slot
+	since    time.Time
+	admitted chan bool // receives exactly one value
 }
 
 var waiters = sync.Pool{New: func() any { return &waiter{admitted: make(chan bool, 1)} }}
@@ -60,21 +61,10 @@ var waiters = sync.Pool{New: func() any { return &waiter{admitted: make(chan boo
 // short. The slot must be given to [Limiter.Release].
 func (l *Limiter) Acquire(key []byte, now time.Time) (Slot, error) {
 	slot := l.slot(key)
-	q := &l.queue
-	q.mu.Lock()
-	// Add before the attempt: a slot that is released after the attempt failed
-	// is then given to this request, since Release sees that one waits.
-	q.length.Add(1)
-	err := l.take(slot)
+	w, err := l.enqueue(slot, now)
 	if err == nil {
-		q.length.Add(-1)
-		q.mu.Unlock()
 		return slot, nil
 	}
-	w := waiters.Get().(*waiter)
-	w.slot, w.since = slot, now
-	q.push(w)
-	q.mu.Unlock()
 	admitted := <-w.admitted
 	waiters.Put(w)
 	if admitted {
@@ -83,25 +73,69 @@ func (l *Limiter) Acquire(key []byte, now time.Time) (Slot, error) {
 	return Slot{}, err
 }
 
-// admitWaiters gives free slots to waiting requests, the newest first.
-func (l *Limiter) admitWaiters() {
-	// The newest may all belong to keys at their limit. The search for another
-	// one is bounded, since thousands can wait.
-	const maxVisited = 64
+// enqueue takes slot, or adds a request that waits for it. Then it returns why
+// there is no slot.
+func (l *Limiter) enqueue(slot Slot, now time.Time) (*waiter, error) {
 	q := &l.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for w, n := q.newest, 0; w != nil && n < maxVisited; n++ {
-		older := w.older
-		switch l.take(w.slot) {
+	// Add before the attempt: a slot that is released after the attempt failed
+	// is then given to this request, since Release sees that one waits.
+	q.length.Add(1)
+	err := l.take(slot)
+	if err == nil {
+		q.length.Add(-1)
+		return nil, nil
+	}
+	w := waiters.Get().(*waiter)
+	w.slot, w.since = slot, now
+	q.byAge.pushFront(&w.age, w)
+	q.turns.add(w, err)
+	return w, err
+}
+
+// admitReleased gives free slots to waiting requests after slot was released.
+func (l *Limiter) admitReleased(slot Slot) {
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	l.queue.turns.unblock(slot)
+	l.admitWaiters()
+}
+
+// admitAll gives free slots to waiting requests after the limits have changed.
+func (l *Limiter) admitAll() {
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	l.queue.turns.unblockAll()
+	l.admitWaiters()
+}
+
+// admitWaiters gives each free slot to a waiting request that may have it. The
+// caller holds mu. On return, no request waits for a slot that it may have:
+//
+//   - A counter in blocked was at the limit per key when it got there. That can
+//     change when one of its slots is released, or with the limits: then it is
+//     unblocked. It also gets slots while few are in use, see take, so the first
+//     of blocked is tried at the end.
+//   - A counter in another list is tried here, and admitted or blocked.
+func (l *Limiter) admitWaiters() {
+	q := &l.queue
+	for k := q.turns.next(); k != nil; k = q.turns.next() {
+		switch l.take(k.waiters.first.value.slot) {
 		case nil:
-			q.remove(w)
-			q.served++
+			w := q.turns.take(k)
+			w.age.remove()
+			q.length.Add(-1)
+			q.admitted++
 			w.admitted <- true
 		case ErrLimit:
 			return
+		case ErrKeyLimit:
+			if k.turn.in == &q.turns.blocked {
+				return
+			}
+			q.turns.block(k)
 		}
-		w = older
 	}
 }
 
@@ -113,40 +147,18 @@ func (q *queue) sweep(now time.Time, overloaded bool) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	rejects := max(q.served/rejectRatio, minRejects)
-	q.served = 0
-	for w := q.oldest; w != nil && now.Sub(w.since) >= q.timeout; w = q.oldest {
-		if overloaded && rejects <= 0 && now.Sub(w.since) < maxQueueTimeout {
+	rejects := max(q.admitted/rejectRatio, minRejects)
+	q.admitted = 0
+	for !q.byAge.empty() {
+		w := q.byAge.last.value
+		waited := now.Sub(w.since)
+		if waited < q.timeout || overloaded && rejects <= 0 && waited < maxQueueTimeout {
 			return
 		}
 		rejects--
-		q.remove(w)
+		w.age.remove()
+		q.turns.remove(w)
+		q.length.Add(-1)
 		w.admitted <- false
 	}
-}
-
-// push adds w as the newest. The caller holds mu and has counted w in length.
-func (q *queue) push(w *waiter) {
-	if w.older, w.newer = q.newest, nil; w.older != nil {
-		w.older.newer = w
-	} else {
-		q.oldest = w
-	}
-	q.newest = w
-}
-
-// remove takes w out of the list and out of length. The caller holds mu.
-func (q *queue) remove(w *waiter) {
-	if w.newer != nil {
-		w.newer.older = w.older
-	} else {
-		q.newest = w.older
-	}
-	if w.older != nil {
-		w.older.newer = w.newer
-	} else {
-		q.oldest = w.newer
-	}
-	w.older, w.newer, w.slot = nil, nil, Slot{}
-	q.length.Add(-1)
 }
