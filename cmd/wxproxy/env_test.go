@@ -122,7 +122,13 @@ format = %q
 // start runs wxproxy and waits until it serves.
 func (w *testEnv) start() *testEnv {
 	w.t.Helper()
-	w.cmd = proctest.Command(w.t, "serve", "--config", w.config())
+	return w.run(proctest.Command(w.t, "serve", "--config", w.config()))
+}
+
+// run runs cmd, which is a wxproxy, and waits until it serves.
+func (w *testEnv) run(cmd *exec.Cmd) *testEnv {
+	w.t.Helper()
+	w.cmd = cmd
 	w.cmd.Stdout, w.cmd.Stderr = w.out, w.out
 	if err := w.cmd.Start(); err != nil {
 		w.t.Fatal(err)

@@ -24,6 +24,7 @@ func TestImports(t *testing.T) {
 		"wxproxy/sandbox/internal/origin": {},
 		"wxproxy/sandbox/internal/random": {},
 
+		"wxproxy/tokens/namespace":              {"wxproxy/tokens/store"},
 		"wxproxy/tokens":                        {"wxproxy/tokens/store", "wxproxy/wechat"},
 		"wxproxy/tokens/store":                  {"wxproxy/tokens/store/internal/durable"},
 		"wxproxy/tokens/store/internal/durable": {},
@@ -77,7 +78,7 @@ func TestImports(t *testing.T) {
 		"github.com/prometheus/":    "wxproxy/metrics",
 		"github.com/valyala/":       "wxproxy/proxy wxproxy/proxy/transport",
 		"github.com/dgraph-io/":     "wxproxy/tokens",
-		"golang.org/x/sync/":        "wxproxy/tokens",
+		"golang.org/x/sync/":        "wxproxy/tokens wxproxy/tokens/namespace",
 		"go.etcd.io/bbolt":          "wxproxy/tokens/store/bolt",
 		"github.com/redis/":         "wxproxy/tokens/store/redis",
 		"go.uber.org/":              "",

@@ -51,6 +51,9 @@ func Seal(ctx context.Context, inner Store, key []byte) (Store, error) {
 	return s, nil
 }
 
+// Unwrap returns the store with the encrypted records, see [As].
+func (s *sealedStore) Unwrap() Store { return s.inner }
+
 func (s *sealedStore) Load(ctx context.Context, key string) ([]byte, error) {
 	if strings.HasPrefix(key, sealPrefix) {
 		return nil, ErrNotFound

@@ -101,6 +101,30 @@ type Store interface {
 	Close() error
 }
 
+// Upgrader is a [Store] in a database that notes the version of its format, so
+// that processes of an earlier version refuse to open it.
+type Upgrader interface {
+	// Upgrade notes the present version. A store keeps the version that it had
+	// when it was opened until then, so that looking at it changes nothing.
+	Upgrade(ctx context.Context) error
+}
+
+// As returns the first store that is a T: s, the store that s wraps, and so on.
+// A store that wraps another one has the method Unwrap() Store.
+func As[T any](s Store) (T, bool) {
+	for {
+		if t, ok := s.(T); ok {
+			return t, true
+		}
+		u, ok := s.(interface{ Unwrap() Store })
+		if !ok {
+			var none T
+			return none, false
+		}
+		s = u.Unwrap()
+	}
+}
+
 // Watcher is a [Store] that other processes write to as well.
 type Watcher interface {
 	// Watch reports changes to changed until ctx ends, one call at a time. It

@@ -50,8 +50,12 @@ var (
 )
 
 // format is the version of the content of the buckets. bbolt has a version of
-// its own for its pages.
-const format = "1"
+// its own for its pages. oldestFormat is the first version that can be read: it
+// differs in the names of the records only, see package namespace.
+const (
+	format       = "2"
+	oldestFormat = "1"
+)
 
 // Store is an open file. It is safe for concurrent use.
 type Store struct {
@@ -61,7 +65,10 @@ type Store struct {
 	close   func() error
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store    = (*Store)(nil)
+	_ store.Upgrader = (*Store)(nil)
+)
 
 func newStore(db *guardedDB) *Store {
 	s := &Store{db: db, locks: store.NewKeyLocks(), commits: newCommitter(db)}
@@ -117,6 +124,26 @@ func (s *Store) write(key string, record []byte) error {
 		}
 		return b.Put(k, encodeValue(k, record))
 	})))
+}
+
+// Upgrade implements [store.Upgrader].
+func (s *Store) Upgrade(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	upgraded := false
+	err := s.db.access(func() error {
+		return s.db.bolt.View(func(tx *bbolt.Tx) error {
+			upgraded = string(tx.Bucket(metaBucket).Get(formatKey)) == format
+			return nil
+		})
+	})
+	if err == nil && !upgraded {
+		err = s.commits.commit(ctx, newWrite(func(tx *bbolt.Tx) error {
+			return tx.Bucket(metaBucket).Put(formatKey, []byte(format))
+		}))
+	}
+	return s.convertError(err)
 }
 
 // backend is the Store without its locks, as [store.KeyLocks] uses it.

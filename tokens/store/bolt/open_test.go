@@ -130,7 +130,7 @@ func TestNewerFormatIsRejected(t *testing.T) {
 		if err := tx.Bucket([]byte("records")).Put([]byte("a"), []byte("another encoding")); err != nil {
 			return err
 		}
-		return tx.Bucket([]byte("meta")).Put([]byte("format"), []byte("2"))
+		return tx.Bucket([]byte("meta")).Put([]byte("format"), []byte("3"))
 	})
 	before := read(t, path)
 	_, err := bolt.Open(t.Context(), path)
@@ -167,9 +167,30 @@ func TestFormatIsStable(t *testing.T) {
 			records.Put([]byte("a"), append(binary.LittleEndian.AppendUint32(nil, sum), "one"...)),
 		)
 	})
+	format := func() (format string) {
+		edit(t, path, func(tx *bbolt.Tx) error {
+			format = string(tx.Bucket([]byte("meta")).Get([]byte("format")))
+			return nil
+		})
+		return format
+	}
 	s := open(t, path)
 	want(t, s, "a", "one")
 	mustClose(t, s)
+	if got := format(); got != "1" {
+		t.Errorf("format after Open: got %q, want 1", got)
+	}
+	for range 2 {
+		s = open(t, path)
+		if err := s.Upgrade(t.Context()); err != nil {
+			t.Errorf("Upgrade: %v", err)
+		}
+		want(t, s, "a", "one")
+		mustClose(t, s)
+		if got := format(); got != "2" {
+			t.Errorf("format after Upgrade: got %q, want 2", got)
+		}
+	}
 	edit(t, path, func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte("records")).Put([]byte("a"), []byte("one, without its checksum"))
 	})

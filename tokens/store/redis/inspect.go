@@ -40,11 +40,20 @@ func (s *Store) checkFormat(ctx context.Context) error {
 	if err != nil {
 		return s.convertError(ctx, err)
 	}
-	if n, err := strconv.Atoi(stored); err != nil || n != format {
+	if n, err := strconv.Atoi(stored); err != nil || n < oldestFormat || n > format {
 		return s.withName(fmt.Errorf("%w: its records have format %.20q, this wxproxy knows %d: "+
 			"a newer wxproxy wrote them", store.ErrCorrupt, stored, format))
 	}
 	return nil
+}
+
+// Upgrade implements [store.Upgrader].
+func (s *Store) Upgrade(ctx context.Context) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	err := upgradeScript.Run(ctx, s.client, []string{s.formatKey}, format).Err()
+	return s.convertError(ctx, err)
 }
 
 // forEachServer calls f for every server that is written to.

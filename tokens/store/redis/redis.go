@@ -82,8 +82,9 @@ type Store struct {
 }
 
 var (
-	_ store.Store   = (*Store)(nil)
-	_ store.Watcher = (*Store)(nil)
+	_ store.Store    = (*Store)(nil)
+	_ store.Watcher  = (*Store)(nil)
+	_ store.Upgrader = (*Store)(nil)
 )
 
 // OpenSealed is [Open] followed by [store.Seal]. All replicas need the same

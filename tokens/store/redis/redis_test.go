@@ -225,15 +225,37 @@ func TestKeysInRedisDoNotChange(t *testing.T) {
 	}
 }
 
+// A Redis with format 1 keeps it until the store is upgraded. A newer format is
+// not lowered.
+func TestUpgrade(t *testing.T) {
+	r := start(t)
+	r.do("SET wxproxy:{00}:format 1")
+	s := open(t, r.url(), patient)
+	for _, c := range []struct{ before, after string }{
+		{"SET wxproxy:{00}:format 1", "2"},
+		{"GET wxproxy:{00}:format", "2"},
+		{"SET wxproxy:{00}:format 3", "3"},
+		{"DEL wxproxy:{00}:format", "2"},
+	} {
+		r.do(c.before)
+		if err := s.Upgrade(t.Context()); err != nil {
+			t.Errorf("Upgrade: %v", err)
+		}
+		if got := r.do("GET wxproxy:{00}:format"); got != c.after {
+			t.Errorf("format after %s and Upgrade: got %q, want %q", c.before, got, c.after)
+		}
+	}
+}
+
 func TestNewerFormatIsRejected(t *testing.T) {
 	r := start(t)
 	open(t, r.url(), patient)
-	if v := r.do("GET wxproxy:{00}:format"); v != "1" {
-		t.Errorf("format: got %q, want 1", v)
+	if v := r.do("GET wxproxy:{00}:format"); v != "2" {
+		t.Errorf("format: got %q, want 2", v)
 	}
-	r.do("SET wxproxy:{00}:format 2")
+	r.do("SET wxproxy:{00}:format 3")
 	_, err := redis.Open(t.Context(), r.url(), patient)
-	if !errors.Is(err, store.ErrCorrupt) || !mentions(err, `format "2"`) {
+	if !errors.Is(err, store.ErrCorrupt) || !mentions(err, `format "3"`) {
 		t.Errorf("got error %v, want ErrCorrupt with the format", err)
 	}
 }

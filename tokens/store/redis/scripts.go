@@ -24,8 +24,13 @@ import (
 //	wxproxy:{00}:format     string      version of this format, once for all buckets
 const bucketCount = 16
 
-// format is the version of the format above, including bucketOf.
-const format = 1
+// format is the version of the format above, including bucketOf. oldestFormat is
+// the first version that can be read: it differs in the names of the records
+// only, see package namespace.
+const (
+	format       = 2
+	oldestFormat = 1
+)
 
 // changeLogSize is the maximum number of keys in the change log of a bucket. It
 // is far more than one bucket changes between two polls.
@@ -146,6 +151,14 @@ if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
   return 1
 end
 return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0
+`)
+
+// upgradeScript writes the version of the format unless a newer one is stored.
+var upgradeScript = goredis.NewScript(`
+if tonumber(redis.call('GET', KEYS[1]) or '0') < tonumber(ARGV[1]) then
+  redis.call('SET', KEYS[1], ARGV[1])
+end
+return 1
 `)
 
 // pageScript returns {keys, records}: at most ARGV[3] records in the range of

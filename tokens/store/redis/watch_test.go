@@ -159,7 +159,7 @@ func TestWatchDetectsEmptiedRedis(t *testing.T) {
 		put(t, a, "a", "two")
 	}
 	w.waitForReset(t, before)
-	eventually(t, "the format is written again", func() bool { return r.do("GET wxproxy:{00}:format") == "1" })
+	eventually(t, "the format is written again", func() bool { return r.do("GET wxproxy:{00}:format") == "2" })
 }
 
 // TestWatchDetectsLogOverflow: if more keys have changed than the log of a

@@ -12,6 +12,7 @@ import (
 	"wxproxy/internal/returnticket"
 	"wxproxy/proxy"
 	"wxproxy/tokens"
+	"wxproxy/tokens/namespace"
 	"wxproxy/tokens/store"
 	"wxproxy/tokens/store/bolt"
 	"wxproxy/tokens/store/redis"
@@ -191,6 +192,12 @@ func openStore(
 		return nil, fmt.Errorf("store.url: %w", err)
 	}
 	return s, nil
+}
+
+// platform returns whose records are used in the store.
+func platform(s tokens.Secrets) namespace.Platform {
+	isOwn := func(appid string) bool { _, ok := s.Apps[appid]; return ok }
+	return namespace.Platform{Component: s.Component, Own: isOwn}
 }
 
 // Check reports what would keep [Open] from succeeding, as far as that can be

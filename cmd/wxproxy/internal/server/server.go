@@ -21,6 +21,7 @@ import (
 	"wxproxy/proxy"
 	"wxproxy/proxy/transport"
 	"wxproxy/tokens"
+	"wxproxy/tokens/namespace"
 	"wxproxy/tokens/store"
 )
 
@@ -34,6 +35,7 @@ type Server struct {
 	watch   func(proxy.Call)
 	metrics *metrics.Metrics
 	store   store.Store
+	names   *namespace.Namespace // of this platform in the store
 	broker  *tokens.Broker
 	keys    signingKeys
 
@@ -112,9 +114,13 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 	if s.store, err = openStore(ctx, cfg, warn); err != nil {
 		return err
 	}
+	s.names = namespace.New(s.store, platform(c.secrets), s.log)
+	if err := s.names.Move(ctx); err != nil {
+		return fmt.Errorf("store.url: %w", err)
+	}
 	s.metrics = metrics.New(s.version, runtime.Version())
 	s.broker, err = tokens.New(tokens.Config{
-		Store:       s.store,
+		Store:       s.names.Store(),
 		Client:      c.client,
 		Secrets:     c.secrets,
 		RenewBefore: time.Duration(cfg.Tokens.RenewBefore),
@@ -229,6 +235,7 @@ func (s *Server) Reload(cfg config.Config) error {
 	if err := s.proxy.Reconfigure(s.proxyConfig(cfg, c)); err != nil {
 		return fmt.Errorf("[proxy] and [[caller]]: %w", err)
 	}
+	s.names.Configure(platform(c.secrets))
 	s.broker.Reconfigure(c.secrets, c.client)
 	s.callback.Reconfigure(s.callbackConfig(cfg, c))
 	s.console.Reconfigure(s.consoleConfig(cfg))
