@@ -27,6 +27,11 @@ type EventSink interface {
 	Authorize(
 		ctx context.Context, appid string, code wechat.Secret, expires, created time.Time,
 	) error
+	// UpdateAuthorization is Authorize for updateauthorized. The error is also
+	// tokens.ErrStale if an operator has forgotten the account.
+	UpdateAuthorization(
+		ctx context.Context, appid string, code wechat.Secret, expires, created time.Time,
+	) error
 	// MarkRevoked stores durably that the account revoked its authorization.
 	// The error is tokens.ErrStale if a newer authorization is known.
 	MarkRevoked(ctx context.Context, appid string, created time.Time) error

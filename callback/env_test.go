@@ -97,6 +97,13 @@ func (a *fakeAccounts) Authorize(
 	return a.record(ctx, "authorize %s %s %d %d", appid, code.Reveal(), unixOrZero(expires), unixOrZero(created))
 }
 
+func (a *fakeAccounts) UpdateAuthorization(
+	ctx context.Context, appid string, code wechat.Secret, expires, created time.Time,
+) error {
+	return a.record(ctx, "update %s %s %d %d",
+		appid, code.Reveal(), unixOrZero(expires), unixOrZero(created))
+}
+
 func (a *fakeAccounts) MarkRevoked(ctx context.Context, appid string, created time.Time) error {
 	return a.record(ctx, "revoke %s %d", appid, unixOrZero(created))
 }

@@ -51,8 +51,12 @@ func (h *eventHandler) action(e wechat.Event) (eventAction, error) {
 		case e.AuthorizationCode.IsEmpty():
 			return nil, errNoCode
 		}
+		store := h.accounts.Authorize
+		if e.InfoType == infoUpdateAuthorized {
+			store = h.accounts.UpdateAuthorization
+		}
 		return func(ctx context.Context) error {
-			return h.accounts.Authorize(ctx, e.AuthorizerAppID,
+			return store(ctx, e.AuthorizerAppID,
 				e.AuthorizationCode, e.AuthorizationCodeExpires, e.CreateTime)
 		}, nil
 

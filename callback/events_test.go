@@ -22,10 +22,11 @@ func TestEventsAreStored(t *testing.T) {
 		newCode  = "<auth_code>" + authCode + "</auth_code>"
 		newAppID = "<appid>" + account + "</appid>"
 	)
+	changed := strings.Replace(authorizeStored, "authorize", "update", 1)
 	for name, tc := range map[string]struct{ doc, counted, stored string }{
 		"ticket":           {ticketDoc(), "component_verify_ticket ok", ticketStored},
 		"authorized":       {authorizedDoc("authorized"), "authorized ok", authorizeStored},
-		"updateauthorized": {authorizedDoc("updateauthorized"), "updateauthorized ok", authorizeStored},
+		"updateauthorized": {authorizedDoc("updateauthorized"), "updateauthorized ok", changed},
 		"unauthorized":     {unauthorizedDoc(), "unauthorized ok", "revoke " + account + " 1512627534"},
 		"registered": {
 			registeredDoc("<status>0</status><msg>OK</msg>" + newAppID + newCode),

@@ -115,6 +115,12 @@ func (a blockedAccounts) Authorize(ctx context.Context, _ string, _ wechat.Secre
 	return a.block(ctx)
 }
 
+func (a blockedAccounts) UpdateAuthorization(
+	ctx context.Context, _ string, _ wechat.Secret, _, _ time.Time,
+) error {
+	return a.block(ctx)
+}
+
 func (a blockedAccounts) MarkRevoked(ctx context.Context, _ string, _ time.Time) error {
 	return a.block(ctx)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"wxproxy/tokens"
 )
 
 // How long requests may take that wait for WeChat or for many writes. All
@@ -32,6 +34,10 @@ func extendDeadlines(
 func (s *state) serveList(w http.ResponseWriter, r *http.Request) {
 	q, f := query(r)
 	var offset, limit int
+	var state tokens.State
+	if f == nil {
+		state, f = accountState(q)
+	}
 	if f == nil {
 		offset, f = number(q, "offset", 0, 0)
 	}
@@ -47,13 +53,14 @@ func (s *state) serveList(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	limit = min(limit, maxLimit)
-	list, total, err := s.accounts.List(r.Context(), offset, limit, q.Get("q"))
+	list, total, err := s.accounts.List(r.Context(), offset, limit,
+		tokens.AccountFilter{Query: q.Get("q"), State: state})
 	if err != nil {
 		fail(w, r, s.toFault(err, ""))
 		return
 	}
 	out := struct {
-		Total    int       `json:"total"` // accounts that match q
+		Total    int       `json:"total"` // accounts that match q and state
 		Offset   int       `json:"offset"`
 		Limit    int       `json:"limit"`
 		Accounts []account `json:"accounts"`
@@ -107,16 +114,30 @@ var noComponent = &fault{
 	hint:   "set [component] in the configuration",
 }
 
-// serveSync is POST /api/sync. It ends when the client disconnects; accounts
+// serveSync is POST /api/sync. With restore=true, forgotten accounts that WeChat
+// lists come back. It ends when the client disconnects; accounts
 // found until then stay.
 func (s *state) serveSync(w http.ResponseWriter, r *http.Request) {
 	if s.stats.Component() == "" {
 		fail(w, r, noComponent)
 		return
 	}
+	q, f := query(r)
+	restore := false
+	if f == nil {
+		restore, f = flag(q, "restore")
+	}
+	if f != nil {
+		fail(w, r, f)
+		return
+	}
 	ctx, cancel := extendDeadlines(w, r, syncTimeout)
 	defer cancel()
-	got, err := s.accounts.Sync(ctx)
+	compare := s.accounts.Sync
+	if restore {
+		compare = s.accounts.Restore
+	}
+	got, err := compare(ctx)
 	if err != nil {
 		fail(w, r, s.toFault(err, s.stats.Component()))
 		return

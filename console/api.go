@@ -3,6 +3,7 @@ package console
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,6 +91,7 @@ type account struct {
 	ExpiresIn  *int64       `json:"expires_in,omitempty"` // seconds, negative if expired; absent without a token
 	Authorized time.Time    `json:"authorized,omitzero"`
 	Revoked    time.Time    `json:"revoked,omitzero"`
+	Forgotten  time.Time    `json:"forgotten,omitzero"`
 	Failures   int          `json:"failures"`
 	Failure    string       `json:"failure,omitempty"`
 	RetryAt    time.Time    `json:"retry_at,omitzero"`
@@ -101,7 +103,7 @@ func newAccount(a tokens.Account, now time.Time) account {
 		AppID: a.AppID, Kind: a.Kind.String(), State: a.State, Name: a.Name, Type: a.Type,
 		Token: a.Token, Refresh: a.RefreshToken,
 		Issued: utc(a.Issued), Expires: utc(a.Expires),
-		Authorized: utc(a.Authorized), Revoked: utc(a.Revoked),
+		Authorized: utc(a.Authorized), Revoked: utc(a.Revoked), Forgotten: utc(a.Forgotten),
 		Failures: a.Failures, Failure: a.Failure, RetryAt: utc(a.RetryAt),
 	}
 	if !a.Issued.IsZero() {
@@ -160,6 +162,29 @@ func number(q url.Values, name string, least, otherwise int) (int, *fault) {
 	return int(n), nil
 }
 
+// accountState returns the query parameter state, "" if there is none.
+func accountState(q url.Values) (tokens.State, *fault) {
+	s := tokens.State(q.Get("state"))
+	if s == "" || slices.Contains(tokens.States(), s) {
+		return s, nil
+	}
+	return "", &fault{status: http.StatusBadRequest, msg: "unknown state",
+		hint: "a state is active, failing, revoked or forgotten"}
+}
+
+// flag returns a query parameter that is true or false, and false if there is
+// none.
+func flag(q url.Values, name string) (bool, *fault) {
+	switch q.Get(name) {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	}
+	return false, &fault{status: http.StatusBadRequest, msg: "invalid " + name,
+		hint: name + " is true or false"}
+}
+
 // serveStatus is GET /api/status.
 func (s *state) serveStatus(w http.ResponseWriter, r *http.Request) {
 	type component struct {
@@ -168,9 +193,10 @@ func (s *state) serveStatus(w http.ResponseWriter, r *http.Request) {
 		ExpiresIn *int64 `json:"token_expires_in"` // seconds, negative if expired; null without a token
 	}
 	type counts struct {
-		Active  int `json:"active"`
-		Revoked int `json:"revoked"`
-		Failing int `json:"failing"`
+		Active    int `json:"active"`
+		Revoked   int `json:"revoked"`
+		Failing   int `json:"failing"`
+		Forgotten int `json:"forgotten"`
 	}
 	out := struct {
 		Version   string     `json:"version"`
@@ -201,6 +227,6 @@ func (s *state) serveStatus(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	c, _ := s.stats.AccountCounts()
-	out.Accounts = counts{Active: c.Active, Revoked: c.Revoked, Failing: c.Failing}
+	out.Accounts = counts(c)
 	replyJSON(w, http.StatusOK, out)
 }

@@ -27,7 +27,7 @@ func TestStatus(t *testing.T) {
 	delete(got, "uptime")
 	delete(got, "started")
 	b, _ := json.Marshal(got)
-	const want = `{"accounts":{"active":10,"failing":1,"revoked":2},` +
+	const want = `{"accounts":{"active":10,"failing":1,"forgotten":4,"revoked":2},` +
 		`"component":{"appid":"wxcccccccccccccccc","ticket_age":90,"token_expires_in":3600},` +
 		`"go_version":"go1","ready":false,"reasons":["one","two"],"store":"file","version":"v1"}`
 	if string(b) != want {
@@ -95,6 +95,12 @@ func TestList(t *testing.T) {
 	f("?q=WXB", "1 0 50 [b]")
 	f("?q=%E5%B0%8F%E5%BA%97", "1 0 50 [a]")
 	f("?q=nothing", "0 0 50 []")
+	f("?state=active", "2 0 50 [a c]")
+	f("?state=revoked", "1 0 50 [b]")
+	f("?state=failing", "0 0 50 []")
+	f("?state=forgotten", "0 0 50 []")
+	f("?state=active&q=wxc", "1 0 50 [c]")
+	f("?state=", "3 0 50 [a b c]")
 	f("?offset=&limit=&q=", "3 0 50 [a b c]")
 }
 
@@ -116,8 +122,13 @@ func TestInvalidAPIRequests(t *testing.T) {
 	}
 	for _, q := range []string{"offset=-1", "offset=x", "offset=1.5", "offset=99999999999999999999",
 		"limit=0", "limit=-5", "limit=hostile", "limit=1;offset=2", "offset=%zz",
-		"offset=1&offset=2", "q=" + strings.Repeat("x", 300)} {
+		"offset=1&offset=2", "q=" + strings.Repeat("x", 300), "state=hostile", "state=Active",
+		"state=active,revoked", "state=active&state=revoked"} {
 		f("GET", "/api/accounts?"+q, 400)
+	}
+	for _, q := range []string{"restore=hostile", "restore=1", "restore=%zz",
+		"restore=true&restore=true"} {
+		f("POST", "/api/sync?"+q, 400)
 	}
 	for _, appid := range []string{"wx", "WXAAAAAAAAAAAAAAAA", "wxaaaaaaaaaaaaaaa",
 		"wxaaaaaaaaaaaaaaaaa", "hostile", "%2e%2e", "..", "wxaaaaaaaaaaaaaaa%41", "wxaaaaaaaaaaaaaaa%00", ""} {
@@ -127,7 +138,6 @@ func TestInvalidAPIRequests(t *testing.T) {
 	}
 	f("GET", "/api/accounts/"+unknown, 404)
 	f("HEAD", "/api/accounts/"+unknown, 404)
-	f("DELETE", "/api/accounts/"+unknown, 404)
 	f("POST", "/api/accounts/"+unknown+"/refresh", 404)
 	for _, path := range []string{"/api/", "/api/hostile", "/api/accounts/" + accountA + "/",
 		"/api/accounts/" + accountA + "/hostile", "/api/accounts/" + accountA + "/refresh/",
@@ -174,6 +184,7 @@ func TestBrokerErrorsBecomeStatuses(t *testing.T) {
 	}
 	f(tokens.ErrUnknownAccount, 404, "", "unknown account")
 	f(fmt.Errorf("refresh: %w", tokens.ErrRevoked), 410, "", "revoked")
+	f(tokens.ErrForgotten, 410, "", "forgotten by an operator")
 	f(tokens.ErrThrottled, 429, "60", "one a minute")
 	f(fmt.Errorf("%w: i/o timeout", tokens.ErrUnavailable), 503, "1", "i/o timeout")
 	f(tokens.ErrNoTicket, 503, "1", "ticket")
@@ -202,8 +213,25 @@ func TestRefreshForgetSync(t *testing.T) {
 	if got.status != 200 || got.body != `{"appid":"`+accountA+`","forgotten":true}`+"\n" {
 		t.Errorf("forget: got %d %s", got.status, got.body)
 	}
-	if got := ask(t, address, "DELETE", "/api/accounts/"+accountA, ""); got.status != 404 {
-		t.Errorf("forgetting twice: got %d, want 404", got.status)
+	for _, appid := range []string{accountA, unknown} { // twice, and without a record
+		if got := ask(t, address, "DELETE", "/api/accounts/"+appid, ""); got.status != 200 {
+			t.Errorf("forgetting %s: got %d, want 200", appid, got.status)
+		}
+	}
+	got = ask(t, address, "GET", "/api/accounts?state=forgotten", "")
+	if got.fields(t)["total"] != 2.0 ||
+		!strings.Contains(got.body, `"forgotten":"2026-05-06T07:08:09Z"`) {
+		t.Errorf("forgotten accounts: got %s, want two, with the time", got.body)
+	}
+	got = ask(t, address, "GET", "/api/explain?path=/cgi-bin/a&appid="+accountA, "")
+	explained := got.fields(t)
+	if refusal, _ := explained["refusal"].(map[string]any); refusal["status"] != 410.0 ||
+		!strings.Contains(fmt.Sprint(refusal["error"]), "forgotten") {
+		t.Errorf("explain of a forgotten account: got %v, want 410", explained)
+	}
+	got = ask(t, address, "POST", "/api/sync?restore=true", "")
+	if got.status != 200 || got.fields(t)["recovered"] != 12.0 {
+		t.Errorf("sync with restore: got %d %s, want 12 recovered", got.status, got.body)
 	}
 	if got := ask(t, address, "POST", "/api/sync", ""); got.status != 200 ||
 		got.body != `{"listed":9,"added":1,"recovered":2,"revoked":3,"unchanged":6,"took":1.235}`+"\n" {

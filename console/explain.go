@@ -78,6 +78,10 @@ func (s *state) addHolder(r *http.Request, e *Explanation) error {
 	case a.State == tokens.Revoked:
 		e.refuse(http.StatusGone, fmt.Sprintf("wxproxy: account %s has revoked its authorization",
 			e.Holder), "the merchant has to authorize again")
+	case a.State == tokens.Forgotten:
+		e.refuse(http.StatusGone, fmt.Sprintf("wxproxy: account %s was forgotten by an operator",
+			e.Holder), "the merchant has to authorize again, or an operator runs "+
+			"wxproxy accounts refresh")
 	case a.Token == "":
 		e.Note = "there is no token; the next request fetches one"
 	case !a.Expires.After(time.Now()):

@@ -71,7 +71,9 @@ func (o *fakeBackend) Account(_ context.Context, appid string) (tokens.Account, 
 	return o.get(appid)
 }
 
-func (o *fakeBackend) List(_ context.Context, offset, limit int, q string) ([]tokens.Account, int, error) {
+func (o *fakeBackend) List(
+	_ context.Context, offset, limit int, filter tokens.AccountFilter,
+) ([]tokens.Account, int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := o.fails[""]; err != nil {
@@ -79,7 +81,9 @@ func (o *fakeBackend) List(_ context.Context, offset, limit int, q string) ([]to
 	}
 	var all []tokens.Account
 	for _, appid := range slices.Sorted(maps.Keys(o.accounts)) {
-		if a := o.accounts[appid]; strings.Contains(strings.ToLower(appid+"\n"+a.Name), strings.ToLower(q)) {
+		a := o.accounts[appid]
+		if strings.Contains(strings.ToLower(appid+"\n"+a.Name), strings.ToLower(filter.Query)) &&
+			(filter.State == "" || filter.State == a.State) {
 			all = append(all, a)
 		}
 	}
@@ -107,10 +111,14 @@ func (o *fakeBackend) Refresh(ctx context.Context, appid string) (tokens.Account
 func (o *fakeBackend) Forget(_ context.Context, appid string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, err := o.get(appid); err != nil {
+	if err := o.fails[appid]; err != nil {
 		return err
 	}
-	delete(o.accounts, appid)
+	a := o.accounts[appid]
+	o.accounts[appid] = tokens.Account{
+		AppID: appid, Kind: tokens.Authorizer, State: tokens.Forgotten, Name: a.Name,
+		Forgotten: time.Date(2026, 5, 6, 7, 8, 9, 0, time.UTC),
+	}
 	return nil
 }
 
@@ -125,6 +133,12 @@ func (o *fakeBackend) Sync(ctx context.Context) (tokens.SyncResult, error) {
 	}
 	return tokens.SyncResult{Listed: 9, Added: 1, Recovered: 2, Revoked: 3, Unchanged: 6,
 		Took: 1234567 * time.Microsecond}, nil
+}
+
+func (o *fakeBackend) Restore(ctx context.Context) (tokens.SyncResult, error) {
+	got, err := o.Sync(ctx)
+	got.Recovered += 10
+	return got, err
 }
 
 func (o *fakeBackend) Import(_ context.Context, appid string, refresh wechat.Secret) (bool, error) {
@@ -155,7 +169,7 @@ func (g fakeStats) Component() string {
 func (g fakeStats) TicketAge() (time.Duration, bool)       { return 90 * time.Second, true }
 func (g fakeStats) ComponentExpiry() (time.Duration, bool) { return time.Hour, !g.o.noComponent }
 func (g fakeStats) AccountCounts() (tokens.AccountCounts, bool) {
-	return tokens.AccountCounts{Active: 10, Revoked: 2, Failing: 1}, true
+	return tokens.AccountCounts{Active: 10, Revoked: 2, Failing: 1, Forgotten: 4}, true
 }
 
 func (o *fakeBackend) config() console.Config {

@@ -35,6 +35,9 @@ func (s *state) toFault(err error, appid string) *fault {
 	case errors.Is(err, tokens.ErrRevoked):
 		return &fault{http.StatusGone, "account " + appid + " has revoked its authorization",
 			"the merchant has to authorize again", 0}
+	case errors.Is(err, tokens.ErrForgotten):
+		return &fault{http.StatusGone, "account " + appid + " was forgotten by an operator",
+			"POST /api/accounts/" + appid + "/refresh brings it back if WeChat knows it", 0}
 	case errors.Is(err, tokens.ErrThrottled):
 		return &fault{http.StatusTooManyRequests, tokens.ErrThrottled.Error(),
 			"find the cause of the rejections: requests with the wrong kind of token, " +

@@ -16,20 +16,23 @@ type Accounts interface {
 	Account(ctx context.Context, appid string) (tokens.Account, error)
 
 	// List returns at most limit accounts from offset on, sorted by appid, and
-	// how many there are. q limits both to accounts with q in their appid or
-	// name, ignoring case; empty matches all.
+	// how many there are, of those that filter selects.
 	List(
-		ctx context.Context, offset, limit int, q string,
+		ctx context.Context, offset, limit int, filter tokens.AccountFilter,
 	) (list []tokens.Account, total int, err error)
 
 	// Refresh fetches a new token, whatever the state of the old one.
 	Refresh(ctx context.Context, appid string) (tokens.Account, error)
 
-	// Forget deletes an account. WeChat does not learn of it.
+	// Forget makes an account stay away, whether it is known or not. WeChat does
+	// not learn of it.
 	Forget(ctx context.Context, appid string) error
 
 	// Sync compares the stored accounts with WeChat's list of authorizers.
 	Sync(ctx context.Context) (tokens.SyncResult, error)
+
+	// Restore is Sync that also brings back forgotten accounts.
+	Restore(ctx context.Context) (tokens.SyncResult, error)
 
 	// Import adds a refresh token from elsewhere. It keeps one that is already
 	// stored, and returns false then.

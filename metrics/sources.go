@@ -110,7 +110,7 @@ func newGaugeCollector() *gaugeCollector {
 }
 
 // accountStates are the states of accounts that are counted.
-var accountStates = []string{"active", "revoked", "failing"}
+var accountStates = []string{"active", "revoked", "failing", "forgotten"}
 
 // duration returns one value in seconds, nil if it is unknown.
 func duration(ask func() (time.Duration, bool)) []float64 {

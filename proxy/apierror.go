@@ -403,8 +403,17 @@ func toAPIError(err error, appid string, now time.Time) *apiError {
 	case errors.Is(err, admission.ErrKeyLimit):
 		return errAccountLimit
 	case errors.Is(err, tokens.ErrRevoked):
-		return newAPIError(http.StatusGone, "the merchant has to authorize again",
-			"account %s has revoked its authorization", appid)
+		return &apiError{
+			status: http.StatusGone, code: "revoked", hint: "the merchant has to authorize again",
+			msg: fmt.Sprintf("account %s has revoked its authorization", appid),
+		}
+	case errors.Is(err, tokens.ErrForgotten):
+		return &apiError{
+			status: http.StatusGone, code: "forgotten",
+			msg: fmt.Sprintf("account %s was forgotten by an operator", appid),
+			hint: "the merchant has to authorize again, or an operator runs " +
+				"wxproxy accounts refresh",
+		}
 	case errors.Is(err, tokens.ErrUnavailable):
 		e = newAPIError(http.StatusServiceUnavailable, "retry after the time in Retry-After",
 			"no token available for %s: %s", appid, err)

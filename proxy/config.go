@@ -26,7 +26,7 @@ type Tokens interface {
 	// Renew returns a token other than stale, which WeChat has rejected.
 	Renew(ctx context.Context, appid string, stale wechat.Secret) (tokens.Token, error)
 	// CheckAccount reports whether there is such an account: nil,
-	// ErrUnknownAccount, ErrRevoked, or why that is not certain. It does not
+	// ErrUnknownAccount, ErrRevoked, ErrForgotten, or why that is not certain. It does not
 	// ask WeChat.
 	CheckAccount(ctx context.Context, appid string) error
 }

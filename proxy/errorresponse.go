@@ -21,6 +21,7 @@ type apiError struct {
 	hint       string        // what the caller can do about it
 	retryAfter time.Duration // 0: no Retry-After header
 	allow      string        // "": no Allow header
+	code       string        // tells errors with the same status apart, for programs; may be ""
 }
 
 func (e *apiError) Error() string { return e.msg }
@@ -51,12 +52,13 @@ func (e *apiError) write(resp *fasthttp.Response) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	// Encoding a number and two strings cannot fail.
+	// Encoding a number and strings cannot fail.
 	_ = enc.Encode(struct {
 		ErrCode int    `json:"errcode"`
 		ErrMsg  string `json:"errmsg"`
 		Hint    string `json:"hint,omitempty"`
-	}{code, msg, e.hint})
+		Code    string `json:"code,omitempty"`
+	}{code, msg, e.hint, e.code})
 	resp.SetStatusCode(e.status)
 	resp.Header.SetContentType("application/json")
 	resp.Header.Set("Cache-Control", "no-store")

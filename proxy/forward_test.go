@@ -220,6 +220,7 @@ func TestTokenErrors(t *testing.T) {
 	}{
 		"unknown":             {&fakeTokens{err: tokens.ErrUnknownAccount}, 404, "has not authorized", ""},
 		"revoked":             {&fakeTokens{err: tokens.ErrRevoked}, 410, "revoked its authorization", ""},
+		"forgotten":           {&fakeTokens{err: tokens.ErrForgotten}, 410, "forgotten by", ""},
 		"unavailable":         {&fakeTokens{err: tokens.ErrUnavailable}, 503, "no token available", ""},
 		"stopping":            {&fakeTokens{err: tokens.ErrClosed}, 503, "stopping", ""},
 		"timeout":             {&fakeTokens{err: context.DeadlineExceeded}, 503, "no token in time", ""},
@@ -232,6 +233,10 @@ func TestTokenErrors(t *testing.T) {
 			_, addr := start(t, up, func(p *proxy.Config) { p.Tokens = c.broker })
 			resp, body := send(t, addr, "GET /"+account+"/cgi-bin/a HTTP/1.1\r\nHost: x\r\n\r\n")
 			checkResponse(t, name, resp, body, c.status, c.want)
+			code, _, _ := strings.Cut(strings.TrimPrefix(name, "rejected, "), " ")
+			if got := strings.Contains(body, `"code":"`+code+`"`); got != (c.status == 410) {
+				t.Errorf("got %s, want code %q with 410 only", body, code)
+			}
 			if strings.Contains(body, "secret detail") {
 				t.Errorf("got %s, want no details of an internal error", body)
 			}

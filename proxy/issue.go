@@ -256,7 +256,8 @@ func (c *call) issueStandIn() (string, *apiError) {
 // isUnknown reports whether err means that no token of the account can be had
 // until a merchant acts.
 func isUnknown(err error) bool {
-	return errors.Is(err, tokens.ErrUnknownAccount) || errors.Is(err, tokens.ErrRevoked)
+	return errors.Is(err, tokens.ErrUnknownAccount) || errors.Is(err, tokens.ErrRevoked) ||
+		errors.Is(err, tokens.ErrForgotten)
 }
 
 // signStandIn returns a stand-in for the caller of c, under the key that the

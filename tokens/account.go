@@ -39,10 +39,17 @@ type account struct {
 	IssuedAt  int64  `json:"issued,omitempty"`
 	ExpiresAt int64  `json:"expires,omitempty"`
 
-	AuthorizedAt    int64  `json:"authorized,omitempty"` // CreateTime of the newest authorization
-	RevokedAt       int64  `json:"revoked,omitempty"`    // CreateTime of the newest revocation
-	IsRevoked       bool   `json:"gone,omitempty"`       // the revocation is the newer of the two
-	CodeFingerprint string `json:"code,omitempty"`       // of the code that was exchanged last
+	AuthorizedAt int64 `json:"authorized,omitempty"` // CreateTime of the newest authorization
+	RevokedAt    int64 `json:"revoked,omitempty"`    // CreateTime of the newest revocation
+	IsRevoked    bool  `json:"gone,omitempty"`       // the revocation is the newer of the two
+	// ForgottenAt is when an operator forgot the account. Such a record is a
+	// tombstone: IsRevoked is set, so that earlier versions serve no token
+	// either, and the record holds no secret.
+	ForgottenAt int64 `json:"forgotten,omitempty"`
+	// IsRestorable lets a comparison with WeChat's list bring a forgotten
+	// account back.
+	IsRestorable    bool   `json:"restore,omitempty"`
+	CodeFingerprint string `json:"code,omitempty"` // of the code that was exchanged last
 
 	FailureCount int    `json:"failures,omitempty"` // failed renewals since the last success
 	Failure      string `json:"failure,omitempty"`  // why the last one failed
@@ -135,6 +142,7 @@ func (a *account) applyAuthorization(g wechat.Grant, created int64, now time.Tim
 		a.setTokens(g, now)
 	}
 	a.IsRevoked, a.AuthorizedAt, a.Throttle = false, max(a.AuthorizedAt, created), renewalThrottle{}
+	a.ForgottenAt, a.IsRestorable = 0, false
 	if a.Refresh == "" {
 		a.FailureCount, a.Failure = 1, errNoRefreshToken.Error()
 	}
@@ -150,6 +158,31 @@ func (a *account) markRevoked(created int64) {
 	a.Throttle = renewalThrottle{}
 }
 
+// markForgotten makes the record a tombstone: it removes the tokens and the
+// original id, and keeps what the operator's list shows and what tells old
+// events from new ones.
+func (a *account) markForgotten(now time.Time) {
+	a.markRevoked(0)
+	a.ForgottenAt, a.IsRestorable = millis(now), false
+	a.UserName, a.ProfiledAt = "", 0
+}
+
+// isForgotten reports whether an operator forgot the account. A nil account is
+// not forgotten.
+func (a *account) isForgotten() bool { return a != nil && a.ForgottenAt != 0 }
+
+// ended returns why the account has no token and gets none: ErrForgotten,
+// ErrRevoked, or nil if it is authorized.
+func (a *account) ended() error {
+	switch {
+	case a.isForgotten():
+		return ErrForgotten
+	case a.IsRevoked:
+		return ErrRevoked
+	}
+	return nil
+}
+
 // State is the state of an authorization, as metrics and operators see it.
 type State string
 
@@ -157,10 +190,18 @@ const (
 	Active  State = "active"
 	Revoked State = "revoked" // the account revoked its authorization
 	Failing State = "failing" // the last renewal failed; the token may still be valid
+	// Forgotten: an operator forgot the account, and it has not authorized
+	// since.
+	Forgotten State = "forgotten"
 )
+
+// States are all states.
+func States() []State { return []State{Active, Failing, Revoked, Forgotten} }
 
 func (a *account) state() State {
 	switch {
+	case a.isForgotten():
+		return Forgotten
 	case a.IsRevoked:
 		return Revoked
 	case a.FailureCount > 0:

@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"wxproxy/tokens/store"
@@ -95,6 +96,8 @@ func (a *account) matchesListed(l wechat.Authorizer, created int64, asked time.T
 	switch {
 	case a == nil:
 		return false
+	case a.isForgotten():
+		return !a.IsRestorable
 	case a.IsRevoked:
 		// WeChat pushed a revocation that is newer than the listed
 		// authorization.
@@ -197,7 +200,7 @@ func (a *accounts) clearRetryPause(ctx context.Context, appid string) error {
 }
 
 // importRefreshToken stores a refresh token unless the account has one already
-// or has revoked its authorization.
+// or has revoked its authorization. It brings a forgotten account back.
 func (a *accounts) importRefreshToken(
 	ctx context.Context, appid string, refresh wechat.Secret,
 ) (imported bool, err error) {
@@ -205,12 +208,11 @@ func (a *accounts) importRefreshToken(
 		if acc == nil {
 			acc = newAccount(Authorizer)
 		}
-		if acc.IsRevoked || acc.Refresh != "" {
+		if !acc.isForgotten() && (acc.IsRevoked || acc.Refresh != "") {
 			return nil, nil
 		}
 		imported = true
-		acc.Refresh = refresh.Reveal()
-		acc.clearFailures()
+		acc.applyAuthorization(wechat.Grant{Refresh: refresh}, 0, a.now())
 		return acc, nil
 	})
 	if err == nil && imported {
@@ -219,23 +221,76 @@ func (a *accounts) importRefreshToken(
 	return imported, err
 }
 
-// forget deletes the records of appid, readable or not, its name and its
-// pending code. It reports whether there were any.
-func (a *accounts) forget(ctx context.Context, appid string) (found bool, err error) {
-	userName := ""
-	if acc, err := a.load(ctx, appid); err == nil && acc != nil {
-		userName = acc.UserName
+// forget replaces the record of an authorizer with a tombstone, whether there
+// is a record or not, and deletes its name and its pending code. The tombstone
+// remembers the newest code and authorization that were known, so that pushes
+// of them that arrive late or again do not count as new.
+func (a *accounts) forget(ctx context.Context, appid string) error {
+	var waiting *pendingCode
+	// The code first: exchanging it would bring the account back.
+	err := changeOrDelete(ctx, a.store, pendingCodeKey(appid), func(p *pendingCode) *pendingCode {
+		waiting = p
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	// The code first: exchanging it would create the account again.
-	for _, key := range []string{pendingCodeKey(appid), accountKey(appid)} {
-		err := a.store.Update(ctx, key, func(_ context.Context, raw []byte) ([]byte, error) {
-			found = found || raw != nil
-			return nil, nil
-		})
-		if err != nil {
-			return found, storeError(err)
+	userName := ""
+	err = changeOrDelete(ctx, a.store, accountKey(appid), func(acc *account) *account {
+		if acc == nil {
+			acc = newAccount(Authorizer)
 		}
+		userName = acc.UserName
+		acc.Kind = Authorizer.String() // it may be of an earlier configuration
+		acc.markForgotten(a.now())
+		if waiting != nil {
+			acc.AuthorizedAt = max(acc.AuthorizedAt, waiting.Created)
+			acc.CodeFingerprint = wechat.NewSecret(waiting.Code).Fingerprint()
+		}
+		return acc
+	})
+	if err != nil {
+		return err
 	}
 	a.cache.remove(appid)
-	return found, a.forgetName(ctx, appid, userName)
+	return a.forgetName(ctx, appid, userName)
+}
+
+// delete deletes the record of the component or of an own account, which makes
+// wxproxy fetch a new token. It reports whether there was one.
+func (a *accounts) delete(ctx context.Context, appid string) (found bool, err error) {
+	err = changeOrDelete(ctx, a.store, accountKey(appid), func(acc *account) *account {
+		found = acc != nil
+		return nil
+	})
+	a.cache.remove(appid)
+	return found, err
+}
+
+// allowRestore lets the next comparison with WeChat's list bring forgotten
+// accounts back, and returns how many there are.
+func (a *accounts) allowRestore(ctx context.Context) (int, error) {
+	var forgotten []string
+	err := a.store.List(ctx, accountPrefix, "", func(key string, raw []byte) bool {
+		if acc, err := decodeRecord[account](raw); err == nil && acc.isForgotten() {
+			forgotten = append(forgotten, strings.Clone(strings.TrimPrefix(key, accountPrefix)))
+		}
+		return true
+	})
+	if err != nil {
+		return 0, storeError(err)
+	}
+	for _, appid := range forgotten {
+		err := a.change(ctx, appid, func(acc *account) (*account, error) {
+			if !acc.isForgotten() || acc.IsRestorable {
+				return nil, nil
+			}
+			acc.IsRestorable = true
+			return acc, nil
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return len(forgotten), nil
 }

@@ -25,11 +25,21 @@ type Authorization struct {
 // is when the code expires; the zero time means that WeChat did not say.
 //
 // It returns ErrStale if a newer authorization or revocation is known. Other
-// errors are those of the store.
+// errors are those of the store. An account that an operator forgot comes back,
+// unless the code is the last one that was known of it.
 func (b *Broker) Authorize(
 	ctx context.Context, appid string, code wechat.Secret, expires, created time.Time,
 ) error {
-	return b.exchanger.accept(ctx, appid, code, expires, created)
+	return b.exchanger.accept(ctx, appid, newPendingCode(code, expires, created, false))
+}
+
+// UpdateAuthorization is Authorize for a code that WeChat pushed because the
+// account changed its permissions (updateauthorized). It does not bring back an
+// account that an operator forgot, and returns ErrStale for it.
+func (b *Broker) UpdateAuthorization(
+	ctx context.Context, appid string, code wechat.Secret, expires, created time.Time,
+) error {
+	return b.exchanger.accept(ctx, appid, newPendingCode(code, expires, created, true))
 }
 
 // PreAuthCode creates a code for WeChat's authorization pages, and returns how

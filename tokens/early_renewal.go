@@ -131,7 +131,8 @@ func (r *earlyRenewer) run(appid string, e *entry) {
 	switch {
 	case err == nil: // the next renewal is scheduled
 		return
-	case errors.Is(err, ErrClosed), errors.Is(err, ErrRevoked), errors.Is(err, ErrUnknownAccount):
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrRevoked), errors.Is(err, ErrForgotten),
+		errors.Is(err, ErrUnknownAccount):
 		return
 	}
 	// While the old token is valid there is time for more attempts.

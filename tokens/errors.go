@@ -14,6 +14,8 @@ var (
 	ErrUnknownAccount = errors.New("unknown account")
 	// ErrRevoked: the account revoked its authorization.
 	ErrRevoked = errors.New("authorization revoked by the account")
+	// ErrForgotten: an operator forgot the account; see [Broker.Forget].
+	ErrForgotten = errors.New("account was forgotten by an operator")
 	// ErrNoTicket: WeChat has pushed no component_verify_ticket for 12 hours.
 	ErrNoTicket = errors.New("no component_verify_ticket received within 12 hours")
 	// ErrThrottled: WeChat rejects the account's tokens although they are new,

@@ -209,8 +209,8 @@ func (x *exchanger) exchangeLocked(
 			done.AppID = appid // exchanged before a crash
 			return nil, nil
 		}
-		if p.Created < max(acc.AuthorizedAt, acc.RevokedAt) {
-			return nil, nil // a newer authorization or revocation is known
+		if !p.mayChange(acc) {
+			return nil, nil
 		}
 		grant, err := x.query(ctx, appid, acc, p)
 		if err != nil || grant == nil {

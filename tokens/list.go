@@ -24,10 +24,10 @@ type lister struct {
 // listIndex holds where the pages of one complete pass begin. The zero value is
 // not used by seek.
 type listIndex struct {
-	query string
-	keys  []string // of every indexStep-th account that query selects
-	total int
-	until time.Time // from then on it is not used
+	filter AccountFilter
+	keys   []string // of every indexStep-th account that filter selects
+	total  int
+	until  time.Time // from then on it is not used
 }
 
 const (
@@ -40,23 +40,23 @@ const (
 
 // list implements [Broker.List].
 func (l *lister) list(
-	ctx context.Context, offset, limit int, query string,
+	ctx context.Context, offset, limit int, filter AccountFilter,
 ) (list []Account, total int, err error) {
-	query = strings.ToLower(query)
+	filter.Query = strings.ToLower(filter.Query)
 	began := l.now()
-	n, after, total, indexed := l.seek(query, offset, began)
-	index := listIndex{query: query}
-	// n is the number of accounts that query selects up to key. Records outside
-	// of the page are parsed only if query has to look at their names.
+	n, after, total, indexed := l.seek(filter, offset, began)
+	index := listIndex{filter: filter}
+	// n is the number of accounts that filter selects up to key. Records outside
+	// of the page are parsed only if filter has to look into them.
 	err = l.store.List(ctx, accountPrefix, after, func(key string, raw []byte) bool {
 		appid := strings.Clone(strings.TrimPrefix(key, accountPrefix))
 		inPage := n >= offset && len(list) < limit
 		if indexed && n >= offset && !inPage {
 			return false // the total is known
 		}
-		if query != "" || inPage {
+		if filter != (AccountFilter{}) || inPage {
 			acc, err := decodeRecord[account](raw)
-			if err != nil || !selects(query, appid, acc) {
+			if err != nil || !filter.selects(appid, acc) {
 				return true
 			}
 			if inPage {
@@ -82,24 +82,26 @@ func (l *lister) list(
 	return list, total, err
 }
 
-// selects reports whether the appid or the name contains query, which is lower
-// case.
-func selects(query, appid string, acc *account) bool {
-	return query == "" ||
-		strings.Contains(strings.ToLower(appid), query) ||
-		strings.Contains(strings.ToLower(acc.Name), query)
+// selects reports whether f selects an account. f.Query must be lower case.
+func (f AccountFilter) selects(appid string, acc *account) bool {
+	if f.State != "" && acc.state() != f.State {
+		return false
+	}
+	return f.Query == "" ||
+		strings.Contains(strings.ToLower(appid), f.Query) ||
+		strings.Contains(strings.ToLower(acc.Name), f.Query)
 }
 
 // seek returns the indexed position nearest before offset: how many accounts
 // are before it, and the key of the last of them. ok is false if the index
 // cannot be used; then the list is read from its beginning.
 func (l *lister) seek(
-	query string, offset int, now time.Time,
+	filter AccountFilter, offset int, now time.Time,
 ) (n int, after string, total int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	index := &l.last
-	if query != index.query || !now.Before(index.until) || index.total < indexThreshold {
+	if filter != index.filter || !now.Before(index.until) || index.total < indexThreshold {
 		return 0, "", 0, false
 	}
 	if i := min(offset/indexStep, len(index.keys)); i > 0 {

@@ -46,7 +46,8 @@ func TestList(t *testing.T) {
 	_, client := newFakeWeChat(t)
 	b := newAuthorized(t, store.NewMemory(), client, nil)
 	importAccounts(t, b, 25)
-	list, total, err := b.List(t.Context(), 20, 10, "wx00")
+	all, named := tokens.AccountFilter{}, tokens.AccountFilter{Query: "店"}
+	list, total, err := b.List(t.Context(), 20, 10, tokens.AccountFilter{Query: "wx00"})
 	if err != nil || total != 25 || len(list) != 5 {
 		t.Fatalf("List(20, 10, wx00): got %d of %d accounts, error %v, want 5 of 25", len(list), total, err)
 	}
@@ -54,13 +55,13 @@ func TestList(t *testing.T) {
 		t.Errorf("List: got %s of kind %v first, want wx0000000000000020 of kind %v",
 			a.AppID, a.Kind, tokens.Authorizer)
 	}
-	if list, total, err = b.List(t.Context(), 0, 3, ""); err != nil || len(list) != 3 || total < 26 {
+	if list, total, err = b.List(t.Context(), 0, 3, all); err != nil || len(list) != 3 || total < 26 {
 		t.Errorf("List(0, 3): got %d of %d accounts, error %v, want 3 of 26 or more", len(list), total, err)
 	}
 	if _, err := b.Account(t.Context(), accountA); err != nil { // reads its name
 		t.Fatalf("Account: %v", err)
 	}
-	if list, _, err = b.List(t.Context(), 0, 10, "店"); err != nil || len(list) != 1 || list[0].Name != "店?铺" {
+	if list, _, err = b.List(t.Context(), 0, 10, named); err != nil || len(list) != 1 || list[0].Name != "店?铺" {
 		t.Errorf("List(店): got %+v, error %v, want the account named 店?铺", list, err)
 	}
 }
@@ -77,7 +78,8 @@ func TestPagingReadsEachRecordAboutOnce(t *testing.T) {
 		s.read.Store(0)
 		seen, next := map[string]bool{}, 0
 		for offset := 0; ; offset += pageSize {
-			list, total, err := b.List(t.Context(), offset, pageSize, query)
+			filter := tokens.AccountFilter{Query: query}
+			list, total, err := b.List(t.Context(), offset, pageSize, filter)
 			if err != nil {
 				t.Fatalf("List(%d, %d, %q): %v", offset, pageSize, query, err)
 			}

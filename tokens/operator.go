@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -19,6 +20,7 @@ type Account struct {
 	Issued, Expires     time.Time // of the token; zero if there is none
 
 	Authorized, Revoked time.Time // newest of each, by WeChat's clock; zero if unknown
+	Forgotten           time.Time // when an operator forgot it; zero if none did
 
 	Failures int       // failed renewals since the last success
 	Failure  string    // why the last one failed
@@ -31,7 +33,8 @@ func newAccountView(appid string, kind Kind, acc *account) Account {
 		AppID: appid, Kind: kind, State: acc.state(), Name: acc.Name, Type: acc.Type,
 		Issued: fromMillis(acc.IssuedAt), Expires: fromMillis(acc.ExpiresAt),
 		Authorized: fromSeconds(acc.AuthorizedAt), Revoked: fromSeconds(acc.RevokedAt),
-		Failures: acc.FailureCount, Failure: acc.Failure, RetryAt: fromMillis(acc.RetryAt),
+		Forgotten: fromMillis(acc.ForgottenAt),
+		Failures:  acc.FailureCount, Failure: acc.Failure, RetryAt: fromMillis(acc.RetryAt),
 	}
 	switch kind {
 	case Component:
@@ -70,8 +73,8 @@ func (b *Broker) Account(ctx context.Context, appid string) (Account, error) {
 }
 
 // CheckAccount returns nil if a call for appid would have an account. Otherwise
-// it returns ErrUnknownAccount, ErrRevoked, or an error of the store. It does
-// not ask WeChat, and says nothing about the account's token.
+// it returns ErrUnknownAccount, ErrRevoked, ErrForgotten, or an error of the
+// store. It does not ask WeChat, and says nothing about the account's token.
 func (b *Broker) CheckAccount(ctx context.Context, appid string) error {
 	if _, ok := b.cache.get(appid); ok || b.Kind(appid) != Authorizer {
 		return nil
@@ -82,22 +85,25 @@ func (b *Broker) CheckAccount(ctx context.Context, appid string) error {
 		return err
 	case acc == nil:
 		return ErrUnknownAccount
-	case acc.IsRevoked:
-		return ErrRevoked
 	}
-	return nil
+	return acc.ended()
+}
+
+// AccountFilter selects accounts. The zero value selects all.
+type AccountFilter struct {
+	Query string // part of the appid or of the name, in any case
+	State State  // "": any
 }
 
 // List returns up to limit accounts from offset on, ordered by appid, and how
-// many there are in total. query selects the accounts whose appid or name
-// contains it, in any case; "" selects all.
+// many there are in total, of those that filter selects.
 //
 // With more than 10,000 accounts the total may be some seconds old, and paging
 // may miss or repeat accounts that are added or removed meanwhile.
 func (b *Broker) List(
-	ctx context.Context, offset, limit int, query string,
+	ctx context.Context, offset, limit int, filter AccountFilter,
 ) (list []Account, total int, err error) {
-	return b.lister.list(ctx, offset, limit, query)
+	return b.lister.list(ctx, offset, limit, filter)
 }
 
 // Refresh gets a new token of appid now, whether it is due or not, and although
@@ -135,23 +141,43 @@ func (b *Broker) Refresh(ctx context.Context, appid string) (Account, error) {
 	return b.Account(ctx, appid)
 }
 
-// Forget deletes the records of appid, including a code that waits to be
-// exchanged. An account that WeChat lists returns with the next [Broker.Sync]
-// or call. It returns ErrUnknownAccount if there were no records.
+// Forget makes an account stay away: its tokens, its name and a code that waits
+// to be exchanged are deleted, and the errors of Token are ErrForgotten in all
+// replicas. That is so for accounts without a record, too, and until the account
+// authorizes again (a new code, except from updateauthorized), or until
+// [Broker.Refresh], [Broker.Import] or [Broker.Restore]. WeChat does not learn
+// of it.
+//
+// Of the component and of own accounts it deletes the token, and returns
+// ErrUnknownAccount if there was none.
 func (b *Broker) Forget(ctx context.Context, appid string) error {
-	found, err := b.accounts.forget(ctx, appid)
-	if err != nil {
-		return err
-	}
-	if !found {
-		return ErrUnknownAccount
+	if b.Kind(appid) == Authorizer {
+		if err := b.accounts.forget(ctx, appid); err != nil {
+			return err
+		}
+	} else if found, err := b.accounts.delete(ctx, appid); err != nil || !found {
+		return cmp.Or(err, ErrUnknownAccount)
 	}
 	b.log.Info("account forgotten", "account", appid)
 	return nil
 }
 
+// Restore is [Broker.Sync] that also brings back forgotten accounts that WeChat
+// lists. The others stay forgotten until a comparison finds them on the list.
+func (b *Broker) Restore(ctx context.Context) (SyncResult, error) {
+	n, err := b.accounts.allowRestore(ctx)
+	if err != nil {
+		return SyncResult{}, err
+	}
+	b.log.Info("forgotten accounts may return", "accounts", n)
+	// A comparison in flight may have passed them already.
+	b.syncer.flights.Forget("")
+	return b.syncer.sync(ctx)
+}
+
 // Import stores a refresh token of appid that another program had. If the
-// account has one already, that one stays, and imported is false. WeChat is not
+// account has one already, that one stays, and imported is false. A forgotten
+// account comes back. WeChat is not
 // asked: the account's first call shows whether the token is valid.
 func (b *Broker) Import(
 	ctx context.Context, appid string, refresh wechat.Secret,

@@ -22,42 +22,63 @@ const exchangedCodeLifetime = 48 * time.Hour
 // the one that is running.
 type exchangeAttempt struct{ timer *time.Timer }
 
+// newPendingCode returns the record of a code that a push brought. expires is
+// the zero time if the push does not say it.
+func newPendingCode(code wechat.Secret, expires, created time.Time, update bool) pendingCode {
+	p := pendingCode{
+		recordFormat: currentFormat,
+		Code:         code.Reveal(), Created: unixSeconds(created), Update: update,
+	}
+	if !expires.IsZero() {
+		p.Expires = millis(expires)
+	}
+	return p
+}
+
+// secret returns the code.
+func (p *pendingCode) secret() wechat.Secret { return wechat.NewSecret(p.Code) }
+
 // accept stores a code that WeChat pushed, durably when it returns nil, and
 // schedules its exchange. See [Broker.Authorize].
-func (x *exchanger) accept(
-	ctx context.Context, appid string, code wechat.Secret, expires, created time.Time,
-) error {
+func (x *exchanger) accept(ctx context.Context, appid string, p pendingCode) error {
 	acc, err := x.accounts.load(ctx, appid)
 	if err != nil {
 		return err
 	}
 	if acc != nil {
-		if acc.CodeFingerprint == code.Fingerprint() && !acc.IsRevoked {
-			return x.accounts.setAuthorizedAt(ctx, appid, code, unixSeconds(created))
+		if acc.CodeFingerprint == p.secret().Fingerprint() && !acc.IsRevoked {
+			return x.accounts.setAuthorizedAt(ctx, appid, p.secret(), p.Created)
 		}
-		if unixSeconds(created) < max(acc.AuthorizedAt, acc.RevokedAt) {
+		if !p.mayChange(acc) {
 			return ErrStale
 		}
 	}
 	now := x.now()
-	if !expires.After(now) {
-		expires = now.Add(defaultCodeLifetime)
+	if p.Expires <= millis(now) {
+		p.Expires = millis(now.Add(defaultCodeLifetime))
 	}
 	key := pendingCodeKey(appid)
 	err = changeRecord(ctx, x.store, key, func(stored *pendingCode) (*pendingCode, error) {
-		if stored != nil && unixSeconds(created) < stored.Created {
+		if stored != nil && p.Created < stored.Created {
 			return nil, ErrStale
 		}
-		return &pendingCode{
-			recordFormat: currentFormat,
-			Code:         code.Reveal(), Created: unixSeconds(created), Expires: millis(expires),
-		}, nil
+		return &p, nil
 	})
 	if err == nil {
-		x.rememberPushed(code, now)
+		x.rememberPushed(p.secret(), now)
 		x.schedule(appid, 0, 0)
 	}
 	return err
+}
+
+// mayChange reports whether the authorization of p is newer than what acc
+// holds, by WeChat's times. Of a forgotten account it must be another one than
+// the last, and not only its update.
+func (p *pendingCode) mayChange(acc *account) bool {
+	if acc.isForgotten() && (p.Update || acc.CodeFingerprint == p.secret().Fingerprint()) {
+		return false
+	}
+	return p.Created >= max(acc.AuthorizedAt, acc.RevokedAt)
 }
 
 // rememberPushed makes the code known to isKnown. A push that another process

@@ -125,6 +125,28 @@ func changeRecord[T record](
 	})
 }
 
+// changeOrDelete replaces the record under key with what fn returns, and
+// deletes it if that is nil. A record that cannot be read counts as missing:
+// this is for operators' commands, which must work then, too.
+func changeOrDelete[T record](
+	ctx context.Context, s store.Store, key string, fn func(stored *T) *T,
+) error {
+	err := s.Update(ctx, key, func(_ context.Context, raw []byte) ([]byte, error) {
+		stored, err := decodeRecord[T](raw)
+		if err != nil {
+			stored = nil
+		}
+		if changed := fn(stored); changed != nil {
+			return encodeRecord(changed), nil
+		}
+		return nil, nil
+	})
+	if err != nil {
+		return storeError(err)
+	}
+	return nil
+}
+
 // deleteRecord deletes the record under key if it exists and match, which may
 // be nil, accepts it.
 func deleteRecord[T record](
@@ -159,6 +181,9 @@ type pendingCode struct {
 	Code    string `json:"code"`
 	Created int64  `json:"created"` // the push's CreateTime
 	Expires int64  `json:"expires"` // Unix milliseconds, by wxproxy's clock
+	// Update is set if the push was updateauthorized, which does not bring a
+	// forgotten account back.
+	Update bool `json:"update,omitempty"`
 }
 
 // exchangedCode holds the account that an authorization code was exchanged for.

@@ -68,11 +68,12 @@ func TestStoredNamesDoNotChange(t *testing.T) {
 func TestEarlierRecordsAreReadAndWritten(t *testing.T) {
 	for prefix, record := range map[string]string{
 		"account/": `{"v":1,"kind":"authorizer","access":"A1","refresh":"R1","issued":1,"expires":2,` +
-			`"authorized":3,"revoked":4,"gone":true,"code":"F","failures":5,"failure":"f","errcode":6,` +
+			`"authorized":3,"revoked":4,"gone":true,"forgotten":10,"restore":true,` +
+			`"code":"F","failures":5,"failure":"f","errcode":6,` +
 			`"retry_at":7,"no_ticket":true,"storm":{"at":[8],"raging":true},` +
 			`"name":"n","type":"t","user_name":"u","profiled":9}`,
 		"ticket/": `{"v":1,"ticket":"T","created":1,"received":2,"asked":3}`,
-		"code/":   `{"v":1,"code":"C","created":1,"expires":2}`,
+		"code/":   `{"v":1,"code":"C","created":1,"expires":2,"update":true}`,
 		"spent/":  `{"v":1,"appid":"wx","at":1,"func_info":[],"state":"none"}`,
 		"sync/":   `{"v":1,"begun":1,"done":2}`,
 		"key/":    `{"v":1,"key":"aw=="}`,

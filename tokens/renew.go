@@ -111,9 +111,9 @@ func (r *renewer) loadOrRenew(ctx context.Context, want tokenRequest) (Token, er
 	return r.loadOrRenew(ctx, want)
 }
 
-// denied returns err, and evicts an account that is revoked.
+// denied returns err, and evicts an account that is revoked or forgotten.
 func (r *renewer) denied(want tokenRequest, err error) error {
-	if errors.Is(err, ErrRevoked) {
+	if errors.Is(err, ErrRevoked) || errors.Is(err, ErrForgotten) {
 		r.cache.remove(want.appid)
 	}
 	return err

@@ -62,7 +62,7 @@ func decide(r tokenRequest, stored *account, now time.Time, renewBefore time.Dur
 	case stored == nil:
 		return decision{action: fetchNew}
 	case stored.IsRevoked:
-		return decision{action: deny, err: ErrRevoked}
+		return decision{action: deny, err: stored.ended()}
 	}
 	usable, rejected := stored.usable(now), stored.Access == r.stale.Reveal()
 	if usable && r.why == reasonDue && now.Before(stored.renewAt(r.appid, renewBefore)) {

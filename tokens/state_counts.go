@@ -50,6 +50,7 @@ func (c *stateCounter) get() (counts AccountCounts, known bool) {
 	defer c.mu.Unlock()
 	counts = AccountCounts{
 		Active: c.counts[Active], Revoked: c.counts[Revoked], Failing: c.counts[Failing],
+		Forgotten: c.counts[Forgotten],
 	}
 	return counts, c.counts != nil
 }

@@ -60,7 +60,7 @@ func (s *Stats) Evictions() uint64 { return s.cache.evicted.Load() }
 func (s *Stats) SetsDropped() uint64 { return s.cache.dropped.Load() }
 
 // AccountCounts holds how many authorizers are in each state.
-type AccountCounts struct{ Active, Revoked, Failing int }
+type AccountCounts struct{ Active, Revoked, Failing, Forgotten int }
 
 // AccountCounts returns how many authorizers are in each state. The numbers are
 // up to two seconds old; with very many accounts, up to twenty times as old as

@@ -35,7 +35,7 @@ type accountView struct {
 	AppID string `json:"appid"`
 	// Kind is "component", "authorizer" or "app".
 	Kind string `json:"kind"`
-	// State is "active", "failing" or "revoked".
+	// State is one of [tokens.States].
 	State string `json:"state"`
 	// Name and Type are what WeChat says about the account. They are "" until
 	// wxproxy has asked.
@@ -53,6 +53,7 @@ type accountView struct {
 
 	Authorized time.Time `json:"authorized"`
 	Revoked    time.Time `json:"revoked"`
+	Forgotten  time.Time `json:"forgotten"`
 
 	// Failures is how many renewals have failed since the last success, and
 	// Failure why the last one did.
@@ -101,6 +102,9 @@ func (a accountView) rows() [][]string {
 	}
 	if !a.Revoked.IsZero() {
 		rows = append(rows, []string{"withdrawn", timeLine(a.Revoked)})
+	}
+	if !a.Forgotten.IsZero() {
+		rows = append(rows, []string{"forgotten", timeLine(a.Forgotten)})
 	}
 	if a.Failures > 0 {
 		rows = append(rows,

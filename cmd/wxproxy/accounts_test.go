@@ -127,17 +127,29 @@ func TestAccountsForget(t *testing.T) {
 		canceled.errors = question + canceled.errors
 		a.want("accounts forget "+plainAccount, canceled)
 	}
-	if len(a.accounts) != 3 {
-		t.Fatalf("accounts after canceled commands: got %d, want 3", len(a.accounts))
+	if n := a.forgotten(); n != 0 {
+		t.Fatalf("forgotten accounts after canceled commands: got %d, want 0", n)
 	}
 	a.stdin = "Y\n"
 	a.want("accounts forget "+plainAccount, ran{out: plainAccount + " is forgotten\n", errors: question})
 	a.terminal = false
 	a.want("accounts forget --yes --json "+failingAccount,
 		ran{out: `{"appid":"wxd000000000000003","forgotten":true}` + "\n"})
-	if len(a.accounts) != 1 {
-		t.Errorf("accounts after two were forgotten: got %d, want 1", len(a.accounts))
+	if n := a.forgotten(); n != 2 {
+		t.Errorf("forgotten accounts: got %d, want 2", n)
 	}
+	// An account that is not known can be forgotten, too.
+	a.terminal, a.stdin = true, "y\n"
+	const unknown = "wx0000000000000000"
+	a.want("accounts forget "+unknown, ran{out: unknown + " is forgotten\n",
+		errors: "Forget " + unknown + ", not known here, with its refresh token? [y/N] "})
+	a.want("accounts list --state forgotten --limit 1 --q wx00", ran{out: "" +
+		"APPID               NAME  TYPE        STATE      EXPIRES  AUTHORIZED\n" +
+		unknown + "  -     authorizer  forgotten  -        -\n"})
+	a.want("accounts list --state none", wrongUsage("accounts list",
+		"--state is not active, failing, revoked or forgotten"))
+	a.fail = fmt.Errorf("%w: no ticket", tokens.ErrUnavailable)
+	a.want("accounts forget "+unknown, failsWith("no token available: no ticket (try again after 1 s)"))
 }
 
 // An interrupt while the question is open means no.
@@ -158,9 +170,9 @@ func TestInterruptedForget(t *testing.T) {
 	}()
 	proctest.Eventually(t, func() bool { return strings.Contains(errs.String(), "[y/N]") })
 	cancel()
-	if code := <-done; code != exitFailed || len(a.accounts) != 3 {
-		t.Errorf("interrupted accounts forget: got exit code %d and %d accounts, "+
-			"want 1 and 3", code, len(a.accounts))
+	if code, n := <-done, a.forgotten(); code != exitFailed || n != 0 {
+		t.Errorf("interrupted accounts forget: got exit code %d and %d forgotten accounts, "+
+			"want 1 and 0", code, n)
 	}
 }
 
@@ -173,6 +185,9 @@ withdrawn         3       known here, and no longer on the list
 unchanged         9987
 took              2.346s
 `})
+	a.want("accounts sync --restore --json", ran{
+		out: `{"listed":10000,"added":12,"recovered":21,"revoked":3,"unchanged":9987,"took":2.346}` + "\n",
+	})
 	a.want("accounts sync --json", ran{
 		out: `{"listed":10000,"added":12,"recovered":1,"revoked":3,"unchanged":9987,"took":2.346}` + "\n",
 	})

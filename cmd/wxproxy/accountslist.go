@@ -8,11 +8,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"wxproxy/cmd/wxproxy/internal/table"
+	"wxproxy/tokens"
 )
 
 // listPage is how many accounts list requests at a time.
@@ -24,6 +26,8 @@ type accountsList struct {
 	admin adminClient
 	// query must be part of the appid or of the name. "" matches all accounts.
 	query string
+	// state is one of [tokens.States], or "" for all.
+	state string
 	// limit is how many accounts are listed at most. 0 means all.
 	limit int
 }
@@ -33,13 +37,16 @@ func newAccountsList(e *env) *cobra.Command {
 	c := &accountsList{env: e}
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List accounts, or those whose appid or name contains a text",
+		Short: "List accounts, or those with a state or a text in their name",
 		Long: `List the accounts in the order of their appids. The column EXPIRES says when
 the token expires. wxproxy then fetches a new one with the next request.`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.limit < 0 {
 				return usagef(cmd, "--limit is negative")
+			}
+			if c.state != "" && !slices.Contains(tokens.States(), tokens.State(c.state)) {
+				return usagef(cmd, "--state is not active, failing, revoked or forgotten")
 			}
 			if err := c.admin.prepare(cmd, e); err != nil {
 				return err
@@ -48,6 +55,8 @@ the token expires. wxproxy then fetches a new one with the next request.`,
 		},
 	}
 	cmd.Flags().StringVar(&c.query, "q", "", "list only accounts whose appid or name contains `TEXT`")
+	cmd.Flags().StringVar(&c.state, "state", "",
+		"list only accounts in `STATE`: active, failing, revoked or forgotten")
 	cmd.Flags().IntVar(&c.limit, "limit", 0, "list at most `N` accounts; 0 lists all")
 	c.admin.addFlags(cmd)
 	return cmd
@@ -96,6 +105,9 @@ func (c *accountsList) fetch(ctx context.Context, offset, limit int) (int, []jso
 	query := url.Values{"offset": {strconv.Itoa(offset)}, "limit": {strconv.Itoa(limit)}}
 	if c.query != "" {
 		query.Set("q", c.query)
+	}
+	if c.state != "" {
+		query.Set("state", c.state)
 	}
 	if _, err := c.admin.do(ctx, http.MethodGet, "/api/accounts", query, nil, &page); err != nil {
 		return 0, nil, err

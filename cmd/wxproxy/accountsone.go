@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -83,7 +84,9 @@ fingerprints, which are the first 8 hexadecimal digits of their SHA-256.`,
 func newAccountsRefresh(e *env) *cobra.Command {
 	return newAccountCommand(e, "refresh", "Fetch a new token for an account now",
 		`Fetch a new token for an account now. wxproxy does this automatically before a
-token expires and when WeChat rejects one.`,
+token expires and when WeChat rejects one. An account that has revoked its
+authorization, or was forgotten, comes back if WeChat says that it authorizes the
+component.`,
 		func(ctx context.Context, c *accountCommand) error {
 			return c.print(ctx, http.MethodPost, "/refresh")
 		})
@@ -92,9 +95,11 @@ token expires and when WeChat rejects one.`,
 // newAccountsForget returns `wxproxy accounts forget`.
 func newAccountsForget(e *env) *cobra.Command {
 	var yes bool
-	cmd := newAccountCommand(e, "forget", "Forget an account and its refresh token",
-		`Forget an account and its refresh token. Nothing changes at WeChat: while the
-authorization is valid there, "wxproxy accounts sync" finds the account again.`,
+	cmd := newAccountCommand(e, "forget", "Make an account stay away",
+		`Make an account stay away, whether it is known or not: delete its tokens, and
+answer its requests with 410. Nothing changes at WeChat. The account returns when
+it authorizes again, or with "wxproxy accounts refresh" or "wxproxy accounts sync
+--restore".`,
 		func(ctx context.Context, c *accountCommand) error { return c.forget(ctx, yes) })
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask for confirmation")
 	// Checked before anything else: the question could not be answered.
@@ -114,7 +119,10 @@ func (c *accountCommand) forget(ctx context.Context, confirmed bool) error {
 		// The question names the account as the operator knows it.
 		var a accountView
 		_, err := c.admin.do(ctx, http.MethodGet, "/api/accounts/"+c.appid, nil, nil, &a)
-		if err != nil {
+		var e *adminError
+		if errors.As(err, &e) && e.status == http.StatusNotFound {
+			a.State = "not known here"
+		} else if err != nil {
 			return err
 		}
 		name := ""
@@ -160,32 +168,39 @@ func (c *accountCommand) confirm(ctx context.Context) bool {
 // newAccountsSync returns `wxproxy accounts sync`.
 func newAccountsSync(e *env) *cobra.Command {
 	var admin adminClient
+	var restore bool
 	cmd := &cobra.Command{
 		Use:   "sync",
 		Short: "Compare the accounts with WeChat's list",
 		Long: `Request the list of all accounts that have authorized the component from
 WeChat, and add the ones that are missing here. Run it after an outage in which
-WeChat's pushes were lost.`,
+WeChat's pushes were lost. Accounts that were forgotten stay away without
+--restore.`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := admin.prepare(cmd, e); err != nil {
 				return err
 			}
-			return syncAccounts(cmd.Context(), e, &admin)
+			return syncAccounts(cmd.Context(), e, &admin, restore)
 		},
 	}
+	cmd.Flags().BoolVar(&restore, "restore", false, "bring back listed accounts that were forgotten")
 	admin.addFlags(cmd)
 	return cmd
 }
 
 // syncAccounts starts a comparison with WeChat's list, waits for it without a
-// time limit, and prints its result.
-func syncAccounts(ctx context.Context, e *env, admin *adminClient) error {
+// time limit, and prints its result. With restore, forgotten accounts return.
+func syncAccounts(ctx context.Context, e *env, admin *adminClient, restore bool) error {
 	var result struct {
 		Listed, Added, Recovered, Revoked, Unchanged int
 		Took                                         float64 // seconds
 	}
-	raw, err := admin.do(ctx, http.MethodPost, "/api/sync", nil, nil, &result)
+	query := url.Values{}
+	if restore {
+		query.Set("restore", "true")
+	}
+	raw, err := admin.do(ctx, http.MethodPost, "/api/sync", query, nil, &result)
 	if err != nil {
 		return err
 	}

@@ -76,14 +76,18 @@ func (b *fakeBackend) Account(_ context.Context, appid string) (tokens.Account, 
 	return a, b.fail
 }
 
-func (b *fakeBackend) List(_ context.Context, offset, limit int, q string) ([]tokens.Account, int, error) {
+func (b *fakeBackend) List(
+	_ context.Context, offset, limit int, filter tokens.AccountFilter,
+) ([]tokens.Account, int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.pages++
 	var all []tokens.Account
 	for _, appid := range slices.Sorted(maps.Keys(b.accounts)) {
-		if strings.Contains(strings.ToLower(appid+"\n"+b.accounts[appid].Name), strings.ToLower(q)) {
-			all = append(all, b.accounts[appid])
+		a := b.accounts[appid]
+		if strings.Contains(strings.ToLower(appid+"\n"+a.Name), strings.ToLower(filter.Query)) &&
+			(filter.State == "" || filter.State == a.State) {
+			all = append(all, a)
 		}
 	}
 	from := min(offset, len(all))
@@ -98,16 +102,39 @@ func (b *fakeBackend) Refresh(ctx context.Context, appid string) (tokens.Account
 }
 
 func (b *fakeBackend) Forget(ctx context.Context, appid string) error {
-	_, err := b.Account(ctx, appid)
+	a, _ := b.Account(ctx, appid)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.accounts, appid)
-	return err
+	if b.fail == nil {
+		b.accounts[appid] = tokens.Account{
+			AppID: appid, Kind: tokens.Authorizer, State: tokens.Forgotten, Name: a.Name,
+			Forgotten: time.Now().Add(-time.Hour - time.Second),
+		}
+	}
+	return b.fail
+}
+
+// forgotten returns how many accounts are forgotten.
+func (b *fakeBackend) forgotten() (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, a := range b.accounts {
+		if a.State == tokens.Forgotten {
+			n++
+		}
+	}
+	return n
 }
 
 func (b *fakeBackend) Sync(context.Context) (tokens.SyncResult, error) {
 	const took = 2345678 * time.Microsecond
 	return tokens.SyncResult{Listed: 10000, Added: 12, Recovered: 1, Revoked: 3, Unchanged: 9987, Took: took}, b.fail
+}
+
+func (b *fakeBackend) Restore(ctx context.Context) (tokens.SyncResult, error) {
+	got, err := b.Sync(ctx)
+	got.Recovered += 20
+	return got, err
 }
 
 func (b *fakeBackend) Import(_ context.Context, appid string, refresh wechat.Secret) (bool, error) {

@@ -106,6 +106,7 @@ func (a *adminClient) prepare(cmd *cobra.Command, e *env) error {
 
 // adminError is an error response of the admin listener.
 type adminError struct {
+	status  int
 	message string
 	hint    string // what to do about it, or ""
 }
@@ -179,7 +180,7 @@ func (a *adminClient) responseError(resp *http.Response, raw []byte) error {
 	if seconds := resp.Header.Get("Retry-After"); seconds != "" {
 		failure.Hint = strings.ReplaceAll(failure.Hint, "the time in Retry-After", seconds+" s")
 	}
-	return &adminError{failure.Error, failure.Hint}
+	return &adminError{resp.StatusCode, failure.Error, failure.Hint}
 }
 
 // unexpected returns the error for a response that is not wxproxy's.

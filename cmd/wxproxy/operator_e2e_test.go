@@ -53,12 +53,19 @@ func TestOperatorCommands(t *testing.T) {
 	did(0, "403", "explain", accountA, "POST", "/cgi-bin/clear_quota/v2", "--caller", "orders")
 
 	did(0, accountA+" is forgotten", "accounts", "forget", "--yes", accountA)
-	did(1, "unknown account", "accounts", "show", accountA)
-	did(1, "unknown account", "accounts", "forget", "--yes", accountA)
-	var synced struct{ Listed, Added int }
-	if err := json.Unmarshal([]byte(did(0, "", "accounts", "sync", "--json")), &synced); err != nil ||
-		synced.Listed != 2 || synced.Added != 1 {
-		t.Errorf("accounts sync: got %+v, %v, want 2 listed and 1 added", synced, err)
+	did(0, accountA, "accounts", "list", "--state", "forgotten")
+	did(0, "forgotten ", "accounts", "show", accountA)
+	for _, sync := range []struct {
+		args []string
+		want int // accounts that it brings back
+	}{{[]string{"--json"}, 0}, {[]string{"--json", "--restore"}, 1}} {
+		var synced struct{ Listed, Recovered int }
+		out := did(0, "", append([]string{"accounts", "sync"}, sync.args...)...)
+		if err := json.Unmarshal([]byte(out), &synced); err != nil ||
+			synced.Listed != 2 || synced.Recovered != sync.want {
+			t.Errorf("accounts sync %v: got %+v, %v, want 2 listed and %d recovered",
+				sync.args, synced, err, sync.want)
+		}
 	}
 	w.call("/"+accountA+userInfo, "")
 

@@ -6,13 +6,13 @@ const words = {
   en: {
     status: "Status", ready: "ready", notReady: "not ready", ticket: "Ticket", component: "Component token", accounts: "Accounts", process: "Running for",
     ticketNone: "none", ticketNoneNote: "WeChat has not pushed one yet", ticketNote: "since WeChat's last push; WeChat pushes one every 10 minutes", noComponent: "no component is configured",
-    tokenOver: "expired", tokenNone: "none", left: "{} left", counts: "{} active", countsNote: "{0} failing, {1} revoked", store: "store: {}", total: "{} in total", found: "{} found",
+    tokenOver: "expired", tokenNone: "none", left: "{} left", counts: "{} active", countsNote: "{0} failing, {1} revoked, {2} forgotten", store: "store: {}", total: "{} in total", found: "{} found",
     search: "Search", searchHint: "appid or name", sync: "Compare with WeChat", syncing: "Comparing …", synced: "{listed} on WeChat's list: {added} added, {recovered} recovered, {revoked} revoked",
-    name: "Name", type: "Type", state: "State", token: "Token expires", authorized: "Authorized", actions: "Actions", refresh: "Renew", forget: "Forget", refreshed: "{} has a new token", forgotten: "{} was forgotten",
+    name: "Name", type: "Type", state: "State", token: "Token expires", authorized: "Authorized", actions: "Actions", refresh: "Renew", forget: "Forget", refreshed: "{} has a new token", wasForgotten: "{} was forgotten", anyState: "any state",
     empty: "No accounts.", previous: "Previous", next: "Next", ago: "{} ago", in: "in {}", over: "expired {} ago", none: "none", cancel: "Cancel",
-    forgetTitle: "Forget this account?", forgetText: "This deletes its refresh token here. Nothing changes at WeChat: a comparison finds the account again as long as it is authorized.",
+    forgetTitle: "Forget this account?", forgetText: "This deletes its refresh token here, and its requests get 410 until it authorizes again or you renew it. Nothing changes at WeChat.",
     explain: "Explain a request", explainHint: "what wxproxy would do with it, without doing it", explainDo: "Explain", method: "Method", path: "Path", caller: "Caller", optional: "optional",
-    active: "active", revoked: "revoked", failing: "failing", unreachable: "wxproxy does not respond.",
+    active: "active", revoked: "revoked", failing: "failing", forgotten: "forgotten", unreachable: "wxproxy does not respond.",
     x_call: "Request", x_answer: "Response", x_credential: "Credential", x_parameter: "Parameter", x_adds: "Also injected", x_removes: "Removed", x_twin: "Forwarded to", x_rule: "Rule", x_account: "Account",
     x_token: "Token", x_masked: "Response", x_maskedText: "with credentials masked", x_caller: "Caller", x_note: "Note", x_forwarded: "from WeChat", x_own: "{} from wxproxy itself",
     x_may: "{} is allowed to make this request", x_mayNot: "{} is not allowed to make this request", r_route: "[[route]] {}", r_table: "{} in the built-in table", r_default: "the default: the account's token", r_: "rejected before the rules",
@@ -21,13 +21,13 @@ const words = {
   zh: {
     status: "状态", ready: "就绪", notReady: "未就绪", ticket: "Ticket 距今", component: "第三方平台令牌", accounts: "账号", process: "已运行",
     ticketNone: "无", ticketNoneNote: "微信尚未推送", ticketNote: "距微信上次推送；每 10 分钟一次", noComponent: "未配置第三方平台",
-    tokenOver: "已过期", tokenNone: "无", left: "剩余 {}", counts: "{} 正常", countsNote: "{0} 异常，{1} 已取消授权", store: "存储：{}", total: "共 {} 个", found: "找到 {} 个",
+    tokenOver: "已过期", tokenNone: "无", left: "剩余 {}", counts: "{} 正常", countsNote: "{0} 异常，{1} 已取消授权，{2} 已移除", store: "存储：{}", total: "共 {} 个", found: "找到 {} 个",
     search: "搜索", searchHint: "appid 或名称", sync: "与微信核对", syncing: "正在核对…", synced: "微信列表 {listed} 个：新增 {added}，恢复 {recovered}，取消授权 {revoked}",
-    name: "名称", type: "类型", state: "状态", token: "令牌过期", authorized: "授权时间", actions: "操作", refresh: "刷新", forget: "移除", refreshed: "{} 已换新令牌", forgotten: "{} 已移除",
+    name: "名称", type: "类型", state: "状态", token: "令牌过期", authorized: "授权时间", actions: "操作", refresh: "刷新", forget: "移除", refreshed: "{} 已换新令牌", wasForgotten: "{} 已移除", anyState: "全部状态",
     empty: "没有账号。", previous: "上一页", next: "下一页", ago: "{}前", in: "{}后过期", over: "已过期 {}", none: "无", cancel: "取消",
-    forgetTitle: "移除此账号？", forgetText: "本地的 refresh token 会被删除；微信侧不变。只要授权仍在，核对时会再次找回。",
+    forgetTitle: "移除此账号？", forgetText: "本地的 refresh token 会被删除；在其重新授权或您手动刷新之前，对它的调用一律返回 410。微信侧不变。",
     explain: "解释一次调用", explainHint: "wxproxy 会如何处理；不会真正调用", explainDo: "解释", method: "方法", path: "路径", caller: "调用方", optional: "可选",
-    active: "正常", revoked: "已取消授权", failing: "异常", unreachable: "wxproxy 没有应答。",
+    active: "正常", revoked: "已取消授权", failing: "异常", forgotten: "已移除", unreachable: "wxproxy 没有应答。",
     x_call: "调用", x_answer: "应答", x_credential: "凭据", x_parameter: "参数", x_adds: "另外加入", x_removes: "去除", x_twin: "转发到", x_rule: "规则", x_account: "账号",
     x_token: "令牌", x_masked: "应答", x_maskedText: "其中的凭据会被遮蔽", x_caller: "调用方", x_note: "说明", x_forwarded: "来自微信", x_own: "{}，由 wxproxy 直接应答",
     x_may: "{} 可以调用", x_mayNot: "{} 不可以调用", r_route: "[[route]] {}", r_table: "{}（内置表）", r_default: "默认：账号令牌", r_: "未到达任何规则",
@@ -39,7 +39,7 @@ const zhTypes = { "official account": "公众号", "subscription account": "订�
 const $ = (id) => document.getElementById(id);
 let language = (navigator.language || "en").startsWith("zh") ? "zh" : "en";
 let lastStatus = null, lastList = null, lastExplanation = null;
-let offset = 0, search = "";
+let offset = 0, search = "", state = "";
 const limit = 20;
 
 // say returns the text with a name, with values in the places of {}, {0}, {name}.
@@ -118,7 +118,7 @@ function showStatus() {
     put("component-note", c.appid);
   }
   put("counts", say("counts", s.accounts.active), "value" + (s.accounts.failing ? " warn" : ""));
-  put("counts-note", say("countsNote", [s.accounts.failing, s.accounts.revoked]));
+  put("counts-note", say("countsNote", [s.accounts.failing, s.accounts.revoked, s.accounts.forgotten]));
   put("uptime", span(s.uptime));
   put("store", say("store", s.store) + " · " + s.go_version);
 }
@@ -147,10 +147,10 @@ function row(a) {
   renew.type = forget.type = "button";
   renew.dataset.key = a.appid + "-renew";
   forget.dataset.key = a.appid + "-forget";
-  forget.disabled = a.kind !== "authorizer";
+  forget.disabled = a.kind !== "authorizer" || a.state === "forgotten";
   renew.onclick = () => act(renew, () => ask("/api/accounts/" + a.appid + "/refresh", "POST"), say("refreshed", a.appid));
   forget.onclick = async () => {
-    if (await agreed(a)) act(forget, () => ask("/api/accounts/" + a.appid, "DELETE"), say("forgotten", a.appid));
+    if (await agreed(a)) act(forget, () => ask("/api/accounts/" + a.appid, "DELETE"), say("wasForgotten", a.appid));
   };
   actions.append(renew, forget);
   tr.append(actions);
@@ -183,7 +183,7 @@ async function act(button, what, done) {
 function showList() {
   const l = lastList;
   if (!l) return;
-  put("total", say(search ? "found" : "total", l.total));
+  put("total", say(search || state ? "found" : "total", l.total));
   const focused = document.activeElement?.dataset.key;
   $("rows").replaceChildren(...l.accounts.map(row));
   if (focused) document.querySelector(`[data-key="${focused}"]`)?.focus(); // keep the keyboard focus
@@ -199,7 +199,7 @@ function showList() {
 let asked = 0;
 async function list() {
   const mine = ++asked;
-  const got = await ask("/api/accounts?" + new URLSearchParams({ offset, limit, q: search }));
+  const got = await ask("/api/accounts?" + new URLSearchParams({ offset, limit, q: search, state }));
   if (mine !== asked) return;
   if (!got.accounts.length && offset > 0) { // the last account of the page was deleted
     offset = Math.max(0, Math.min(offset - limit, Math.floor((got.total - 1) / limit) * limit));
@@ -276,10 +276,11 @@ $("sync").onclick = async () => {
 };
 
 let typing = 0;
-$("search").oninput = (event) => {
+$("search").oninput = () => {
   clearTimeout(typing);
   typing = setTimeout(() => {
-    search = event.target.value.trim();
+    search = $("search").q.value.trim();
+    state = $("search").state.value;
     offset = 0;
     update();
   }, 200);

@@ -183,7 +183,7 @@ func TestReplicasShareDecisions(t *testing.T) {
 	if err := p.brokers[0].Forget(t.Context(), account); err != nil {
 		t.Fatal(err)
 	}
-	p.everywhere("forgotten", failsWith(tokens.ErrUnknownAccount))
+	p.everywhere("forgotten", failsWith(tokens.ErrForgotten))
 }
 
 // TestReplicasSurviveEmptiedRedis: the replicas keep serving, and after the

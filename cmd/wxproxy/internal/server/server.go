@@ -142,7 +142,7 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 			c, known := stats.AccountCounts()
 			return map[string]int{
 				string(tokens.Active): c.Active, string(tokens.Revoked): c.Revoked,
-				string(tokens.Failing): c.Failing,
+				string(tokens.Failing): c.Failing, string(tokens.Forgotten): c.Forgotten,
 			}, known
 		},
 		Evictions:   stats.Evictions,
