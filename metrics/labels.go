@@ -74,6 +74,15 @@ func credentialLabel(word string) credential {
 var (
 	refreshResults = []string{"ok", "refused", "unreachable", "store"}
 
+	// ownEndpoints are the endpoints that wxproxy calls for itself, by the last
+	// segment of their paths. "send" is that of customer service messages.
+	ownEndpoints = []string{
+		"api_component_token", "api_authorizer_token", "api_query_auth", "api_create_preauthcode",
+		"api_get_authorizer_info", "api_get_authorizer_list", "api_start_push_ticket",
+		"stable_token", "send",
+	}
+	ownCallResults = []string{"ok", "refused", "unreachable", "paused", "busy"}
+
 	retryResults = []string{"ok", "refused_again", "no_token", "unreachable"}
 
 	// componentOnly is the errcode "component_access_token expired". It occurs

@@ -46,6 +46,7 @@ type Metrics struct {
 	renewals     byCredential[prometheus.Observer]
 	refreshes    *prometheus.CounterVec
 	retries      *prometheus.CounterVec
+	ownCalls     *prometheus.CounterVec
 
 	errcodes     map[int]prometheus.Counter // read-only after New
 	otherErrcode prometheus.Counter
@@ -76,6 +77,7 @@ func New(version, goversion string) *Metrics {
 
 	m.registerCalls()
 	m.registerTokens()
+	m.registerOwnCalls()
 	m.registerEvents()
 	m.handler = handler(m.registry, m.registry)
 	return m

@@ -30,6 +30,14 @@ type Sources struct {
 	Evictions   func() uint64
 	SetsDropped func() uint64
 
+	// OwnCallsWaiting and RenewalsWaiting are the queues in front of WeChat.
+	OwnCallsWaiting func() int
+	RenewalsWaiting func() int
+
+	// BreakersOpen reports for each of breakerReasons whether requests to WeChat
+	// are paused.
+	BreakersOpen func() map[string]bool
+
 	// Panicked receives the cause of a panic in one of the functions above, and
 	// the name of its metric. A scrape must not end the process. nil discards
 	// it.
@@ -106,8 +114,43 @@ func newGaugeCollector() *gaugeCollector {
 		name: "wxproxy_cache_sets_dropped_total", kind: prometheus.CounterValue,
 		read: func(g *Sources) []float64 { return count(g.SetsDropped) },
 	}, "Tokens that the cache did not accept under load; they are read from the store.")
+	addOwnCalls(add)
 	return p
 }
+
+// addOwnCalls adds what is known of the requests that wxproxy makes for itself.
+func addOwnCalls(add func(r *reading, help string, label ...string)) {
+	add(&reading{
+		name: "wxproxy_own_calls_waiting", kind: prometheus.GaugeValue,
+		read: func(g *Sources) []float64 { return number(g.OwnCallsWaiting) },
+	}, "Requests of wxproxy's own to WeChat that wait because [tokens] own_calls are in flight.")
+	add(&reading{
+		name: "wxproxy_renewals_waiting", kind: prometheus.GaugeValue,
+		read: func(g *Sources) []float64 { return number(g.RenewalsWaiting) },
+	}, "Renewals ahead of expiry that are due and have not begun.")
+	add(&reading{
+		name: "wxproxy_breaker_open", kind: prometheus.GaugeValue,
+		labels: breakerReasons,
+		read: func(g *Sources) []float64 {
+			if g.BreakersOpen == nil {
+				return make([]float64, len(breakerReasons))
+			}
+			open := g.BreakersOpen()
+			var values []float64
+			for _, reason := range breakerReasons {
+				v := 0.0
+				if open[reason] {
+					v = 1
+				}
+				values = append(values, v)
+			}
+			return values
+		},
+	}, "1 while requests of wxproxy's own to WeChat are paused, by reason.", "reason")
+}
+
+// breakerReasons are the reasons for which requests to WeChat are paused.
+var breakerReasons = []string{"quota", "component_refused", "unreachable"}
 
 // accountStates are the states of accounts that are counted.
 var accountStates = []string{"active", "revoked", "failing", "forgotten"}
@@ -126,6 +169,14 @@ func duration(ask func() (time.Duration, bool)) []float64 {
 
 // count returns one value, 0 if there is no source.
 func count(ask func() uint64) []float64 {
+	if ask == nil {
+		return []float64{0}
+	}
+	return []float64{float64(ask())}
+}
+
+// number returns one value, 0 if there is no source.
+func number(ask func() int) []float64 {
 	if ask == nil {
 		return []float64{0}
 	}

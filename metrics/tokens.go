@@ -51,6 +51,28 @@ func (m *Metrics) registerTokens() {
 	}
 }
 
+// registerOwnCalls registers the metric of the requests that wxproxy makes for
+// itself.
+func (m *Metrics) registerOwnCalls() {
+	m.ownCalls = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "wxproxy_own_calls_total",
+		Help: "Requests of wxproxy's own to WeChat, by result: ok, refused, unreachable, " +
+			"paused by a breaker, or busy if too many waited.",
+	}, []string{"endpoint", "result"})
+	m.registry.MustRegister(m.ownCalls)
+	for _, endpoint := range ownEndpoints {
+		for _, result := range ownCallResults {
+			m.ownCalls.WithLabelValues(endpoint, result)
+		}
+	}
+}
+
+// OwnCall counts a request that wxproxy made for itself. endpoint is the last
+// segment of its path. result is ok, refused, unreachable, paused or busy.
+func (m *Metrics) OwnCall(endpoint, result string) {
+	m.ownCalls.WithLabelValues(oneOf(ownEndpoints, endpoint), oneOf(ownCallResults, result)).Inc()
+}
+
 // TokenUsed counts a token that was injected into a request. A hit came from
 // the cache; others had to be read or fetched. credential is component,
 // authorizer or app.

@@ -65,6 +65,7 @@ type Config struct {
 	Roots        *x509.CertPool           // CAs for Upstream; default: the system's
 	Timeout      time.Duration            // of a request; default: 60s
 	MaxBody      int                      // of a request, bytes; default: 32 MiB
+	OwnCalls     int                      // connections to WeChat that others use
 	// ForwardHeaders are the names of headers that WeChat receives besides
 	// those that are always forwarded; see [ForwardHeaderProblem].
 	ForwardHeaders []string

@@ -89,7 +89,7 @@ const (
 
 // New returns a proxy. Call Serve to start it.
 func New(c Config) (*Proxy, error) {
-	maxInFlight, maxConns := transport.FileDescriptorLimits()
+	maxInFlight, maxConns := transport.FileDescriptorLimits(c.OwnCalls)
 	p := &Proxy{
 		tokens: c.Tokens, observer: c.Observer, watch: c.Watch, log: c.Log,
 		limiter: admission.NewLimiter(maxInFlight, admission.QueueTimeout), maxConns: maxConns,

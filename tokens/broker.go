@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wxproxy/tokens/governor"
 	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
@@ -17,6 +18,10 @@ type Observer interface {
 	// result is ok, refused, unreachable, or store if the token could not be
 	// saved.
 	Refreshed(credential, result string, took time.Duration)
+	// OwnCall is called for each request that wxproxy makes for itself.
+	// endpoint is the last segment of its path. result is that of
+	// [governor.Config].
+	OwnCall(endpoint, result string)
 }
 
 // Secrets identify wxproxy to WeChat. They can change while the Broker runs;
@@ -36,6 +41,7 @@ type Config struct {
 
 	RenewBefore         time.Duration    // how long before its expiry a token is due; default: 10m
 	CacheSize           int64            // number of accounts; default: 100,000
+	OwnCalls            int              // wxproxy's own requests in flight; default: 64
 	MaintenanceInterval time.Duration    // between checks for what is due; default: 1m
 	Now                 func() time.Time // default: time.Now
 	Observer            Observer         // nil disables it
@@ -71,6 +77,7 @@ type Broker struct {
 	now     func() time.Time
 	log     *slog.Logger
 
+	governor  *governor.Governor
 	tasks     *taskGroup
 	cache     *cache
 	accounts  *accounts
@@ -102,8 +109,8 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{store: c.Store, now: c.Now, log: c.Log, cache: cache, tasks: newTaskGroup()}
-	b.client.Store(c.Client)
-	b.secrets.Store(&c.Secrets)
+	b.governor = newGovernor(c)
+	b.Reconfigure(c.Secrets, c.Client)
 	connect(b, c)
 	if err := b.exchanger.schedulePending(b.tasks.ctx); err != nil {
 		b.Close(context.Background())
@@ -121,8 +128,12 @@ func New(c Config) (*Broker, error) {
 // stay valid.
 func (b *Broker) Reconfigure(s Secrets, c *wechat.Client) {
 	b.secrets.Store(&s)
-	b.client.Store(c)
+	b.client.Store(c.WithGate(gate{b.governor}))
 }
+
+// Client returns the client for requests that wxproxy makes for itself. All of
+// them share its limit.
+func (b *Broker) Client() *wechat.Client { return b.client.Load() }
 
 // Close rejects new work and waits for renewals in flight. When ctx ends it
 // cancels them and returns the error of ctx. Later calls do nothing.

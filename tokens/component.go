@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"wxproxy/tokens/governor"
 	"wxproxy/wechat"
 )
 
@@ -23,6 +24,15 @@ type componentAPI struct {
 	appid  func() string // the component's; "" if none is configured
 	client func() *wechat.Client
 	tokens tokenSource
+	// rejected is called when WeChat rejects a component's token although it is
+	// new.
+	rejected func(component string)
+}
+
+// credential is the component's appid and token.
+type credential struct {
+	component string
+	token     wechat.Secret
 }
 
 // withToken calls fn with the component's token, and once more with a new one
@@ -38,7 +48,7 @@ type componentAPI struct {
 //  3. task 1: wait for the component's lock, held by task 2
 //  4. task 2: wait for A's lock, held by task 1
 func (c *componentAPI) withToken(
-	ctx context.Context, fn func(component string, token wechat.Secret) error,
+	ctx context.Context, fn func(ctx context.Context, t credential) error,
 ) error {
 	component := c.appid()
 	if component == "" {
@@ -48,16 +58,30 @@ func (c *componentAPI) withToken(
 	if err != nil {
 		return componentError(err)
 	}
-	err = fn(component, t.Value)
+	err = fn(ctx, credential{component, t.Value})
 	if !wechat.TokenRefused(wechat.Code(err), true) {
 		return err
 	}
 	renewed, renewErr := c.tokens.Renew(ctx, component, t.Value)
+	if errors.Is(renewErr, ErrThrottled) {
+		c.rejected(component)
+	}
 	if renewErr != nil {
 		return componentError(renewErr)
 	}
-	return fn(component, renewed.Value)
+	err = fn(governor.Insist(ctx), credential{component, renewed.Value})
+	if wechat.TokenRefused(wechat.Code(err), true) {
+		c.rejected(component)
+		return &unavailableError{
+			reason: "WeChat rejects the component's new token: " + err.Error(),
+			cause:  errTokenRejected,
+		}
+	}
+	return err
 }
+
+// errTokenRejected: WeChat rejected the component's token, and then a new one.
+var errTokenRejected = errors.New("the component's new token was rejected")
 
 // componentError makes err an ErrUnavailable: what fails for want of the
 // component's token is not the account's failure.
@@ -72,8 +96,8 @@ func componentError(err error) error {
 func (c *componentAPI) queryAuth(
 	ctx context.Context, code wechat.Secret,
 ) (grant wechat.Grant, err error) {
-	err = c.withToken(ctx, func(component string, token wechat.Secret) (err error) {
-		grant, err = c.client().QueryAuth(ctx, component, token, code)
+	err = c.withToken(ctx, func(ctx context.Context, t credential) (err error) {
+		grant, err = c.client().QueryAuth(ctx, t.component, t.token, code)
 		return err
 	})
 	return grant, err
@@ -84,8 +108,8 @@ func (c *componentAPI) queryAuth(
 func (c *componentAPI) preAuthCode(
 	ctx context.Context,
 ) (code wechat.Secret, lifetime time.Duration, err error) {
-	err = c.withToken(ctx, func(component string, token wechat.Secret) (err error) {
-		code, lifetime, err = c.client().PreAuthCode(ctx, component, token)
+	err = c.withToken(ctx, func(ctx context.Context, t credential) (err error) {
+		code, lifetime, err = c.client().PreAuthCode(ctx, t.component, t.token)
 		return err
 	})
 	return code, lifetime, err
@@ -94,8 +118,8 @@ func (c *componentAPI) preAuthCode(
 // profile returns what WeChat says about one authorizer
 // (api_get_authorizer_info).
 func (c *componentAPI) profile(ctx context.Context, appid string) (a wechat.Authorizer, err error) {
-	err = c.withToken(ctx, func(component string, token wechat.Secret) (err error) {
-		a, err = c.client().Authorizer(ctx, component, token, appid)
+	err = c.withToken(ctx, func(ctx context.Context, t credential) (err error) {
+		a, err = c.client().Authorizer(ctx, t.component, t.token, appid)
 		return err
 	})
 	return a, err
@@ -106,8 +130,8 @@ func (c *componentAPI) profile(ctx context.Context, appid string) (a wechat.Auth
 func (c *componentAPI) listPage(
 	ctx context.Context, offset int,
 ) (page []wechat.Authorizer, total int, err error) {
-	err = c.withToken(ctx, func(component string, token wechat.Secret) (err error) {
-		page, total, err = c.client().Authorizers(ctx, component, token, offset, wechat.ListPage)
+	err = c.withToken(ctx, func(ctx context.Context, t credential) (err error) {
+		page, total, err = c.client().Authorizers(ctx, t.component, t.token, offset, wechat.ListPage)
 		return err
 	})
 	return page, total, err
@@ -118,8 +142,8 @@ func (c *componentAPI) listPage(
 func (c *componentAPI) queryAuthorizer(
 	ctx context.Context, appid string,
 ) (a wechat.Authorizer, authorized bool, err error) {
-	err = c.withToken(ctx, func(component string, token wechat.Secret) (err error) {
-		a, authorized, err = findAuthorizer(ctx, c.client(), component, token, appid)
+	err = c.withToken(ctx, func(ctx context.Context, t credential) (err error) {
+		a, authorized, err = findAuthorizer(ctx, c.client(), t.component, t.token, appid)
 		return err
 	})
 	return a, authorized, err

@@ -17,13 +17,14 @@ type earlyRenewer struct {
 	renew func(appid string) error
 	now   func() time.Time
 	limit int // accounts that are scheduled at most
+	share int // renewals that are in flight at most
 
 	mu       sync.Mutex
 	queue    renewalQueue
 	byAppID  map[string]*scheduledRenewal // what is in queue
 	timer    *time.Timer                  // fires at the time of the first in queue
 	stopped  bool
-	inFlight chan struct{} // a slot for each renewal
+	inFlight int
 }
 
 // scheduledRenewal is an entry that becomes due at some time.
@@ -34,17 +35,14 @@ type scheduledRenewal struct {
 	index int // in the queue
 }
 
-// maxEarlyRenewals bounds the early renewals in flight. 16 that take 100 ms
-// each are 160 a second, enough for a million accounts in use.
-const maxEarlyRenewals = 16
-
+// newEarlyRenewer returns one that runs up to share renewals at a time. 32 that
+// take 100 ms each are 320 a second, enough for two million accounts in use.
 func newEarlyRenewer(
-	limit int, now func() time.Time, renew func(appid string) error,
+	limit, share int, now func() time.Time, renew func(appid string) error,
 ) *earlyRenewer {
 	r := &earlyRenewer{
-		renew: renew, now: now, limit: limit,
-		byAppID:  make(map[string]*scheduledRenewal),
-		inFlight: make(chan struct{}, maxEarlyRenewals),
+		renew: renew, now: now, limit: limit, share: share,
+		byAppID: make(map[string]*scheduledRenewal),
 	}
 	r.timer = time.AfterFunc(time.Hour, r.tick) // schedule sets the first real time
 	return r
@@ -84,6 +82,14 @@ func (r *earlyRenewer) appids() []string {
 	return slices.Collect(maps.Keys(r.byAppID))
 }
 
+// waiting returns how many renewals are due and have not begun, because as many
+// as may are in flight.
+func (r *earlyRenewer) waiting() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.queue.due(0, r.now())
+}
+
 // setTimer requires r.mu.
 func (r *earlyRenewer) setTimer() {
 	if len(r.queue) > 0 {
@@ -105,11 +111,10 @@ func (r *earlyRenewer) tick() {
 			r.pop()
 			continue
 		}
-		select {
-		case r.inFlight <- struct{}{}:
-		default:
+		if r.inFlight >= r.share {
 			return // the next renewal that ends calls tick
 		}
+		r.inFlight++
 		r.pop()
 		go r.run(s.appid, s.entry)
 	}
@@ -124,7 +129,9 @@ func (r *earlyRenewer) pop() {
 
 func (r *earlyRenewer) run(appid string, e *entry) {
 	defer func() {
-		<-r.inFlight
+		r.mu.Lock()
+		r.inFlight--
+		r.mu.Unlock()
 		r.tick()
 	}()
 	err := r.renew(appid)
@@ -158,6 +165,14 @@ func (q renewalQueue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
 func (q renewalQueue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].index, q[j].index = i, j
+}
+
+// due returns how many of the heap below i are due at now.
+func (q renewalQueue) due(i int, now time.Time) int {
+	if i >= len(q) || q[i].at.After(now) {
+		return 0 // and so are all that are below
+	}
+	return 1 + q.due(2*i+1, now) + q.due(2*i+2, now)
 }
 
 func (q *renewalQueue) Push(x any) {

@@ -5,7 +5,7 @@ func (b *Broker) EarlyRenewals() int {
 	r := b.earlyRenewer
 	r.mu.Lock() // both change under the lock, or the renewal schedules the next one first
 	defer r.mu.Unlock()
-	return len(r.byAppID) + len(r.inFlight)
+	return len(r.byAppID) + r.inFlight
 }
 
 // DecodeAndEncode parses records and formats them again, by the prefix of their

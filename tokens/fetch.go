@@ -82,16 +82,16 @@ func (f *fetcher) fetchAuthorizer(
 	ctx context.Context, appid string, refresh wechat.Secret,
 ) (fetched, error) {
 	var out fetched
-	err := f.component.withToken(ctx, func(component string, token wechat.Secret) error {
+	err := f.component.withToken(ctx, func(ctx context.Context, t credential) error {
 		client := f.client()
 		var err error = errNoRefreshToken
 		if !refresh.IsEmpty() {
-			out.grant, err = client.AuthorizerToken(ctx, component, token, appid, refresh)
+			out.grant, err = client.AuthorizerToken(ctx, t.component, t.token, appid, refresh)
 		}
 		if err == nil || !refresh.IsEmpty() && !wechat.AuthorizationInDoubt(wechat.Code(err)) {
 			return err
 		}
-		listed, authorized, findErr := findAuthorizer(ctx, client, component, token, appid)
+		listed, authorized, findErr := findAuthorizer(ctx, client, t.component, t.token, appid)
 		switch {
 		case findErr != nil:
 			return findErr
@@ -102,7 +102,7 @@ func (f *fetcher) fetchAuthorizer(
 		}
 		f.log.Info("refresh token recovered from WeChat", "account", appid)
 		refresh, out.recovered = listed.Refresh, listed.Refresh
-		out.grant, err = client.AuthorizerToken(ctx, component, token, appid, refresh)
+		out.grant, err = client.AuthorizerToken(ctx, t.component, t.token, appid, refresh)
 		return err
 	})
 	return out, err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"time"
 
+	"wxproxy/tokens/governor"
 	"wxproxy/wechat"
 )
 
@@ -107,9 +108,11 @@ func (b *Broker) List(
 }
 
 // Refresh gets a new token of appid now, whether it is due or not, and although
-// renewals may be paused after a failure. It asks WeChat whether a revoked
-// account authorizes the component again. Errors are those of [Broker.Renew].
+// renewals or all requests to WeChat may be paused after a failure. It asks
+// WeChat whether a revoked account authorizes the component again. Errors are
+// those of [Broker.Renew].
 func (b *Broker) Refresh(ctx context.Context, appid string) (Account, error) {
+	ctx = governor.Insist(ctx)
 	acc, err := b.accounts.load(ctx, appid)
 	if err != nil {
 		return Account{}, err

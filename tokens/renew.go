@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"wxproxy/tokens/governor"
 	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
@@ -53,9 +54,11 @@ type renewer struct {
 func (r *renewer) token(
 	ctx context.Context, appid string, stale wechat.Secret, why reason,
 ) (Token, error) {
-	key := appid + "\x00" + stale.Reveal()
+	key, insists := appid+"\x00"+stale.Reveal(), governor.Insists(ctx)
 	if why == reasonDue {
 		key = appid + "\x01"
+	} else if insists {
+		key = appid + "\x02" + stale.Reveal() // others may be rejected by a breaker
 	}
 	if err := ctx.Err(); err != nil {
 		return Token{}, err
@@ -65,6 +68,11 @@ func (r *renewer) token(
 		// The flight is a task of its own, not its callers': it goes on when
 		// they give up, and Close waits for it.
 		err := r.tasks.run(r.tasks.ctx, taskTimeout, func(ctx context.Context) (err error) {
+			if why == reasonDue {
+				ctx = governor.WithClass(ctx, governor.Early)
+			} else if insists {
+				ctx = governor.Insist(ctx)
+			}
 			t, err = r.loadOrRenew(ctx, tokenRequest{appid, r.kind(appid), stale, why})
 			return err
 		})

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"wxproxy/tokens/governor"
 )
 
 // Stats returns facts about the Broker as a whole, for metrics and operators.
@@ -20,6 +22,9 @@ type Stats struct {
 	tasks     *taskGroup
 	now       func() time.Time
 	counter   *stateCounter
+
+	governor     *governor.Governor
+	earlyRenewer *earlyRenewer
 }
 
 // Component returns the component's appid, or "" if none is configured.
@@ -58,6 +63,23 @@ func (s *Stats) Evictions() uint64 { return s.cache.evicted.Load() }
 
 // SetsDropped returns how many entries the cache dropped under load.
 func (s *Stats) SetsDropped() uint64 { return s.cache.dropped.Load() }
+
+// OwnCallsWaiting returns how many requests of wxproxy's own wait until fewer
+// are in flight.
+func (s *Stats) OwnCallsWaiting() int { return s.governor.Waiting() }
+
+// RenewalsWaiting returns how many renewals ahead of expiry are due and have not
+// begun.
+func (s *Stats) RenewalsWaiting() int { return s.earlyRenewer.waiting() }
+
+// BreakersOpen reports for each reason whether requests to WeChat are paused.
+func (s *Stats) BreakersOpen() map[string]bool {
+	open := map[string]bool{}
+	for _, r := range governor.Reasons {
+		open[string(r)] = s.governor.Open(r)
+	}
+	return open
+}
 
 // AccountCounts holds how many authorizers are in each state.
 type AccountCounts struct{ Active, Revoked, Failing, Forgotten int }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"wxproxy/tokens/governor"
 )
 
 // taskGroup counts the work of a Broker, so that Close can wait for it. It is
@@ -15,7 +17,8 @@ type taskGroup struct {
 	cancel context.CancelFunc
 
 	// background bounds work that can be done again at any time, such as the
-	// comparison with WeChat's list. It ends when Close begins.
+	// comparison with WeChat's list. It ends when Close begins. Its requests to
+	// WeChat come after all others.
 	background       context.Context
 	cancelBackground context.CancelFunc
 
@@ -30,7 +33,8 @@ const taskTimeout = 20 * time.Second
 func newTaskGroup() *taskGroup {
 	g := new(taskGroup)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
-	g.background, g.cancelBackground = context.WithCancel(g.ctx)
+	g.background, g.cancelBackground = context.WithCancel(
+		governor.WithClass(g.ctx, governor.Background))
 	return g
 }
 

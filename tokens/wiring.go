@@ -16,7 +16,9 @@ import (
 func connect(b *Broker, c Config) {
 	client, secrets := b.client.Load, b.secrets.Load
 	b.accounts = &accounts{store: b.store, cache: b.cache, now: b.now, log: b.log}
-	b.component = &componentAPI{appid: b.Component, client: client, tokens: b}
+	b.component = &componentAPI{
+		appid: b.Component, client: client, tokens: b, rejected: b.governor.RejectedToken,
+	}
 	b.tickets = &tickets{
 		store: b.store, accounts: b.accounts, secrets: secrets, client: client,
 		now: b.now, log: b.log,
@@ -29,7 +31,7 @@ func connect(b *Broker, c Config) {
 	b.lister = &lister{store: b.store, kind: b.Kind, now: b.now}
 	b.stats = &Stats{
 		component: b.Component, tickets: b.tickets, accounts: b.accounts, cache: b.cache,
-		tasks: b.tasks, now: b.now,
+		tasks: b.tasks, governor: b.governor, earlyRenewer: b.earlyRenewer, now: b.now,
 		counter: &stateCounter{store: b.store, tasks: b.tasks, now: b.now},
 	}
 }
@@ -58,10 +60,12 @@ func connectRenewal(b *Broker, c Config) {
 			}
 		},
 	}
-	b.earlyRenewer = newEarlyRenewer(int(c.CacheSize), b.now, func(appid string) error {
-		_, err := b.renewer.token(context.Background(), appid, wechat.Secret{}, reasonDue)
-		return err
-	})
+	b.earlyRenewer = newEarlyRenewer(
+		int(c.CacheSize), b.governor.EarlyShare(), b.now,
+		func(appid string) error {
+			_, err := b.renewer.token(context.Background(), appid, wechat.Secret{}, reasonDue)
+			return err
+		})
 	// The two need each other: a renewal schedules the next one.
 	b.renewer.schedule = b.earlyRenewer.schedule
 }

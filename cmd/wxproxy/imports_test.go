@@ -24,8 +24,10 @@ func TestImports(t *testing.T) {
 		"wxproxy/sandbox/internal/origin": {},
 		"wxproxy/sandbox/internal/random": {},
 
-		"wxproxy/tokens/namespace":              {"wxproxy/tokens/store"},
-		"wxproxy/tokens":                        {"wxproxy/tokens/store", "wxproxy/wechat"},
+		"wxproxy/tokens/namespace": {"wxproxy/tokens/store"},
+		"wxproxy/tokens": {"wxproxy/tokens/governor", "wxproxy/tokens/store",
+			"wxproxy/wechat"},
+		"wxproxy/tokens/governor":               {"wxproxy/wechat"},
 		"wxproxy/tokens/store":                  {"wxproxy/tokens/store/internal/durable"},
 		"wxproxy/tokens/store/internal/durable": {},
 		"wxproxy/tokens/store/bolt":             {"wxproxy/tokens/store", "wxproxy/tokens/store/internal/durable"},

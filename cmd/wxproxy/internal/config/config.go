@@ -81,6 +81,7 @@ type Store struct {
 type Tokens struct {
 	RenewBefore Duration `toml:"renew_before"`
 	CacheSize   int      `toml:"cache_size"` // in accounts
+	OwnCalls    int      `toml:"own_calls"`  // requests of wxproxy's own at one time
 }
 
 // Log controls what is logged to stderr.
@@ -149,7 +150,7 @@ func Default() Config {
 		Callback: Callback{Listen: "127.0.0.1:8081", MaxAge: Duration(15 * time.Minute)},
 		Admin:    Admin{Listen: "127.0.0.1:8082"},
 		Store:    Store{URL: "file:wxproxy.db"},
-		Tokens:   Tokens{RenewBefore: Duration(10 * time.Minute), CacheSize: 100_000},
+		Tokens:   Tokens{RenewBefore: Duration(10 * time.Minute), CacheSize: 100_000, OwnCalls: 64},
 		Log:      Log{Level: "info", Format: "text"},
 	}
 }

@@ -42,7 +42,9 @@ func TestLoadValues(t *testing.T) {
 	if key, err := cfg.Store.SealingKey(); err != nil || len(key) != 32 || cfg.Store.URL != "memory:" {
 		t.Errorf("store: got %+v, a key of %d bytes, %v, want memory: and 32 bytes", cfg.Store, len(key), err)
 	}
-	if want := (Tokens{RenewBefore: Duration(119 * time.Minute), CacheSize: 100_000_000}); cfg.Tokens != want {
+	if want := (Tokens{
+		RenewBefore: Duration(119 * time.Minute), CacheSize: 100_000_000, OwnCalls: 1000,
+	}); cfg.Tokens != want {
 		t.Errorf("tokens: got %+v, want %+v", cfg.Tokens, want)
 	}
 	if want := (Log{Level: "debug", Format: "json"}); cfg.Log != want {

@@ -203,7 +203,8 @@ func IsRedis(url string) bool {
 
 // tokens checks the limits of renewal and cache. Renewing earlier than the
 // lifetime of a token would renew all the time, and a cache of a few accounts
-// would send every request to the store.
+// would send every request to the store. Each request of wxproxy's own takes a
+// file that callers could use.
 func (v *validator) tokens() {
 	const lifetime = 2 * time.Hour // of a token at WeChat
 	if d := time.Duration(v.cfg.Tokens.RenewBefore); d <= 0 || d >= lifetime {
@@ -214,6 +215,11 @@ func (v *validator) tokens() {
 	if n := v.cfg.Tokens.CacheSize; n < minSize || n > maxSize {
 		v.fault("tokens.cache_size", "is out of range; write a number of accounts from %d to %d",
 			minSize, maxSize)
+	}
+	const maxOwnCalls = 1000
+	if n := v.cfg.Tokens.OwnCalls; n < 1 || n > maxOwnCalls {
+		v.fault("tokens.own_calls", "is out of range; write a number of requests from 1 to %d",
+			maxOwnCalls)
 	}
 }
 

@@ -125,6 +125,7 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 		Secrets:     c.secrets,
 		RenewBefore: time.Duration(cfg.Tokens.RenewBefore),
 		CacheSize:   int64(cfg.Tokens.CacheSize),
+		OwnCalls:    cfg.Tokens.OwnCalls,
 		Observer:    s.metrics,
 		Log:         s.log,
 	})
@@ -147,6 +148,10 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 		},
 		Evictions:   stats.Evictions,
 		SetsDropped: stats.SetsDropped,
+
+		OwnCallsWaiting: stats.OwnCallsWaiting,
+		RenewalsWaiting: stats.RenewalsWaiting,
+		BreakersOpen:    stats.BreakersOpen,
 		Panicked: func(metric string, cause any) {
 			// Only the type of cause is logged: its value can contain anything.
 			s.log.Error("BUG: panic while reading a metric", "metric", metric, "panic", fmt.Sprintf("%T", cause))
@@ -279,6 +284,7 @@ func needsRestart(a, b config.Config) (keys []string) {
 		"store.key":            !a.Store.Key.Equal(b.Store.Key),
 		"tokens.renew_before":  a.Tokens.RenewBefore != b.Tokens.RenewBefore,
 		"tokens.cache_size":    a.Tokens.CacheSize != b.Tokens.CacheSize,
+		"tokens.own_calls":     a.Tokens.OwnCalls != b.Tokens.OwnCalls,
 		"log.format":           a.Log.Format != b.Log.Format,
 	} {
 		if differs {

@@ -29,6 +29,7 @@ func (s *Server) proxyConfig(cfg config.Config, c components) proxy.Config {
 		Roots:          c.roots,
 		Timeout:        time.Duration(cfg.Proxy.Timeout),
 		MaxBody:        int(cfg.Proxy.MaxRequestBody),
+		OwnCalls:       cfg.Tokens.OwnCalls,
 		Hosts:          cfg.Proxy.Hosts,
 		ForwardHeaders: cfg.Proxy.ForwardHeaders,
 		Tokens:         s.broker,
@@ -77,7 +78,7 @@ func (s *Server) callbackConfig(cfg config.Config, c components) callback.Config
 		ExchangeCode: s.broker.Exchange,
 		Forwards:     forwards,
 		SendText: func(ctx context.Context, appid, openid, text string) error {
-			return sendText(ctx, s.broker, c.client, appid, openid, text)
+			return sendText(ctx, s.broker, appid, openid, text)
 		},
 	}
 }
@@ -103,20 +104,20 @@ func (s *Server) consoleConfig(cfg config.Config) console.Config {
 // sendText sends a text message to a user of an account. If WeChat rejects the
 // token, it sends once more with a new one.
 func sendText(
-	ctx context.Context, b *tokens.Broker, client *wechat.Client, appid, openid, text string,
+	ctx context.Context, b *tokens.Broker, appid, openid, text string,
 ) error {
 	t, err := b.Token(ctx, appid)
 	if err != nil {
 		return err
 	}
-	err = client.SendText(ctx, t.Value, openid, text)
+	err = b.Client().SendText(ctx, t.Value, openid, text)
 	if !wechat.TokenRefused(wechat.Code(err), false) {
 		return err
 	}
 	if t, err = b.Renew(ctx, appid, t.Value); err != nil {
 		return err
 	}
-	return client.SendText(ctx, t.Value, openid, text)
+	return b.Client().SendText(ctx, t.Value, openid, text)
 }
 
 // loginBase returns the base URL of the page on which merchants give consent:
