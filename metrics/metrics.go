@@ -55,6 +55,9 @@ type Metrics struct {
 	events       *prometheus.CounterVec
 	pages        *prometheus.CounterVec
 
+	storeOperations *prometheus.CounterVec
+	storeDurations  *prometheus.HistogramVec
+
 	gauges *gaugeCollector
 }
 
@@ -79,6 +82,7 @@ func New(version, goversion string) *Metrics {
 	m.registerTokens()
 	m.registerOwnCalls()
 	m.registerEvents()
+	m.registerStore()
 	m.handler = handler(m.registry, m.registry)
 	return m
 }

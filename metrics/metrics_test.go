@@ -107,6 +107,8 @@ var table = []struct{ name, kind, labels string }{
 	{"wxproxy_accounts", "GAUGE", "state"},
 	{"wxproxy_cache_evictions_total", "COUNTER", ""},
 	{"wxproxy_cache_sets_dropped_total", "COUNTER", ""},
+	{"wxproxy_store_operations_total", "COUNTER", "operation result"},
+	{"wxproxy_store_duration_seconds", "HISTOGRAM", "operation"},
 	{"wxproxy_build_info", "GAUGE", "goversion version"},
 }
 
@@ -163,6 +165,8 @@ func TestNewProcessShowsZeros(t *testing.T) {
 		`wxproxy_callback_events_total{event="message",result="ok"} 0`,
 		`wxproxy_callback_events_total{event="other",result="bad_signature"} 0`,
 		`wxproxy_page_requests_total{page="authorize",result="limited"} 0`,
+		`wxproxy_store_operations_total{operation="update",result="failed"} 0`,
+		`wxproxy_store_duration_seconds_count{operation="ping"} 0`,
 		`wxproxy_rejected_keys_total{listener="proxy"} 0`,
 		`wxproxy_rejected_keys_total{listener="admin"} 0`,
 	} {
@@ -197,6 +201,8 @@ func busy() *metrics.Metrics {
 	m.Event("other", "bad_signature")
 	m.Page("authorized", "ok")
 	m.KeyRejected("proxy")
+	m.StoreOperation("update", "ok", 31250*time.Microsecond)
+	m.StoreOperation("update", "failed", -1)
 	m.SetSources(metrics.Sources{
 		TicketAge:       func() (time.Duration, bool) { return 7*time.Minute + 500*time.Millisecond, true },
 		ComponentExpiry: func() (time.Duration, bool) { return -time.Second, true },

@@ -35,7 +35,7 @@ type Secrets struct {
 // Config configures a Broker. Store and Client are required. All other fields
 // have defaults.
 type Config struct {
-	Store   store.Store
+	Store   store.Store // a [store.Monitored] is used as it is
 	Client  *wechat.Client
 	Secrets Secrets
 
@@ -108,7 +108,8 @@ func New(c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{store: c.Store, now: c.Now, log: c.Log, cache: cache, tasks: newTaskGroup()}
+	monitored := store.Monitor(c.Store, store.MonitorOptions{Log: c.Log})
+	b := &Broker{store: monitored, now: c.Now, log: c.Log, cache: cache, tasks: newTaskGroup()}
 	b.governor = newGovernor(c)
 	b.Reconfigure(c.Secrets, c.Client)
 	connect(b, c)
@@ -118,7 +119,7 @@ func New(c Config) (*Broker, error) {
 	}
 	go b.profiler.run()
 	go b.maintenance.run()
-	if w, ok := c.Store.(store.Watcher); ok {
+	if w, ok := store.As[store.Watcher](c.Store); ok {
 		startWatching(b, w)
 	}
 	return b, nil

@@ -102,7 +102,7 @@ func (n *Namespace) Configure(p Platform) { n.platform.Store(&p) }
 // [store.Watcher] if the inner store is one. Closing it closes the inner store.
 func (n *Namespace) Store() store.Store {
 	v := &view{Store: n.inner, n: n}
-	if w, ok := n.inner.(store.Watcher); ok {
+	if w, ok := store.As[store.Watcher](n.inner); ok {
 		return &watchingView{v, w}
 	}
 	return v
@@ -117,6 +117,30 @@ type view struct {
 
 // Unwrap returns the inner store, see [store.As].
 func (v *view) Unwrap() store.Store { return v.Store }
+
+// Partitions implements [store.Partitioned]. A store that is none has one.
+func (v *view) Partitions() int {
+	if p, ok := store.As[store.Partitioned](v.Store); ok {
+		return p.Partitions()
+	}
+	return 1
+}
+
+// Partition implements [store.Partitioned].
+func (v *view) Partition(key string) int {
+	if p, ok := store.As[store.Partitioned](v.Store); ok {
+		return p.Partition(v.n.platform.Load().stored(key))
+	}
+	return 0
+}
+
+// PingPartition implements [store.Partitioned].
+func (v *view) PingPartition(ctx context.Context, partition int) error {
+	if p, ok := store.As[store.Partitioned](v.Store); ok {
+		return p.PingPartition(ctx, partition)
+	}
+	return v.Ping(ctx)
+}
 
 // Load implements [store.Store].
 func (v *view) Load(ctx context.Context, key string) ([]byte, error) {

@@ -16,15 +16,9 @@ type sealedStore struct {
 	sealer *sealer
 }
 
-// sealedWatcher is a sealedStore whose inner store has a change feed. The feed
-// consists of keys, which are not encrypted, so it passes through unchanged.
-type sealedWatcher struct {
-	*sealedStore
-	Watcher
-}
-
 // Seal returns a store that encrypts the records of inner with AES-256-GCM. key
-// must be [KeySize] bytes long. The result is a [Watcher] if inner is one.
+// must be [KeySize] bytes long. [As] finds the [Watcher] that inner is: the feed
+// consists of keys, which are not encrypted.
 //
 // Load, Update and List of the result return [ErrCorrupt] for a record that was
 // changed, damaged or moved to another key, and never overwrite it.
@@ -44,11 +38,7 @@ func Seal(ctx context.Context, inner Store, key []byte) (Store, error) {
 	if err := checkSealKey(ctx, inner, sealer); err != nil {
 		return nil, err
 	}
-	s := &sealedStore{inner: inner, sealer: sealer}
-	if w, ok := inner.(Watcher); ok {
-		return &sealedWatcher{s, w}, nil
-	}
-	return s, nil
+	return &sealedStore{inner: inner, sealer: sealer}, nil
 }
 
 // Unwrap returns the store with the encrypted records, see [As].

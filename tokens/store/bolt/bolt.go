@@ -24,6 +24,8 @@
 //   - Changes by other programs: Unix systems allow the open file to be
 //     replaced or truncated, which Ping and the guard detect. Windows forbids
 //     both.
+//   - Disk errors: Windows reports those after which the file is opened again
+//     on Unix systems (EIO) with other codes; see committer.save.
 package bolt
 
 import (
@@ -33,7 +35,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -58,11 +63,26 @@ const (
 )
 
 // Store is an open file. It is safe for concurrent use.
+//
+// After a disk error, or if the file was damaged or replaced while it was open,
+// it verifies the file and opens it again; see recovery.
 type Store struct {
+	path     string
+	session  atomic.Pointer[session] // replaced when the file is opened again
+	locks    *store.KeyLocks
+	recovery recovery
+	closed   atomic.Bool // set when Close has waited for the updates in flight
+	close    func() error
+
+	now  func() time.Time // when claims end; tests replace it
+	disk func() error     // fails commits in tests; nil otherwise
+}
+
+// session is the file from one opening to the next. Its committer ends with it:
+// a fault may leave it blocked in bbolt's locks.
+type session struct {
 	db      *guardedDB
-	locks   *store.KeyLocks
 	commits *committer
-	close   func() error
 }
 
 var (
@@ -70,15 +90,40 @@ var (
 	_ store.Upgrader = (*Store)(nil)
 )
 
-func newStore(db *guardedDB) *Store {
-	s := &Store{db: db, locks: store.NewKeyLocks(), commits: newCommitter(db)}
+// newStore takes over db. accept may be nil; see recovery.accept.
+func newStore(db *guardedDB, accept func(ctx context.Context, s store.Store) error) *Store {
+	s := &Store{path: db.path, locks: store.NewKeyLocks(), now: time.Now}
+	s.recovery.init(s, accept)
+	s.begin(db)
 	s.close = sync.OnceValue(func() error {
 		// In this order: the last updates still need the committer.
 		err := s.locks.Close()
-		s.commits.stop()
-		return errors.Join(err, db.close())
+		s.closed.Store(true)
+		s.recovery.stop()
+		return errors.Join(err, s.session.Load().end())
 	})
 	return s
+}
+
+// begin makes db the open database. Its session writes until it is ended.
+func (s *Store) begin(db *guardedDB) {
+	clock := func() time.Time { return s.now() }
+	disk := func() error {
+		if s.disk == nil {
+			return nil
+		}
+		return s.disk()
+	}
+	n := &session{db: db, commits: newCommitter(db, clock, disk)}
+	db.wake = s.recovery.wake
+	s.session.Store(n)
+	go n.commits.run()
+}
+
+// end stops the committer and closes the file.
+func (n *session) end() error {
+	n.commits.stop()
+	return n.db.close()
 }
 
 // Load implements [store.Store].
@@ -117,13 +162,18 @@ func (s *Store) read(key string) (record []byte, err error) {
 // write returns nil once the record is on the disk.
 func (s *Store) write(key string, record []byte) error {
 	// No context: the caller must know whether its record was saved.
-	return s.convertError(s.commits.commit(context.Background(), newWrite(func(tx *bbolt.Tx) error {
+	return s.commit(context.Background(), newWrite(func(tx *bbolt.Tx) error {
 		k, b := []byte(key), tx.Bucket(recordsBucket)
 		if record == nil {
 			return b.Delete(k)
 		}
 		return b.Put(k, encodeValue(k, record))
-	})))
+	}))
+}
+
+// commit returns nil once w is on the disk; see [committer.commit].
+func (s *Store) commit(ctx context.Context, w *pendingWrite) error {
+	return s.convertError(s.session.Load().commits.commit(ctx, w))
 }
 
 // Upgrade implements [store.Upgrader].
@@ -132,18 +182,16 @@ func (s *Store) Upgrade(ctx context.Context) error {
 		return err
 	}
 	upgraded := false
-	err := s.db.access(func() error {
-		return s.db.bolt.View(func(tx *bbolt.Tx) error {
-			upgraded = string(tx.Bucket(metaBucket).Get(formatKey)) == format
-			return nil
-		})
+	err := s.viewTx(func(tx *bbolt.Tx) error {
+		upgraded = string(tx.Bucket(metaBucket).Get(formatKey)) == format
+		return nil
 	})
-	if err == nil && !upgraded {
-		err = s.commits.commit(ctx, newWrite(func(tx *bbolt.Tx) error {
-			return tx.Bucket(metaBucket).Put(formatKey, []byte(format))
-		}))
+	if err != nil || upgraded {
+		return err
 	}
-	return s.convertError(err)
+	return s.commit(ctx, newWrite(func(tx *bbolt.Tx) error {
+		return tx.Bucket(metaBucket).Put(formatKey, []byte(format))
+	}))
 }
 
 // backend is the Store without its locks, as [store.KeyLocks] uses it.
@@ -217,9 +265,21 @@ func (s *Store) readPage(
 	return page, damage, err
 }
 
-// Ping implements [store.Store]. It fails if a disk error has stopped writing.
+// pingKey is the key in the bucket meta that Ping writes: the time of the last
+// Ping that wrote, in Unix milliseconds. Earlier versions ignore it.
+var pingKey = []byte("ping")
+
+// pingPause is how long a successful commit proves that the file can be
+// written. A probe every second costs one small commit in five seconds.
+const pingPause = 5 * time.Second
+
+// Ping implements [store.Store]. It makes a small commit, because only a commit
+// shows whether the disk is full, read-only or broken. It makes none if another
+// commit succeeded within five seconds.
+//
 // It also fails if the file was removed or replaced while the store is open:
-// its writes would be lost when the process ends.
+// its writes would be lost when the process ends. If the new file is a store
+// with the same key, it is used from then on.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -227,17 +287,39 @@ func (s *Store) Ping(ctx context.Context) error {
 	if err := s.view(func(*bbolt.Bucket) error { return nil }); err != nil {
 		return err
 	}
-	if err := s.commits.writeFault.Load(); err != nil {
-		return s.convertError(*err)
+	n := s.session.Load()
+	if err := s.checkPath(n.db); err != nil {
+		return err
 	}
-	open, err := s.db.f.Stat()
+	if n.commits.succeededWithin(pingPause) {
+		return nil
+	}
+	return s.commit(ctx, newWrite(func(tx *bbolt.Tx) error {
+		at := strconv.FormatInt(time.Now().UnixMilli(), 10)
+		return tx.Bucket(metaBucket).Put(pingKey, []byte(at))
+	}))
+}
+
+// checkPath returns an error if the path does not name the open file db. If
+// there is another file, it starts to open that one.
+func (s *Store) checkPath(db *guardedDB) error {
+	open, err := db.f.Stat()
 	if err != nil {
 		return s.convertError(err)
 	}
-	if named, err := os.Stat(s.db.path); err != nil || !os.SameFile(named, open) {
-		return fmt.Errorf("store file %s was removed or replaced while it is open", s.db.path)
+	named, err := os.Stat(s.path)
+	if err == nil && os.SameFile(named, open) {
+		return nil
 	}
-	return nil
+	if err != nil {
+		return fmt.Errorf("store file %s was removed while it is open", s.path)
+	}
+	s.recovery.wake()
+	reason := ""
+	if err := s.recovery.rejected.Load(); err != nil && *err != nil {
+		reason = fmt.Sprintf(", and the new file cannot be used: %v", *err)
+	}
+	return fmt.Errorf("store file %s was replaced while it is open%s", s.path, reason)
 }
 
 // Close implements [store.Store]; see [store.KeyLocks.Close] for how long it
@@ -246,10 +328,17 @@ func (s *Store) Close() error { return s.close() }
 
 // view calls read with the records, in a short transaction.
 func (s *Store) view(read func(*bbolt.Bucket) error) error {
-	return s.convertError(s.db.access(func() error {
-		return s.db.bolt.View(func(tx *bbolt.Tx) error { return read(tx.Bucket(recordsBucket)) })
-	}))
+	return s.viewTx(func(tx *bbolt.Tx) error { return read(tx.Bucket(recordsBucket)) })
 }
+
+// viewTx calls read in a short transaction.
+func (s *Store) viewTx(read func(*bbolt.Tx) error) error {
+	db := s.session.Load().db
+	return s.convertError(db.access(func() error { return db.bolt.View(read) }))
+}
+
+// errReopening is returned while the file is closed in order to open it again.
+var errReopening = errors.New("it is being verified and opened again")
 
 // convertError turns an error of bbolt or the system into one of the store. It
 // is the only place that does.
@@ -257,11 +346,13 @@ func (s *Store) convertError(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case s.closed.Load():
+		return store.ErrClosed
 	case errors.Is(err, bolterrors.ErrDatabaseNotOpen), errors.Is(err, os.ErrClosed),
 		errors.Is(err, store.ErrClosed):
-		return store.ErrClosed
+		err = errReopening
 	}
-	return withPath(s.db.path, err)
+	return withPath(s.path, err)
 }
 
 // withPath adds the file's path to err, unless err contains it already.

@@ -37,22 +37,20 @@ func (s *Store) Claim(ctx context.Context, key string, until time.Time) (bool, e
 	if err := checkClaim(ctx, key); err != nil {
 		return false, err
 	}
-	now := s.commits.now
+	now := s.now
 	if !until.After(now()) {
 		return false, nil
 	}
 	taken := false
-	err := s.db.access(func() error {
-		return s.db.bolt.View(func(tx *bbolt.Tx) error {
-			taken = isClaimed(tx, key, now())
-			return nil
-		})
+	err := s.viewTx(func(tx *bbolt.Tx) error {
+		taken = isClaimed(tx, key, now())
+		return nil
 	})
 	if err != nil || taken {
-		return false, s.convertError(err)
+		return false, err
 	}
 	first := false
-	err = s.commits.commit(ctx, newWrite(func(tx *bbolt.Tx) error {
+	err = s.commit(ctx, newWrite(func(tx *bbolt.Tx) error {
 		if isClaimed(tx, key, now()) {
 			return nil
 		}
@@ -62,7 +60,7 @@ func (s *Store) Claim(ctx context.Context, key string, until time.Time) (bool, e
 	// After an error the write may still be in progress, so first must not be
 	// read.
 	if err != nil {
-		return false, s.convertError(err)
+		return false, err
 	}
 	return first, nil
 }
@@ -72,9 +70,9 @@ func (s *Store) Unclaim(ctx context.Context, key string) error {
 	if err := checkClaim(ctx, key); err != nil {
 		return err
 	}
-	return s.convertError(s.commits.commit(ctx, newWrite(func(tx *bbolt.Tx) error {
+	return s.commit(ctx, newWrite(func(tx *bbolt.Tx) error {
 		return deleteClaim(tx, key)
-	})))
+	}))
 }
 
 // checkClaim returns why a key cannot be claimed. bbolt would reject it in the

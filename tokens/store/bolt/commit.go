@@ -3,7 +3,6 @@ package bolt
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -33,29 +32,36 @@ func newWrite(apply func(*bbolt.Tx) error) *pendingWrite {
 // others, and runs in goroutines that catchFaults cannot guard.
 type committer struct {
 	db       *guardedDB
-	now      func() time.Time // when claims end; tests replace it
+	now      func() time.Time // when claims end
+	disk     func() error     // fails commits in tests; nil otherwise
 	writes   chan *pendingWrite
 	stopping chan struct{} // closed by stop
 	stopped  chan struct{} // closed when run has returned
-	// writeFault is set after an I/O error and never reset: from then on every
-	// write fails, see save.
+
+	// writeFault is set after an I/O error and never reset: this committer
+	// writes no more, and the Store opens the file again. See save.
 	writeFault atomic.Pointer[error]
+	// suspect is set after a commit that failed for another reason. Only run
+	// uses it.
+	suspect bool
+	// succeededAt is when the last commit succeeded; nil if none has, or if one
+	// has failed since.
+	succeededAt atomic.Pointer[time.Time]
 }
 
 // maxGroup is how many writes share a commit at most. It bounds the memory of a
 // commit, and how long its first write waits for the last.
 const maxGroup = 1024
 
-func newCommitter(db *guardedDB) *committer {
-	c := &committer{
+func newCommitter(db *guardedDB, now func() time.Time, disk func() error) *committer {
+	return &committer{
 		db:       db,
-		now:      time.Now,
+		now:      now,
+		disk:     disk,
 		writes:   make(chan *pendingWrite, maxGroup),
 		stopping: make(chan struct{}),
 		stopped:  make(chan struct{}),
 	}
-	go c.run()
-	return c
 }
 
 // commit returns nil once w is on the disk. If the file breaks or ctx ends
@@ -130,24 +136,73 @@ func (c *committer) run() {
 
 // save commits the group in one transaction. After an error nothing of it is
 // saved, except that a disk which failed in the last step may have saved all.
+//
+// After a failed write-back, Linux marks pages as clean that never reached the
+// disk. bbolt syncs the pages of a transaction before it writes the meta page
+// that refers to them. So what may be missing on the disk is a meta page, and
+// the next commit must not build on it before it is there:
+//
+//   - After ENOSPC, EROFS and the like, the meta pages are written again before
+//     the next commit. Reads go on.
+//   - After EIO, nothing is written until the file was verified and opened
+//     again. Windows reports such errors with other codes; there the meta pages
+//     are written again.
 func (c *committer) save(group []*pendingWrite) error {
 	if err := c.writeFault.Load(); err != nil {
 		return *err
 	}
-	err := c.db.access(func() error {
-		return c.db.bolt.Update(func(tx *bbolt.Tx) error {
-			return c.apply(tx, group)
-		})
-	})
-	// After a failed write-back, Linux marks pages as clean that never reached
-	// the disk. A later commit would succeed and build on them, so writing
-	// stops. Windows reports such errors with other codes: there the failed
-	// commit returns an error, and the next one is tried.
-	if errors.Is(err, syscall.EIO) {
-		err = fmt.Errorf("%w; nothing is written until wxproxy is restarted", err)
-		c.writeFault.Store(&err)
+	var err error
+	committing := false
+	if c.suspect {
+		err = c.rewriteMeta()
 	}
+	if err == nil {
+		err = c.db.access(func() error {
+			return c.db.bolt.Update(func(tx *bbolt.Tx) error {
+				committing = false
+				if err := c.apply(tx, group); err != nil {
+					return err
+				}
+				committing = true
+				if c.disk != nil {
+					return c.disk()
+				}
+				return nil
+			})
+		})
+	}
+	switch now := time.Now(); {
+	case err == nil:
+		c.suspect = false
+		c.succeededAt.Store(&now)
+		return nil
+	case errors.Is(err, syscall.EIO):
+		c.writeFault.Store(&err)
+		if c.db.wake != nil {
+			c.db.wake()
+		}
+	case committing:
+		c.suspect = true
+	}
+	c.succeededAt.Store(nil)
 	return err
+}
+
+// rewriteMeta writes the meta pages again; see rewriteMeta in recovery.go.
+func (c *committer) rewriteMeta() error {
+	if c.disk != nil {
+		if err := c.disk(); err != nil {
+			return err
+		}
+	}
+	return rewriteMeta(c.db.path)
+}
+
+// succeededWithin reports whether a commit has succeeded within d, and none has
+// failed since.
+func (c *committer) succeededWithin(d time.Duration) bool {
+	at := c.succeededAt.Load()
+	return at != nil && time.Since(*at) < d
 }
 
 // apply makes the changes of the group, and removes claims that have ended.

@@ -7,4 +7,8 @@ var CatchFaults = catchFaults
 
 // SetClock replaces the clock by which claims end. It must be called before the
 // store is used.
-func (s *Store) SetClock(now func() time.Time) { s.commits.now = now }
+func (s *Store) SetClock(now func() time.Time) { s.now = now }
+
+// FailCommits makes every commit return the error that disk returns, if any. It
+// must be called before the store is used.
+func (s *Store) FailCommits(disk func() error) { s.disk = disk }

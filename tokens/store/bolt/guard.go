@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -20,17 +21,27 @@ import (
 // sends a signal that ends the process. guardedDB turns the signal into a panic
 // and recovers it. The panic passes through bbolt's code and may leave bbolt's
 // locks held, so that the next access could block forever. Therefore the first
-// fault is the last access: from then on every access returns the same error
-// until a restart, which verifies the file again.
+// fault is the last access: from then on every access returns the same error.
+// The Store then verifies the file and opens it again; see recovery.
 type guardedDB struct {
-	bolt *bbolt.DB
-	f    *os.File // opened by bbolt, used here for Stat only
+	bolt *bbolt.DB // nil if the file could not be opened again
+	f    *os.File  // opened by bbolt, used here for Stat only
 	path string
 
 	size   atomic.Int64 // largest size seen; the file shrinks only if truncated
 	once   sync.Once
 	broken chan struct{} // closed by the first fault
 	fault  error         // set before broken is closed
+
+	wake func() // called by the first fault; nil while the file is being opened
+}
+
+// newBrokenDB returns a database of which every access returns fault. It stands
+// for a file that is not open.
+func newBrokenDB(path string, fault error) *guardedDB {
+	g := &guardedDB{path: path, broken: make(chan struct{})}
+	g.markBroken(fault)
+	return g
 }
 
 // newGuardedDB takes over db and closes it if it returns an error.
@@ -74,25 +85,55 @@ func (g *guardedDB) access(do func() error) error {
 }
 
 // markBroken ends all use of the file and returns the error that every access
-// gets from now on.
+// gets from now on. The error is not [store.ErrCorrupt], which concerns one
+// record: no record was found to be damaged.
 func (g *guardedDB) markBroken(reason error) error {
 	g.once.Do(func() {
-		g.fault = fmt.Errorf("%w: %v; it stays unusable until wxproxy is restarted", store.ErrCorrupt, reason)
+		g.fault = fmt.Errorf("store file unusable: %v", reason)
 		close(g.broken)
+		if g.wake != nil {
+			g.wake()
+		}
 	})
 	return g.fault
 }
 
-// close closes the file. If it is broken, close bypasses bbolt, which could
-// wait forever for its locks. bbolt's lock on the file then lasts until the
-// process ends.
-func (g *guardedDB) close() error {
+func (g *guardedDB) isBroken() bool {
 	select {
 	case <-g.broken:
-		return g.f.Close()
+		return true
 	default:
+		return false
+	}
+}
+
+// closeTimeout is how long close waits for bbolt, whose locks a fault may have
+// left held.
+const closeTimeout = time.Second
+
+// close closes the file. If it is broken and bbolt does not close it in time,
+// close releases the file without bbolt, so that it can be opened again. The
+// memory that bbolt has mapped then stays mapped until the process ends.
+func (g *guardedDB) close() error {
+	if g.bolt == nil {
+		return nil
+	}
+	if !g.isBroken() {
 		return g.bolt.Close()
 	}
+	closed := make(chan error, 1)
+	go func() { closed <- catchFaults(g.bolt.Close) }()
+	timer := time.NewTimer(closeTimeout)
+	defer timer.Stop()
+	select {
+	case err := <-closed:
+		if err == nil {
+			return nil
+		}
+	case <-timer.C:
+	}
+	// The mapping keeps the lock although the file is closed.
+	return errors.Join(unlockFile(g.f), g.f.Close())
 }
 
 var errFault = errors.New("a page could not be read or is invalid")

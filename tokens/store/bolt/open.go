@@ -42,7 +42,10 @@ func OpenFile(ctx context.Context, path string, key []byte) (store.Store, error)
 			return nil, err
 		}
 	}
-	s, err := Open(ctx, path)
+	s, err := open(ctx, path, func(ctx context.Context, s store.Store) error {
+		_, err := store.Seal(ctx, s, key)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +70,12 @@ func OpenFile(ctx context.Context, path string, key []byte) (store.Store, error)
 // the file is empty, truncated, damaged or not a store; or the error of the
 // system. Unless Open succeeds, it changes no byte of an existing file. If it
 // does, it makes the file readable for its owner alone.
-func Open(ctx context.Context, path string) (*Store, error) {
+func Open(ctx context.Context, path string) (*Store, error) { return open(ctx, path, nil) }
+
+// open is Open with a check for files that are opened later; see recovery.accept.
+func open(
+	ctx context.Context, path string, accept func(ctx context.Context, s store.Store) error,
+) (*Store, error) {
 	exists, err := storeExists(path)
 	if err != nil {
 		return nil, err
@@ -78,6 +86,15 @@ func Open(ctx context.Context, path string) (*Store, error) {
 			return nil, fmt.Errorf("creating store file: %w", err)
 		}
 	}
+	db, err := openVerified(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	return newStore(db, accept), nil
+}
+
+// openVerified verifies an existing file and opens it.
+func openVerified(ctx context.Context, path string) (*guardedDB, error) {
 	deadline := time.Now().Add(lockTimeout)
 	// Open it for reading first. That takes the lock, too, and reads only the
 	// first two pages. If other pages were damaged, opening for writing would
@@ -102,7 +119,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
 		_ = db.f.Chmod(0o600)
 	}
-	return newStore(db), nil
+	return db, nil
 }
 
 // storeExists reports whether path exists. It returns an error if what is there

@@ -82,9 +82,10 @@ type Store struct {
 }
 
 var (
-	_ store.Store    = (*Store)(nil)
-	_ store.Watcher  = (*Store)(nil)
-	_ store.Upgrader = (*Store)(nil)
+	_ store.Store       = (*Store)(nil)
+	_ store.Watcher     = (*Store)(nil)
+	_ store.Upgrader    = (*Store)(nil)
+	_ store.Partitioned = (*Store)(nil)
 )
 
 // OpenSealed is [Open] followed by [store.Seal]. All replicas need the same
@@ -191,15 +192,33 @@ func (s *Store) usable(ctx context.Context) error {
 // but is a replica, is full or cannot save is of no use. In a cluster it writes
 // to every bucket, and so to every node that holds records.
 func (s *Store) Ping(ctx context.Context) error {
+	return s.ping(ctx, s.buckets[:s.Partitions()])
+}
+
+// Partitions implements [store.Partitioned]. Each bucket is one in a cluster,
+// whose nodes can fail one by one.
+func (s *Store) Partitions() int {
+	if s.topology == cluster {
+		return bucketCount
+	}
+	return 1
+}
+
+// Partition implements [store.Partitioned].
+func (s *Store) Partition(key string) int { return bucketOf(key) % s.Partitions() }
+
+// PingPartition implements [store.Partitioned].
+func (s *Store) PingPartition(ctx context.Context, partition int) error {
+	return s.ping(ctx, s.buckets[partition:partition+1])
+}
+
+// ping writes a key to each of the buckets.
+func (s *Store) ping(ctx context.Context, buckets []bucketKeys) error {
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
 	pingCtx, cancel := context.WithTimeout(ctx, s.timeouts.ping)
 	defer cancel()
-	buckets := s.buckets[:1]
-	if s.topology == cluster {
-		buckets = s.buckets[:]
-	}
 	cmds, err := s.client.Pipelined(pingCtx, func(p goredis.Pipeliner) error {
 		for i := range buckets {
 			p.Set(pingCtx, buckets[i].ping, "", time.Minute)

@@ -38,7 +38,7 @@ func TestSealedStoreContract(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { s.Close() })
-		if _, ok := s.(store.Watcher); !ok {
+		if _, ok := store.As[store.Watcher](s); !ok {
 			t.Error("the sealed store is not a Watcher")
 		}
 		return s

@@ -119,8 +119,11 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 		return fmt.Errorf("store.url: %w", err)
 	}
 	s.metrics = metrics.New(s.version, runtime.Version())
+	s.store = store.Monitor(s.names.Store(), store.MonitorOptions{
+		Observe: s.metrics.StoreOperation, Log: s.log,
+	})
 	s.broker, err = tokens.New(tokens.Config{
-		Store:       s.names.Store(),
+		Store:       s.store,
 		Client:      c.client,
 		Secrets:     c.secrets,
 		RenewBefore: time.Duration(cfg.Tokens.RenewBefore),
