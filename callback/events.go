@@ -39,6 +39,7 @@ func (h *eventHandler) handle(ctx context.Context, p verifiedPush) outcome {
 			return *rejected
 		}
 	}
+	e.CreateTime = p.createTime(e.CreateTime)
 	out := h.store(ctx, p, e)
 	// An event that is older than what is known would mislead a service.
 	if out.status == http.StatusOK && (out.result == resultOK || out.result == resultIgnored) {

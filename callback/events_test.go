@@ -8,8 +8,10 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"wxproxy/callback"
 	"wxproxy/tokens"
@@ -40,10 +42,6 @@ func TestEventsAreStored(t *testing.T) {
 			"notify_icpfiling_verify_result ignored", "",
 		},
 		"unknown InfoType": {eventDoc(component, "brand_new"), "other ignored", ""},
-		"without CreateTime": {
-			strings.Replace(unauthorizedDoc(), "<CreateTime>1512627534</CreateTime>", "", 1),
-			"unauthorized ok", "revoke " + account + " 0",
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := start(t, callback.Config{})
@@ -59,6 +57,36 @@ func TestEventsAreStored(t *testing.T) {
 				t.Errorf("got label %q, want one of Events and Results", tc.counted)
 			}
 		})
+	}
+}
+
+// A push counts as made when its document says, by WeChat's clock, but no later
+// than it was signed, by the same clock: 0 s to 80 years ahead. Otherwise it
+// would be newer than all that follow. Without a CreateTime it counts as made
+// when it was signed.
+func TestCreateTimeIsNoLaterThanSignature(t *testing.T) {
+	signed := time.Now().Add(-time.Minute)
+	at := func(d time.Duration) string { return strconv.FormatInt(signed.Add(d).Unix(), 10) }
+	for created, want := range map[string]string{
+		"1512627534":      "1512627534",
+		at(-time.Second):  at(-time.Second),
+		at(0):             at(0),
+		at(time.Second):   at(0),
+		at(6 * time.Hour): at(0),
+		"4102444800":      at(0),
+		"253402300799":    at(0),
+		"0":               at(0),
+		"":                at(0),
+	} {
+		for doc, stored := range map[string]string{
+			ticketDoc():       "ticket " + ticket + " ",
+			unauthorizedDoc(): "revoke " + account + " ",
+		} {
+			w := start(t, callback.Config{})
+			doc = strings.Replace(doc, "<CreateTime>1512627534", "<CreateTime>"+created, 1)
+			w.wantResponse(w.send(sealAt(w.crypt, doc, signed)), http.StatusOK)
+			w.wantStored(stored + want)
+		}
 	}
 }
 

@@ -82,6 +82,17 @@ func (p verifiedPush) checkTime(now time.Time, event string) *outcome {
 	return nil
 }
 
+// createTime returns when WeChat made the push, by its clock: created, which is
+// the CreateTime of its document, or the time at which it was signed, if
+// created is zero or later than that. A CreateTime far ahead would be newer than
+// all that follows.
+func (p verifiedPush) createTime(created time.Time) time.Time {
+	if created.IsZero() || created.After(p.signedAt) {
+		return p.signedAt
+	}
+	return created
+}
+
 // acceptableUntil is the time from which on no process accepts the push. The
 // clocks of replicas may differ by maxAhead.
 func (p verifiedPush) acceptableUntil() time.Time {
