@@ -21,11 +21,7 @@ func (c *Client) PreAuthCode(
 	if err == nil && a.PreAuthCode == "" {
 		err = noToken("pre_auth_code")
 	}
-	life := time.Duration(a.ExpiresIn) * time.Second
-	if life <= 0 {
-		life = 10 * time.Minute // as documented
-	}
-	return NewSecret(a.PreAuthCode), life, err
+	return NewSecret(a.PreAuthCode), a.ExpiresIn.seconds(10*time.Minute, time.Hour), err
 }
 
 // StartPushTicket asks WeChat to push tickets again after it has stopped
@@ -105,7 +101,8 @@ const nameLimit = 64
 const ListPage = 500
 
 // Authorizers returns a page of the list of all accounts
-// (api_getauthorizerlist), and how many accounts the list has.
+// (api_getauthorizerlist), and how many accounts the list has. If the response
+// does not say how many, the list goes on after a page that is full.
 func (c *Client) Authorizers(
 	ctx context.Context, component string, token Secret, offset, count int,
 ) (list []Authorizer, total int, err error) {
@@ -113,15 +110,34 @@ func (c *Client) Authorizers(
 	err = c.post(ctx, "/cgi-bin/component/api_get_authorizer_list", token, fields{
 		"component_appid": component, "offset": offset, "count": count,
 	}, &a)
+	if err == nil && a.List == nil && (a.TotalCount == nil || *a.TotalCount != 0) {
+		err = noToken("list") // an empty one would mean that there are no accounts
+	}
 	for _, e := range a.List {
 		if e.AuthorizerAppID != "" {
-			at := time.Time{}
-			if e.AuthTime > 0 {
-				at = time.Unix(int64(e.AuthTime), 0)
-			}
 			list = append(list, Authorizer{AppID: e.AuthorizerAppID,
-				Refresh: NewSecret(e.RefreshToken), Time: at})
+				Refresh: NewSecret(e.RefreshToken), Time: e.AuthTime.timeUntil(a.date)})
 		}
 	}
-	return list, int(a.TotalCount), err
+	if a.TotalCount != nil && *a.TotalCount > 0 {
+		return list, int(*a.TotalCount), err
+	}
+	if total = offset + len(a.List); len(a.List) >= count {
+		total++
+	}
+	return list, total, err
+}
+
+// timeUntil returns Unix seconds as a time, zero if there are none. What is
+// later than the response itself counts as the time of the response: a time far
+// ahead would be newer than all that follows. A zero date does not count.
+func (n integer) timeUntil(date time.Time) time.Time {
+	if n <= 0 {
+		return time.Time{}
+	}
+	t := time.Unix(int64(n), 0)
+	if !date.IsZero() && t.After(date) {
+		return date
+	}
+	return t
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -141,7 +142,9 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // ComponentToken fetches a new component_access_token
 // (doc/oplatform/openApi/ticket-token/api_getcomponentaccesstoken). The old one
 // stays valid for five minutes.
-func (c *Client) ComponentToken(ctx context.Context, appid string, secret, ticket Secret) (Grant, error) {
+func (c *Client) ComponentToken(
+	ctx context.Context, appid string, secret, ticket Secret,
+) (Grant, error) {
 	var a answer
 	err := c.post(ctx, "/cgi-bin/component/api_component_token", Secret{}, fields{
 		"component_appid": appid, "component_appsecret": secret, "component_verify_ticket": ticket,
@@ -180,7 +183,9 @@ func (c *Client) AuthorizerToken(
 // (doc/oplatform/openApi/ticket-token/api_getauthorizerrefreshtoken). Both
 // tokens are empty if the account has granted no API permission. A code works
 // once.
-func (c *Client) QueryAuth(ctx context.Context, component string, token, code Secret) (Grant, error) {
+func (c *Client) QueryAuth(
+	ctx context.Context, component string, token, code Secret,
+) (Grant, error) {
 	var a answer
 	err := c.post(ctx, "/cgi-bin/component/api_query_auth", token, fields{
 		"component_appid": component, "authorization_code": code,
@@ -203,7 +208,9 @@ func (c *Client) QueryAuth(ctx context.Context, component string, token, code Se
 // (/cgi-bin/stable_token). Without force, WeChat returns the current token
 // until five minutes before it expires. With force it returns a new one, at
 // most 20 times a day, and the old one is invalid at once.
-func (c *Client) StableToken(ctx context.Context, appid string, secret Secret, force bool) (Grant, error) {
+func (c *Client) StableToken(
+	ctx context.Context, appid string, secret Secret, force bool,
+) (Grant, error) {
 	var a answer
 	err := c.post(ctx, "/cgi-bin/stable_token", Secret{}, fields{
 		"grant_type": "client_credential", "appid": appid, "secret": secret, "force_refresh": force,
@@ -250,7 +257,7 @@ type answer struct {
 		Channels    json.RawMessage `json:"channels_info"`
 		Store       json.RawMessage `json:"store_info"`
 	} `json:"authorizer_info"`
-	TotalCount integer `json:"total_count"`
+	TotalCount *integer `json:"total_count"`
 	List       []struct {
 		AuthorizerAppID string  `json:"authorizer_appid"`
 		RefreshToken    string  `json:"refresh_token"`
@@ -258,27 +265,53 @@ type answer struct {
 	} `json:"list"`
 }
 
-// integer is a JSON number, or a string with one, which some responses have in
-// its place.
+// integer is a whole number as WeChat writes it: mostly a JSON number, in some
+// responses a string with one. Any other value, such as null, counts as absent
+// and is 0: a token is good whatever stands beside it.
 type integer int64
 
-// UnmarshalJSON implements [json.Unmarshaler].
+// maxInteger bounds an integer: no response has more seconds or accounts, and
+// as seconds it fits a time.Duration.
+const maxInteger = 1 << 32
+
+// UnmarshalJSON implements [json.Unmarshaler]. It returns no error. A fraction
+// is cut off, except that a number between 0 and 1 becomes 1.
 func (n *integer) UnmarshalJSON(b []byte) error {
-	v, err := strconv.ParseInt(strings.Trim(string(b), `"`), 10, 64)
-	if err != nil {
-		return errors.New("not a number")
+	*n = 0
+	f, err := strconv.ParseFloat(strings.TrimSpace(strings.Trim(string(b), `"`)), 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) || math.IsNaN(f) {
+		return nil
 	}
-	*n = integer(v)
+	f = min(max(f, -maxInteger), maxInteger)
+	if *n = integer(f); f > 0 && f < 1 {
+		*n = 1
+	}
 	return nil
 }
 
-// life returns an expires_in as a duration within sane bounds: the documented
-// 7200 s if the response has none, and a day at most.
-func (n integer) life() time.Duration {
+// seconds returns an expires_in as a duration: the documented one if the
+// response has none that is possible, and most at most.
+func (n integer) seconds(documented, most time.Duration) time.Duration {
 	if n <= 0 {
-		return 7200 * time.Second
+		return documented
 	}
-	return min(time.Duration(n)*time.Second, 24*time.Hour)
+	return min(time.Duration(n)*time.Second, most)
+}
+
+// life returns the expires_in of a token, which is 7200 s by the documentation,
+// and a day at most.
+func (n integer) life() time.Duration { return n.seconds(7200*time.Second, 24*time.Hour) }
+
+// decode decodes a response into out. A field of another type than expected
+// counts as absent, because most are of no importance: what a caller needs, it
+// finds missing. It returns an error if b is not a JSON object.
+func decode(b []byte, out *answer) error {
+	err := json.Unmarshal(b, out)
+	var wrongType *json.UnmarshalTypeError
+	if errors.As(err, &wrongType) && wrongType.Field != "" {
+		return nil // all other fields were decoded
+	}
+	return err
 }
 
 // fields is the JSON object of a request. It can hold secrets.
@@ -297,7 +330,9 @@ func (f fields) appid() string {
 // post passes the gate, sends one request and decodes the response into out.
 // The error is the gate's, an [Error], or wraps [ErrUnreachable]. token, if
 // any, goes into the query.
-func (c *Client) post(ctx context.Context, path string, token Secret, in fields, out *answer) error {
+func (c *Client) post(
+	ctx context.Context, path string, token Secret, in fields, out *answer,
+) error {
 	if c.gate == nil {
 		return c.send(ctx, path, token, in, out)
 	}
@@ -312,7 +347,9 @@ func (c *Client) post(ctx context.Context, path string, token Secret, in fields,
 }
 
 // send is post without the gate.
-func (c *Client) send(ctx context.Context, path string, token Secret, in fields, out *answer) error {
+func (c *Client) send(
+	ctx context.Context, path string, token Secret, in fields, out *answer,
+) error {
 	revealed := make(map[string]any, len(in))
 	for k, v := range in {
 		if s, ok := v.(Secret); ok {
@@ -356,7 +393,7 @@ func (c *Client) send(ctx context.Context, path string, token Secret, in fields,
 			raw[i] = ' '
 		}
 	}
-	if err := json.Unmarshal(raw, out); err != nil && FindErrCode(raw) == 0 {
+	if err := decode(raw, out); err != nil && FindErrCode(raw) == 0 {
 		return fmt.Errorf("%w: its response is not JSON", ErrUnreachable)
 	}
 	if code := FindErrCode(raw); code != 0 {
