@@ -12,6 +12,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync/atomic"
@@ -201,10 +202,20 @@ func (p *Proxy) Serve(ln net.Listener, conf *tls.Config) error {
 	return p.server.Serve(l)
 }
 
-// Shutdown stops accepting and waits for requests in flight until ctx ends. If
-// connections were closed at once, requests that are on their way would be
-// lost. So connections in use end with a response that announces it, and idle
-// ones are closed after drainTimeout.
+// CutOffError is returned by [Proxy.Shutdown] if its context ended first.
+type CutOffError struct {
+	Requests int // in flight
+}
+
+// Error implements the error interface.
+func (e *CutOffError) Error() string {
+	return fmt.Sprintf("%d requests still in flight at the shutdown deadline", e.Requests)
+}
+
+// Shutdown stops accepting and waits for requests in flight until ctx ends;
+// then it returns a [CutOffError]. If connections were closed at once, requests
+// that are on their way would be lost. So connections in use end with a
+// response that announces it, and idle ones are closed after drainTimeout.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.draining.Store(true)
 	l := p.listener.Load()
@@ -217,8 +228,8 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	}
 	err := p.server.ShutdownWithContext(ctx)
 	p.settings.Load().upstream.Close()
-	if errors.Is(err, context.DeadlineExceeded) {
-		return errors.New("requests still in flight at the shutdown deadline")
+	if l != nil && errors.Is(err, context.DeadlineExceeded) {
+		return &CutOffError{l.Open()} // those that are idle were closed
 	}
 	return err
 }

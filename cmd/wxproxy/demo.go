@@ -95,6 +95,9 @@ func (d *demo) run(ctx context.Context, e *env) (err error) {
 	go func() { done <- srv.Run(ctx) }()
 
 	if err := d.prepare(ctx, wx, log); err != nil {
+		if ctx.Err() != nil {
+			return <-done // stopped meanwhile
+		}
 		stop() // and report how the server ended, which may be the cause
 		return errors.Join(err, <-done)
 	}

@@ -96,6 +96,61 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// SIGTERM ends the demo and the sandbox with exit code 0, also while a request
+// is in flight that takes longer than the program waits.
+func TestDemoAndSandboxStopWithSlowRequest(t *testing.T) {
+	const fault = `{"path":"/cgi-bin/user/info","delay":"10m"}`
+	for _, command := range []string{"demo", "sandbox"} {
+		var out proctest.Output
+		wx := proctest.FreeAddr(t)
+		args, target, ready := []string{command, "--listen", wx}, wx+userInfo, "[proxy]"
+		if command == "demo" {
+			proxy := proctest.FreeAddr(t)
+			target, ready = proxy+"/"+demoOfficialAccount+userInfo, "Press Ctrl-C to stop"
+			args = []string{command, "--sandbox", wx, "--proxy", proxy,
+				"--callback", proctest.FreeAddr(t), "--admin", proctest.FreeAddr(t)}
+		}
+		cmd := proctest.Linked(t, linkedStop, args...)
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer cmd.Process.Kill()
+		proctest.Eventually(t, func() bool { return strings.Contains(out.String(), ready) })
+		url := "http://" + wx + "/sandbox/faults"
+		resp, err := http.Post(url, "application/json", strings.NewReader(fault))
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("POST /sandbox/faults: got %v, %v, want 200", resp, err)
+		}
+		status := make(chan int, 1)
+		go func() {
+			resp, err := http.Get("http://" + target)
+			if err != nil {
+				status <- 0
+				return
+			}
+			resp.Body.Close()
+			status <- resp.StatusCode
+		}()
+		proctest.Eventually(t, func() bool {
+			resp, err := http.Get("http://" + wx + "/sandbox/history")
+			if err != nil {
+				return false
+			}
+			defer resp.Body.Close()
+			b, _ := io.ReadAll(resp.Body)
+			return strings.Contains(string(b), "/cgi-bin/user/info")
+		})
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s: exit after SIGTERM: got %v, want success\n%s", command, err, out.String())
+		}
+		if got := <-status; got == 200 {
+			t.Errorf("%s: got %d, want no response of WeChat: it takes ten minutes", command, got)
+		}
+	}
+}
+
 // The sandbox command prints a configuration for wxproxy, and pushes to --push.
 func TestSandboxCommand(t *testing.T) {
 	w := newTestEnv(t, sandbox.Config{}) // its own sandbox is not used

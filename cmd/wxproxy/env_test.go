@@ -40,6 +40,7 @@ type testEnv struct {
 	adminExtra, storeExtra string // more lines for [admin] and for [store]
 	format                 string // of the log; "": text
 	blocks                 string // at the end of the configuration
+	linked                 string // a variable of the program; see proctest.Linked
 	cmd                    *exec.Cmd
 	out                    *proctest.Output // of the process
 	seen                   *proctest.Output // all responses of the process
@@ -122,7 +123,7 @@ format = %q
 // start runs wxproxy and waits until it serves.
 func (w *testEnv) start() *testEnv {
 	w.t.Helper()
-	return w.run(proctest.Command(w.t, "serve", "--config", w.config()))
+	return w.run(proctest.Linked(w.t, w.linked, "serve", "--config", w.config()))
 }
 
 // run runs cmd, which is a wxproxy, and waits until it serves.

@@ -43,6 +43,7 @@ func TestImports(t *testing.T) {
 		"wxproxy/proxy/standin":   {},
 		"wxproxy/proxy/transport": {},
 
+		"wxproxy/internal/clock":        {},
 		"wxproxy/internal/hostname":     {},
 		"wxproxy/internal/peerlimit":    {},
 		"wxproxy/internal/proctest":     {},

@@ -21,7 +21,8 @@ func newServe(e *env) *cobra.Command {
 		Use:   "serve",
 		Short: "Run wxproxy with a configuration file",
 		Long: `Run wxproxy until it receives SIGTERM or SIGINT (Ctrl-C). It then finishes the
-requests in flight, which takes at most 30 seconds.
+requests in flight, for 30 seconds at most. Those that take longer are cut off
+and logged. The exit code is 0 in either case.
 
 SIGHUP makes it read the configuration again. An invalid configuration is
 logged and changes nothing. Windows has no SIGHUP: restart wxproxy there.`,
@@ -53,6 +54,10 @@ func serve(ctx context.Context, e *env, path string) error {
 	defer signal.Stop(reload)
 	srv, err := server.Open(ctx, cfg, server.Options{Version: version, Log: log})
 	if err != nil {
+		if ctx.Err() != nil {
+			log.Info("stopped before it served", "error", err)
+			return nil
+		}
 		return err
 	}
 	done := make(chan error, 1)

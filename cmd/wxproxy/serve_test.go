@@ -301,6 +301,48 @@ func TestStopFinishesRequests(t *testing.T) {
 	}
 }
 
+// linkedStop makes the program wait one second for requests in flight, instead
+// of 30.
+const linkedStop = "wxproxy/cmd/wxproxy/internal/server.stopTimeout=1s"
+
+// After SIGTERM requests that take longer than the program waits are cut off:
+// three of one account, for which WeChat does not answer, and one that needs a
+// renewal which WeChat does not answer. The exit code is 0, the log says how
+// many requests there were, and the program starts again with its store.
+func TestStopCutsOffSlowRequests(t *testing.T) {
+	w := newTestEnv(t, sandbox.Config{})
+	w.linked, w.extra = linkedStop, `timeout = "10m"`
+	w.start().authorized(accountA, accountB)
+	hold := make(chan struct{})
+	defer close(hold)
+	w.fault(sandbox.Fault{Path: "/cgi-bin/user/info", Appid: accountA, Hold: hold})
+	w.wx.Expire(accountB)
+	w.fault(sandbox.Fault{Path: refreshPath, Hold: hold})
+	before := w.wx.Count("/cgi-bin/user/info")
+	answers := make(chan int, 4)
+	for _, account := range []string{accountA, accountA, accountA, accountB} {
+		go func() { status, _, _ := w.try("GET", "/"+account+userInfo, ""); answers <- status }()
+	}
+	proctest.Eventually(t, func() bool {
+		return w.wx.Count("/cgi-bin/user/info") == before+4 && w.wx.Count(refreshPath) == 1
+	})
+	if code := w.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code after SIGTERM: got %d, want 0", code)
+	}
+	for range 4 {
+		if status := <-answers; status == 200 {
+			t.Errorf("request that was cut off: got %d, want none or an error", status)
+		}
+	}
+	if !regexp.MustCompile(`requests were cut off.* requests=[34] timeout=1s`).MatchString(w.out.String()) {
+		t.Error("log: got no line that says how many requests were cut off, want one")
+	}
+	w.wx.ClearFaults()
+	w.start()
+	w.call("/"+accountA+userInfo, "miss")
+	w.call("/"+accountB+userInfo, "")
+}
+
 // SIGHUP rejects an invalid configuration without changes, and applies a valid
 // one.
 func TestReload(t *testing.T) {

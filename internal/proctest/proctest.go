@@ -17,19 +17,37 @@ import (
 	"time"
 )
 
-// buildDir is the folder of the program, or "" while it was not built.
-var buildDir string
+// programs are the programs that were built, by the variables they were linked
+// with. buildDir is their folder, "" while there is none.
+var (
+	programs = map[string]string{}
+	buildDir string
+	building sync.Mutex
+)
 
 // Binary builds the program once and returns its path. With WXPROXY_RACE=1 it
 // contains the race detector, and exits when that finds a race.
-var Binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "wxproxy-test")
-	if err != nil {
-		return "", err
+func Binary() (string, error) { return build("") }
+
+// build is Binary with ldflags for the linker.
+func build(ldflags string) (string, error) {
+	building.Lock()
+	defer building.Unlock()
+	if path, ok := programs[ldflags]; ok {
+		return path, nil
 	}
-	buildDir = dir
-	path := filepath.Join(dir, "wxproxy")
+	if buildDir == "" {
+		dir, err := os.MkdirTemp("", "wxproxy-test")
+		if err != nil {
+			return "", err
+		}
+		buildDir = dir
+	}
+	path := filepath.Join(buildDir, fmt.Sprint("wxproxy", len(programs)))
 	args := []string{"build", "-o", path}
+	if ldflags != "" {
+		args = append(args, "-ldflags", ldflags)
+	}
 	if os.Getenv("WXPROXY_RACE") != "" {
 		args = append(args, "-race")
 		os.Setenv("GORACE", "halt_on_error=1")
@@ -38,11 +56,12 @@ var Binary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
+	programs[ldflags] = path
 	return path, nil
-})
+}
 
-// Main runs the tests and then removes the program that [Binary] has built. It
-// is for TestMain.
+// Main runs the tests and then removes what [Binary] and [Linked] have built.
+// It is for TestMain.
 func Main(m *testing.M) {
 	code := m.Run()
 	if buildDir != "" {
@@ -54,7 +73,19 @@ func Main(m *testing.M) {
 // Command returns a command that runs the program.
 func Command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
-	path, err := Binary()
+	return Linked(t, "", args...)
+}
+
+// Linked is [Command] for a program with another value of a string variable,
+// such as "wxproxy/internal/clock.offset=-6h". It takes some seconds for each
+// value.
+func Linked(t testing.TB, variable string, args ...string) *exec.Cmd {
+	t.Helper()
+	ldflags := ""
+	if variable != "" {
+		ldflags = "-X " + variable
+	}
+	path, err := build(ldflags)
 	if err != nil {
 		t.Fatal(err)
 	}

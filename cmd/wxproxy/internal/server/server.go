@@ -48,14 +48,18 @@ type Server struct {
 	callbackServer, consoleServer  *http.Server
 }
 
-const (
-	// stopTimeout is how long requests and renewals in flight may take after
-	// Run was told to stop.
-	stopTimeout = 30 * time.Second
+// stopTimeout is how long requests and renewals in flight may take after Run
+// was told to stop, as a duration. Only tests link another value.
+var stopTimeout = "30s"
 
-	// deliveryTimeout is the part of it for events on their way to services.
-	// The rest is for the broker, which must save what it has fetched.
-	deliveryTimeout = stopTimeout / 2
+const (
+	// deliveryFraction is the part of stopTimeout for events on their way to
+	// services. The rest is for the broker, which must save what it has fetched.
+	deliveryFraction = 2
+
+	// saveTimeout is how long the broker may save what it has fetched, even if
+	// requests have used up stopTimeout.
+	saveTimeout = 2 * time.Second
 )
 
 // Options are what a [Server] needs besides its configuration.
@@ -157,7 +161,8 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 		BreakersOpen:    stats.BreakersOpen,
 		Panicked: func(metric string, cause any) {
 			// Only the type of cause is logged: its value can contain anything.
-			s.log.Error("BUG: panic while reading a metric", "metric", metric, "panic", fmt.Sprintf("%T", cause))
+			s.log.Error("BUG: panic while reading a metric",
+				"metric", metric, "panic", fmt.Sprintf("%T", cause))
 		},
 	})
 	return nil
@@ -176,7 +181,8 @@ func (s *Server) Run(ctx context.Context) error {
 	if len(s.cfg.Callers) == 0 && !s.cfg.Proxy.AllowAnonymous {
 		// The last block may have been removed before a restart, to lock its
 		// caller out.
-		s.log.Warn("authentication of the proxy listener is disabled", "reason", "there is no [[caller]] block")
+		s.log.Warn("authentication of the proxy listener is disabled",
+			"reason", "there is no [[caller]] block")
 	}
 	if transport.PlainSockets() {
 		s.log.Info("plain sockets", "reason", transport.PlainSocketsEnv+" is set")
@@ -191,27 +197,55 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // stop closes what accepts requests first, then what they need. The admin
-// listener is last, so that it shows the state until the end.
+// listener is last, so that it shows the state until the end. Requests that are
+// cut off, because they take longer than stopTimeout, are logged. They are no
+// error: the process was told to stop, and has stopped.
 func (s *Server) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	timeout, err := time.ParseDuration(stopTimeout)
+	if err != nil {
+		return err // tests only
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	errs := make(chan error, 2)
-	go func() { errs <- s.proxy.Shutdown(ctx) }()
-	go func() { errs <- s.callbackServer.Shutdown(ctx) }()
-	err := errors.Join(<-errs, <-errs)
-	s.deliver(ctx)
-	err = errors.Join(err, s.broker.Close(ctx))
-	err = errors.Join(err, s.store.Close())
+	callbackDone := make(chan error, 1)
+	go func() { callbackDone <- s.callbackServer.Shutdown(ctx) }()
+	proxyErr, callbackErr := s.proxy.Shutdown(ctx), <-callbackDone
+	if errors.Is(callbackErr, context.DeadlineExceeded) {
+		s.log.Warn("pushes and pages were cut off", "timeout", timeout)
+		callbackErr = s.callbackServer.Close()
+	}
+	var cutOff *proxy.CutOffError
+	if errors.As(proxyErr, &cutOff) {
+		s.log.Warn("requests were cut off", "requests", cutOff.Requests, "timeout", timeout)
+		proxyErr = nil
+	}
+	s.deliver(ctx, timeout/deliveryFraction)
+	err = errors.Join(proxyErr, callbackErr, s.closeBroker(ctx), s.store.Close())
 	s.consoleServer.Close()
 	return err
 }
 
 // deliver waits for events that are on their way to services. A service that
 // does not accept them is not an error of the server, and was logged.
-func (s *Server) deliver(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, deliveryTimeout)
+func (s *Server) deliver(ctx context.Context, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	_ = s.callback.Close(ctx)
+}
+
+// closeBroker waits for renewals until ctx ends, and for saveTimeout at least.
+// Renewals that take longer are canceled: they belong to requests that were cut
+// off, or WeChat does not answer.
+func (s *Server) closeBroker(ctx context.Context) error {
+	end, _ := ctx.Deadline()
+	ctx, cancel := context.WithTimeout(context.Background(), max(time.Until(end), saveTimeout))
+	defer cancel()
+	err := s.broker.Close(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.log.Warn("token renewals were cut off")
+		return nil
+	}
+	return err
 }
 
 // release closes what Open had opened before it failed.
