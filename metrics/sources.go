@@ -25,6 +25,10 @@ type Sources struct {
 	// known is false if they cannot be counted.
 	Accounts func() (byState map[string]int, known bool)
 
+	// DamagedRecords returns how many damaged records were moved away in the
+	// store, false if it does not respond.
+	DamagedRecords func() (n int, known bool)
+
 	// Evictions and SetsDropped are counters of the token cache since the start
 	// of the process.
 	Evictions   func() uint64
@@ -107,6 +111,10 @@ func newGaugeCollector() *gaugeCollector {
 		},
 	}, "Accounts that have authorized the component, by state. NaN if the store does not respond.", "state")
 	add(&reading{
+		name: "wxproxy_store_damaged_records", kind: prometheus.GaugeValue,
+		read: func(g *Sources) []float64 { return known(g.DamagedRecords) },
+	}, "Records that could not be opened and were moved away. NaN if the store does not respond.")
+	add(&reading{
 		name: "wxproxy_cache_evictions_total", kind: prometheus.CounterValue,
 		read: func(g *Sources) []float64 { return count(g.Evictions) },
 	}, "Tokens evicted from the cache because it was full.")
@@ -165,6 +173,18 @@ func duration(ask func() (time.Duration, bool)) []float64 {
 		return nil
 	}
 	return []float64{d.Seconds()}
+}
+
+// known returns one number, nil if it is unknown.
+func known(ask func() (int, bool)) []float64 {
+	if ask == nil {
+		return nil
+	}
+	n, ok := ask()
+	if !ok {
+		return nil
+	}
+	return []float64{float64(n)}
 }
 
 // count returns one value, 0 if there is no source.

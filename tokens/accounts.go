@@ -271,8 +271,8 @@ func (a *accounts) delete(ctx context.Context, appid string) (found bool, err er
 // accounts back, and returns how many there are.
 func (a *accounts) allowRestore(ctx context.Context) (int, error) {
 	var forgotten []string
-	err := a.store.List(ctx, accountPrefix, "", func(key string, raw []byte) bool {
-		if acc, err := decodeRecord[account](raw); err == nil && acc.isForgotten() {
+	err := listRecords(ctx, a.store, accountPrefix, func(key string, acc *account) bool {
+		if acc.isForgotten() {
 			forgotten = append(forgotten, strings.Clone(strings.TrimPrefix(key, accountPrefix)))
 		}
 		return true

@@ -109,7 +109,8 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	monitored := store.Monitor(c.Store, store.MonitorOptions{Log: c.Log})
-	b := &Broker{store: monitored, now: c.Now, log: c.Log, cache: cache, tasks: newTaskGroup()}
+	b := &Broker{now: c.Now, log: c.Log, cache: cache, tasks: newTaskGroup()}
+	b.store = newQuarantine(monitored, b.tasks, b.log)
 	b.governor = newGovernor(c)
 	b.Reconfigure(c.Secrets, c.Client)
 	connect(b, c)

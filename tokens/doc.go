@@ -19,6 +19,7 @@
 //	account.go         the record of an account and its transitions
 //	accounts.go        changes of records that evict cached tokens
 //	records.go         keys and formats of everything that is stored
+//	quarantine.go      damaged records, which count as missing
 //
 // Others work in the background: early_renewal.go renews before expiry,
 // exchange.go and pending_codes.go exchange authorization codes, revalidate.go

@@ -1,5 +1,7 @@
 package tokens
 
+import "context"
+
 // EarlyRenewals returns how many early renewals are scheduled or in flight.
 func (b *Broker) EarlyRenewals() int {
 	r := b.earlyRenewer
@@ -26,4 +28,12 @@ func decodeAndEncode[T record](raw []byte) ([]byte, error) {
 		return nil, err
 	}
 	return encodeRecord(r), nil
+}
+
+// RunMaintenance does the maintenance once.
+func (b *Broker) RunMaintenance() {
+	_ = b.tasks.run(b.tasks.background, syncTimeout, func(ctx context.Context) error {
+		b.maintenance.runOnce(ctx)
+		return nil
+	})
 }

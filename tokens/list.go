@@ -55,8 +55,8 @@ func (l *lister) list(
 			return false // the total is known
 		}
 		if filter != (AccountFilter{}) || inPage {
-			acc, err := decodeRecord[account](raw)
-			if err != nil || !filter.selects(appid, acc) {
+			acc, ok := decodeOrMove[account](l.store, key, raw)
+			if !ok || !filter.selects(appid, acc) {
 				return true
 			}
 			if inPage {

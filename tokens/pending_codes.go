@@ -190,9 +190,8 @@ func (x *exchanger) stop() {
 func (x *exchanger) deleteOldExchanged(ctx context.Context) error {
 	const batch = 100_000 // the next run deletes the rest
 	var old []string
-	err := x.store.List(ctx, exchangedCodePrefix, "", func(key string, raw []byte) bool {
-		c, err := decodeRecord[exchangedCode](raw)
-		if err == nil && x.now().Sub(fromMillis(c.At)) >= exchangedCodeLifetime {
+	err := listRecords(ctx, x.store, exchangedCodePrefix, func(key string, c *exchangedCode) bool {
+		if x.now().Sub(fromMillis(c.At)) >= exchangedCodeLifetime {
 			old = append(old, strings.Clone(key))
 		}
 		return len(old) < batch

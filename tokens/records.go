@@ -36,8 +36,10 @@ func exchangedCodeKey(code wechat.Secret) string {
 }
 
 // recordVersion is the format of the records. A record with another version was
-// written by a newer wxproxy; it is an error to read it, and it is never
-// overwritten.
+// written by a newer wxproxy. It counts as damaged: the account is read from
+// WeChat again, and the record is kept below [store.DamagedPrefix]. So a new
+// version must be written only when every replica can read it: one release
+// reads it, the next one writes it.
 const recordVersion = 1
 
 // recordFormat is embedded in every record, and is its first JSON field. The
@@ -54,7 +56,7 @@ func (f recordFormat) formatVersion() int { return f.Version }
 type record interface{ formatVersion() int }
 
 // decodeRecord parses a record. It returns nil if there is none (raw is nil),
-// and store.ErrCorrupt if the record cannot be read.
+// and store.ErrDamaged if the record cannot be read.
 func decodeRecord[T record](raw []byte) (*T, error) {
 	if raw == nil {
 		return nil, nil
@@ -62,11 +64,11 @@ func decodeRecord[T record](raw []byte) (*T, error) {
 	r := new(T)
 	if err := json.Unmarshal(raw, r); err != nil {
 		// The decoder's error is left out: it could quote a secret.
-		return nil, fmt.Errorf("%w: unreadable record", store.ErrCorrupt)
+		return nil, fmt.Errorf("%w: not a record of this kind", store.ErrDamaged)
 	}
 	if v := (*r).formatVersion(); v != recordVersion {
-		return nil, fmt.Errorf("%w: record of a newer wxproxy: got format %d, want %d",
-			store.ErrCorrupt, v, recordVersion)
+		return nil, fmt.Errorf("%w: written by a newer wxproxy: got format %d, want %d",
+			store.ErrDamaged, v, recordVersion)
 	}
 	return r, nil
 }
@@ -79,9 +81,9 @@ func encodeRecord[T record](r *T) []byte {
 	return b
 }
 
-// loadRecord returns the record under key, or nil if there is none. The errors
-// are ErrUnavailable if the store does not respond, the context's, and
-// store.ErrCorrupt.
+// loadRecord returns the record under key, or nil if there is none. A damaged
+// record counts as missing, see [quarantine]. The errors are ErrUnavailable if
+// the store does not respond, and the context's.
 func loadRecord[T record](ctx context.Context, s store.Store, key string) (*T, error) {
 	raw, err := s.Load(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
@@ -90,23 +92,57 @@ func loadRecord[T record](ctx context.Context, s store.Store, key string) (*T, e
 	if err != nil {
 		return nil, storeError(err)
 	}
-	return decodeRecord[T](raw)
+	r, _ := decodeOrMove[T](s, key, raw)
+	return r, nil
 }
+
+// decodeOrMove parses a record that s returned under key. It returns false, and
+// moves the record in the background, if it is damaged.
+func decodeOrMove[T record](s store.Store, key string, raw []byte) (r *T, ok bool) {
+	r, err := decodeRecord[T](raw)
+	if err == nil {
+		return r, r != nil
+	}
+	if q, ok := store.As[*quarantine](s); ok {
+		q.moveLater(key, func(raw []byte) error {
+			_, err := decodeRecord[T](raw)
+			return err
+		})
+	}
+	return nil, false
+}
+
+// listRecords calls yield with the records whose keys begin with prefix, until
+// yield returns false. It skips damaged records.
+func listRecords[T record](
+	ctx context.Context, s store.Store, prefix string, yield func(key string, r *T) bool,
+) error {
+	return s.List(ctx, prefix, "", func(key string, raw []byte) bool {
+		r, ok := decodeOrMove[T](s, key, raw)
+		return !ok || yield(key, r)
+	})
+}
+
+// errUnusable is returned by the functions of updateRecord for a record that
+// can be parsed and is damaged nevertheless.
+var errUnusable = errors.New("unusable content")
 
 // updateRecord changes the record under key while it holds the key's lock. fn
 // gets the stored record, nil if there is none, and may change it. It returns
 // the record to save, or nil to leave the stored one as it is. An error from fn
-// is returned, and nothing is saved.
+// is returned, and nothing is saved. A damaged record counts as missing.
 func updateRecord[T record](
 	ctx context.Context, s store.Store, key string, fn func(ctx context.Context, stored *T) (*T, error),
 ) error {
 	return s.Update(ctx, key, func(ctx context.Context, raw []byte) ([]byte, error) {
 		stored, err := decodeRecord[T](raw)
 		if err != nil {
-			return nil, err
+			return store.Quarantine, err
 		}
 		changed, err := fn(ctx, stored)
 		switch {
+		case errors.Is(err, errUnusable):
+			return store.Quarantine, fmt.Errorf("%w: %w", store.ErrDamaged, err)
 		case err != nil:
 			return nil, err
 		case changed == nil:
@@ -154,8 +190,11 @@ func deleteRecord[T record](
 ) error {
 	return s.Update(ctx, key, func(_ context.Context, raw []byte) ([]byte, error) {
 		stored, err := decodeRecord[T](raw)
-		if err != nil || stored == nil || match != nil && !match(stored) {
-			return store.Keep, err
+		switch {
+		case err != nil:
+			return store.Quarantine, err
+		case stored == nil || match != nil && !match(stored):
+			return store.Keep, nil
 		}
 		return nil, nil
 	})

@@ -1,7 +1,6 @@
 package tokens_test
 
 import (
-	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -101,24 +100,4 @@ func fieldsOf(t *testing.T, s store.Store, key string) string {
 		t.Errorf("%s: got storm %v, want the fields at and raging", key, storm)
 	}
 	return strings.Join(slices.Sorted(maps.Keys(fields)), " ")
-}
-
-// A record that a newer wxproxy wrote is an error, and is not overwritten.
-func TestNewerRecordIsNotOverwritten(t *testing.T) {
-	_, client := newFakeWeChat(t)
-	s := store.NewMemory()
-	newer := []byte(`{"v":2,"tokens":{}}`)
-	save := func(context.Context, []byte) ([]byte, error) { return newer, nil }
-	if err := s.Update(t.Context(), "account/"+accountA, save); err != nil {
-		t.Fatalf("Update: %v", err)
-	}
-	b := newBroker(t, s, client, nil)
-	wantTokenError(t, b, accountA, tokens.ErrUnavailable)
-	wantTokenError(t, b, accountA, store.ErrCorrupt)
-	if err := b.MarkRevoked(t.Context(), accountA, time.Unix(1000, 0)); err == nil {
-		t.Error("MarkRevoked: got no error")
-	}
-	if got, err := s.Load(t.Context(), "account/"+accountA); err != nil || string(got) != string(newer) {
-		t.Errorf("record: got %s, error %v, want %s", got, err, newer)
-	}
 }

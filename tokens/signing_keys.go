@@ -34,8 +34,7 @@ func (k *signingKeys) get(ctx context.Context, name string) (key []byte, err err
 	err = k.change(ctx, name, func(r *signingKeyRecord) (*signingKeyRecord, error) {
 		if r != nil {
 			if n := len(r.Key); n != store.KeySize {
-				return nil, fmt.Errorf("%w: signing key %q: got %d bytes, want %d",
-					store.ErrCorrupt, name, n, store.KeySize)
+				return nil, fmt.Errorf("%w: got %d bytes, want %d", errUnusable, n, store.KeySize)
 			}
 			key = r.Key
 			return nil, nil

@@ -61,8 +61,8 @@ func (c *stateCounter) count() {
 	ctx, cancel := context.WithTimeout(c.tasks.ctx, countTimeout)
 	defer cancel()
 	began, counts := c.now(), map[State]int{}
-	err := c.store.List(ctx, accountPrefix, "", func(_ string, raw []byte) bool {
-		if acc, err := decodeRecord[account](raw); err == nil && acc.Kind == Authorizer.String() {
+	err := listRecords(ctx, c.store, accountPrefix, func(_ string, acc *account) bool {
+		if acc.Kind == Authorizer.String() {
 			counts[acc.state()]++
 		}
 		return true

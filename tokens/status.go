@@ -22,6 +22,7 @@ type Stats struct {
 	tasks     *taskGroup
 	now       func() time.Time
 	counter   *stateCounter
+	damaged   *damagedCounter
 
 	governor     *governor.Governor
 	earlyRenewer *earlyRenewer
@@ -89,6 +90,11 @@ type AccountCounts struct{ Active, Revoked, Failing, Forgotten int }
 // counting takes. known is false if the store could not be read, and until the
 // first count is done.
 func (s *Stats) AccountCounts() (counts AccountCounts, known bool) { return s.counter.get() }
+
+// DamagedRecords returns how many damaged records lie in the store below
+// [store.DamagedPrefix]. The number is up to five seconds old. known is false
+// if the store could not be read.
+func (s *Stats) DamagedRecords() (n int, known bool) { return s.damaged.get() }
 
 // Ready reports whether the store responds, and whether a token of each
 // configured kind is available or can be fetched. It does not ask WeChat. The

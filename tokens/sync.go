@@ -195,8 +195,8 @@ func (s *syncer) revokeMissing(
 		if isListed(appid) || s.kind(appid) != Authorizer {
 			return true
 		}
-		acc, err := decodeRecord[account](raw)
-		if err != nil || acc.IsRevoked || acc.Kind != Authorizer.String() {
+		acc, ok := decodeOrMove[account](s.store, key, raw)
+		if !ok || acc.IsRevoked || acc.Kind != Authorizer.String() {
 			return true
 		}
 		if acc.IssuedAt < millis(began) { // otherwise it was renewed since, so it is authorized

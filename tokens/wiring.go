@@ -33,6 +33,7 @@ func connect(b *Broker, c Config) {
 		component: b.Component, tickets: b.tickets, accounts: b.accounts, cache: b.cache,
 		tasks: b.tasks, governor: b.governor, earlyRenewer: b.earlyRenewer, now: b.now,
 		counter: &stateCounter{store: b.store, tasks: b.tasks, now: b.now},
+		damaged: &damagedCounter{store: c.Store, tasks: b.tasks, now: b.now},
 	}
 }
 

@@ -49,8 +49,8 @@ const (
 // run Move concurrently, and one that was interrupted is resumed by the next.
 // A record under its new name stands unless the old one is newer; see isNewer.
 //
-// Records that cannot be read stay as they are, and are logged. Errors are those
-// of the store, and the one of ctx.
+// Records that cannot be read are moved to [store.DamagedPrefix], and logged.
+// Errors are those of the store, and the one of ctx.
 func (n *Namespace) Move(ctx context.Context) error {
 	if u, ok := store.As[store.Upgrader](n.inner); ok {
 		if err := u.Upgrade(ctx); err != nil {
@@ -100,9 +100,6 @@ func (n *Namespace) oldOwner(ctx context.Context) (owner string, err error) {
 		}
 		return appid != configured
 	})
-	if errors.Is(err, store.ErrCorrupt) {
-		err = nil
-	}
 	if owner == "" {
 		owner = configured
 	}
@@ -139,9 +136,7 @@ func (m *mover) moveAll(ctx context.Context, prefix string) error {
 			}
 			return len(batch) < moveBatch
 		})
-		if errors.Is(err, store.ErrCorrupt) {
-			m.skip(prefix, err) // those before the damaged one are in batch
-		} else if err != nil {
+		if err != nil {
 			return err
 		}
 		g, gctx := errgroup.WithContext(ctx)
@@ -197,15 +192,33 @@ func (m *mover) move(ctx context.Context, r rename) error {
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 			return nil // another process has moved it
-		case errors.Is(err, store.ErrCorrupt):
-			m.skip(r.from, err)
-			return nil
+		case errors.Is(err, store.ErrDamaged):
+			// If the old record is good, it was the one under the new name, and
+			// is out of the way now.
+			damaged, err := m.isDamaged(ctx, r.from)
+			if err != nil || damaged {
+				return err
+			}
 		case err != nil:
 			return err
 		}
 	}
 	m.moved.Add(1)
 	return nil
+}
+
+// isDamaged reports whether the record under key was damaged. It is moved to
+// [store.DamagedPrefix] then.
+func (m *mover) isDamaged(ctx context.Context, key string) (bool, error) {
+	err := m.n.inner.Update(ctx, key, func(context.Context, []byte) ([]byte, error) {
+		return store.Keep, nil
+	})
+	if !errors.Is(err, store.ErrDamaged) {
+		return false, err
+	}
+	m.damaged.Add(1)
+	m.n.log.Error("damaged record moved away, continuing without it", "record", key, "reason", err)
+	return true, nil
 }
 
 // copy saves a record under its new name and returns it. The record is read
@@ -238,13 +251,6 @@ func (m *mover) deleteUnchanged(
 		return nil, nil
 	})
 	return deleted, err
-}
-
-// skip logs that a record stays as it is.
-func (m *mover) skip(stored string, err error) {
-	m.damaged.Add(1)
-	m.n.log.Error("damaged record keeps its old name, and counts as missing",
-		"record", stored, "error", err)
 }
 
 // times are what says which of two records of one name is newer. A record that

@@ -222,32 +222,30 @@ func TestReplicasMoveConcurrently(t *testing.T) {
 	}
 }
 
-// damagedStore has one record that cannot be read.
-type damagedStore struct {
-	store.Store
-	key string
-}
-
-func (d *damagedStore) Load(ctx context.Context, key string) ([]byte, error) {
-	if key == d.key {
-		return nil, fmt.Errorf("%w: record %q", store.ErrCorrupt, key)
-	}
-	return d.Store.Load(ctx, key)
-}
-
-// A damaged record does not keep the others from being moved, and no process
-// from starting.
-func TestDamagedRecordIsSkipped(t *testing.T) {
-	inner := store.NewMemory()
-	fill(t, inner, oldRecords())
-	d := &damagedStore{inner, "code/" + account}
-	if err := namespace.New(d, platformOf(component, own), discard).Move(t.Context()); err != nil {
-		t.Fatalf("Move: %v", err)
-	}
-	want := moved(oldRecords())
-	delete(want, "platform/"+component+"/"+d.key)
-	want[d.key] = oldRecords()[d.key]
-	if got := contents(t, inner, "", ""); !maps.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
+// A damaged record, under its old or its new name, does not keep the others
+// from being moved, and no process from starting.
+func TestDamagedRecordIsMovedAway(t *testing.T) {
+	key := "code/" + account
+	for _, damaged := range []string{key, "platform/" + component + "/" + key} {
+		inner := store.NewMemory()
+		s, err := store.Seal(t.Context(), inner, make([]byte, store.KeySize))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill(t, s, oldRecords())
+		fill(t, inner, map[string]string{damaged: "garbage"})
+		if err := namespace.New(s, platformOf(component, own), discard).Move(t.Context()); err != nil {
+			t.Fatalf("Move: %v", err)
+		}
+		want := moved(oldRecords())
+		if damaged == key {
+			delete(want, "platform/"+component+"/"+key)
+		}
+		if got := contents(t, s, "", ""); !maps.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", damaged, got, want)
+		}
+		if got, err := inner.Load(t.Context(), "damaged/"+damaged); string(got) != "garbage" {
+			t.Errorf("%s: got %q, error %v, want the damaged record", damaged, got, err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -20,11 +21,15 @@ const (
 // Backend reads and writes the records of a store. [KeyLocks] provides the
 // locking above it: it never calls Read and Write concurrently for one key.
 type Backend interface {
-	// Read returns a copy of the record, or nil if there is none.
+	// Read returns a copy of the record, or nil if there is none. It returns
+	// [ErrDamaged] for a record that cannot be opened.
 	Read(key string) ([]byte, error)
 	// Write saves the record durably, or deletes it if record is nil. It does
 	// not keep record after it returns.
 	Write(key string, record []byte) error
+	// Quarantine moves the record that was read to [DamagedPrefix], as it is
+	// stored. It returns nil once both changes are durable.
+	Quarantine(key string) error
 }
 
 // KeyLocks holds the locks of a store that a single process owns, and
@@ -85,27 +90,41 @@ func (l *KeyLocks) Update(ctx context.Context, key string, b Backend, fn UpdateF
 	}
 	defer l.unlock(key)
 
-	old, err := b.Read(key)
-	if err != nil {
+	record, err := l.compute(ctx, key, b, fn)
+	if !Writes(record, err) {
 		return err
-	}
-	lockCtx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(l.updateCtx, func() { cancel(ErrClosed) })()
-	record, err := fn(lockCtx, old)
-	if err != nil {
-		return err
-	}
-	if record != nil && len(record) == 0 { // Keep
-		return nil
 	}
 
 	l.writeMu.RLock()
 	defer l.writeMu.RUnlock()
-	if l.abandoned {
+	switch {
+	case l.abandoned:
 		return ErrLost
+	case err == nil:
+		return b.Write(key, record)
 	}
-	return b.Write(key, record)
+	if failed := b.Quarantine(key); failed != nil {
+		return failed
+	}
+	return err
+}
+
+// compute reads the record and returns what fn makes of it: [Quarantine] and
+// the error if the record cannot be read. The caller holds the lock of key.
+func (l *KeyLocks) compute(
+	ctx context.Context, key string, b Backend, fn UpdateFunc,
+) ([]byte, error) {
+	old, err := b.Read(key)
+	if errors.Is(err, ErrDamaged) {
+		return Quarantine, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	lockCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(l.updateCtx, func() { cancel(ErrClosed) })()
+	return fn(lockCtx, old)
 }
 
 // lock returns nil once the caller holds the lock of key. It returns an error

@@ -17,6 +17,7 @@ type countingBackend struct{ writes int }
 
 func (*countingBackend) Read(string) ([]byte, error)     { return nil, nil }
 func (b *countingBackend) Write(string, []byte) error    { b.writes++; return nil }
+func (b *countingBackend) Quarantine(string) error       { b.writes++; return nil }
 func keepRecord(context.Context, []byte) ([]byte, error) { return store.Keep, nil }
 
 func TestLockWaitersAreServedInOrder(t *testing.T) {

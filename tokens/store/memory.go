@@ -55,6 +55,7 @@ type memoryBackend struct{ s *memoryStore }
 
 func (b memoryBackend) Read(key string) ([]byte, error)       { return b.s.read(key) }
 func (b memoryBackend) Write(key string, record []byte) error { return b.s.write(key, record) }
+func (b memoryBackend) Quarantine(key string) error           { return b.s.quarantine(key) }
 
 // read returns a copy, so that the caller may change it.
 func (s *memoryStore) read(key string) ([]byte, error) {
@@ -77,6 +78,20 @@ func (s *memoryStore) write(key string, record []byte) error {
 		delete(s.records, key)
 	default:
 		s.records[key] = bytes.Clone(record)
+	}
+	return nil
+}
+
+// quarantine moves a record to [DamagedPrefix].
+func (s *memoryStore) quarantine(key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.records == nil {
+		return ErrClosed
+	}
+	if record, ok := s.records[key]; ok {
+		s.records[DamagedPrefix+key] = record
+		delete(s.records, key)
 	}
 	return nil
 }

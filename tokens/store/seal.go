@@ -20,8 +20,9 @@ type sealedStore struct {
 // must be [KeySize] bytes long. [As] finds the [Watcher] that inner is: the feed
 // consists of keys, which are not encrypted.
 //
-// Load, Update and List of the result return [ErrCorrupt] for a record that was
-// changed, damaged or moved to another key, and never overwrite it.
+// A record that was changed, damaged or moved to another key counts as damaged,
+// see [ErrDamaged]. Records below [DamagedPrefix] are hidden, except from a List
+// whose prefix begins with it: they are listed as they are stored.
 //
 // The first Seal of a store saves a check record, which detects a wrong key at
 // once. From then on Seal returns [ErrWrongKey] for any other key. It returns
@@ -45,7 +46,7 @@ func Seal(ctx context.Context, inner Store, key []byte) (Store, error) {
 func (s *sealedStore) Unwrap() Store { return s.inner }
 
 func (s *sealedStore) Load(ctx context.Context, key string) ([]byte, error) {
-	if strings.HasPrefix(key, sealPrefix) {
+	if isReserved(key) {
 		return nil, ErrNotFound
 	}
 	sealed, err := s.inner.Load(ctx, key)
@@ -56,46 +57,45 @@ func (s *sealedStore) Load(ctx context.Context, key string) ([]byte, error) {
 }
 
 func (s *sealedStore) Update(ctx context.Context, key string, fn UpdateFunc) error {
-	if strings.HasPrefix(key, sealPrefix) {
-		return fmt.Errorf("key %q is reserved for the seal", key)
+	if isReserved(key) {
+		return fmt.Errorf("key %q is reserved", key)
 	}
 	return s.inner.Update(ctx, key, func(ctx context.Context, sealed []byte) ([]byte, error) {
 		var old []byte
 		if sealed != nil {
 			var err error
 			if old, err = s.sealer.open(key, sealed); err != nil {
-				return nil, err
+				return Quarantine, err
 			}
 		}
 		record, err := fn(ctx, old)
-		if err != nil || len(record) == 0 { // nil deletes, an empty record is Keep
+		if err != nil || len(record) == 0 { // nil deletes, an empty record is no record
 			return record, err
 		}
 		return s.sealer.seal(key, record), nil
 	})
 }
 
-// List decrypts each record just before it is yielded. It stops with an error
-// at the first record that cannot be decrypted, after yielding the ones before
-// it.
+// isReserved reports whether key belongs to the seal, or is that of a damaged
+// record.
+func isReserved(key string) bool {
+	return strings.HasPrefix(key, sealPrefix) || strings.HasPrefix(key, DamagedPrefix)
+}
+
+// List decrypts each record just before it is yielded.
 func (s *sealedStore) List(
 	ctx context.Context, prefix, after string, yield func(key string, record []byte) bool,
 ) error {
-	var openErr error
-	err := s.inner.List(ctx, prefix, after, func(key string, sealed []byte) bool {
-		if strings.HasPrefix(key, sealPrefix) {
+	if strings.HasPrefix(prefix, DamagedPrefix) {
+		return s.inner.List(ctx, prefix, after, yield)
+	}
+	return s.inner.List(ctx, prefix, after, func(key string, sealed []byte) bool {
+		if isReserved(key) {
 			return true
 		}
-		var record []byte
-		if record, openErr = s.sealer.open(key, sealed); openErr != nil {
-			return false
-		}
+		record, _ := s.sealer.open(key, sealed) // nil if it cannot be opened
 		return yield(key, record)
 	})
-	if openErr != nil {
-		return openErr
-	}
-	return err
 }
 
 // Claim hashes the key: what was claimed, such as a signature, does not become

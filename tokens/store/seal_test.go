@@ -204,7 +204,9 @@ func remove(t *testing.T, s store.Store, key string) {
 
 // TestDamagedSealedRecordIsCorrupt flips each bit of a sealed record, and moves
 // a record to another key.
-func TestDamagedSealedRecordIsCorrupt(t *testing.T) {
+//
+// Load and Update report it, List goes on, and Update moves it as it is.
+func TestDamagedSealedRecordIsMoved(t *testing.T) {
 	inner := store.NewMemory()
 	s := seal(t, inner)
 	storePut(t, s, "a", "one")
@@ -224,33 +226,38 @@ func TestDamagedSealedRecordIsCorrupt(t *testing.T) {
 		t.Fatal(err)
 	}
 	damage = append(damage, string(moved))
+	storePut(t, s, "c", "three")
 	for _, d := range damage {
 		storePut(t, inner, "b", d)
 		_, load := s.Load(t.Context(), "b")
 		var listed []string
-		list := s.List(t.Context(), "", "", func(key string, _ []byte) bool {
-			listed = append(listed, key)
+		err := s.List(t.Context(), "", "", func(key string, record []byte) bool {
+			listed = append(listed, fmt.Sprintf("%s=%s", key, record))
 			return true
 		})
+		if err != nil || fmt.Sprint(listed) != "[a=one b= c=three]" {
+			t.Fatalf("listed with %q: got %q, error %v, want b without a record", d, listed, err)
+		}
 		update := s.Update(t.Context(), "b", func(context.Context, []byte) ([]byte, error) {
 			t.Error("fn was called with a damaged record")
 			return nil, nil
 		})
-		for name, err := range map[string]error{"load": load, "list": list, "update": update} {
-			if !errors.Is(err, store.ErrCorrupt) || !mentions(err, `"b"`) {
-				t.Fatalf("%s of %q: got error %v, want ErrCorrupt with the key", name, d, err)
+		for name, err := range map[string]error{"load": load, "update": update} {
+			if !errors.Is(err, store.ErrDamaged) || !mentions(err, `"b"`) {
+				t.Fatalf("%s of %q: got error %v, want ErrDamaged with the key", name, d, err)
 			}
 		}
-		if fmt.Sprint(listed) != "[a]" {
-			t.Fatalf("listed before the damaged record: got %q, want [a]", listed)
+		if _, err := inner.Load(t.Context(), "b"); !errors.Is(err, store.ErrNotFound) {
+			t.Fatalf("damaged record: got error %v, want ErrNotFound", err)
 		}
-		if got, err := inner.Load(t.Context(), "b"); err != nil || string(got) != d {
-			t.Fatalf("damaged record: got %q, error %v, want it unchanged", got, err)
+		if got, err := inner.Load(t.Context(), "damaged/b"); err != nil || string(got) != d {
+			t.Fatalf("moved record: got %q, error %v, want it unchanged", got, err)
 		}
 	}
-	// A List that stops before the damaged record does not fail.
-	if err := s.List(t.Context(), "", "", func(string, []byte) bool { return false }); err != nil {
-		t.Error(err)
+	storePut(t, s, "b", "two")
+	want := "\"a\": \"one\"\n\"b\": \"two\"\n\"c\": \"three\"\n"
+	if got := storeDump(t, s); got != want {
+		t.Errorf("afterwards: got %s, want %s", got, want)
 	}
 }
 
@@ -259,9 +266,10 @@ func TestSealKeysAreHidden(t *testing.T) {
 	if _, err := s.Load(t.Context(), "seal/check"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("load of the check record: got error %v, want ErrNotFound", err)
 	}
-	err := s.Update(t.Context(), "seal/check", deleteRecord)
-	if err == nil {
-		t.Error("an update of the check record succeeded")
+	for _, key := range []string{"seal/check", "damaged/a"} {
+		if err := s.Update(t.Context(), key, deleteRecord); err == nil {
+			t.Errorf("an update of %s succeeded", key)
+		}
 	}
 	if got := storeDump(t, s); got != "" {
 		t.Errorf("listed: got %s, want nothing", got)
@@ -315,8 +323,8 @@ func FuzzUnseal(f *testing.F) {
 			if err != nil || string(got) != "one" {
 				t.Errorf("got %q, error %v, want one", got, err)
 			}
-		} else if !errors.Is(err, store.ErrCorrupt) || got != nil {
-			t.Errorf("%q: got %q, error %v, want ErrCorrupt", b, got, err)
+		} else if !errors.Is(err, store.ErrDamaged) || got != nil {
+			t.Errorf("%q: got %q, error %v, want ErrDamaged", b, got, err)
 		}
 	})
 }

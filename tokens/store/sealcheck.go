@@ -24,12 +24,12 @@ func checkSealKey(ctx context.Context, inner Store, s *sealer) error {
 	if err == nil {
 		return verifyCheck(s, check)
 	}
-	if !errors.Is(err, ErrNotFound) {
+	if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDamaged) {
 		return err
 	}
 	// Write under the lock: if several replicas start on an empty store, one of
 	// them saves the record, and none has stored anything before it exists.
-	return inner.Update(ctx, checkKey, func(ctx context.Context, check []byte) ([]byte, error) {
+	initialize := func(ctx context.Context, check []byte) ([]byte, error) {
 		if check != nil {
 			return Keep, verifyCheck(s, check)
 		}
@@ -37,7 +37,12 @@ func checkSealKey(ctx context.Context, inner Store, s *sealer) error {
 			return nil, err
 		}
 		return s.seal(checkKey, []byte(checkText)), nil
-	})
+	}
+	err = inner.Update(ctx, checkKey, initialize)
+	if errors.Is(err, ErrDamaged) { // it was moved
+		err = inner.Update(ctx, checkKey, initialize)
+	}
+	return err
 }
 
 // verifyCheck returns nil if s opens the check record.
@@ -48,27 +53,38 @@ func verifyCheck(s *sealer, check []byte) error {
 		return nil
 	case err != nil && hasSealVersion(check):
 		return ErrWrongKey
-	case err != nil:
-		return err
 	}
-	return corruptRecord(checkKey, "has unexpected content")
+	return fmt.Errorf("%w: its record %q has unexpected content: "+
+		"it is damaged or a newer wxproxy wrote it", ErrCorrupt, checkKey)
 }
 
+// sampleSize is how many records mayInitialize looks at. One that opens is
+// enough; more are for a store of which some are damaged.
+const sampleSize = 100
+
 // mayInitialize returns nil if a missing check record may be created: inner is
-// empty, or its first record opens with s. The latter happens if the check
-// record was deleted, by hand or by a Redis that evicts keys.
+// empty, or one of its first records opens with s. The latter happens if the
+// check record was deleted, by hand or by a Redis that evicts keys.
 func mayInitialize(ctx context.Context, inner Store, s *sealer) error {
 	var result error
+	left := sampleSize
 	err := inner.List(ctx, "", "", func(key string, sealed []byte) bool {
+		if isReserved(key) || sealed == nil {
+			return true
+		}
 		_, err := s.open(key, sealed)
 		switch {
 		case err == nil:
+			result = nil
+			return false
 		case hasSealVersion(sealed):
 			result = ErrWrongKey
-		default:
-			result = fmt.Errorf("%w: it holds records that were never sealed, such as %q", ErrCorrupt, key)
+		case result == nil:
+			result = fmt.Errorf("%w: it holds records that were never sealed, such as %q",
+				ErrCorrupt, key)
 		}
-		return false // one record is enough: all were sealed with the same key
+		left--
+		return left > 0
 	})
 	if err != nil {
 		return err

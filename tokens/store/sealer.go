@@ -51,25 +51,25 @@ func (s *sealer) seal(key string, record []byte) []byte {
 }
 
 // open decrypts what seal returned for the same key. Its errors wrap
-// [ErrCorrupt] and do not contain any of the record.
+// [ErrDamaged] and do not contain any of the record.
 func (s *sealer) open(key string, sealed []byte) ([]byte, error) {
 	if len(sealed) > 0 && sealed[0] > sealVersion {
-		return nil, corruptRecord(key, "has an unknown seal version: it is damaged or a newer wxproxy wrote it")
+		return nil, damagedRecord(key, "has an unknown seal version: it is damaged or a newer wxproxy wrote it")
 	}
 	if len(sealed) < 1+s.aead.Overhead() || sealed[0] != sealVersion {
-		return nil, corruptRecord(key, "is not sealed")
+		return nil, damagedRecord(key, "is not sealed")
 	}
 	record, err := s.aead.Open([]byte{}, nil, sealed[1:], additionalData(key))
 	if err != nil {
 		// The library's error is dropped: it says "authentication failed",
 		// which reads like a failed login.
-		return nil, corruptRecord(key, "cannot be decrypted: it was changed or sealed with another key")
+		return nil, damagedRecord(key, "cannot be decrypted: it was changed or sealed with another key")
 	}
 	return record, nil
 }
 
 func additionalData(key string) []byte { return append([]byte(sealPurpose), key...) }
 
-func corruptRecord(key, problem string) error {
-	return fmt.Errorf("%w: record %q %s", ErrCorrupt, key, problem)
+func damagedRecord(key, problem string) error {
+	return fmt.Errorf("%w: %q %s", ErrDamaged, key, problem)
 }

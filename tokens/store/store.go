@@ -16,6 +16,9 @@ var (
 	ErrLost = errors.New("store lock lost, nothing saved")
 	// ErrInUse reports that another process has the store open.
 	ErrInUse = errors.New("store is in use by another process")
+	// ErrDamaged reports that one record cannot be opened, while the rest of
+	// the store works. See [Store.Update] for what becomes of such a record.
+	ErrDamaged = errors.New("damaged record")
 	// ErrCorrupt reports that stored data cannot be read. Nothing was
 	// overwritten.
 	ErrCorrupt = errors.New("store is damaged")
@@ -29,8 +32,31 @@ var (
 	ErrClosed = errors.New("store is closed")
 )
 
+// DamagedPrefix begins the keys under which damaged records lie. The record KEY
+// is moved to DamagedPrefix + KEY, as the database holds it: still encrypted,
+// and with its checksum. A later damaged record of the same key replaces it.
+const DamagedPrefix = "damaged/"
+
 // Keep is returned by an [UpdateFunc] to leave the record as it was.
 var Keep = []byte{}
+
+// Quarantine is returned by an [UpdateFunc], with an error that wraps
+// [ErrDamaged], for a record that cannot be opened. It is this very slice that
+// counts: an error alone could be that of another record.
+var Quarantine = make([]byte, 0, 1)
+
+// isQuarantine reports whether record is Quarantine.
+func isQuarantine(record []byte) bool {
+	return len(record) == 0 && cap(record) == 1 && &record[:1][0] == &Quarantine[:1][0]
+}
+
+// Writes reports whether the results of an [UpdateFunc] change the record.
+func Writes(record []byte, err error) bool {
+	if err != nil {
+		return isQuarantine(record)
+	}
+	return record == nil || len(record) > 0
+}
 
 // UpdateFunc computes the new value of a record. It runs once, while its Update
 // holds the lock of the key. old is nil if there is no record; otherwise fn may
@@ -41,7 +67,9 @@ var Keep = []byte{}
 //   - a record: save it
 //   - nil without an error: delete the record
 //   - [Keep], or any empty record: leave the record as it was
-//   - an error: leave the record as it was and return the error
+//   - [Quarantine] and an error that wraps [ErrDamaged]: move the record to
+//     [DamagedPrefix] and return the error; the key has no record afterwards
+//   - any other error: leave the record as it was and return the error
 //
 // ctx ends with the context of the caller, and when the lock may be lost; fn
 // must return soon after that. A record that fn returns nevertheless is saved
@@ -57,12 +85,18 @@ type UpdateFunc = func(ctx context.Context, old []byte) ([]byte, error)
 // storetest.
 type Store interface {
 	// Load returns the record, which the caller may keep and change, or
-	// [ErrNotFound]. It never waits for a lock.
+	// [ErrNotFound]. It returns [ErrDamaged] for a record that cannot be
+	// opened, and leaves it where it is. It never waits for a lock.
 	Load(ctx context.Context, key string) ([]byte, error)
 
 	// Update is the only way to write. It locks key against every other Update
 	// of that key, in this process and in all replicas, loads the record, calls
 	// fn, saves its result and unlocks. See [UpdateFunc] for the results of fn.
+	//
+	// If the stored record cannot be opened, Update moves it to [DamagedPrefix]
+	// and returns [ErrDamaged] without calling fn. The next Update finds no
+	// record. The move happens under the lock of key, so it never takes away a
+	// good record that another process has written meanwhile.
 	//
 	// Updates of different keys do not wait for each other, so fn may call
 	// Update for another key. All callers must use the same order, such as
@@ -76,6 +110,9 @@ type Store interface {
 	// byte order of the keys, until yield returns false. It starts after the
 	// key after; "" means at the beginning. Records that are written meanwhile
 	// may or may not be included. yield must not call the store.
+	//
+	// record is nil if it cannot be opened. A damaged record does not end the
+	// list.
 	List(ctx context.Context, prefix, after string, yield func(key string, record []byte) bool) error
 
 	// Claim reports whether key was free, and then remembers it until the time
@@ -120,6 +157,18 @@ func As[T any](s Store) (T, bool) {
 		if !ok {
 			var none T
 			return none, false
+		}
+		s = u.Unwrap()
+	}
+}
+
+// Innermost returns the store that s wraps, and that wraps no other: the
+// database itself.
+func Innermost(s Store) Store {
+	for {
+		u, ok := s.(interface{ Unwrap() Store })
+		if !ok {
+			return s
 		}
 		s = u.Unwrap()
 	}

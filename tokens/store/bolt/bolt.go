@@ -194,11 +194,33 @@ func (s *Store) Upgrade(ctx context.Context) error {
 	}))
 }
 
+// quarantine moves a record to [store.DamagedPrefix], in one commit. The new
+// record is the old value as it is in the file, with its checksum.
+func (s *Store) quarantine(key string) error {
+	moved := []byte(store.DamagedPrefix + key)
+	if len(moved) > bbolt.MaxKeySize {
+		return fmt.Errorf("%w: key too long to be moved: got %d bytes, limit %d", store.ErrCorrupt,
+			len(moved), bbolt.MaxKeySize)
+	}
+	return s.commit(context.Background(), newWrite(func(tx *bbolt.Tx) error {
+		k, b := []byte(key), tx.Bucket(recordsBucket)
+		value := b.Get(k)
+		if value == nil {
+			return nil
+		}
+		if err := b.Put(moved, encodeValue(moved, value)); err != nil {
+			return err
+		}
+		return b.Delete(k)
+	}))
+}
+
 // backend is the Store without its locks, as [store.KeyLocks] uses it.
 type backend Store
 
 func (b *backend) Read(key string) ([]byte, error)       { return (*Store)(b).read(key) }
 func (b *backend) Write(key string, record []byte) error { return (*Store)(b).write(key, record) }
+func (b *backend) Quarantine(key string) error           { return (*Store)(b).quarantine(key) }
 
 // listPageSize is how many records List reads in one transaction. While a read
 // transaction is open, bbolt cannot reuse the pages that writers free, and the
@@ -208,7 +230,7 @@ const listPageSize = 1000
 // listEntry is a record that was read, but not yielded yet.
 type listEntry struct {
 	key    string
-	record []byte
+	record []byte // nil if it is damaged
 }
 
 // List implements [store.Store]. It reads up to 1,000 records at a time and
@@ -222,17 +244,14 @@ func (s *Store) List(
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		var damage, err error
-		if page, damage, err = s.readPage(page[:0], prefix, after); err != nil {
+		var err error
+		if page, err = s.readPage(page[:0], prefix, after); err != nil {
 			return err
 		}
 		for _, e := range page {
 			if !yield(e.key, e.record) {
 				return nil
 			}
-		}
-		if damage != nil { // only now: the records before the damaged one are good
-			return s.convertError(damage)
 		}
 		if len(page) < listPageSize {
 			return nil
@@ -241,12 +260,9 @@ func (s *Store) List(
 	}
 }
 
-// readPage appends the next records to page. It stops at a damaged record and
-// returns its error as damage, with the records before it.
-func (s *Store) readPage(
-	page []listEntry, prefix, after string,
-) (_ []listEntry, damage, err error) {
-	err = s.view(func(b *bbolt.Bucket) error {
+// readPage appends the next records to page.
+func (s *Store) readPage(page []listEntry, prefix, after string) ([]listEntry, error) {
+	err := s.view(func(b *bbolt.Bucket) error {
 		c := b.Cursor()
 		k, v := c.Seek([]byte(max(prefix, after)))
 		if k != nil && string(k) == after {
@@ -254,15 +270,12 @@ func (s *Store) readPage(
 		}
 		inRange := func() bool { return k != nil && bytes.HasPrefix(k, []byte(prefix)) }
 		for ; inRange() && len(page) < listPageSize; k, v = c.Next() {
-			var record []byte
-			if record, damage = decodeValue(k, v); damage != nil {
-				return nil
-			}
+			record, _ := decodeValue(k, v) // nil if it is damaged
 			page = append(page, listEntry{string(k), record})
 		}
 		return nil
 	})
-	return page, damage, err
+	return page, err
 }
 
 // pingKey is the key in the bucket meta that Ping writes: the time of the last

@@ -43,8 +43,8 @@ func intactFile(t testing.TB) (file []byte, records map[string]string) {
 
 // opens writes file to path and opens it. It returns false if Open returned
 // ErrCorrupt and left the file unchanged. It returns true if the store holds
-// exactly records, or what they were before the last commit. Everything else
-// fails the test.
+// records, or what they were before the last commit. A record may be damaged if
+// it is reported as such, and can be replaced. Everything else fails the test.
 func opens(t *testing.T, path string, file []byte, records map[string]string) (ok bool) {
 	t.Helper()
 	if err := os.WriteFile(path, file, 0o600); err != nil {
@@ -63,12 +63,15 @@ func opens(t *testing.T, path string, file []byte, records map[string]string) (o
 	}
 	defer s.Close()
 	n := 0
+	var damaged []string
 	err = s.List(t.Context(), "", "", func(key string, record []byte) bool {
 		if key == "deleted" { // by the last commit, which a lost meta page undoes
 			return true
 		}
 		n++
-		if string(record) != records[key] {
+		if record == nil {
+			damaged = append(damaged, key)
+		} else if string(record) != records[key] {
 			t.Errorf("record %q: got %.80q, want %.80q", key, record, records[key])
 		}
 		return true
@@ -77,6 +80,18 @@ func opens(t *testing.T, path string, file []byte, records map[string]string) (o
 		t.Fatalf("got %d records, error %v, want %d", n, err, len(records))
 	}
 	put(t, s, "after", "it can be written")
+	for _, key := range damaged {
+		_, load := s.Load(t.Context(), key)
+		update := s.Update(t.Context(), key, replaceWith("x"))
+		if !errors.Is(load, store.ErrDamaged) || !errors.Is(update, store.ErrDamaged) {
+			t.Fatalf("%q: got error %v from Load and %v from Update, want ErrDamaged",
+				key, load, update)
+		}
+		put(t, s, key, "it can be replaced")
+		if _, err := s.Load(t.Context(), store.DamagedPrefix+key); err != nil {
+			t.Fatalf("%q: got error %v for the moved record", key, err)
+		}
+	}
 	return true
 }
 

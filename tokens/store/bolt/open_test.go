@@ -194,7 +194,18 @@ func TestFormatIsStable(t *testing.T) {
 	edit(t, path, func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte("records")).Put([]byte("a"), []byte("one, without its checksum"))
 	})
-	wantRejected(t, path, store.ErrCorrupt)
+	// One damaged record does not keep the store from being used.
+	s = open(t, path)
+	if got, err := s.Load(t.Context(), "a"); !errors.Is(err, store.ErrDamaged) || got != nil {
+		t.Errorf("wrong checksum: got %q, error %v, want ErrDamaged", got, err)
+	}
+	if err := s.Update(t.Context(), "a", replaceWith("two")); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("wrong checksum: got error %v from Update, want ErrDamaged", err)
+	}
+	want(t, s, "damaged/a", "one, without its checksum")
+	put(t, s, "a", "two")
+	mustClose(t, s)
+	want(t, open(t, path), "a", "two")
 }
 
 func TestOpenRestrictsTheMode(t *testing.T) {

@@ -33,14 +33,14 @@ func encodeValue(key, record []byte) []byte {
 }
 
 // decodeValue returns a copy of the record in value, or nil if value is nil. It
-// must copy: bbolt's bytes are mapped from the file and become invalid when the
-// transaction ends.
+// returns [store.ErrDamaged] if the checksum is wrong. It must copy: bbolt's
+// bytes are mapped from the file and become invalid when the transaction ends.
 func decodeValue(key, value []byte) ([]byte, error) {
 	if value == nil {
 		return nil, nil
 	}
 	if !checksumMatches(key, value) {
-		return nil, fmt.Errorf("%w: wrong checksum of record %q", store.ErrCorrupt, key)
+		return nil, fmt.Errorf("%w: wrong checksum of record %q", store.ErrDamaged, key)
 	}
 	return slices.Clip(append([]byte{}, value[checksumSize:]...)), nil
 }

@@ -36,7 +36,7 @@ func (s *Store) Update(ctx context.Context, key string, fn store.UpdateFunc) err
 		l.startExtending(cancel)
 		defer l.stopExtending()
 		record, err := fn(ctx, old)
-		if err != nil || record != nil && len(record) == 0 {
+		if !store.Writes(record, err) {
 			// Nothing to save. Release it before the next update in the queue
 			// asks for the lock.
 			l.ensureReleased()
@@ -55,7 +55,8 @@ type lock struct {
 
 	owner      string      // random; "" before the lock is requested
 	released   atomic.Bool // the lock was released, or never acquired
-	readSum    string      // SHA-1 of the record that was read; "" if there was none
+	read       string      // the record that was read; "" if there was none
+	readSum    string      // SHA-1 of read; "" if there was none
 	acquiredAt time.Time
 
 	mu sync.Mutex
@@ -123,7 +124,7 @@ func (l *lock) acquired(sentAt time.Time, record any) ([]byte, error) {
 	if !ok {
 		return nil, nil
 	}
-	l.readSum = sha1Hex(text)
+	l.read, l.readSum = text, sha1Hex(text)
 	return []byte(text), nil
 }
 
@@ -176,6 +177,27 @@ func (l *lock) Write(_ string, record []byte) error {
 			return l.s.convertError(context.Background(), err)
 		}
 	}
+}
+
+// Quarantine copies the record to [store.DamagedPrefix], and then deletes it and
+// releases the lock. The copy may be in another bucket, so the two are not
+// atomic. After a crash in between, the damaged record is moved again.
+//
+// The copy needs no lock of its own: only the holder of the record's lock
+// writes it.
+func (l *lock) Quarantine(key string) error {
+	if l.read == "" {
+		return l.Write(key, nil)
+	}
+	moved := store.DamagedPrefix + key
+	b := l.s.bucket(moved)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), 2*l.s.timeouts.io)
+	defer cancel()
+	keys := []string{b.records, b.names}
+	if err := copyScript.Run(ctx, l.s.client, keys, moved, l.read).Err(); err != nil {
+		return l.s.convertError(context.Background(), err)
+	}
+	return l.Write(key, nil)
 }
 
 // ensureReleased releases the lock unless that was done before. If it fails,

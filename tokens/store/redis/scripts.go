@@ -144,6 +144,13 @@ end
 return 1 + redis.call('EXISTS', want)
 `)
 
+// copyScript saves a copy of a damaged record. It is not logged as a change:
+// no process reads it.
+var copyScript = goredis.NewScript(`
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return redis.call('ZADD', KEYS[2], 0, ARGV[1])
+`)
+
 // claimScript returns 1 if the owner has claimed the key, and 0 if another one
 // has. Sent twice because the reply was lost, it finds its own claim.
 var claimScript = goredis.NewScript(`

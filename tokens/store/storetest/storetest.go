@@ -34,6 +34,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"list stops early", listStopsEarly},
 		{"list of many pages", listOfManyPages},
 		{"canceled context", canceledContext},
+		{"damaged records are moved", damagedRecordsAreMoved},
+		{"good records are not moved", goodRecordsAreNotMoved},
 
 		{"no update is lost", noUpdateIsLost},
 		{"keys have separate locks", keysHaveSeparateLocks},

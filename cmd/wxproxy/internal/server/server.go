@@ -153,8 +153,9 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 				string(tokens.Failing): c.Failing, string(tokens.Forgotten): c.Forgotten,
 			}, known
 		},
-		Evictions:   stats.Evictions,
-		SetsDropped: stats.SetsDropped,
+		DamagedRecords: stats.DamagedRecords,
+		Evictions:      stats.Evictions,
+		SetsDropped:    stats.SetsDropped,
 
 		OwnCallsWaiting: stats.OwnCallsWaiting,
 		RenewalsWaiting: stats.RenewalsWaiting,
