@@ -30,6 +30,7 @@ func TestImports(t *testing.T) {
 		"wxproxy/tokens/governor":               {"wxproxy/wechat"},
 		"wxproxy/tokens/store":                  {"wxproxy/tokens/store/internal/durable"},
 		"wxproxy/tokens/store/internal/durable": {},
+		"wxproxy/tokens/store/archive":          {"wxproxy/tokens/store/internal/durable"},
 		"wxproxy/tokens/store/bolt":             {"wxproxy/tokens/store", "wxproxy/tokens/store/internal/durable"},
 		"wxproxy/tokens/store/redis":            {"wxproxy/tokens/store"},
 		"wxproxy/tokens/store/storetest":        {"wxproxy/tokens/store"},

@@ -3,9 +3,12 @@ package durable
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 )
 
 // Create makes the file at path without ever showing a partial one there. It
@@ -21,9 +24,60 @@ import (
 // The file system must support hard links. ext4, XFS, ZFS, APFS, UFS and NTFS
 // do; FAT and exFAT do not, and Create returns their error.
 func Create(path string, write func(name string) error) error {
+	// Link, unlike Rename, fails if path exists.
+	return install(path, write, os.Link)
+}
+
+// Replace is [Create] for a path that may exist: then the file there is
+// replaced, in one step, and the new one has the same owner. After an error, or
+// if the process is killed, the old one is unchanged.
+//
+// A process that has the old file open keeps it. On Windows none may have it open
+// when write returns.
+func Replace(path string, write func(name string) error) error {
+	old, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return install(path, write, os.Rename)
+	}
+	if err != nil {
+		return err
+	}
+	if !old.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	return install(path, func(name string) error {
+		if err := write(name); err != nil {
+			return err
+		}
+		return keepOwner(name, old)
+	}, os.Rename)
+}
+
+// RemoveLeftovers removes the files that killed processes have left behind
+// while they made path. No other process may be making it.
+func RemoveLeftovers(path string) error {
+	folder := filepath.Dir(path)
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), filepath.Base(path)+leftover) && e.Type().IsRegular() {
+			err = errors.Join(err, os.Remove(filepath.Join(folder, e.Name())))
+		}
+	}
+	return err
+}
+
+// leftover follows the name of a file in the name of the one that becomes it.
+const leftover = ".new-"
+
+// install makes the file at path: it calls write with the name of a new file,
+// and then move.
+func install(path string, write func(name string) error, move func(name, path string) error) error {
 	folder := filepath.Dir(path)
 	// CreateTemp uses O_EXCL and mode 0600.
-	f, err := os.CreateTemp(folder, filepath.Base(path)+".new-*")
+	f, err := os.CreateTemp(folder, filepath.Base(path)+leftover+"*")
 	if err != nil {
 		return err
 	}
@@ -36,8 +90,7 @@ func Create(path string, write func(name string) error) error {
 	if err := write(f.Name()); err != nil {
 		return err
 	}
-	// Link, unlike Rename, fails if path exists.
-	if err := os.Link(f.Name(), path); err != nil {
+	if err := move(f.Name(), path); err != nil {
 		return err
 	}
 	return syncDir(folder)

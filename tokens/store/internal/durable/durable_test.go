@@ -68,3 +68,42 @@ func wantFile(t *testing.T, path, text string) {
 		t.Errorf("got files %v, error %v, want one", entries, err)
 	}
 }
+
+// Replace replaces a file in one step, keeps it after an error, and keeps its
+// owner. A leftover of a killed process is removed.
+func TestReplace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a")
+	if err := os.WriteFile(path+".new-123", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.RemoveLeftovers(path); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"one", "two"} {
+		if err := durable.Replace(path, writeText(text)); err != nil {
+			t.Fatal(err)
+		}
+		wantFile(t, path, text)
+	}
+	broken := errors.New("broken")
+	if err := durable.Replace(path, func(string) error { return broken }); err != broken {
+		t.Errorf("got error %v, want that of write", err)
+	}
+	wantFile(t, path, "two")
+	if os.Getuid() == 0 {
+		if err := os.Chown(path, 12345, 54321); err != nil {
+			t.Fatal(err)
+		}
+		if err := durable.Replace(path, writeText("three")); err != nil {
+			t.Fatal(err)
+		}
+		wantOwner(t, path, 12345, 54321)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("files: got %v, error %v, want one", entries, err)
+	}
+	if err := durable.Replace(filepath.Dir(path), writeText("x")); err == nil {
+		t.Error("a folder was replaced")
+	}
+}
