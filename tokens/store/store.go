@@ -25,6 +25,8 @@ var (
 	// ErrWrongKey reports that the store was sealed with another key. Nothing
 	// was overwritten.
 	ErrWrongKey = errors.New("store was sealed with another key")
+	// ErrNotEmpty reports that a store that has to be empty holds records.
+	ErrNotEmpty = errors.New("store is not empty")
 	// ErrEmptyKey reports that a record or a claim was to have no key.
 	ErrEmptyKey = errors.New("empty record key")
 	// ErrClosed is what every method returns after Close. Updates that run when

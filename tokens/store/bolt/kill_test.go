@@ -20,9 +20,15 @@ import (
 // Its value is the path of the store.
 const childEnv = "WXPROXY_TEST_KILL_STORE"
 
+// compactEnv does so for TestCompactionSurvivesKill.
+const compactEnv = "WXPROXY_TEST_KILL_COMPACT"
+
 func TestMain(m *testing.M) {
 	if path := os.Getenv(childEnv); path != "" {
 		writeUntilKilled(path)
+	}
+	if path := os.Getenv(compactEnv); path != "" {
+		compactUntilKilled(path)
 	}
 	os.Exit(m.Run())
 }

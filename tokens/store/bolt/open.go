@@ -154,18 +154,37 @@ func create(path string) error {
 		if err != nil {
 			return err
 		}
-		err = db.Update(func(tx *bbolt.Tx) error {
-			meta, err := tx.CreateBucket(metaBucket)
-			if err != nil {
-				return err
-			}
-			if _, err := tx.CreateBucket(recordsBucket); err != nil {
-				return err
-			}
-			return meta.Put(formatKey, []byte(format))
-		})
-		return errors.Join(err, db.Close())
+		return errors.Join(db.Update(createBuckets), db.Close())
 	})
+}
+
+// createBuckets makes a new bbolt file an empty store.
+func createBuckets(tx *bbolt.Tx) error {
+	meta, err := tx.CreateBucket(metaBucket)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.CreateBucket(recordsBucket); err != nil {
+		return err
+	}
+	return meta.Put(formatKey, []byte(format))
+}
+
+// openedDB returns db, unless its file was replaced while this process waited
+// for it. It closes db if it returns an error.
+func openedDB(db *bbolt.DB, f *os.File) (*guardedDB, error) {
+	g, err := newGuardedDB(db, f)
+	if err != nil {
+		return nil, err
+	}
+	replaced, err := g.isReplaced()
+	if err == nil && replaced {
+		err = withPath(g.path, store.ErrInUse)
+	}
+	if err != nil {
+		return nil, errors.Join(err, g.close())
+	}
+	return g, nil
 }
 
 // openDB opens an existing file with bbolt. It waits for the file's lock until
@@ -198,7 +217,7 @@ func openDB(
 	})
 	switch {
 	case err == nil:
-		return newGuardedDB(db, f)
+		return openedDB(db, f)
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, withPath(path, store.ErrInUse)
 	case errors.As(err, new(syscall.Errno)): // the system failed, the file may be good

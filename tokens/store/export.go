@@ -1,0 +1,83 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// Exporter is a sealed store, whose records can be copied as they are stored.
+type Exporter interface {
+	// Export calls yield with each record as it is stored, encrypted, in the
+	// byte order of the keys. That includes the check record of [Seal], so that
+	// a store with these records is sealed with the same key.
+	//
+	// It returns how many records it left out because they cannot be opened.
+	// Damaged records that were moved away are left out, too, and not counted.
+	// yield must not call the store; its error ends Export and is returned.
+	Export(
+		ctx context.Context, yield func(key string, sealed []byte) error,
+	) (damaged int, err error)
+}
+
+// Export implements [Exporter].
+func (s *sealedStore) Export(
+	ctx context.Context, yield func(key string, sealed []byte) error,
+) (damaged int, err error) {
+	var yieldErr error
+	err = s.inner.List(ctx, "", "", func(key string, sealed []byte) bool {
+		if strings.HasPrefix(key, "damaged/") {
+			return true
+		}
+		if _, err := s.sealer.open(key, sealed); err != nil {
+			damaged++
+			return true
+		}
+		yieldErr = yield(key, sealed)
+		return yieldErr == nil
+	})
+	if yieldErr != nil {
+		return damaged, yieldErr
+	}
+	return damaged, err
+}
+
+// Opener opens records that [Seal] has encrypted, outside of their store. It is
+// safe for concurrent use.
+type Opener struct{ sealer *sealer }
+
+// NewOpener returns an Opener for the key, of [KeySize] bytes.
+func NewOpener(key []byte) (*Opener, error) {
+	s, err := newSealer(key)
+	if err != nil {
+		return nil, err
+	}
+	return &Opener{s}, nil
+}
+
+// Check returns nil if the record key opens. It returns [ErrWrongKey] for a
+// check record that another key has sealed, and otherwise an error about the
+// record.
+func (o *Opener) Check(key string, sealed []byte) error {
+	if key == checkKey {
+		return verifyCheck(o.sealer, sealed)
+	}
+	_, err := o.sealer.open(key, sealed)
+	return err
+}
+
+// CheckEmpty returns [ErrNotEmpty] if s, which is not sealed, holds a record
+// besides that of [Seal].
+func CheckEmpty(ctx context.Context, s Store) error {
+	found := ""
+	err := s.List(ctx, "", "", func(key string, _ []byte) bool {
+		if !strings.HasPrefix(key, sealPrefix) {
+			found = key
+		}
+		return found == ""
+	})
+	if err == nil && found != "" {
+		err = fmt.Errorf("%w: it holds records such as %q", ErrNotEmpty, found)
+	}
+	return err
+}
