@@ -53,8 +53,9 @@ const (
 
 // clientOptions are the settings in which the clients of one Redis differ.
 type clientOptions struct {
-	poolSize    int // connections to each server
-	pipelines   int // further connections for pipelines
+	name        string // shown by CLIENT LIST
+	poolSize    int    // connections to each server
+	pipelines   int    // further connections for pipelines
 	retries     int
 	dialTimeout time.Duration
 	ioTimeout   time.Duration
@@ -101,7 +102,7 @@ func (t *target) singleClient(o clientOptions, secure *tls.Config) goredis.Unive
 		network = "unix"
 	}
 	return goredis.NewClient(&goredis.Options{
-		ClientName: clientName, Network: network, Addr: t.addrs[0],
+		ClientName: o.name, Network: network, Addr: t.addrs[0],
 		Username: t.user, Password: t.password, DB: t.db, TLSConfig: secure,
 		Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, OnConnect: o.onConnect(),
 		MaxRetries: o.maxRetries(), PoolSize: o.poolSize, PipelinePoolSize: o.pipelines,
@@ -113,7 +114,7 @@ func (t *target) singleClient(o clientOptions, secure *tls.Config) goredis.Unive
 
 func (t *target) sentinelClient(o clientOptions, secure *tls.Config) goredis.UniversalClient {
 	return goredis.NewFailoverClient(&goredis.FailoverOptions{
-		ClientName: clientName, SentinelAddrs: t.addrs, MasterName: t.master, SentinelPassword: t.sentinelPassword,
+		ClientName: o.name, SentinelAddrs: t.addrs, MasterName: t.master, SentinelPassword: t.sentinelPassword,
 		Username: t.user, Password: t.password, DB: t.db, TLSConfig: secure,
 		Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, OnConnect: o.onConnect(),
 		MaxRetries: o.maxRetries(), PoolSize: o.poolSize, PipelinePoolSize: o.pipelines,
@@ -124,7 +125,7 @@ func (t *target) sentinelClient(o clientOptions, secure *tls.Config) goredis.Uni
 
 func (t *target) clusterClient(o clientOptions, secure *tls.Config) goredis.UniversalClient {
 	return goredis.NewClusterClient(&goredis.ClusterOptions{
-		ClientName: clientName, Addrs: t.addrs, MaxRedirects: maxRedirects,
+		ClientName: o.name, Addrs: t.addrs, MaxRedirects: maxRedirects,
 		Username: t.user, Password: t.password, TLSConfig: secure,
 		Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, OnConnect: o.onConnect(),
 		PoolSize: o.poolSize, PipelinePoolSize: o.pipelines,

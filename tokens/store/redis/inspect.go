@@ -16,19 +16,20 @@ import (
 
 // inspect checks that this Redis is suitable: it responds and can be written
 // to, it does not evict records, and its records have a known format.
-func (s *Store) inspect(ctx context.Context) error {
+// A Redis with a half-finished import is suitable only for another one.
+func (s *Store) inspect(ctx context.Context, forImport bool) error {
 	if err := s.Ping(ctx); err != nil {
 		return err
 	}
 	if err := s.forEachServer(ctx, s.inspectServer); err != nil {
 		return err
 	}
-	return s.checkFormat(ctx)
+	return s.checkFormat(ctx, forImport)
 }
 
 // checkFormat compares the version of the stored format, or writes it into an
 // empty Redis.
-func (s *Store) checkFormat(ctx context.Context) error {
+func (s *Store) checkFormat(ctx context.Context, forImport bool) error {
 	stored, err := s.client.Get(ctx, s.formatKey).Result()
 	if errors.Is(err, goredis.Nil) {
 		// NX: another process may write it concurrently.
@@ -39,6 +40,12 @@ func (s *Store) checkFormat(ctx context.Context) error {
 	}
 	if err != nil {
 		return s.convertError(ctx, err)
+	}
+	if stored == importing {
+		if forImport {
+			return nil
+		}
+		return s.withName(errUnfinished)
 	}
 	if n, err := strconv.Atoi(stored); err != nil || n < oldestFormat || n > format {
 		return s.withName(fmt.Errorf("%w: its records have format %.20q, this wxproxy knows %d: "+

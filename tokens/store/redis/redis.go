@@ -31,8 +31,9 @@ type Options struct {
 	// possibly from several goroutines. nil discards them.
 	Warn func(problem string)
 
-	prefix   string   // of all keys in Redis. default: wxproxy. Tests share a cluster
-	timeouts timeouts // default: see defaultTimeouts. Tests need longer ones
+	importing bool     // for Import
+	prefix    string   // of all keys in Redis. default: wxproxy. Tests share a cluster
+	timeouts  timeouts // default: see defaultTimeouts. Tests need longer ones
 }
 
 // defaultLease is a compromise. A shorter one would end during a short pause of
@@ -134,7 +135,12 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	for i := range s.buckets {
 		s.buckets[i] = newBucketKeys(o.prefix, i)
 	}
+	name := clientName
+	if o.importing {
+		name = importClientName
+	}
 	s.client, err = t.newClient(clientOptions{
+		name:     name,
 		poolSize: poolSize, pipelines: pipelinePoolSize, retries: retries,
 		dialTimeout: o.timeouts.dial, ioTimeout: o.timeouts.io,
 	})
@@ -142,6 +148,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s.watchClient, err = t.newClient(clientOptions{
+		name:     name,
 		poolSize: 1, pipelines: 1, dials: &s.watchDials,
 		dialTimeout: o.timeouts.poll, ioTimeout: o.timeouts.poll,
 	})
@@ -156,7 +163,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		s.closed.Store(true)
 		return errors.Join(err, s.watchClient.Close(), s.client.Close())
 	})
-	if err := s.inspect(ctx); err != nil {
+	if err := s.inspect(ctx, o.importing); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
