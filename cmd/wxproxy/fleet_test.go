@@ -25,15 +25,17 @@ import (
 	"wxproxy/sandbox"
 )
 
-// fleet is several replicas of wxproxy, each a process, that share a Redis.
+// fleet is several replicas of wxproxy, each a process, that share a Redis, or
+// one with a store in a file.
 type fleet struct {
 	t        *testing.T
 	wx       *sandbox.WeChat
 	wxURL    string
-	redis    *sharedRedis
+	redis    *sharedRedis // nil: the store is a file
 	dir      string
 	replicas []*replica
 	client   *http.Client
+	pushURL  string // where WeChat pushes to
 	next     atomic.Uint64
 }
 
@@ -42,6 +44,7 @@ type replica struct {
 	f                      *fleet
 	proxy, callback, admin string
 	config                 string
+	toRedis, toWeChat      *link // nil: without a link between
 	out                    *proctest.Output
 
 	mu  sync.Mutex
@@ -51,6 +54,14 @@ type replica struct {
 // newFleet starts WeChat, Redis and n replicas.
 func newFleet(t *testing.T, n int, c sandbox.Config) *fleet {
 	t.Helper()
+	f := prepareFleet(t, n, c)
+	f.redis = newSharedRedis(t)
+	return f.start()
+}
+
+// prepareFleet starts WeChat, and returns a fleet of n replicas to start.
+func prepareFleet(t *testing.T, n int, c sandbox.Config) *fleet {
+	t.Helper()
 	c.PushTimeout = proctest.Patience // WeChat's five seconds are too short for a busy machine
 	wx, err := sandbox.New(c)
 	if err != nil {
@@ -58,21 +69,38 @@ func newFleet(t *testing.T, n int, c sandbox.Config) *fleet {
 	}
 	srv := httptest.NewServer(wx)
 	t.Cleanup(srv.Close)
-	f := &fleet{t: t, wx: wx, wxURL: srv.URL, dir: t.TempDir(), redis: newSharedRedis(t)}
+	f := &fleet{t: t, wx: wx, wxURL: srv.URL, dir: t.TempDir()}
 	f.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 1000}}
 	t.Cleanup(f.client.CloseIdleConnections)
-	if err := wx.SetPushURL(f.pushes()); err != nil {
+	f.pushURL = f.pushes()
+	if err := wx.SetPushURL(f.pushURL); err != nil {
 		t.Fatal(err)
 	}
 	for i := range n {
 		r := &replica{f: f, proxy: proctest.FreeAddr(t), callback: proctest.FreeAddr(t),
 			admin: proctest.FreeAddr(t), out: &proctest.Output{}}
 		r.config = filepath.Join(f.dir, fmt.Sprintf("config%d.toml", i))
-		if err := os.WriteFile(r.config, []byte(f.configuration(r)), 0o600); err != nil {
-			t.Fatal(err)
-		}
 		f.replicas = append(f.replicas, r)
 	}
+	return f
+}
+
+// link puts links between each replica and what it needs.
+func (f *fleet) link() *fleet {
+	f.t.Helper()
+	for _, r := range f.replicas {
+		r.toWeChat = newLink(f.t, "tcp", strings.TrimPrefix(f.wxURL, "http://"))
+		if f.redis != nil {
+			r.toRedis = newLink(f.t, "unix", f.redis.socket)
+		}
+	}
+	return f
+}
+
+// start starts the replicas.
+func (f *fleet) start() *fleet {
+	t := f.t
+	t.Helper()
 	t.Cleanup(func() {
 		for _, r := range f.replicas {
 			r.kill()
@@ -82,6 +110,9 @@ func newFleet(t *testing.T, n int, c sandbox.Config) *fleet {
 		}
 	})
 	for _, r := range f.replicas {
+		if err := os.WriteFile(r.config, []byte(f.configuration(r)), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		r.start()
 	}
 	return f
@@ -97,6 +128,17 @@ func tail(s string, n int) string {
 
 // configuration returns the configuration of a replica.
 func (f *fleet) configuration(r *replica) string {
+	upstream := f.wxURL
+	if r.toWeChat != nil {
+		upstream = "http://" + r.toWeChat.addr()
+	}
+	store := "file:" + filepath.Join(f.dir, "wxproxy.db")
+	switch {
+	case r.toRedis != nil:
+		store = "redis://" + r.toRedis.addr()
+	case f.redis != nil:
+		store = "redis+unix://" + f.redis.socket
+	}
 	return fmt.Sprintf(`
 [component]
 appid = %q
@@ -112,10 +154,10 @@ listen = %q
 [admin]
 listen = %q
 [store]
-url = "redis+unix://%s"
+url = %q
 key = %q
 `, sandbox.DefaultComponentAppID, sandbox.DefaultComponentSecret, sandbox.DefaultMessageToken, sandbox.DefaultEncodingAESKey,
-		r.proxy, f.wxURL, r.callback, r.admin, f.redis.socket,
+		r.proxy, upstream, r.callback, r.admin, store,
 		base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)))
 }
 
