@@ -75,11 +75,12 @@ var (
 	refreshResults = []string{"ok", "refused", "unreachable", "store"}
 
 	// ownEndpoints are the endpoints that wxproxy calls for itself, by the last
-	// segment of their paths. "send" is that of customer service messages.
+	// segment of their paths. "send" is that of customer service messages, and
+	// "ping" a request that only finds out whether WeChat responds.
 	ownEndpoints = []string{
 		"api_component_token", "api_authorizer_token", "api_query_auth", "api_create_preauthcode",
 		"api_get_authorizer_info", "api_get_authorizer_list", "api_start_push_ticket",
-		"stable_token", "send",
+		"stable_token", "send", "ping",
 	}
 	ownCallResults = []string{"ok", "refused", "unreachable", "paused", "busy"}
 

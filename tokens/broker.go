@@ -77,13 +77,14 @@ type Broker struct {
 	now     func() time.Time
 	log     *slog.Logger
 
-	governor  *governor.Governor
-	tasks     *taskGroup
-	cache     *cache
-	accounts  *accounts
-	component *componentAPI
-	tickets   *tickets
-	renewer   *renewer
+	governor     *governor.Governor
+	reachability *reachability
+	tasks        *taskGroup
+	cache        *cache
+	accounts     *accounts
+	component    *componentAPI
+	tickets      *tickets
+	renewer      *renewer
 
 	earlyRenewer *earlyRenewer
 	exchanger    *exchanger

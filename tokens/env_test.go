@@ -71,11 +71,17 @@ func newAuthorized(
 	eventually(t, "the code is exchanged", func() bool {
 		return errors.Is(errorOf(s.Load(t.Context(), "code/"+accountA)), store.ErrNotFound)
 	})
+	waitForComparison(t, s)
+	return b
+}
+
+// waitForComparison waits until the first comparison is done.
+func waitForComparison(t *testing.T, s store.Store) {
+	t.Helper()
 	eventually(t, "the first comparison is done", func() bool {
 		raw, _ := s.Load(t.Context(), "sync/"+component)
 		return bytes.Contains(raw, []byte(`"done"`))
 	})
-	return b
 }
 
 // ticketsPut counts the tickets of all tests.

@@ -70,7 +70,11 @@ func (b *Broker) Account(ctx context.Context, appid string) (Account, error) {
 	if profiled, err := b.profiler.profile(ctx, appid); err == nil && profiled != nil {
 		acc = profiled
 	}
-	return newAccountView(appid, kind, acc), nil
+	view := newAccountView(appid, kind, acc)
+	if f, failed := b.renewer.unanswered.last(appid); failed && view.State == Active {
+		view.State, view.Failures, view.Failure, view.RetryAt = Failing, f.count, f.reason, f.retryAt
+	}
+	return view, nil
 }
 
 // CheckAccount returns nil if a call for appid would have an account. Otherwise

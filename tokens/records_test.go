@@ -32,10 +32,11 @@ func TestStoredNamesDoNotChange(t *testing.T) {
 	if err := b.MarkRevoked(t.Context(), accountB, time.Unix(2000, 0)); err != nil {
 		t.Fatalf("MarkRevoked: %v", err)
 	}
-	f.down.Store(true)
+	f.fail("api_query_auth", -1)
 	pushCode(t, b, "wxffffffffffffffff", codeOf("wxffffffffffffffff", 1), 1000)
+	f.fail("stable_token", -1)
 	if _, err := b.Token(t.Context(), ownAccount); err == nil {
-		t.Fatal("Token without WeChat: got no error")
+		t.Fatal("Token with errcode -1: got no error")
 	}
 	// The key of an exchanged code is not sealed, and holds only its SHA-256.
 	code := codeOf(accountA, 1000)
@@ -45,7 +46,7 @@ func TestStoredNamesDoNotChange(t *testing.T) {
 		exchanged:                      "appid at state v",
 		"account/" + accountA:          "access authorized code expires issued kind name profiled refresh storm type user_name v",
 		"name/gh_" + accountA:          "appid learned v",
-		"account/" + ownAccount:        "failure failures kind retry_at v",
+		"account/" + ownAccount:        "errcode failure failures kind retry_at v",
 		"ticket/" + component:          "created received ticket v",
 		"code/" + "wxffffffffffffffff": "code created expires v",
 		"sync/" + component:            "begun done v",

@@ -28,6 +28,9 @@ type renewer struct {
 	kind func(appid string) Kind
 	// fetch asks WeChat for a new token; see fetcher.fetch.
 	fetch func(ctx context.Context, appid string, kind Kind, refresh, stale wechat.Secret) (fetched, error)
+	// checkGate returns the error with which the request for a token would be
+	// rejected; see gate.check.
+	checkGate func(ctx context.Context, kind Kind, appid string) error
 	// discover looks for an authorizer that has no record.
 	discover func(ctx context.Context, appid string) (found bool, err error)
 	// schedule schedules the early renewal of a token.
@@ -35,7 +38,8 @@ type renewer struct {
 	// onFetch is called after a new token was saved.
 	onFetch func(appid string, acc *account)
 
-	flights singleflight.Group
+	flights    singleflight.Group
+	unanswered unanswered
 }
 
 // token returns a token of appid that differs from stale. ctx bounds the wait,
@@ -105,6 +109,9 @@ func (r *renewer) loadOrRenew(ctx context.Context, want tokenRequest) (Token, er
 	d := decide(want, acc, r.now(), r.renewBefore)
 	switch {
 	case d.action == fetchNew:
+		if err := r.paused(ctx, want); err != nil {
+			return Token{}, err
+		}
 		return r.renew(ctx, want)
 	case d.action == useStored:
 		return r.cacheAccount(want, acc, epoch), nil
@@ -152,6 +159,9 @@ func (r *renewer) renew(ctx context.Context, want tokenRequest) (Token, error) {
 			saved = acc
 			return nil, nil
 		}
+		if d.err = r.paused(ctx, want); d.err != nil {
+			return nil, d.err
+		}
 		if acc == nil {
 			acc = newAccount(want.kind)
 		}
@@ -195,6 +205,12 @@ func (r *renewer) fetchAndSettle(
 	}
 	now := r.now()
 	s := settle(acc, want, d, f, err, now)
+	switch {
+	case isUnanswered(err):
+		s.err = r.unanswered.note(want.appid, s.err.Error(), err)
+	case !errors.Is(err, ErrUnavailable):
+		r.unanswered.answered(want.appid)
+	}
 	if s.result != "" {
 		r.count(want.kind, s.result, now.Sub(began))
 	}
@@ -204,6 +220,9 @@ func (r *renewer) fetchAndSettle(
 			"token", f.grant.Access.Fingerprint(), "life", f.grant.Life)
 	case errors.Is(s.err, ErrRevoked):
 		r.log.Warn(msgConfirmedRevoked, "account", want.appid)
+	case s.result == "unreachable":
+		r.log.Warn("token renewal failed", "account", want.appid, "kind", want.kind.String(),
+			"reason", s.err, "retry_after", RetryAfter(s.err, now))
 	case s.save:
 		r.log.Warn("token renewal failed", "account", want.appid, "kind", want.kind.String(),
 			"reason", acc.Failure, "failures", acc.FailureCount,

@@ -90,8 +90,9 @@ type settlement struct {
 }
 
 // settle records in acc what a fetch returned. It changes nothing for failures
-// that are not the account's own: a component without a token, and a Broker
-// that is closing.
+// that are not the account's own: a component without a token, a Broker that is
+// closing, and WeChat not answering, which is the matter of this process and
+// must not make other replicas wait; see unanswered.
 //
 // A failure never removes a token that is still valid. It is noted beside the
 // token, which serves on until it expires.
@@ -115,11 +116,9 @@ func settle(
 		acc.markRevoked(0)
 		return settlement{save: true, result: "refused", err: ErrRevoked}
 	}
-	result := "unreachable"
-	switch {
-	case wechat.Code(fetchErr) != 0,
-		errors.Is(fetchErr, ErrNoTicket), errors.Is(fetchErr, errNoRefreshToken):
-		result = "refused"
+	if isUnanswered(fetchErr) {
+		return settlement{save: !f.recovered.IsEmpty(), result: "unreachable",
+			err: &unavailableError{reason: failureText(r.kind, fetchErr), cause: fetchErr}}
 	}
 	acc.FailureCount++
 	acc.ErrCode = wechat.Code(fetchErr)
@@ -130,7 +129,7 @@ func settle(
 	acc.Failure = failureText(r.kind, fetchErr)
 	acc.RetryAt = millis(now.Add(pause))
 	acc.NoTicket = isTicketError(fetchErr)
-	return settlement{save: true, result: result, err: &unavailableError{
+	return settlement{save: true, result: "refused", err: &unavailableError{
 		reason: acc.Failure, retryAt: fromMillis(acc.RetryAt), cause: fetchErr,
 	}}
 }

@@ -116,6 +116,7 @@ func TestSettle(t *testing.T) {
 	accessOnly := fetched{grant: wechat.Grant{Access: wechat.NewSecret("N"), Life: time.Hour}}
 	recovered := fetched{recovered: wechat.NewSecret("R3")}
 	componentFailed := &unavailableError{reason: "no component token"}
+	componentRejected := componentError(ErrThrottled)
 	refreshRejected := &wechat.Error{Code: wechat.CodeRefreshTokenInvalid}
 	ticketRejected := &wechat.Error{Code: wechat.CodeTicketExpired}
 	quota := &wechat.Error{Code: wechat.CodeQuota}
@@ -147,9 +148,11 @@ func TestSettle(t *testing.T) {
 
 		{"revoked", fetched{}, ErrRevoked, true, "refused", ErrRevoked, record{"", "", 0, false, true}, 0},
 		{"unreachable", fetched{}, wechat.ErrUnreachable,
-			true, "unreachable", ErrUnavailable, record{"T", "R", 3, false, false}, pause},
+			false, "unreachable", ErrUnavailable, before, 0},
 		{"unreachable, recovered", recovered, wechat.ErrUnreachable,
-			true, "unreachable", ErrUnavailable, record{"T", "R3", 3, false, false}, pause},
+			true, "unreachable", ErrUnavailable, record{"T", "R3", 2, false, false}, 0},
+		{"rejected component token", fetched{}, componentRejected,
+			false, "", ErrUnavailable, before, 0},
 		{"refresh token rejected", fetched{}, refreshRejected,
 			true, "refused", ErrUnavailable, record{"T", "R", 3, false, false}, pause},
 		{"no refresh token", fetched{}, errNoRefreshToken,

@@ -96,22 +96,27 @@ func (s *Stats) AccountCounts() (counts AccountCounts, known bool) { return s.co
 // if the store could not be read.
 func (s *Stats) DamagedRecords() (n int, known bool) { return s.damaged.get() }
 
-// Ready reports whether the store responds, and whether a token of each
-// configured kind is available or can be fetched. It does not ask WeChat. The
-// error has one line for each fault.
+// Ready reports whether the store responds, whether a token of each configured
+// kind is available or can be fetched, and whether WeChat has answered this
+// process within the last minute, if it was asked. It does not wait for WeChat.
+// The error has one line for each fault.
 func (b *Broker) Ready(ctx context.Context) error {
 	if err := b.store.Ping(ctx); err != nil {
 		return fmt.Errorf("%s%w", storeUnavailable, err)
 	}
 	s := b.secrets.Load()
-	var errs []error
+	errs := []error{b.reachability.check()}
 	if s.Component != "" {
 		errs = append(errs, b.readyComponent(ctx))
 	}
 	for appid := range s.Apps {
 		acc, err := b.accounts.load(ctx, appid)
-		if err == nil && acc != nil && !acc.usable(b.now()) && acc.FailureCount > 0 {
-			err = fmt.Errorf("own account %s: %s", appid, acc.Failure)
+		if err == nil && !acc.usable(b.now()) {
+			if f, failed := b.renewer.unanswered.last(appid); failed {
+				err = fmt.Errorf("own account %s: %s", appid, f.reason)
+			} else if acc != nil && acc.FailureCount > 0 {
+				err = fmt.Errorf("own account %s: %s", appid, acc.Failure)
+			}
 		}
 		errs = append(errs, err)
 	}
@@ -132,6 +137,9 @@ func (b *Broker) readyComponent(ctx context.Context) error {
 	}
 	if acc != nil && acc.FailureCount > 0 {
 		return errors.New(acc.Failure)
+	}
+	if f, failed := b.renewer.unanswered.last(b.Component()); failed {
+		return errors.New(f.reason)
 	}
 	return nil
 }

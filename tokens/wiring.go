@@ -23,6 +23,9 @@ func connect(b *Broker, c Config) {
 		store: b.store, accounts: b.accounts, secrets: secrets, client: client,
 		now: b.now, log: b.log,
 	}
+	b.reachability = &reachability{
+		governor: b.governor, client: client, tasks: b.tasks, now: b.now, log: b.log,
+	}
 	connectRenewal(b, c)
 	connectNames(b)
 	connectExchange(b)
@@ -50,9 +53,13 @@ func connectRenewal(b *Broker, c Config) {
 	b.renewer = &renewer{
 		accounts: b.accounts, cache: b.cache, tasks: b.tasks,
 		renewBefore: c.RenewBefore, now: b.now, log: b.log, observer: c.Observer,
-		kind:     b.Kind,
-		fetch:    fetcher.fetch,
-		discover: b.discover,
+		kind:  b.Kind,
+		fetch: fetcher.fetch,
+		checkGate: func(ctx context.Context, kind Kind, appid string) error {
+			return gate{b.governor}.check(ctx, kind, appid, b.Component())
+		},
+		discover:   b.discover,
+		unanswered: unanswered{now: b.now, accounts: map[string]unansweredRenewals{}},
 		onFetch: func(appid string, acc *account) {
 			// The process that fetched the token reads the name: one of all
 			// replicas.

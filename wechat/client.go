@@ -204,6 +204,29 @@ func (c *Client) QueryAuth(
 	}, err
 }
 
+// Ping asks WeChat for any response, without a token. Its error wraps
+// [ErrUnreachable] if there is none, or one of a server in front of WeChat.
+func (c *Client) Ping(ctx context.Context) error {
+	return c.gated(ctx, Call{Endpoint: "ping"}, func() (time.Time, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/", nil)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("%w: invalid upstream address", ErrUnreachable)
+		}
+		req.Header.Set("User-Agent", "wxproxy")
+		resp, err := c.http.Do(req)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("%w: %w", ErrUnreachable, withoutURL(err))
+		}
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, answerLimit)) // reuse the connection
+		date, _ := http.ParseTime(resp.Header.Get("Date"))
+		if resp.StatusCode >= http.StatusInternalServerError {
+			return date, fmt.Errorf("%w: HTTP status %d", ErrUnreachable, resp.StatusCode)
+		}
+		return date, nil
+	})
+}
+
 // StableToken fetches the token of an account by its app secret
 // (/cgi-bin/stable_token). Without force, WeChat returns the current token
 // until five minutes before it expires. With force it returns a new one, at
@@ -333,16 +356,26 @@ func (f fields) appid() string {
 func (c *Client) post(
 	ctx context.Context, path string, token Secret, in fields, out *answer,
 ) error {
-	if c.gate == nil {
-		return c.send(ctx, path, token, in, out)
-	}
 	call := Call{Endpoint: path[strings.LastIndexByte(path, '/')+1:], AppID: in.appid()}
+	return c.gated(ctx, call, func() (time.Time, error) {
+		err := c.send(ctx, path, token, in, out)
+		return out.date, err
+	})
+}
+
+// gated passes the gate, if there is one, and calls send, which returns the
+// date of WeChat's response.
+func (c *Client) gated(ctx context.Context, call Call, send func() (time.Time, error)) error {
+	if c.gate == nil {
+		_, err := send()
+		return err
+	}
 	leave, err := c.gate.Enter(ctx, call)
 	if err != nil {
 		return err
 	}
-	err = c.send(ctx, path, token, in, out)
-	leave(Outcome{Err: err, Date: out.date})
+	date, err := send()
+	leave(Outcome{Err: err, Date: date})
 	return err
 }
 

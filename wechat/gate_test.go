@@ -66,6 +66,18 @@ func TestGate(t *testing.T) {
 		}
 	}
 
+	// A ping accepts any response but one of a broken server in between.
+	for code, want := range map[int]error{200: nil, 404: nil, 502: wechat.ErrUnreachable} {
+		status = code
+		if err := c.Ping(t.Context()); !errors.Is(err, want) {
+			t.Errorf("Ping with HTTP status %d: got error %v, want %v", code, err, want)
+		}
+	}
+	if n := len(g.calls); g.calls[n-1] != (wechat.Call{Endpoint: "ping"}) || len(g.outcomes) != n {
+		t.Errorf("pings: got %d outcomes and call %+v, want %d and ping", len(g.outcomes), g.calls[n-1], n)
+	}
+	g.calls, g.outcomes, sent = g.calls[:3], g.outcomes[:3], 3
+
 	g.err = errors.New("closed")
 	if _, err := fetch(); !errors.Is(err, g.err) {
 		t.Errorf("with a closed gate: got error %v, want %v", err, g.err)
