@@ -84,8 +84,8 @@ func (a *accounts) adopt(
 		}
 		return acc, nil
 	})
-	if err == nil && did != syncUnchanged {
-		a.cache.remove(l.AppID)
+	if err == nil && did == syncRecovered {
+		a.cache.remove(l.AppID) // not if it was added: the store may have lost the record
 	}
 	return did, err
 }
@@ -104,6 +104,8 @@ func (a *account) matchesListed(l wechat.Authorizer, created int64, asked time.T
 		return a.RevokedAt > 0 && created <= a.RevokedAt
 	case l.Refresh.IsEmpty(), a.Refresh == l.Refresh.Reveal():
 		return true
+	case a.Refresh == "":
+		return false // such as a record that was restored from the cache
 	}
 	// A renewal since then may have changed the refresh token.
 	return !asked.IsZero() && a.IssuedAt >= millis(asked)
@@ -165,6 +167,27 @@ func (a *accounts) reinstate(ctx context.Context, l wechat.Authorizer) error {
 			return nil, nil
 		}
 		acc.applyAuthorization(wechat.Grant{Refresh: l.Refresh}, acc.RevokedAt, a.now())
+		return acc, nil
+	})
+}
+
+// restore saves the cached token of an account whose record is missing, because
+// the store lost it. The refresh token is not cached: the comparison with
+// WeChat's list brings it, or the next renewal asks for it.
+func (a *accounts) restore(ctx context.Context, appid string, kind Kind) error {
+	e, ok := a.cache.getStale(appid)
+	if !ok {
+		return nil
+	}
+	return a.change(ctx, appid, func(acc *account) (*account, error) {
+		if acc != nil {
+			return nil, nil
+		}
+		acc = newAccount(kind)
+		acc.Access = e.token.Value.Reveal()
+		acc.IssuedAt, acc.ExpiresAt = millis(a.now()), millis(e.usableUntil)
+		a.log.Warn("the store has lost the record of an account, restored with its cached token",
+			"account", appid)
 		return acc, nil
 	})
 }

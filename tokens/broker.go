@@ -121,6 +121,7 @@ func New(c Config) (*Broker, error) {
 	}
 	go b.profiler.run()
 	go b.maintenance.run()
+	go b.syncer.loop(c.MaintenanceInterval)
 	if w, ok := store.As[store.Watcher](c.Store); ok {
 		startWatching(b, w)
 	}

@@ -106,11 +106,18 @@ func (c *cache) get(appid string) (*entry, bool) {
 // getStale returns the entry of appid if its token may be sent, although the
 // store may hold a newer one.
 func (c *cache) getStale(appid string) (*entry, bool) {
-	e, ok := c.entries.Get(appid)
-	if !ok || !c.now().Before(e.usableUntil) || !c.current(e) {
+	e, ok := c.getUnchecked(appid)
+	if !ok || !c.current(e) {
 		return nil, false
 	}
 	return e, true
+}
+
+// getUnchecked returns the entry of appid if its token may be sent, even if
+// dropUnscheduled has invalidated it.
+func (c *cache) getUnchecked(appid string) (*entry, bool) {
+	e, ok := c.entries.Get(appid)
+	return e, ok && c.now().Before(e.usableUntil)
 }
 
 func (c *cache) current(e *entry) bool {
@@ -167,10 +174,14 @@ func (c *cache) counter(appid string) *atomic.Uint64 {
 //  3. reader: put the old entry (must not stay)
 //
 // The epoch is compared before and after: the writer may come in between.
+//
+// The earlier entry is deleted first. ristretto ignores a new key that comes
+// while an earlier one still waits in its buffer, and would keep the old token.
 func (c *cache) put(appid string, e *entry, ttl time.Duration, epoch uint64) {
 	if ttl <= 0 || c.epoch(appid) != epoch {
 		return
 	}
+	c.entries.Del(appid)
 	if !c.entries.SetWithTTL(appid, e, 1, ttl) {
 		c.dropped.Add(1)
 	}
@@ -178,6 +189,10 @@ func (c *cache) put(appid string, e *entry, ttl time.Duration, epoch uint64) {
 		c.entries.Del(appid)
 	}
 }
+
+// settle waits until all entries that were put are visible. It takes no longer
+// than ristretto needs for its buffer.
+func (c *cache) settle() { c.entries.Wait() }
 
 // remove evicts appid, and what readers are about to put.
 func (c *cache) remove(appid string) {

@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -31,6 +32,28 @@ func TestDropUnscheduled(t *testing.T) {
 	} {
 		if _, got := c.getStale(appid); got != want {
 			t.Errorf("%s: got cached %t, want %t", appid, got, want)
+		}
+	}
+}
+
+// An entry that is put right after another one replaces it, also while ristretto
+// has not made the first one visible yet. It may be missing.
+func TestPutReplacesInvisibleEntry(t *testing.T) {
+	c, err := newCache(1000, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	for i := range 1000 {
+		appid := fmt.Sprint("account ", i)
+		var last *entry
+		for range 2 {
+			last = &entry{usableUntil: time.Now().Add(time.Hour)}
+			c.put(appid, last, time.Hour, c.epoch(appid))
+		}
+		c.settle()
+		if got, ok := c.getStale(appid); ok && got != last {
+			t.Fatalf("account %d: got the first entry, want the last one or none", i)
 		}
 	}
 }

@@ -1,7 +1,5 @@
 package tokens
 
-import "context"
-
 // EarlyRenewals returns how many early renewals are scheduled or in flight.
 func (b *Broker) EarlyRenewals() int {
 	r := b.earlyRenewer
@@ -30,10 +28,8 @@ func decodeAndEncode[T record](raw []byte) ([]byte, error) {
 	return encodeRecord(r), nil
 }
 
-// RunMaintenance does the maintenance once.
+// RunMaintenance does the maintenance once, and a comparison if one is due.
 func (b *Broker) RunMaintenance() {
-	_ = b.tasks.run(b.tasks.background, syncTimeout, func(ctx context.Context) error {
-		b.maintenance.runOnce(ctx)
-		return nil
-	})
+	b.maintenance.runOnce()
+	b.syncer.runIfDue()
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 )
 
-// maintenance starts the periodic work, which no call and no push causes: the
-// daily comparison with WeChat's list, requests for tickets that do not arrive,
-// codes that another process left, and the deletion of old records.
+// maintenance starts the periodic work, which no call and no push causes:
+// requests for tickets that do not arrive, codes that another process left, and
+// signing keys that the store has lost. The comparison with WeChat's list takes
+// longer, and has a schedule of its own; see syncer.loop.
 type maintenance struct {
 	interval time.Duration
 	tasks    *taskGroup
@@ -22,11 +24,10 @@ type maintenance struct {
 	requestTickets func(ctx context.Context)
 	// schedulePending takes over codes that another process has left.
 	schedulePending func(ctx context.Context) error
-	// claimSync reports whether this process has to compare the accounts now.
-	claimSync func(ctx context.Context) bool
-	sync      func(ctx context.Context) error
-	// deleteOldRecords follows a comparison, so that it runs once a day.
-	deleteOldRecords func(ctx context.Context) error
+	// restoreKeys writes the signing keys in use to the store if they are
+	// missing there. It runs after keysDue was set, until it succeeds.
+	restoreKeys func(ctx context.Context) error
+	keysDue     atomic.Bool
 
 	wakeUp chan struct{} // buffered; a second signal changes nothing
 }
@@ -44,12 +45,7 @@ func (m *maintenance) run() {
 	t := time.NewTicker(m.interval)
 	defer t.Stop()
 	for {
-		if m.enabled() {
-			_ = m.tasks.run(m.tasks.background, syncTimeout, func(ctx context.Context) error {
-				m.runOnce(ctx)
-				return nil
-			})
-		}
+		m.runOnce()
 		select {
 		case <-t.C:
 		case <-m.wakeUp:
@@ -59,28 +55,30 @@ func (m *maintenance) run() {
 	}
 }
 
-// runOnce checks everything once. One duty that fails does not keep the others
-// from being done, except that old records are only deleted after a comparison.
-func (m *maintenance) runOnce(ctx context.Context) {
-	m.requestTickets(ctx)
-	if err := m.schedulePending(ctx); err != nil {
-		m.warn("reading pending authorization codes failed", err)
+// runOnce checks everything once. A duty that fails, or that waits for a part
+// of the store, does not keep the others from being done.
+func (m *maintenance) runOnce() {
+	if m.keysDue.Swap(false) {
+		if !m.do("restoring signing keys", m.restoreKeys) {
+			m.keysDue.Store(true)
+		}
 	}
-	if !m.claimSync(ctx) {
+	if !m.enabled() {
 		return
 	}
-	if err := m.sync(ctx); err != nil {
-		m.warn("comparing accounts with WeChat's list failed, retrying in ten minutes", err)
-		return
-	}
-	if err := m.deleteOldRecords(ctx); err != nil {
-		m.warn("deleting old records failed", err)
-	}
+	m.do("requesting tickets", func(ctx context.Context) error {
+		m.requestTickets(ctx)
+		return nil
+	})
+	m.do("reading pending authorization codes", m.schedulePending)
 }
 
-// warn logs err unless the Broker is closing.
-func (m *maintenance) warn(msg string, err error) {
-	if m.tasks.background.Err() == nil && !errors.Is(err, ErrClosed) {
-		m.log.Warn(msg, "error", err)
+// do runs one duty. It logs an error, unless the Broker is closing, and reports
+// whether there was none.
+func (m *maintenance) do(what string, duty func(context.Context) error) (ok bool) {
+	err := m.tasks.run(m.tasks.background, taskTimeout, duty)
+	if err != nil && m.tasks.background.Err() == nil && !errors.Is(err, ErrClosed) {
+		m.log.Warn(what+" failed", "error", err)
 	}
+	return err == nil
 }

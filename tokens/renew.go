@@ -118,6 +118,10 @@ func (r *renewer) loadOrRenew(ctx context.Context, want tokenRequest) (Token, er
 	case !errors.Is(d.err, ErrUnknownAccount):
 		return Token{}, r.denied(want, d.err)
 	}
+	if e, ok := r.cache.getUnchecked(want.appid); ok &&
+		want.why == reasonMissing && !e.token.Value.Equal(want.stale) {
+		return e.token, nil // the store has lost the record; that says nothing about the token
+	}
 	// Its authorization may have been pushed a moment ago, or its push lost.
 	found, err := r.discover(ctx, want.appid)
 	if err != nil || !found {

@@ -3,6 +3,7 @@ package tokens_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,8 +18,10 @@ type sharedStore struct {
 	store.Store
 	down atomic.Bool
 
-	mu    sync.Mutex
-	views []*storeView
+	mu       sync.Mutex
+	views    []*storeView
+	silent   map[int]chan struct{} // parts that do not respond until the channel is closed
+	identity int                   // of the data in part 0
 }
 
 // storeView is the store as one replica sees it. It is a store.Watcher.
@@ -47,8 +50,37 @@ func (s *sharedStore) err() error {
 	return nil
 }
 
+// silence makes a part not respond until the returned function is called.
+func (s *sharedStore) silence(part int) (end func()) {
+	ch := make(chan struct{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.silent = map[int]chan struct{}{part: ch}
+	return sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.silent = nil
+		close(ch)
+	})
+}
+
+// respond waits until the part of key responds.
+func (s *sharedStore) respond(ctx context.Context, key string) error {
+	s.mu.Lock()
+	ch := s.silent[partOf(key)]
+	s.mu.Unlock()
+	if ch != nil {
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return s.err()
+}
+
 func (s *sharedStore) Load(ctx context.Context, key string) ([]byte, error) {
-	if err := s.err(); err != nil {
+	if err := s.respond(ctx, key); err != nil {
 		return nil, err
 	}
 	return s.Store.Load(ctx, key)
@@ -61,7 +93,7 @@ func (s *sharedStore) List(
 }
 
 func (s *sharedStore) Update(ctx context.Context, key string, fn store.UpdateFunc) error {
-	if err := s.err(); err != nil {
+	if err := s.respond(ctx, key); err != nil {
 		return err
 	}
 	err := s.Store.Update(ctx, key, fn)
@@ -84,11 +116,16 @@ func (s *sharedStore) comeUp() {
 }
 
 // empty deletes all records, as FLUSHALL does in Redis.
-func (s *sharedStore) empty(t *testing.T) {
+func (s *sharedStore) empty(t *testing.T) { s.lose(t, func(string) bool { return true }) }
+
+// lose deletes the records with these keys, as if part 0 had lost them.
+func (s *sharedStore) lose(t *testing.T, isLost func(key string) bool) {
 	t.Helper()
 	var keys []string
 	err := s.Store.List(t.Context(), "", "", func(key string, _ []byte) bool {
-		keys = append(keys, key)
+		if isLost(key) {
+			keys = append(keys, key)
+		}
 		return true
 	})
 	if err != nil {
@@ -100,15 +137,29 @@ func (s *sharedStore) empty(t *testing.T) {
 			t.Fatalf("Update(%s): %v", key, err)
 		}
 	}
+	s.mu.Lock()
+	s.identity++
+	s.mu.Unlock()
 	s.comeUp()
 }
 
-func (v *storeView) Watch(ctx context.Context, changed func([]string)) {
+// PartOf implements store.Watcher.
+func (v *storeView) PartOf(key string) int { return partOf(key) }
+
+// partOf returns the part of a record. That of accountB is in a part of its own.
+func partOf(key string) int {
+	if key == "account/"+accountB {
+		return 1
+	}
+	return 0
+}
+
+func (v *storeView) Watch(ctx context.Context, changed func(store.Changes)) {
 	t := time.NewTicker(time.Millisecond)
 	defer t.Stop()
 	for {
 		v.mu.Lock()
-		keys, all := v.changed, v.allChanged
+		keys, all, identity := v.changed, v.allChanged, fmt.Sprint(v.identity)
 		if v.down.Load() {
 			keys, all = nil, false
 		} else {
@@ -117,9 +168,9 @@ func (v *storeView) Watch(ctx context.Context, changed func([]string)) {
 		v.mu.Unlock()
 		switch {
 		case all:
-			changed(nil)
+			changed(store.Changes{Keys: keys, Unknown: map[int]string{0: identity, 1: "one"}})
 		case len(keys) > 0:
-			changed(keys)
+			changed(store.Changes{Keys: keys})
 		}
 		select {
 		case <-t.C:

@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -64,12 +65,13 @@ func (k *signingKeys) change(
 }
 
 // restore writes the keys in use to the store if they are missing there,
-// because it was emptied. What was signed with them stays valid, and a process
+// because it lost them. What was signed with them stays valid, and a process
 // that starts now uses the same keys.
-func (k *signingKeys) restore(ctx context.Context) {
+func (k *signingKeys) restore(ctx context.Context) error {
 	k.mu.Lock()
 	inUse := maps.Clone(k.inUse)
 	k.mu.Unlock()
+	var errs []error
 	for name, key := range inUse {
 		differs := false
 		err := k.change(ctx, name, func(r *signingKeyRecord) (*signingKeyRecord, error) {
@@ -84,8 +86,9 @@ func (k *signingKeys) restore(ctx context.Context) {
 			// of the two signs, the other rejects.
 			k.log.Error("signing key differs from the store's, restart this process", "key", name)
 		}
-		if err != nil && ctx.Err() == nil {
-			k.log.Warn("restoring a signing key failed", "key", name, "error", err)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("signing key %q: %w", name, err))
 		}
 	}
+	return errors.Join(errs...)
 }

@@ -52,7 +52,11 @@ type syncer struct {
 	// list can be read.
 	ready func(ctx context.Context) bool
 
+	// deleteOldRecords follows a comparison, so that it runs once a day.
+	deleteOldRecords func(ctx context.Context) error
+
 	flights singleflight.Group
+	wakeUp  chan struct{} // buffered; a second signal changes nothing
 }
 
 const (
@@ -70,6 +74,54 @@ const (
 	// syncPause is the least time between two attempts.
 	syncPause = 10 * time.Minute
 )
+
+// loop runs the comparisons that are due until the Broker is closed. It checks
+// at every interval, and when wake is called.
+func (s *syncer) loop(interval time.Duration) {
+	t := time.NewTicker(interval)
+	defer t.Stop()
+	for {
+		s.runIfDue()
+		select {
+		case <-t.C:
+		case <-s.wakeUp:
+		case <-s.tasks.background.Done():
+			return
+		}
+	}
+}
+
+// wake makes loop check now whether a comparison is due.
+func (s *syncer) wake() {
+	select {
+	case s.wakeUp <- struct{}{}:
+	default:
+	}
+}
+
+// runIfDue runs a comparison if one is due and no other process does.
+func (s *syncer) runIfDue() {
+	if s.component.appid() == "" {
+		return // own accounts are not listed
+	}
+	err := s.tasks.run(s.tasks.background, taskTimeout, func(ctx context.Context) error {
+		if !s.claim(ctx) {
+			return errNotDue
+		}
+		return nil
+	})
+	if err != nil {
+		return
+	}
+	if _, err = s.sync(s.tasks.background); err == nil {
+		err = s.deleteOldRecords(s.tasks.background)
+	}
+	if err != nil && s.tasks.background.Err() == nil {
+		s.log.Warn("comparing accounts with WeChat's list failed, retrying in ten minutes", "error", err)
+	}
+}
+
+var errNotDue = errors.New("no comparison is due")
 
 func (s *syncer) sync(ctx context.Context) (SyncResult, error) {
 	ch := s.flights.DoChan("", func() (any, error) {

@@ -18,7 +18,7 @@ func (b *Broker) PutTicket(ctx context.Context, t wechat.Secret, created time.Ti
 	if err := b.tickets.put(ctx, t, created); err != nil {
 		return err
 	}
-	b.maintenance.wake() // the accounts may never have been listed for want of a ticket
+	b.syncer.wake() // the accounts may never have been listed for want of a ticket
 	return nil
 }
 

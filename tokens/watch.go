@@ -2,127 +2,160 @@ package tokens
 
 import (
 	"context"
-	"errors"
 	"strings"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"wxproxy/tokens/store"
 )
 
 // storeWatcher keeps the cache in step with a store that other processes write
 // to. While the store is unavailable, cached tokens serve on; they are compared
-// when it is back.
+// when it is back. The zero value of the fields in the second half is ready for
+// use. It is safe for concurrent use.
 type storeWatcher struct {
 	store    store.Watcher
 	accounts *accounts
 	cache    *cache
 	tasks    *taskGroup
 
-	appids       func() []string                     // cached accounts that can be enumerated
-	emptied      func(context.Context) (bool, error) // whether all records may have been deleted
-	onAllChanged func(context.Context)               // called when any record may have changed
-	nameChanged  func(userName string)               // "": any name may have changed
+	appids      func() []string       // cached accounts that can be enumerated
+	nameChanged func(userName string) // "": any name may have changed
+	// onUnknown is called when every record of some parts may have changed. It
+	// gets the identities of their data, by part, and does not wait for the
+	// store.
+	onUnknown func(parts map[int]string)
+	kind      func(appid string) Kind
+
+	mu sync.Mutex
+	// waiting has the accounts to be compared, by part. The value is set if the
+	// part may have lost records.
+	waiting map[int]map[string]bool
+	workers map[int]int // goroutines that compare them, by part
 }
 
-// maxComparisons is how many accounts are compared concurrently. 100,000
-// accounts take some seconds.
-const maxComparisons = 16
-
-// compareRetryPause is how long to wait for a store that does not respond.
-const compareRetryPause = time.Second
+const (
+	// partWorkers is how many accounts of one part of the store are compared
+	// concurrently. 100,000 accounts in 16 parts take some seconds.
+	partWorkers = 2
+	// compareRetryPause is how long to wait for a part that does not respond.
+	compareRetryPause = time.Second
+)
 
 // run follows the store until the Broker is closed.
 func (w *storeWatcher) run() {
-	w.store.Watch(w.tasks.background, func(keys []string) {
-		if keys == nil {
-			w.compareAll()
-			return
-		}
-		for _, key := range keys {
+	w.store.Watch(w.tasks.background, func(c store.Changes) {
+		w.cache.settle()
+		for _, key := range c.Keys {
 			if appid, ok := strings.CutPrefix(key, accountPrefix); ok {
-				w.compare(appid)
+				w.enqueue(appid, false)
 			} else if userName, ok := strings.CutPrefix(key, namePrefix); ok {
 				w.nameChanged(userName)
 			}
 		}
+		if len(c.Unknown) > 0 {
+			w.compareParts(c.Unknown)
+		}
 	})
 }
 
-// compareAll compares each cached account with the store, and drops those that
-// cannot be enumerated.
-func (w *storeWatcher) compareAll() {
+// compareParts compares each cached account in parts with the store, and those
+// that cannot be enumerated when they are used next.
+func (w *storeWatcher) compareParts(parts map[int]string) {
 	w.cache.dropUnscheduled()
 	w.nameChanged("")
-	var g errgroup.Group
-	g.SetLimit(maxComparisons)
+	w.onUnknown(parts)
 	for _, appid := range w.appids() {
-		g.Go(func() error { w.compare(appid); return nil })
+		if _, ok := parts[w.store.PartOf(accountKey(appid))]; ok {
+			w.enqueue(appid, true)
+		}
 	}
-	_ = g.Wait()
-	ctx, cancel := context.WithTimeout(w.tasks.background, taskTimeout)
-	defer cancel()
-	w.onAllChanged(ctx)
 }
 
-// compare evicts appid unless the store holds the cached token. It retries
-// until the store responds. The epoch is bumped first, so that a reader that
-// loaded the record before the change does not cache it afterwards; see
-// cache.put.
+// enqueue compares appid soon. mayBeLost is set if its part may have lost
+// records. The epoch is bumped first, so that a reader that loaded the record
+// before the change does not cache it afterwards; see cache.put.
+//
+// Each part of the store has its own queue, which is bounded by the number of
+// cached accounts: a part that does not respond must not delay the others.
+func (w *storeWatcher) enqueue(appid string, mayBeLost bool) {
+	w.cache.bumpEpoch(appid)
+	if _, ok := w.cache.getStale(appid); !ok {
+		return // what a reader is about to put is invalid
+	}
+	part := w.store.PartOf(accountKey(appid))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waiting == nil {
+		w.waiting, w.workers = map[int]map[string]bool{}, map[int]int{}
+	}
+	if w.waiting[part] == nil {
+		w.waiting[part] = map[string]bool{}
+	}
+	w.waiting[part][appid] = w.waiting[part][appid] || mayBeLost
+	if w.workers[part] < partWorkers {
+		w.workers[part]++
+		go w.compareWaiting(part)
+	}
+}
+
+// next takes an account of a part that is to be compared. If there is none the
+// calling worker has to end.
+func (w *storeWatcher) next(part int) (appid string, mayBeLost, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for appid, mayBeLost := range w.waiting[part] {
+		delete(w.waiting[part], appid)
+		return appid, mayBeLost, true
+	}
+	delete(w.waiting, part)
+	w.workers[part]--
+	return "", false, false
+}
+
+// compareWaiting compares the accounts of a part that wait. It retries until
+// the store responds, or the Broker is closed.
+func (w *storeWatcher) compareWaiting(part int) {
+	for {
+		appid, mayBeLost, ok := w.next(part)
+		if !ok {
+			return
+		}
+		for w.compare(appid, mayBeLost) != nil {
+			select {
+			case <-time.After(compareRetryPause):
+			case <-w.tasks.background.Done():
+				return
+			}
+		}
+	}
+}
+
+// compare evicts appid if the store says something else than its cached token.
+// A record that is missing or damaged says nothing: the store may have lost it,
+// while the token is valid. Nor does one without a token, which is how the
+// comparison with WeChat's list restores a record that was lost. If the store
+// may have lost records, a missing one is restored from the cache.
 //
 // Comparing instead of evicting means that this process's own changes evict
 // nothing, and that a store that comes and goes costs nothing.
-func (w *storeWatcher) compare(appid string) {
-	w.cache.bumpEpoch(appid)
-	for {
-		agrees, err := w.agrees(appid)
-		switch {
-		case err == nil && agrees:
-			return
-		case err == nil, errors.Is(err, store.ErrCorrupt):
-			// Also if nothing was cached: a new entry may still be invisible.
-			w.cache.remove(appid)
-			return
-		}
-		select {
-		case <-time.After(compareRetryPause):
-		case <-w.tasks.background.Done():
-			return
-		}
-	}
-}
-
-// agrees reports whether the store holds the cached token of appid. If the
-// store was emptied, a missing record says nothing about the account, and the
-// token may well be valid.
-func (w *storeWatcher) agrees(appid string) (bool, error) {
+func (w *storeWatcher) compare(appid string, mayBeLost bool) error {
 	e, ok := w.cache.getStale(appid)
 	if !ok {
-		return false, nil
+		return nil
 	}
-	ctx, cancel := context.WithTimeout(w.tasks.background, taskTimeout)
-	defer cancel()
-	acc, err := w.accounts.load(ctx, appid)
-	if err != nil {
-		return false, err
-	}
-	if acc == nil {
-		return w.emptied(ctx)
-	}
-	return !acc.IsRevoked && acc.Access == e.token.Value.Reveal(), nil
-}
-
-// storeEmptied reports whether the store lost both records that the component
-// has there after its first ticket, and that no operator deletes together.
-func storeEmptied(ctx context.Context, s store.Store, component string) (bool, error) {
-	if component == "" {
-		return false, nil
-	}
-	for _, key := range []string{accountKey(component), ticketKey(component)} {
-		if _, err := s.Load(ctx, key); !errors.Is(err, store.ErrNotFound) {
-			return false, err
+	return w.tasks.run(w.tasks.background, taskTimeout, func(ctx context.Context) error {
+		acc, err := w.accounts.load(ctx, appid)
+		switch {
+		case err != nil:
+			return err
+		case acc == nil && mayBeLost:
+			return w.accounts.restore(ctx, appid, w.kind(appid))
+		case acc == nil:
+			return nil
+		case acc.IsRevoked, acc.Access != "" && acc.Access != e.token.Value.Reveal():
+			w.cache.remove(appid)
 		}
-	}
-	return true, nil
+		return nil
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -234,6 +235,86 @@ func TestEmptiedStoreIsRebuilt(t *testing.T) {
 	mustToken(t, fresh, accountA)
 	if err := b.PutTicket(t.Context(), wechat.NewSecret("ticket@@@2"), time.Unix(2000, 0)); err != nil {
 		t.Errorf("PutTicket: %v", err)
+	}
+}
+
+// A part of the store that does not respond delays no news of the others, also
+// while all cached accounts are compared: an account in a healthy part is
+// revoked, and the token of one in the silent part serves on. When the part
+// responds again, what happened to its accounts is seen, too.
+func TestSilentPartDelaysNoOther(t *testing.T) {
+	_, client := newFakeWeChat(t)
+	s := newSharedStore()
+	b := newAuthorized(t, s.view(), client, nil)
+	v := s.view()
+	other := newBroker(t, v, client, nil)
+	authorize(t, b, accountB, 1000)
+	waitForHit(t, other, accountA)
+	waitForHit(t, other, accountB)
+	v.waitForWatcher(t)
+
+	end := s.silence(partOf("account/" + accountB))
+	defer end()
+	s.comeUp() // all cached accounts are compared
+	if err := b.MarkRevoked(t.Context(), accountA, time.Unix(1001, 0)); err != nil {
+		t.Fatalf("MarkRevoked: %v", err)
+	}
+	waitForTokenError(t, other, accountA, tokens.ErrRevoked)
+	if got := mustToken(t, other, accountB); !got.Hit {
+		t.Error("account in the silent part: got a token that was not cached")
+	}
+	end()
+	if err := b.MarkRevoked(t.Context(), accountB, time.Unix(1001, 0)); err != nil {
+		t.Fatalf("MarkRevoked: %v", err)
+	}
+	waitForTokenError(t, other, accountB, tokens.ErrRevoked)
+}
+
+// A record that is missing says nothing about the cached token. Whether the
+// store lost the records of accounts, of the component, or all but the ticket:
+// the tokens serve, no call fails, and the records come back with the tokens,
+// although WeChat does not respond. The refresh tokens come from WeChat's list
+// as soon as it does.
+func TestMissingRecordEvictsNothing(t *testing.T) {
+	for name, isLost := range map[string]func(string) bool{
+		"an account":     func(key string) bool { return key == "account/"+accountA },
+		"the component":  func(key string) bool { return key == "account/"+component },
+		"own account":    func(key string) bool { return key == "account/"+ownAccount },
+		"all accounts":   func(key string) bool { return strings.HasPrefix(key, "account/") },
+		"all but ticket": func(key string) bool { return !strings.HasPrefix(key, "ticket/") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, client := newFakeWeChat(t)
+			f.list(map[string]authorizer{accountA: {"refresh@" + accountA + "@1000", 1000}})
+			s := newSharedStore()
+			v := s.view()
+			b := newAuthorized(t, v, client, nil)
+			waitForProfile(t, b)
+			cached := map[string]wechat.Secret{}
+			for _, appid := range []string{accountA, component, ownAccount} {
+				waitForHit(t, b, appid)
+				cached[appid] = mustToken(t, b, appid).Value
+			}
+			v.waitForWatcher(t)
+			f.down.Store(true)
+			s.lose(t, isLost)
+			for appid, want := range cached {
+				eventually(t, "the record of "+appid+" is back", func() bool {
+					if got, err := b.Token(t.Context(), appid); err != nil || !got.Value.Equal(want) {
+						t.Fatalf("Token(%s): got %s, error %v, want %s", appid, got.Value.Fingerprint(), err,
+							want.Fingerprint())
+					}
+					a, err := b.Account(t.Context(), appid)
+					return err == nil && a.Token == want.Fingerprint()
+				})
+			}
+			f.down.Store(false)
+			eventually(t, "a comparison succeeds", func() bool { return errorOf(b.Sync(t.Context())) == nil })
+			want := wechat.NewSecret("refresh@" + accountA + "@1000").Fingerprint()
+			if a, err := b.Account(t.Context(), accountA); err != nil || a.RefreshToken != want {
+				t.Errorf("Account: got refresh token %s, error %v, want %s", a.RefreshToken, err, want)
+			}
+		})
 	}
 }
 

@@ -122,6 +122,9 @@ func connectExchange(b *Broker) {
 		now: b.now, log: b.log,
 		kind:  b.Kind,
 		ready: b.componentTokenAvailable,
+
+		deleteOldRecords: b.exchanger.deleteOldExchanged,
+		wakeUp:           make(chan struct{}, 1),
 	}
 }
 
@@ -134,13 +137,8 @@ func connectMaintenance(b *Broker, interval time.Duration) {
 		enabled:         func() bool { return b.Component() != "" },
 		requestTickets:  func(ctx context.Context) { b.tickets.requestOverdue(ctx, started) },
 		schedulePending: b.exchanger.schedulePending,
-		claimSync:       b.syncer.claim,
-		sync: func(ctx context.Context) error {
-			_, err := b.syncer.sync(ctx)
-			return err
-		},
-		deleteOldRecords: b.exchanger.deleteOldExchanged,
-		wakeUp:           make(chan struct{}, 1),
+		restoreKeys:     func(ctx context.Context) error { return b.signingKeys.restore(ctx) },
+		wakeUp:          make(chan struct{}, 1),
 	}
 }
 
@@ -150,13 +148,12 @@ func startWatching(b *Broker, s store.Watcher) {
 		store: s, accounts: b.accounts, cache: b.cache, tasks: b.tasks,
 		appids:      b.earlyRenewer.appids,
 		nameChanged: b.names.changed,
-		emptied: func(ctx context.Context) (bool, error) {
-			return storeEmptied(ctx, b.store, b.Component())
+		onUnknown: func(map[int]string) {
+			b.maintenance.keysDue.Store(true)
+			b.maintenance.wake()
+			b.syncer.wake() // records may be lost, and the accounts have to be listed again
 		},
-		onAllChanged: func(ctx context.Context) {
-			b.signingKeys.restore(ctx)
-			b.maintenance.wake() // the store may be empty, and the accounts have to be listed again
-		},
+		kind: b.Kind,
 	}
 	b.tasks.wg.Go(w.run)
 }

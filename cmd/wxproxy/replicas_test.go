@@ -243,7 +243,7 @@ func TestChangesReachAllReplicas(t *testing.T) {
 		t.Fatalf("DELETE an account: got %v, %v", resp, err)
 	}
 	resp.Body.Close()
-	within("forget", func(r *replica) bool { status, _ := r.get("/api/accounts/" + accountB); return status == 404 })
+	within("forget", func(r *replica) bool { return r.call(accountB).status == http.StatusGone })
 }
 
 // Each of three replicas is restarted twice under load. No request fails for a

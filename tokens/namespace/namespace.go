@@ -231,28 +231,31 @@ type watchingView struct {
 	watcher store.Watcher
 }
 
+// PartOf implements [store.Watcher].
+func (v *watchingView) PartOf(key string) int {
+	return v.watcher.PartOf(v.n.platform.Load().stored(key))
+}
+
 // Watch implements [store.Watcher]. It passes on changes of the platform's
 // records. Records under old names, which a process of an earlier version has
 // written, are moved.
-func (v *watchingView) Watch(ctx context.Context, changed func(keys []string)) {
+func (v *watchingView) Watch(ctx context.Context, changed func(store.Changes)) {
 	defer v.n.moves.Wait()
-	v.watcher.Watch(ctx, func(stored []string) {
-		if stored == nil {
-			v.n.moveInBackground(ctx)
-			changed(nil)
-			return
-		}
+	v.watcher.Watch(ctx, func(stored store.Changes) {
 		p := v.n.platform.Load()
-		var keys []string
-		for _, s := range stored {
+		c, hasOld := store.Changes{Unknown: stored.Unknown}, len(stored.Unknown) > 0
+		for _, s := range stored.Keys {
 			if key, ok := p.key(s); ok {
-				keys = append(keys, key)
-			} else if hasOldName(s) {
-				v.n.moveInBackground(ctx)
+				c.Keys = append(c.Keys, key)
+			} else {
+				hasOld = hasOld || hasOldName(s)
 			}
 		}
-		if len(keys) > 0 { // nil would mean all
-			changed(keys)
+		if hasOld {
+			v.n.moveInBackground(ctx)
+		}
+		if len(c.Keys) > 0 || len(c.Unknown) > 0 {
+			changed(c)
 		}
 	})
 }

@@ -200,14 +200,17 @@ func TestListMergesInKeyOrder(t *testing.T) {
 // feed is a store with a change feed that tests write to.
 type feed struct {
 	store.Store
-	changes chan []string
+	changes chan store.Changes
 }
 
-func (f *feed) Watch(ctx context.Context, changed func([]string)) {
+// PartOf returns a number that tells the keys of the test apart.
+func (f *feed) PartOf(key string) int { return len(key) }
+
+func (f *feed) Watch(ctx context.Context, changed func(store.Changes)) {
 	for {
 		select {
-		case keys := <-f.changes:
-			changed(keys)
+		case c := <-f.changes:
+			changed(c)
 		case <-ctx.Done():
 			return
 		}
@@ -218,29 +221,36 @@ func (f *feed) Watch(ctx context.Context, changed func([]string)) {
 // of others are not, and an old name leads to a move, after which the new name
 // is reported. No change of a single record is reported as "all".
 func TestWatch(t *testing.T) {
-	inner := &feed{Store: store.NewMemory(), changes: make(chan []string)}
+	inner := &feed{Store: store.NewMemory(), changes: make(chan store.Changes)}
 	s := namespace.New(inner, platformOf(component, own), discard).Store()
-	seen := make(chan []string, 10)
+	seen := make(chan store.Changes, 10)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
+	watched := s.(store.Watcher)
 	go func() {
-		s.(store.Watcher).Watch(ctx, func(keys []string) { seen <- keys })
+		watched.Watch(ctx, func(c store.Changes) { seen <- c })
 		close(ended)
 	}()
-	inner.changes <- []string{"platform/" + other + "/account/" + account, "own/account/" + account}
-	inner.changes <- []string{
-		"own/account/" + own, "platform/" + component + "/account/" + own,
-		"platform/" + component + "/name/gh_1", "key/standin", "seal/check", "damaged/x",
+	change := func(keys ...string) { inner.changes <- store.Changes{Keys: keys} }
+	change("platform/"+other+"/account/"+account, "own/account/"+account)
+	change(
+		"own/account/"+own, "platform/"+component+"/account/"+own,
+		"platform/"+component+"/name/gh_1", "key/standin", "seal/check", "damaged/x",
+	)
+	want := []string{"account/" + own, "name/gh_1", "key/standin"}
+	if got := <-seen; !slices.Equal(got.Keys, want) || len(got.Unknown) > 0 {
+		t.Errorf("changed keys: got %q and parts %v, want %q", got.Keys, got.Unknown, want)
 	}
-	if got := <-seen; !slices.Equal(got, []string{"account/" + own, "name/gh_1", "key/standin"}) {
-		t.Errorf("changed keys: got %q", got)
+	inner.changes <- store.Changes{Unknown: map[int]string{3: "x"}}
+	if got := <-seen; len(got.Keys) > 0 || len(got.Unknown) != 1 || got.Unknown[3] != "x" {
+		t.Errorf("a part has changed: got %q and parts %v, want part 3 with data x", got.Keys, got.Unknown)
 	}
-	inner.changes <- nil
-	if got := <-seen; got != nil {
-		t.Errorf("everything changed: got %q, want nil", got)
+	stored := "platform/" + component + "/account/" + account
+	if got := watched.PartOf("account/" + account); got != len(stored) {
+		t.Errorf("PartOf: got %d, want %d, that of the name in the database", got, len(stored))
 	}
 	put(t, inner, "code/"+account, `{"v":1}`)
-	inner.changes <- []string{"code/" + account}
+	change("code/" + account)
 	for start := time.Now(); ; <-time.After(time.Millisecond) {
 		if _, err := s.Load(t.Context(), "code/"+account); err == nil {
 			break

@@ -176,13 +176,28 @@ func Innermost(s Store) Store {
 	}
 }
 
-// Watcher is a [Store] that other processes write to as well.
+// Watcher is a [Store] that other processes write to as well. Its records are in
+// parts, each of which can fail, or lose its data, while the others work.
 type Watcher interface {
-	// Watch reports changes to changed until ctx ends, one call at a time. It
-	// passes the keys of the records that any process, including this one, has
-	// saved or deleted, within about 2 seconds.
-	//
-	// nil keys mean that every record may have changed. That is so for the
-	// first call, and after the store could not be reached for a while.
-	Watch(ctx context.Context, changed func(keys []string))
+	// PartOf returns the number of the part that holds the record key.
+	PartOf(key string) int
+
+	// Watch reports changes to changed until ctx ends, one call at a time and
+	// within about 2 seconds. A part that does not respond delays the reports
+	// of that part alone. changed must not wait for the store.
+	Watch(ctx context.Context, changed func(Changes))
+}
+
+// Changes is what [Watcher.Watch] reports.
+type Changes struct {
+	// Keys are those of the records that any process, including this one, has
+	// saved or deleted.
+	Keys []string
+
+	// Unknown has the parts in which every record may have changed, by number.
+	// Each part is among them in its first report, and after it could not be
+	// reached for a while. The value identifies the data of the part. It
+	// becomes another one if the part lost records that were saved, and stays
+	// the same otherwise, also across restarts of all processes.
+	Unknown map[int]string
 }

@@ -16,7 +16,7 @@ import (
 //	wxproxy:{0a}:names      sorted set  the same keys, all with score 0, so in byte order
 //	wxproxy:{0a}:changes    sorted set  key → number of its last change, for the last 4,000 keys
 //	wxproxy:{0a}:head       hash        n: number of the last change
-//	                                    id: random, set by the first change of the bucket
+//	                                    id: random; another one after records were lost
 //	wxproxy:{0a}:lock:KEY   string      owner of the lock of KEY; expires with the lease
 //	wxproxy:{0a}:want:KEY   string      exists while another process waits for that lock
 //	wxproxy:{0a}:claim:KEY  string      random; expires with the claim
@@ -133,7 +133,7 @@ end
 if old or record ~= '' then
   local n = redis.call('HINCRBY', head, 'n', 1)
   if n == 1 then
-    redis.call('HSET', head, 'id', owner)
+    redis.call('HSETNX', head, 'id', owner)
   end
   redis.call('ZADD', changes, n, key)
   redis.call('ZREMRANGEBYRANK', changes, 0, -1 - logged)
@@ -179,22 +179,29 @@ return {keys, redis.call('HMGET', KEYS[2], unpack(keys))}
 `
 
 // changesScript returns {id, n, all, keys}: the position of the change log, and
-// the keys that have changed since change ARGV[2] of the log ARGV[1]. An empty
-// ARGV[1] is the log of a bucket that was empty.
+// the keys that have changed since change ARGV[2] of the log ARGV[1].
 //
-// all is 1 if the changed keys are unknown: the log is another one (Redis was
-// emptied), it has gone backwards (a failover lost changes), or it does not
+// A bucket without a log gets one with the id ARGV[4]: it is new, or it lost
+// its records. A log that has gone backwards gets that id, too: a failover or a
+// restart lost changes. So every process, also one that starts later, finds
+// another id after a loss.
+//
+// all is 1 if the changed keys are unknown: the log has another id, or does not
 // reach back that far.
 const changesScript = `
 local changes, head = KEYS[1], KEYS[2]
-local id, since, logged = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local id, since, logged, fresh = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local is = redis.call('HMGET', head, 'id', 'n')
 local now, n = is[1] or '', is[2] or '0'
-if now == id and tonumber(n) == since then
-  return {now, n, 0, {}}
+if now == '' or (now == id and tonumber(n) < since) then
+  now = fresh
+  redis.call('HSET', head, 'id', now)
 end
-if (id ~= '' and now ~= id) or tonumber(n) < since then
+if now ~= id then
   return {now, n, 1, {}}
+end
+if tonumber(n) == since then
+  return {now, n, 0, {}}
 end
 if redis.call('ZCARD', changes) >= logged then
   local first = redis.call('ZRANGE', changes, 0, 0, 'WITHSCORES')

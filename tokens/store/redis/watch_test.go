@@ -5,8 +5,11 @@ package redis_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,23 +20,26 @@ import (
 type watcher struct {
 	mu         sync.Mutex
 	keys       []string // since the last waitFor or waitForReset
-	resetCount int      // reports that every record may have changed
+	resetCount int      // reports that every record of some buckets may have changed
+
+	data map[int]string // identity of each bucket's data, as reported last
 }
 
 // watch starts watching s, and returns after the first report.
 func watch(t *testing.T, s store.Watcher) *watcher {
 	t.Helper()
-	w := &watcher{}
+	w := &watcher{data: map[int]string{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		s.Watch(ctx, func(keys []string) {
+		s.Watch(ctx, func(c store.Changes) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			if w.keys = append(w.keys, keys...); keys == nil {
+			if w.keys = append(w.keys, c.Keys...); len(c.Unknown) > 0 {
 				w.resetCount++
 			}
+			maps.Copy(w.data, c.Unknown)
 		})
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
@@ -54,6 +60,13 @@ func (w *watcher) waitForReset(t *testing.T, before int) {
 		w.keys = nil
 		return true
 	})
+}
+
+// identities returns the identity of each bucket's data.
+func (w *watcher) identities() map[int]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.data)
 }
 
 func (w *watcher) resets() int {
@@ -228,4 +241,95 @@ func TestWatchContinuesAfterOutage(t *testing.T) {
 	if len(warnings) != 3 || warnings[2] != "store reachable again" {
 		t.Errorf("got warnings %q, want the third to say that the store is reachable", warnings)
 	}
+}
+
+// TestWatchTellsWhichBucketsLostRecords: the data of a bucket gets another
+// identity if its keys are deleted, if it lost its newest changes, and if all of
+// Redis is emptied. That of the other buckets stays, and so does that of all
+// after a new connection. Processes agree, also one that starts later.
+func TestWatchTellsWhichBucketsLostRecords(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	s := open(t, r.url(), patient)
+	for i := range 100 {
+		put(t, s, fmt.Sprint("k/", i), "one")
+	}
+	w, other := watch(t, s), watch(t, open(t, r.url(), patient))
+	before := w.identities()
+	// lost waits until the identities of exactly these buckets have changed.
+	lost := func(what string, buckets ...int) {
+		t.Helper()
+		eventually(t, what+": other identities", func() bool {
+			got := w.identities()
+			for i, id := range got {
+				if changed := id != before[i]; changed != slices.Contains(buckets, i) {
+					return false
+				}
+			}
+			return maps.Equal(got, other.identities())
+		})
+		before = w.identities()
+		if later := watch(t, open(t, r.url(), patient)); !maps.Equal(later.identities(), before) {
+			t.Errorf("%s: a process that starts later got the identities %v, want %v",
+				what, later.identities(), before)
+		}
+	}
+	if len(before) != 16 {
+		t.Fatalf("got identities %v, want 16", before)
+	}
+	lost("nothing")
+	r.do("DEL wxproxy:{0c}:records wxproxy:{0c}:names wxproxy:{0c}:changes wxproxy:{0c}:head")
+	lost("keys of a bucket deleted", 12)
+	r.do("HINCRBY wxproxy:{05}:head n -1")
+	lost("newest change of a bucket lost", 5)
+	resets := w.resets()
+	r.do("CLIENT KILL TYPE normal")
+	w.waitForReset(t, resets)
+	lost("connection lost")
+	r.do("FLUSHALL")
+	var all []int
+	for i := range 16 {
+		all = append(all, i)
+	}
+	lost("everything deleted", all...)
+	put(t, s, "k/0", "two")
+	w.waitFor(t, "k/0")
+	lost("record saved after the loss")
+}
+
+// TestStoppedNodeDelaysNoOtherBucket: while a node of a cluster does not
+// respond, changes in the buckets of the other nodes are reported. When it
+// responds again, so are those of its buckets.
+func TestStoppedNodeDelaysNoOtherBucket(t *testing.T) {
+	t.Parallel()
+	nodes := startCluster(t)
+	for _, n := range nodes {
+		n.do("CONFIG SET cluster-require-full-coverage no")
+	}
+	s := open(t, "redis+cluster://"+nodes[0].addr()+","+nodes[2].addr(), patient)
+	w := watch(t, s)
+	eventually(t, "a report of each bucket", func() bool { return len(w.identities()) == 16 })
+	var there, elsewhere []string // keys on node 1, and on the others
+	for i := range 100 {
+		key := fmt.Sprint("k/", i)
+		reply, err := nodes[1].try(fmt.Sprintf("EXISTS wxproxy:{%02x}:head", s.PartOf(key)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(reply, ":") {
+			there = append(there, key)
+		} else {
+			elsewhere = append(elsewhere, key)
+		}
+	}
+	nodes[1].signal(syscall.SIGSTOP)
+	for _, key := range elsewhere {
+		put(t, s, key, "one")
+	}
+	w.waitFor(t, elsewhere...)
+	nodes[1].signal(syscall.SIGCONT)
+	for _, key := range there {
+		put(t, s, key, "one")
+	}
+	w.waitFor(t, there...)
 }
