@@ -32,6 +32,10 @@ func (s *state) api() {
 	s.routes["/api/accounts"] = route{methods: read, serve: s.serveList}
 	s.routes["/api/accounts/import"] = route{methods: post, serve: s.serveImport}
 	s.routes["/api/sync"] = route{methods: post, serve: s.serveSync}
+	if s.export != nil {
+		get := []string{http.MethodGet}
+		s.routes["/api/store/export"] = route{methods: get, serve: s.serveExport}
+	}
 	if s.explain != nil {
 		s.routes["/api/explain"] = route{methods: read, serve: s.serveExplain}
 	}

@@ -63,6 +63,9 @@ type Config struct {
 	// disables it.
 	Explain func(appid, method, path, caller string) (Explanation, error)
 
+	// Export backs up the store. nil disables it.
+	Export Exporter
+
 	// About is shown as it is.
 	About About
 }
@@ -97,6 +100,7 @@ type state struct {
 	accounts Accounts // nil disables JSON and page
 	stats    Stats
 	explain  func(appid, method, path, caller string) (Explanation, error)
+	export   Exporter
 	about    About
 }
 
@@ -120,6 +124,7 @@ func (h *Handler) Reconfigure(c Config) {
 	s := &state{
 		log: c.Log, loopback: c.Loopback, ready: &readiness{probe: c.Ready},
 		accounts: c.Accounts, stats: c.Stats, explain: c.Explain, about: c.About,
+		export:    c.Export,
 		wrongKeys: h.wrongKeys, keyRejected: c.KeyRejected,
 	}
 	if s.about.Started.IsZero() {

@@ -57,11 +57,17 @@ func (f secretFlag) Set(s string) error {
 
 // addFlags adds --admin, --key and --json to cmd.
 func (a *adminClient) addFlags(cmd *cobra.Command) {
+	a.addConnectionFlags(cmd)
+	cmd.Flags().BoolVar(&a.json, "json", false,
+		"print the response of the admin listener as JSON, for scripts")
+}
+
+// addConnectionFlags adds --admin and --key to cmd.
+func (a *adminClient) addConnectionFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&a.base, "admin", defaultAdmin, "`URL` of the admin listener")
 	f.Var(secretFlag{&a.key}, "key", "the `KEY` of [admin]; better set it in "+adminKeyVariable+
 		", because other users of this machine can see command lines")
-	f.BoolVar(&a.json, "json", false, "print the response of the admin listener as JSON, for scripts")
 }
 
 // parseAdminURL returns the value of --admin without slashes at its end. URLs
@@ -119,11 +125,10 @@ func (e *adminError) Error() string {
 	return e.message + " (" + e.hint + ")"
 }
 
-// do sends a request and decodes the response into out, which may be nil. It
-// returns the bytes of the response too, including those of a JSON error.
-func (a *adminClient) do(
-	ctx context.Context, method, path string, query url.Values, body io.Reader, out any,
-) ([]byte, error) {
+// send sends a request and returns the response, whose body the caller closes.
+func (a *adminClient) send(
+	ctx context.Context, method, path string, query url.Values, body io.Reader,
+) (*http.Response, error) {
 	target := a.base + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
@@ -147,10 +152,31 @@ func (a *adminClient) do(
 		return nil, fmt.Errorf("no response from %s: %w (is wxproxy running? --admin sets another address)",
 			a.base, server.NetCause(err))
 	}
-	defer resp.Body.Close()
+	return resp, nil
+}
+
+// readAll returns the body of a response.
+func (a *adminClient) readAll(resp *http.Response) ([]byte, error) {
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if err != nil {
 		return nil, fmt.Errorf("incomplete response from %s: %w", a.base, server.NetCause(err))
+	}
+	return raw, nil
+}
+
+// do sends a request and decodes the response into out, which may be nil. It
+// returns the bytes of the response too, including those of a JSON error.
+func (a *adminClient) do(
+	ctx context.Context, method, path string, query url.Values, body io.Reader, out any,
+) ([]byte, error) {
+	resp, err := a.send(ctx, method, path, query, body)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	raw, err := a.readAll(resp)
+	if err != nil {
+		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
 		return raw, a.responseError(resp, raw)

@@ -59,7 +59,7 @@ func TestImports(t *testing.T) {
 
 		"wxproxy/console": {"wxproxy/internal/hostname", "wxproxy/internal/peerlimit",
 			"wxproxy/internal/recovery",
-			"wxproxy/tokens", "wxproxy/wechat"},
+			"wxproxy/tokens", "wxproxy/tokens/store/archive", "wxproxy/wechat"},
 
 		"wxproxy/bench/prime":   {"wxproxy/wechat"},
 		"wxproxy/bench/bare":    {},

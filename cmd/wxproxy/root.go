@@ -53,6 +53,7 @@ Start with "wxproxy demo", which needs no configuration.`,
 		newAccounts(e),
 		newExplain(e),
 		newKey(e),
+		newStore(e),
 		newHealth(e),
 		newVersion(e),
 	)

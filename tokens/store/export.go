@@ -26,7 +26,7 @@ func (s *sealedStore) Export(
 ) (damaged int, err error) {
 	var yieldErr error
 	err = s.inner.List(ctx, "", "", func(key string, sealed []byte) bool {
-		if strings.HasPrefix(key, "damaged/") {
+		if strings.HasPrefix(key, DamagedPrefix) {
 			return true
 		}
 		if _, err := s.sealer.open(key, sealed); err != nil {

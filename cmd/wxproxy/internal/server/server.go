@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"sync"
 	"time"
 
 	"wxproxy/callback"
@@ -36,8 +37,10 @@ type Server struct {
 	metrics *metrics.Metrics
 	store   store.Store
 	names   *namespace.Namespace // of this platform in the store
-	broker  *tokens.Broker
-	keys    signingKeys
+	// exporting is held while the store is exported.
+	exporting sync.Mutex
+	broker    *tokens.Broker
+	keys      signingKeys
 
 	proxy    *proxy.Proxy
 	callback *callback.Handler

@@ -97,6 +97,7 @@ func (s *Server) consoleConfig(cfg config.Config) console.Config {
 		Accounts: s.broker,
 		Stats:    s.broker.Stats(),
 		Explain:  s.explain,
+		Export:   s.export,
 		About:    s.about(),
 	}
 }
