@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +17,7 @@ import (
 	"wxproxy/cmd/wxproxy/internal/config"
 	"wxproxy/cmd/wxproxy/internal/server"
 	"wxproxy/sandbox"
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -123,6 +126,11 @@ func (d *demo) config(folder string) config.Config {
 	// WeChat.
 	cfg.Callback.PublicURL = "http://" + d.callback
 	cfg.Store.URL = "file:" + filepath.Join(folder, "wxproxy.db")
+	// The folder ends with the demo, so there is no point in a warning about a
+	// key file in it.
+	key := make([]byte, store.KeySize)
+	rand.Read(key) // never fails
+	cfg.Store.Key = wechat.NewSecret(base64.StdEncoding.EncodeToString(key))
 	return cfg
 }
 

@@ -272,3 +272,32 @@ func TestUnusableExports(t *testing.T) {
 		t.Errorf("got %q, error %v, want no temporary files", entries, err)
 	}
 }
+
+// A store whose key lies beside it is a warning, of each start and of check, and
+// says what to do. With [store] key there is none, and none in the demo.
+func TestKeyBesideTheStoreIsAWarning(t *testing.T) {
+	w := newTestEnv(t, sandbox.Config{})
+	const want = "wxproxy.db.key, so a copy of the folder can be "
+	for range 2 {
+		w.out = &proctest.Output{}
+		w.start()
+		log := w.out.String()
+		if strings.Count(log, want) != 1 || !strings.Contains(log, "set [store] key") {
+			t.Errorf("got %s, want one warning about the key", log)
+		}
+		w.stop()
+	}
+	if out := w.must("check", "--config", w.config()); !strings.Contains(out, want) {
+		t.Errorf("check: got %s, want a warning", out)
+	}
+	key, err := os.ReadFile(w.dir + "/wxproxy.db.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.storeExtra = fmt.Sprintf("key = %q", strings.TrimSpace(string(key)))
+	w.out = &proctest.Output{}
+	w.start()
+	if log := w.out.String(); strings.Contains(log, "can be read") {
+		t.Errorf("with [store] key: got %s, want no warning", log)
+	}
+}

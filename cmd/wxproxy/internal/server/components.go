@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"strings"
 
 	"wxproxy/cmd/wxproxy/internal/config"
 	"wxproxy/internal/returnticket"
@@ -186,7 +185,11 @@ func openStore(
 	if config.IsRedis(cfg.Store.URL) {
 		s, err = redis.OpenSealed(ctx, cfg.Store.URL, key, redis.Options{Warn: warn})
 	} else {
-		s, err = bolt.OpenFile(ctx, strings.TrimPrefix(cfg.Store.URL, "file:"), key)
+		path, _ := storeFile(cfg)
+		if s, err = bolt.OpenFile(ctx, path, key); err == nil && key == nil {
+			warn("its key lies beside it, in " + path + ".key, so a copy of the folder can be " +
+				"read: keep the key in a secret manager, and set [store] key to its value")
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store.url: %w", err)
