@@ -94,6 +94,7 @@ var table = []struct{ name, kind, labels string }{
 	{"wxproxy_token_refresh_duration_seconds", "HISTOGRAM", "credential"},
 	{"wxproxy_retries_total", "COUNTER", "credential errcode result"},
 	{"wxproxy_own_calls_total", "COUNTER", "endpoint result"},
+	{"wxproxy_unsaved_grants", "GAUGE", ""},
 	{"wxproxy_own_calls_waiting", "GAUGE", ""},
 	{"wxproxy_renewals_waiting", "GAUGE", ""},
 	{"wxproxy_breaker_open", "GAUGE", "reason"},

@@ -34,6 +34,9 @@ type Sources struct {
 	Evictions   func() uint64
 	SetsDropped func() uint64
 
+	// UnsavedGrants is the number of accounts whose tokens could not be saved.
+	UnsavedGrants func() int
+
 	// OwnCallsWaiting and RenewalsWaiting are the queues in front of WeChat.
 	OwnCallsWaiting func() int
 	RenewalsWaiting func() int
@@ -128,6 +131,10 @@ func newGaugeCollector() *gaugeCollector {
 
 // addOwnCalls adds what is known of the requests that wxproxy makes for itself.
 func addOwnCalls(add func(r *reading, help string, label ...string)) {
+	add(&reading{
+		name: "wxproxy_unsaved_grants", kind: prometheus.GaugeValue,
+		read: func(g *Sources) []float64 { return number(g.UnsavedGrants) },
+	}, "Accounts whose tokens the store could not save yet. They serve from memory.")
 	add(&reading{
 		name: "wxproxy_own_calls_waiting", kind: prometheus.GaugeValue,
 		read: func(g *Sources) []float64 { return number(g.OwnCallsWaiting) },

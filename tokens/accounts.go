@@ -6,14 +6,13 @@ import (
 	"strings"
 	"time"
 
-	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
 // accounts reads and changes the records of accounts. A change that invalidates
 // a cached token evicts it. It is safe for concurrent use.
 type accounts struct {
-	store store.Store
+	store *unsavedStore
 	cache *cache
 	now   func() time.Time
 	log   *slog.Logger

@@ -71,7 +71,7 @@ func (c Config) withDefaults() Config {
 // Broker returns the tokens of accounts and keeps them valid. It is safe for
 // concurrent use. Close it before its Store.
 type Broker struct {
-	store   store.Store
+	store   *unsavedStore
 	client  atomic.Pointer[wechat.Client]
 	secrets atomic.Pointer[Secrets]
 	now     func() time.Time
@@ -109,9 +109,10 @@ func New(c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	monitored := store.Monitor(c.Store, store.MonitorOptions{Log: c.Log})
 	b := &Broker{now: c.Now, log: c.Log, cache: cache, tasks: newTaskGroup()}
-	b.store = newQuarantine(monitored, b.tasks, b.log)
+	monitored := store.Monitor(c.Store, store.MonitorOptions{Log: c.Log})
+	b.store = newUnsavedStore(
+		newQuarantine(monitored, b.tasks, b.log), monitored.Writable, b.tasks, c.Now, c.Log)
 	b.governor = newGovernor(c)
 	b.Reconfigure(c.Secrets, c.Client)
 	connect(b, c)
@@ -148,6 +149,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	b.earlyRenewer.stop()
 	b.exchanger.stop()
 	err := b.tasks.wait(ctx)
+	b.store.flush(ctx)
 	b.cache.close()
 	return err
 }

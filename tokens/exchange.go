@@ -57,6 +57,11 @@ func (x *exchanger) exchangeOnce(
 	ctx context.Context, code wechat.Secret, state string,
 	exchange func(ctx context.Context) (Authorization, error),
 ) (done Authorization, err error) {
+	key := exchangedCodeKey(code)
+	if done, known, err := x.exchangedUnsaved(ctx, key, state); known || err != nil {
+		return done, err
+	}
+	var change *unsavedChange
 	once := func(ctx context.Context, before *exchangedCode) (*exchangedCode, error) {
 		if before != nil {
 			bound, err := before.bind(state, x.now())
@@ -74,10 +79,52 @@ func (x *exchanger) exchangeOnce(
 			AppID:        done.AppID, FuncInfo: done.FuncInfo, At: millis(x.now()), State: state,
 		}
 		done = r.authorization()
+		save := func(stored *exchangedCode) *exchangedCode {
+			if stored != nil {
+				return nil
+			}
+			return r
+		}
+		change = x.accounts.store.add(key, unsavedRecord(save))
 		return r, nil
 	}
-	err = updateRecord(ctx, x.store, exchangedCodeKey(code), once)
-	return done, err
+	err = updateRecord(ctx, x.store, key, once)
+	if err != nil && change == nil {
+		// The code may have been exchanged while this call waited for its lock.
+		if done, known, err := x.exchangedUnsaved(ctx, key, state); known {
+			return done, err
+		}
+	}
+	return done, x.accounts.store.finish(change, err)
+}
+
+// exchangedUnsaved is exchangeOnce for a code that was exchanged and whose
+// record could not be saved yet. known is false for all other codes.
+func (x *exchanger) exchangedUnsaved(
+	ctx context.Context, key, state string,
+) (done Authorization, known bool, err error) {
+	x.mu.Lock() // of two states, one binds the code
+	defer x.mu.Unlock()
+	if len(x.accounts.store.visible(key)) == 0 {
+		return done, false, nil
+	}
+	r, err := loadRecord[exchangedCode](ctx, x.store, key)
+	if err != nil || r == nil {
+		return done, false, err
+	}
+	bound, err := r.bind(state, x.now())
+	if err == nil && bound != nil {
+		bind := func(stored *exchangedCode) *exchangedCode {
+			if stored == nil || stored.State != "" {
+				return nil
+			}
+			stored.State = bound.State
+			return stored
+		}
+		c := x.accounts.store.add(key, unsavedRecord(bind))
+		err = x.accounts.store.finish(c, errUnsaved)
+	}
+	return r.authorization(), true, err
 }
 
 // bind checks that state is the one with which the code came. Otherwise a
@@ -130,33 +177,45 @@ func (x *exchanger) fromClient(
 	ctx context.Context, code wechat.Secret, state string,
 ) (Authorization, error) {
 	return x.exchangeOnce(ctx, code, state, func(ctx context.Context) (Authorization, error) {
+		if err := x.accounts.store.writable(exchangedCodeKey(code)); err != nil {
+			return Authorization{}, err
+		}
 		began := x.now()
 		grant, err := x.component.queryAuth(ctx, code)
 		if err != nil {
 			return Authorization{}, err
 		}
-		var saved *account
-		var epoch uint64
-		err = x.accounts.change(ctx, grant.AppID, func(acc *account) (*account, error) {
-			epoch = x.epoch(grant.AppID)
+		now := x.now()
+		err = x.accounts.store.saveGrant(ctx, grant.AppID, func(acc *account) *account {
 			if acc == nil {
 				acc = newAccount(Authorizer)
 			}
-			if !acc.IsRevoked && acc.IssuedAt > millis(began) {
-				return nil, nil // a push was quicker
+			if acc.CodeFingerprint == code.Fingerprint() {
+				return nil // it was saved already
+			}
+			switch {
+			case !acc.IsRevoked && acc.IssuedAt > millis(began):
+				return nil // a push was quicker
+			case !grant.Date.IsZero() && acc.RevokedAt > unixSeconds(grant.Date),
+				acc.ForgottenAt > millis(now):
+				return nil // the grant was kept, and the account has ended meanwhile
 			}
 			// A browser does not say when the authorization was, and wxproxy's
 			// clock may differ from WeChat's. So it counts as no older than
 			// what is known.
-			acc.applyAuthorization(grant, acc.RevokedAt, x.now())
+			acc.applyAuthorization(grant, acc.RevokedAt, now)
 			acc.CodeFingerprint = code.Fingerprint()
-			saved = acc
-			return acc, nil
+			return acc
 		})
-		if err == nil && saved != nil {
-			x.onAuthorized(grant.AppID, saved, epoch)
+		if err != nil {
+			return Authorization{}, err
 		}
-		return Authorization{AppID: grant.AppID, FuncInfo: grant.FuncInfo}, err
+		epoch := x.epoch(grant.AppID) // before the load; see cache.put
+		acc, err := x.accounts.load(ctx, grant.AppID)
+		if err == nil && acc != nil && acc.CodeFingerprint == code.Fingerprint() {
+			x.onAuthorized(grant.AppID, acc, epoch)
+		}
+		return Authorization{AppID: grant.AppID, FuncInfo: grant.FuncInfo}, nil
 	})
 }
 
@@ -195,8 +254,10 @@ func (x *exchanger) exchangeLocked(
 	code := wechat.NewSecret(p.Code)
 	var saved *account
 	var epoch uint64
+	var change *unsavedChange
 	err = x.accounts.update(ctx, appid, func(ctx context.Context, acc *account) (*account, error) {
 		epoch = x.epoch(appid)
+		from := acc.clone()
 		// Another process may have exchanged or given up the code meanwhile.
 		left, err := loadRecord[pendingCode](ctx, x.store, pendingCodeKey(appid))
 		if err != nil || left == nil || left.Code != p.Code {
@@ -212,15 +273,20 @@ func (x *exchanger) exchangeLocked(
 		if !p.mayChange(acc) {
 			return nil, nil
 		}
+		if err := x.accounts.store.writable(accountKey(appid)); err != nil {
+			return nil, err
+		}
 		grant, err := x.query(ctx, appid, acc, p)
 		if err != nil || grant == nil {
 			return nil, err
 		}
 		acc.applyAuthorization(*grant, p.Created, x.now())
 		acc.CodeFingerprint = code.Fingerprint()
+		change = x.accounts.store.addGrant(appid, from, acc)
 		saved, done = acc, Authorization{AppID: appid, FuncInfo: grant.FuncInfo}
 		return acc, nil
 	})
+	err = x.accounts.store.finish(change, err)
 	if err == nil && saved != nil {
 		x.onAuthorized(appid, saved, epoch)
 	}

@@ -33,3 +33,6 @@ func (b *Broker) RunMaintenance() {
 	b.maintenance.runOnce()
 	b.syncer.runIfDue()
 }
+
+// Evict drops the cached token of appid.
+func (b *Broker) Evict(appid string) { b.cache.remove(appid) }

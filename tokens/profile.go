@@ -79,6 +79,9 @@ func (p *profiler) profile(ctx context.Context, appid string) (*account, error) 
 // read reads the profile of an account from WeChat, saves it and returns the
 // new record. acc is the record so far, which it returns with an error.
 func (p *profiler) read(ctx context.Context, appid string, acc *account) (*account, error) {
+	if err := p.accounts.store.writable(accountKey(appid)); err != nil {
+		return acc, err
+	}
 	profile, err := p.component.profile(ctx, appid)
 	if err != nil {
 		return acc, err

@@ -139,19 +139,21 @@ func (r *renewer) denied(want tokenRequest, err error) error {
 }
 
 // renew replaces the stored token under the account's lock: decide, fetch,
-// settle, save. The new token is given to callers only after it was saved:
+// settle, save. The new token is given to callers only after it was saved, or
+// after the save has failed and the grant is kept; see unsavedStore:
 //
 //  1. wxproxy: fetch; WeChat replaces the refresh token; the save fails
 //  2. wxproxy: give the access token to callers (must not happen)
 //  3. wxproxy: crash; the store holds a refresh token that is no longer valid
 //
-// So a full disk shows at once, not when the account is lost.
+// While the store is known to be unwritable, nothing is fetched at all.
 func (r *renewer) renew(ctx context.Context, want tokenRequest) (Token, error) {
 	var (
 		d     decision
 		s     settlement
 		saved *account // the record with a token that serves
 		epoch uint64
+		grant *unsavedChange
 	)
 	err := r.accounts.update(ctx, want.appid, func(ctx context.Context, acc *account) (*account, error) {
 		epoch = r.cache.epoch(want.appid)
@@ -166,12 +168,14 @@ func (r *renewer) renew(ctx context.Context, want tokenRequest) (Token, error) {
 		if d.err = r.paused(ctx, want); d.err != nil {
 			return nil, d.err
 		}
+		from := acc.clone()
 		if acc == nil {
 			acc = newAccount(want.kind)
 		}
 		s = r.fetchAndSettle(ctx, want, d, acc)
 		if s.err == nil {
 			saved = acc
+			grant = r.accounts.store.addGrant(want.appid, from, acc)
 		}
 		if !s.save {
 			return nil, nil
@@ -182,10 +186,11 @@ func (r *renewer) renew(ctx context.Context, want tokenRequest) (Token, error) {
 	case d.err != nil:
 		return Token{}, r.denied(want, d.err)
 	case err != nil:
-		return r.recoverFromStoreError(ctx, want, saved != nil, err)
+		return r.recoverFromStoreError(ctx, want, grant, err)
 	case s.err != nil:
 		return Token{}, r.denied(want, s.err)
 	}
+	_ = r.accounts.store.finish(grant, nil)
 	if saved.Access == want.stale.Reveal() {
 		// WeChat returned the token that it rejected. It would reject it again.
 		return Token{}, ErrThrottled
@@ -202,6 +207,9 @@ func (r *renewer) renew(ctx context.Context, want tokenRequest) (Token, error) {
 func (r *renewer) fetchAndSettle(
 	ctx context.Context, want tokenRequest, d decision, acc *account,
 ) settlement {
+	if err := r.accounts.store.writable(accountKey(want.appid)); err != nil {
+		return settlement{err: err}
+	}
 	began := r.now()
 	f, err := r.fetch(ctx, want.appid, want.kind, wechat.NewSecret(acc.Refresh), want.stale)
 	if err != nil && !errors.Is(err, ErrUnavailable) && ctx.Err() != nil && r.tasks.stopping() {
@@ -235,22 +243,27 @@ func (r *renewer) fetchAndSettle(
 	return s
 }
 
-// recoverFromStoreError handles an update that failed. If the lock was lost
-// while this process was suspended, another one may have renewed the token,
-// which then serves. Otherwise there is no token, even if WeChat issued one
-// (wasFetched): see renew.
+// recoverFromStoreError handles an update that failed. grant is what WeChat
+// issued, nil if nothing was fetched. It is kept, and serves from now on, unless
+// another process has saved a newer token. That one serves, too, if the lock was
+// lost while this process was suspended. So does the unsaved token of a renewal
+// for which this one has waited.
 func (r *renewer) recoverFromStoreError(
-	ctx context.Context, want tokenRequest, wasFetched bool, err error,
+	ctx context.Context, want tokenRequest, grant *unsavedChange, err error,
 ) (Token, error) {
-	if errors.Is(err, store.ErrLost) {
+	if grant != nil {
+		r.count(want.kind, "store", 0)
+		_ = r.accounts.store.finish(grant, err) // nil: it is kept
+	}
+	unsaved := len(r.accounts.store.visible(accountKey(want.appid))) > 0
+	if unsaved || errors.Is(err, store.ErrLost) {
+		// Readers that have loaded the record before must not cache it.
+		r.cache.bumpEpoch(want.appid)
 		epoch := r.cache.epoch(want.appid)
 		acc, loadErr := r.accounts.load(ctx, want.appid)
 		if loadErr == nil && acc.usable(r.now()) && acc.Access != want.stale.Reveal() {
 			return r.cacheAccount(want, acc, epoch), nil
 		}
-	}
-	if wasFetched {
-		r.count(want.kind, "store", 0)
 	}
 	r.log.Error("store failed during a token renewal", "account", want.appid, "error", err)
 	return Token{}, storeError(err)

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,40 +42,6 @@ func TestConcurrentRejectionsRenewOnce(t *testing.T) {
 		t.Errorf("a late rejection: got token %q, error %v, want %q", tok.Value.Reveal(), err, got[0])
 	}
 	f.wantCount(t, "api_authorizer_token", 1)
-}
-
-// failingStore runs the function of an update and does not save what it
-// returns.
-type failingStore struct {
-	store.Store
-	fail atomic.Bool
-}
-
-func (s *failingStore) Update(ctx context.Context, key string, fn store.UpdateFunc) error {
-	return s.Store.Update(ctx, key, func(ctx context.Context, old []byte) ([]byte, error) {
-		out, err := fn(ctx, old)
-		if err == nil && s.fail.Load() {
-			return nil, errors.New("disk full")
-		}
-		return out, err
-	})
-}
-
-// A token that cannot be saved is not returned: after a crash its refresh token
-// would be lost.
-func TestSaveBeforeUse(t *testing.T) {
-	_, client := newFakeWeChat(t)
-	s := &failingStore{Store: store.NewMemory()}
-	b := newAuthorized(t, s, client, nil)
-	stale := mustToken(t, b, accountA).Value
-	s.fail.Store(true)
-	if _, err := b.Renew(t.Context(), accountA, stale); !errors.Is(err, tokens.ErrUnavailable) {
-		t.Errorf("Renew with a full disk: got error %v, want %v", err, tokens.ErrUnavailable)
-	}
-	s.fail.Store(false)
-	if _, err := b.Renew(t.Context(), accountA, stale); err != nil {
-		t.Errorf("Renew with room on the disk: %v", err)
-	}
 }
 
 // While renewals fail, a valid token serves and an expired one does not. When

@@ -24,6 +24,7 @@ type Stats struct {
 	counter   *stateCounter
 	damaged   *damagedCounter
 
+	store        *unsavedStore
 	governor     *governor.Governor
 	earlyRenewer *earlyRenewer
 }
@@ -58,6 +59,10 @@ func (s *Stats) ComponentExpiry() (time.Duration, bool) {
 	}
 	return fromMillis(acc.ExpiresAt).Sub(s.now()), true
 }
+
+// UnsavedGrants returns how many accounts have tokens that WeChat has issued and
+// the store could not save yet.
+func (s *Stats) UnsavedGrants() int { return s.store.accounts() }
 
 // Evictions returns how many entries the cache evicted because it was full.
 func (s *Stats) Evictions() uint64 { return s.cache.evicted.Load() }

@@ -34,7 +34,7 @@ func connect(b *Broker, c Config) {
 	b.lister = &lister{store: b.store, kind: b.Kind, now: b.now}
 	b.stats = &Stats{
 		component: b.Component, tickets: b.tickets, accounts: b.accounts, cache: b.cache,
-		tasks: b.tasks, governor: b.governor, earlyRenewer: b.earlyRenewer, now: b.now,
+		tasks: b.tasks, store: b.store, governor: b.governor, earlyRenewer: b.earlyRenewer, now: b.now,
 		counter: &stateCounter{store: b.store, tasks: b.tasks, now: b.now},
 		damaged: &damagedCounter{store: c.Store, tasks: b.tasks, now: b.now},
 	}

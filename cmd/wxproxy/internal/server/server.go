@@ -160,6 +160,7 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 		Evictions:      stats.Evictions,
 		SetsDropped:    stats.SetsDropped,
 
+		UnsavedGrants:   stats.UnsavedGrants,
 		OwnCallsWaiting: stats.OwnCallsWaiting,
 		RenewalsWaiting: stats.RenewalsWaiting,
 		BreakersOpen:    stats.BreakersOpen,
