@@ -27,6 +27,7 @@ type componentAPI struct {
 	// rejected is called when WeChat rejects a component's token although it is
 	// new.
 	rejected func(component string)
+	list     *listSearch
 }
 
 // credential is the component's appid and token.
@@ -143,39 +144,27 @@ func (c *componentAPI) queryAuthorizer(
 	ctx context.Context, appid string,
 ) (a wechat.Authorizer, authorized bool, err error) {
 	err = c.withToken(ctx, func(ctx context.Context, t credential) (err error) {
-		a, authorized, err = findAuthorizer(ctx, c.client(), t.component, t.token, appid)
+		a, authorized, err = c.findAuthorizer(ctx, t, appid)
 		return err
 	})
 	return a, authorized, err
 }
 
 // findAuthorizer is queryAuthorizer with a given component token. It asks for
-// the one account first. If WeChat does not answer that question, it searches
-// the list of all accounts.
-func findAuthorizer(
-	ctx context.Context, client *wechat.Client, component string, token wechat.Secret, appid string,
+// the one account first. If WeChat answers that question with an unexpected
+// errcode, it searches the list of all accounts.
+func (c *componentAPI) findAuthorizer(
+	ctx context.Context, t credential, appid string,
 ) (a wechat.Authorizer, authorized bool, err error) {
-	a, err = client.Authorizer(ctx, component, token, appid)
+	a, err = c.client().Authorizer(ctx, t.component, t.token, appid)
 	switch code := wechat.Code(err); {
 	case err == nil:
 		return a, true, nil
 	case code == wechat.CodeNotAuthorized:
 		return a, false, nil
-	case wechat.TokenRefused(code, true):
-		return a, false, err // withToken tries again
+	case code == 0, code == wechat.CodeBusy, governor.ConcernsAll(code),
+		wechat.TokenRefused(code, true): // withToken tries again
+		return a, false, err
 	}
-	for offset := 0; ; offset += wechat.ListPage {
-		page, total, err := client.Authorizers(ctx, component, token, offset, wechat.ListPage)
-		if err != nil {
-			return a, false, err
-		}
-		for _, l := range page {
-			if l.AppID == appid {
-				return l, true, nil
-			}
-		}
-		if len(page) == 0 || offset+len(page) >= total {
-			return a, false, nil
-		}
-	}
+	return c.list.find(ctx, appid)
 }

@@ -91,7 +91,7 @@ func (f *fetcher) fetchAuthorizer(
 		if err == nil || !refresh.IsEmpty() && !wechat.AuthorizationInDoubt(wechat.Code(err)) {
 			return err
 		}
-		listed, authorized, findErr := findAuthorizer(ctx, client, t.component, t.token, appid)
+		listed, authorized, findErr := f.component.findAuthorizer(ctx, t, appid)
 		switch {
 		case findErr != nil:
 			return findErr

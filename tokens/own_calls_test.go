@@ -105,7 +105,7 @@ func TestQuotaPausesComponent(t *testing.T) {
 		wait := tokens.RetryAfter(err, c.now())
 		if !errors.Is(err, tokens.ErrUnavailable) || !strings.Contains(err.Error(), "45009") ||
 			wait < 29*time.Minute || wait > 30*time.Minute {
-			t.Fatalf("Token of account %d: got error %v, retry after %v, want 45009, 30 min", i, err, wait)
+			t.Fatalf("account %d: got error %v, retry after %v, want 45009, 30 min", i, err, wait)
 		}
 	}
 	f.wantCount(t, "api_authorizer_token", before+1)
@@ -333,4 +333,113 @@ func TestReadyWithoutWeChat(t *testing.T) {
 	f.down.Store(false)
 	c.advance(11 * time.Second)
 	eventually(t, "the process is ready again", func() bool { return ready() == nil })
+}
+
+// Ten accounts whose refresh token is lost, and about which WeChat does not
+// answer one by one, share a reading of WeChat's list of 19,500 accounts (39
+// pages): at one time, or one after the other × where they are listed: at the
+// start, at the end, spread over it, or nowhere × once, and again a minute later
+// with other accounts.
+func TestLostRefreshTokensShareOneReading(t *testing.T) {
+	const pages = 39
+	for name, place := range map[string]func(i int) int{
+		"at the start": func(i int) int { return i },
+		"at the end":   func(i int) int { return pages*500 - 1 - i },
+		"spread":       func(i int) int { return (i*7919 + 13) % (pages * 500) },
+		"nowhere":      func(i int) int { return pages*500 + i },
+	} {
+		for _, concurrent := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s concurrent %v", name, concurrent), func(t *testing.T) {
+				f, client := newFakeWeChat(t)
+				var c clock
+				s := store.NewMemory()
+				b := newBroker(t, s, client, c.use)
+				putTicket(t, b)
+				waitForComparison(t, s)
+				listed := map[string]authorizer{}
+				for i := range pages * 500 {
+					listed[appidOf(i)] = authorizer{"listed", 1}
+				}
+				f.list(listed)
+				f.fail("api_get_authorizer_info", 48001)
+				f.handle("api_authorizer_token", func(in map[string]any) (any, bool) {
+					return errcode(61023), in["authorizer_refresh_token"] != "listed"
+				})
+				search := func(from int) (read int) {
+					for i := range 10 {
+						appid := appidOf(place(from + i))
+						if _, err := b.Import(t.Context(), appid, wechat.NewSecret("lost")); err != nil {
+							t.Fatalf("Import: %v", err)
+						}
+					}
+					before := f.count("api_get_authorizer_list")
+					one := func(i int) {
+						err := errorOf(b.Token(t.Context(), appidOf(place(from+i))))
+						if name != "nowhere" && err != nil || name == "nowhere" && err == nil {
+							t.Errorf("Token of account %d: got error %v", i, err)
+						}
+					}
+					if concurrent {
+						inParallel(10, one)
+					} else if name == "nowhere" {
+						one(0) // the next ones wait for a round of a later minute
+					} else {
+						for i := range 10 {
+							one(i)
+						}
+					}
+					return f.count("api_get_authorizer_list") - before
+				}
+				if n := search(0); n > 2*pages {
+					t.Errorf("got %d pages for ten accounts, want %d at most", n, 2*pages)
+				}
+				c.advance(time.Minute)
+				if n := search(10); n > 2*pages {
+					t.Errorf("got %d pages for ten more accounts, want %d at most", n, 2*pages)
+				}
+			})
+		}
+	}
+}
+
+// A page of the list that fails ends no search for good: the next attempt goes
+// on with that page.
+func TestSearchGoesOnAfterFailure(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	var c clock
+	s := store.NewMemory()
+	b := newBroker(t, s, client, c.use)
+	putTicket(t, b)
+	waitForComparison(t, s)
+	listed := map[string]authorizer{}
+	for i := range 2000 {
+		listed[appidOf(i)] = authorizer{"listed", 1}
+	}
+	f.list(listed)
+	f.fail("api_get_authorizer_info", 48001)
+	f.handle("api_authorizer_token", func(in map[string]any) (any, bool) {
+		return errcode(61023), in["authorizer_refresh_token"] != "listed"
+	})
+	var mu sync.Mutex
+	offsets, failed := []float64{}, false
+	f.handle("api_get_authorizer_list", func(in map[string]any) (any, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		offset := in["offset"].(float64)
+		offsets = append(offsets, offset)
+		fails := offset == 1000 && !failed
+		failed = failed || fails
+		return errcode(-1), fails
+	})
+	if _, err := b.Import(t.Context(), appidOf(1999), wechat.NewSecret("lost")); err != nil {
+		t.Fatal(err)
+	}
+	wantTokenError(t, b, appidOf(1999), tokens.ErrUnavailable)
+	c.advance(time.Minute)
+	mustToken(t, b, appidOf(1999))
+	mu.Lock()
+	defer mu.Unlock()
+	if got, want := fmt.Sprint(offsets), "[0 500 1000 1000 1500]"; got != want {
+		t.Errorf("offsets: got %s, want %s", got, want)
+	}
 }

@@ -86,9 +86,10 @@ func (u *unanswered) check(appid string) error {
 }
 
 // isUnanswered reports whether a failed renewal says nothing about its account:
-// WeChat did not answer, or keeps rejecting the component's token.
+// WeChat did not answer, or not yet, or keeps rejecting the component's token.
 func isUnanswered(err error) bool {
-	if errors.Is(err, ErrThrottled) || errors.Is(err, errTokenRejected) {
+	if errors.Is(err, ErrThrottled) || errors.Is(err, errTokenRejected) ||
+		errors.Is(err, errSearching) {
 		return true
 	}
 	if err == nil || wechat.Code(err) != 0 {

@@ -19,6 +19,7 @@ func connect(b *Broker, c Config) {
 	b.component = &componentAPI{
 		appid: b.Component, client: client, tokens: b, rejected: b.governor.RejectedToken,
 	}
+	b.component.list = newListSearch(b.component.listPage, b.tasks, b.now)
 	b.tickets = &tickets{
 		store: b.store, accounts: b.accounts, secrets: secrets, client: client,
 		now: b.now, log: b.log,

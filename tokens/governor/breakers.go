@@ -56,6 +56,16 @@ const (
 	codeComponentIP = 61004   // the address is not in the component's IP allowlist
 )
 
+// ConcernsAll reports whether an errcode concerns all requests to an endpoint
+// and not the account that a request was about.
+func ConcernsAll(code int) bool {
+	switch code {
+	case wechat.CodeQuota, codeMinuteQuota, codeConcurrency, codeComponentIP:
+		return true
+	}
+	return false
+}
+
 // scope is what a breaker stops.
 type scope struct {
 	reason    Reason
