@@ -140,7 +140,7 @@ func (q *quarantine) moved(key string, reason error) {
 }
 
 // damagedCountLifetime is how long a count of the damaged records serves.
-const damagedCountLifetime = 5 * time.Second
+const damagedCountLifetime = time.Second
 
 // damagedCounter counts the records below [store.DamagedPrefix]. It is safe for
 // concurrent use.

@@ -73,6 +73,30 @@ func decodeRecord[T record](raw []byte) (*T, error) {
 	return r, nil
 }
 
+// CheckRecord returns an error that wraps [store.ErrDamaged] if raw is not a
+// record of the kind that its key begins with, such as "account". Records of
+// other kinds are not checked. The error contains nothing of the record.
+func CheckRecord(kind string, raw []byte) error {
+	check, ok := map[string]func(raw []byte) error{
+		"account": checkRecord[account],
+		"ticket":  checkRecord[ticket],
+		"code":    checkRecord[pendingCode],
+		"spent":   checkRecord[exchangedCode],
+		"sync":    checkRecord[syncRecord],
+		"key":     checkRecord[signingKeyRecord],
+		"name":    checkRecord[nameRecord],
+	}[kind]
+	if !ok {
+		return nil
+	}
+	return check(raw)
+}
+
+func checkRecord[T record](raw []byte) error {
+	_, err := decodeRecord[T](raw)
+	return err
+}
+
 func encodeRecord[T record](r *T) []byte {
 	b, err := json.Marshal(r)
 	if err != nil {

@@ -97,7 +97,7 @@ type AccountCounts struct{ Active, Revoked, Failing, Forgotten int }
 func (s *Stats) AccountCounts() (counts AccountCounts, known bool) { return s.counter.get() }
 
 // DamagedRecords returns how many damaged records lie in the store below
-// [store.DamagedPrefix]. The number is up to five seconds old. known is false
+// [store.DamagedPrefix]. The number is up to a second old. known is false
 // if the store could not be read.
 func (s *Stats) DamagedRecords() (n int, known bool) { return s.damaged.get() }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 
 	"wxproxy/cmd/wxproxy/internal/config"
 	"wxproxy/cmd/wxproxy/internal/server"
+	"wxproxy/cmd/wxproxy/internal/table"
 	"wxproxy/tokens/store"
 	"wxproxy/tokens/store/archive"
 )
@@ -19,11 +21,11 @@ import (
 func newStore(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "store",
-		Short: "Back up, restore and compact the store",
-		Long: `Back up, restore and compact the store of wxproxy. docs/backup.md explains how
-they belong together.`,
+		Short: "Verify, back up, restore and compact the store",
+		Long: `Verify, back up, restore and compact the store of wxproxy. docs/backup.md
+explains how the last three belong together.`,
 	}
-	cmd.AddCommand(newStoreExport(e), newStoreImport(e), newStoreCompact(e))
+	cmd.AddCommand(newStoreVerify(e), newStoreExport(e), newStoreImport(e), newStoreCompact(e))
 	asGroup(cmd)
 	return cmd
 }
@@ -199,4 +201,102 @@ func loadForStore(e *env, path string) (config.Config, error) {
 		fmt.Fprintf(e.stderr, "wxproxy: warning: %s: %s\n", path, w)
 	}
 	return cfg, err
+}
+
+// newStoreVerify returns `wxproxy store verify`.
+func newStoreVerify(e *env) *cobra.Command {
+	var path string
+	var asJSON, remove bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Name the damaged records of the store",
+		Long: `Read all records of the store that a configuration file names, and name those
+that are damaged: with a wrong checksum, or that cannot be decrypted or read. A
+running wxproxy has moved such records away ("moved") and continued without
+them: it reads the accounts from WeChat again, and nothing has to be done.
+
+The exit code is 1 if a record is damaged. A file can only be verified while no
+wxproxy uses it, a Redis at any time. Nothing is changed, except that
+--remove-damaged deletes the records that were moved away.`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return verifyStore(cmd.Context(), e, path, asJSON, remove)
+		},
+	}
+	configFlag(cmd, &path)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&remove, "remove-damaged", false,
+		"delete the damaged records that were moved away")
+	return cmd
+}
+
+// verification is what `wxproxy store verify --json` prints.
+type verification struct {
+	Records     int            `json:"records"`
+	Damaged     []damageRecord `json:"damaged"`
+	PreviousKey int            `json:"previous_key"`
+	Removed     int            `json:"removed"`
+}
+
+// damageRecord is one damaged record.
+type damageRecord struct {
+	Key     string `json:"key"`
+	Problem string `json:"problem"`
+	Moved   bool   `json:"moved"`
+}
+
+// verifyStore prints what is wrong with the store of the configuration at path,
+// and returns an error if a record is damaged.
+func verifyStore(ctx context.Context, e *env, path string, asJSON, remove bool) error {
+	cfg, _, err := config.Load(path, e.getenv)
+	if err != nil {
+		return err
+	}
+	out := verification{Damaged: []damageRecord{}}
+	rows := table.Table{Out: e.stdout}
+	moved := 0
+	v, err := server.VerifyStore(ctx, cfg, func(d store.Damage) {
+		state := "damaged"
+		if d.Moved {
+			state, moved = "moved", moved+1
+		}
+		if asJSON {
+			out.Damaged = append(out.Damaged, damageRecord(d))
+			return
+		}
+		row := []string{state, table.Printable(d.Key), table.Printable(d.Problem)}
+		_ = rows.Print([][]string{row}) // execute reports it
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if remove && moved > 0 {
+		if out.Removed, err = server.RemoveDamaged(ctx, cfg); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	out.Records, out.PreviousKey = v.Records, v.Previous
+	if asJSON {
+		err = json.NewEncoder(e.stdout).Encode(out)
+	} else {
+		err = printVerification(e, out, v.Damaged)
+	}
+	if err != nil {
+		return err
+	}
+	if left := v.Damaged - min(out.Removed, moved); left > 0 {
+		return fmt.Errorf("damaged records: %d", left)
+	}
+	return nil
+}
+
+// printVerification prints the numbers below the damaged records.
+func printVerification(e *env, out verification, damaged int) error {
+	_, err := fmt.Fprintf(e.stdout, "%d records, %d damaged, %d sealed with previous_key\n",
+		out.Records, damaged, out.PreviousKey)
+	if out.Removed > 0 {
+		_, removed := fmt.Fprintf(e.stdout, "%d damaged records deleted\n", out.Removed)
+		err = errors.Join(err, removed)
+	}
+	return err
 }

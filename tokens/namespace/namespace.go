@@ -73,6 +73,16 @@ func (p *Platform) key(stored string) (key string, ok bool) {
 	return key, ok && !p.isOwn(key)
 }
 
+// Kind returns the kind of a record, such as "account", by its name in the
+// database.
+func Kind(stored string) string {
+	if rest, ok := strings.CutPrefix(stored, platformPrefix); ok {
+		_, stored, _ = strings.Cut(rest, "/")
+	}
+	kind, _, _ := strings.Cut(strings.TrimPrefix(stored, ownPrefix), "/")
+	return kind
+}
+
 // Namespace is the part of a store that belongs to one platform. It is safe for
 // concurrent use.
 //

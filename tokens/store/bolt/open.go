@@ -93,6 +93,28 @@ func open(
 	return newStore(db, accept), nil
 }
 
+// OpenReadOnly opens an existing file for reading, as it is: nothing is written,
+// and updates fail. Its errors are those of [Open].
+func OpenReadOnly(ctx context.Context, path string) (*Store, error) {
+	exists, err := storeExists(path)
+	if err != nil {
+		return nil, err
+	}
+	if !exists {
+		return nil, fmt.Errorf("store file %s does not exist", path)
+	}
+	db, err := openDB(ctx, path, time.Now().Add(lockTimeout), true)
+	if err != nil {
+		return nil, err
+	}
+	if err := verifyFile(ctx, path); err != nil {
+		return nil, withPath(path, errors.Join(err, db.close()))
+	}
+	s := newStore(db, nil)
+	db.wake = nil // a fault must not open the file for writing
+	return s, nil
+}
+
 // openVerified verifies an existing file and opens it.
 func openVerified(ctx context.Context, path string) (*guardedDB, error) {
 	deadline := time.Now().Add(lockTimeout)

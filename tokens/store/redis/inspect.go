@@ -17,21 +17,28 @@ import (
 // inspect checks that this Redis is suitable: it responds and can be written
 // to, it does not evict records, and its records have a known format.
 // A Redis with a half-finished import is suitable only for another one.
-func (s *Store) inspect(ctx context.Context, forImport bool) error {
+// With readOnly only the format is checked.
+func (s *Store) inspect(ctx context.Context, forImport, readOnly bool) error {
+	if readOnly {
+		return s.checkFormat(ctx, false, true)
+	}
 	if err := s.Ping(ctx); err != nil {
 		return err
 	}
 	if err := s.forEachServer(ctx, s.inspectServer); err != nil {
 		return err
 	}
-	return s.checkFormat(ctx, forImport)
+	return s.checkFormat(ctx, forImport, false)
 }
 
 // checkFormat compares the version of the stored format, or writes it into an
-// empty Redis.
-func (s *Store) checkFormat(ctx context.Context, forImport bool) error {
+// empty Redis unless readOnly is set.
+func (s *Store) checkFormat(ctx context.Context, forImport, readOnly bool) error {
 	stored, err := s.client.Get(ctx, s.formatKey).Result()
 	if errors.Is(err, goredis.Nil) {
+		if readOnly {
+			return nil
+		}
 		// NX: another process may write it concurrently.
 		if err := s.client.SetNX(ctx, s.formatKey, format, 0).Err(); err != nil {
 			return s.convertError(ctx, err)

@@ -30,6 +30,10 @@ type Options struct {
 	// Warn is called with problems that are not errors, during Open and later,
 	// possibly from several goroutines. nil discards them.
 	Warn func(problem string)
+	// ReadOnly makes Open write nothing. Without it, Open checks that this
+	// Redis can be written to, and notes the format in an empty one. Updates
+	// are possible nevertheless.
+	ReadOnly bool
 
 	importing bool     // for Import
 	prefix    string   // of all keys in Redis. default: wxproxy. Tests share a cluster
@@ -163,7 +167,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		s.closed.Store(true)
 		return errors.Join(err, s.watchClient.Close(), s.client.Close())
 	})
-	if err := s.inspect(ctx, o.importing); err != nil {
+	if err := s.inspect(ctx, o.importing, o.ReadOnly); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

@@ -1,0 +1,76 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"strings"
+)
+
+// Damage is one damaged record that [Verify] has found.
+type Damage struct {
+	Key     string // of the record; without DamagedPrefix
+	Problem string // what is wrong with it; contains nothing of the record
+	Moved   bool   // it lies below DamagedPrefix
+}
+
+// Verification is the result of [Verify].
+type Verification struct {
+	Records  int // all but those of the seal and the damaged ones
+	Damaged  int // those that were reported
+	Previous int // records that were not sealed with the current key
+}
+
+// Verify reads every record of inner, which holds the sealed records, and
+// reports the damaged ones. It changes nothing. key and previous are those of
+// [Seal].
+//
+// check returns what is wrong with the content of a record, which is not
+// damaged otherwise. report is called for each damaged record. Neither may use
+// the store.
+//
+// It returns [ErrWrongKey] if inner is sealed with other keys, and the errors of
+// inner.
+func Verify(
+	ctx context.Context, inner Store, key []byte, previous [][]byte,
+	check func(key string, record []byte) error, report func(Damage),
+) (v Verification, err error) {
+	sealer, err := newSealer(key)
+	if err != nil {
+		return v, err
+	}
+	seal, err := inner.Load(ctx, checkKey)
+	if err == nil {
+		err = verifyCheck(sealer, seal)
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDamaged) {
+		return v, err
+	}
+	damaged := func(d Damage) {
+		v.Damaged++
+		report(d)
+	}
+	err = inner.List(ctx, "", "", func(key string, sealed []byte) bool {
+		if moved, ok := strings.CutPrefix(key, DamagedPrefix); ok {
+			damaged(Damage{Key: strings.Clone(moved), Problem: "moved away", Moved: true})
+			return true
+		}
+		if sealed == nil {
+			damaged(Damage{Key: strings.Clone(key), Problem: "wrong checksum"})
+			return true
+		}
+		if strings.HasPrefix(key, sealPrefix) {
+			return true
+		}
+		record, err := sealer.open(key, sealed)
+		if err == nil {
+			err = check(key, record)
+		}
+		if err != nil {
+			damaged(Damage{Key: strings.Clone(key), Problem: err.Error()})
+			return true
+		}
+		v.Records++
+		return true
+	})
+	return v, err
+}
