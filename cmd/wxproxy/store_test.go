@@ -4,10 +4,12 @@ package main
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -299,5 +301,113 @@ func TestKeyBesideTheStoreIsAWarning(t *testing.T) {
 	w.start()
 	if log := w.out.String(); strings.Contains(log, "can be read") {
 		t.Errorf("with [store] key: got %s, want no warning", log)
+	}
+}
+
+// backupPage runs the commands of docs/backup.md with the paths of w.
+type backupPage struct {
+	w       *testEnv
+	bin     string // folder with wxproxy
+	entries map[string][]string
+}
+
+func newBackupPage(w *testEnv) *backupPage {
+	w.t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "backup.md"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p := &backupPage{w: w, bin: filepath.Join(w.dir, "bin"), entries: map[string][]string{}}
+	heading, block, inside := "", "", false
+	for line := range strings.Lines(string(text)) {
+		switch trimmed := strings.TrimSpace(line); {
+		case strings.HasPrefix(line, "## "):
+			heading = strings.TrimSpace(line[3:])
+		case trimmed == "```sh":
+			block, inside = "", true
+		case trimmed == "```" && inside:
+			p.entries[heading], inside = append(p.entries[heading], block), false
+		case inside:
+			block += trimmed + "\n"
+		}
+	}
+	binary, err := proctest.Binary()
+	for _, dir := range []string{"bin", "secrets", "backup"} {
+		err = errors.Join(err, os.Mkdir(filepath.Join(w.dir, dir), 0o700))
+	}
+	if err = errors.Join(err, os.Symlink(binary, filepath.Join(p.bin, "wxproxy"))); err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+// run runs the next command below a heading.
+func (p *backupPage) run(heading string) {
+	p.w.t.Helper()
+	if len(p.entries[heading]) == 0 {
+		p.w.t.Fatalf("%s: no command is left", heading)
+	}
+	script := p.entries[heading][0]
+	p.entries[heading] = p.entries[heading][1:]
+	dir := p.w.dir
+	script = strings.NewReplacer(
+		"/var/lib/wxproxy/", dir+"/", "/etc/wxproxy/", dir+"/", "/secrets/", dir+"/secrets/",
+		"/backup/", dir+"/backup/", "/tmp/drill", dir+"/drill", "127.0.0.1:8082", p.w.admin,
+	).Replace(script)
+	cmd := exec.Command("sh", "-e", "-c", script)
+	cmd.Env = append(os.Environ(), "PATH="+p.bin+":"+os.Getenv("PATH"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		p.w.t.Fatalf("%s: %s: %v\n%s", heading, script, err, out)
+	}
+}
+
+// TestBackupPage runs every command of docs/backup.md, in the order of the page,
+// and does in between what its text says.
+func TestBackupPage(t *testing.T) {
+	r := startRedis(t)
+	w := newTestEnv(t, sandbox.Config{Grace: -1, RotateRefreshTokens: true})
+	p := newBackupPage(w)
+	w.start().authorized(accountA, accountB)
+	p.run("What to keep")
+	p.run("Back up while wxproxy runs")
+	p.run("Back up while wxproxy runs")
+	w.stop()
+	if err := os.Remove(w.dir + "/wxproxy.db"); err != nil {
+		t.Fatal(err)
+	}
+	w.config()
+	p.run("Restore")
+	w.start()
+	p.run("Restore")
+	w.call("/"+accountA+userInfo, "")
+	w.stop()
+	p.run("Restore")
+
+	// The drill needs the key of the other file.
+	w.storeExtra = `key = "${file:` + w.dir + `/secrets/store_key}"`
+	w.store = fmt.Sprintf("url = %q", "file:"+w.dir+"/drill/wxproxy.db")
+	if err := os.Rename(w.config(), w.dir+"/drill.toml"); err != nil {
+		t.Fatal(err)
+	}
+	p.run("Rehearse it")
+	w.store = ""
+	w.config()
+	p.run("Make a store file smaller")
+
+	url, _, _ := strings.Cut(onRedis(r, "k"), "\n")
+	w.store = url
+	w.config()
+	p.run("Move between a file and Redis")
+	w.wx.ResetHistory()
+	w.start()
+	w.call("/"+accountA+userInfo, "miss")
+	w.call("/"+accountB+userInfo, "miss")
+	if n := w.wx.Count(refreshPath); n != 0 {
+		t.Errorf("renewals: got %d, want 0", n)
+	}
+	for heading, left := range p.entries {
+		if len(left) > 0 {
+			t.Errorf("%s: %d commands were not run", heading, len(left))
+		}
 	}
 }
