@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Go: a C compiler for the race detector, curl,
-# OpenSSL, systemd-analyze, and Chromium for the pages (not with
+# OpenSSL, strace, systemd-analyze, and Chromium for the pages (not with
 # WXPROXY_NO_BROWSER=1). It unpacks a real Prometheus with promtool, a Redis and an
 # HAProxy into .tools/ without installing or starting them. Running it again keeps
 # what is there.
@@ -66,11 +66,12 @@ if ! command -v curl >/dev/null; then
     fail "the tests of the demo need curl: install it"
 fi
 
-# Tests run a script of deploy/ that needs OpenSSL, and have systemd check the unit.
-needed=$(for pair in openssl:openssl systemd-analyze:systemd; do command -v "${pair%:*}" >/dev/null || echo "${pair#*:}"; done)
+# Tests run a script of deploy/ that needs OpenSSL, have systemd check the unit, and
+# make a disk fail with strace.
+needed=$(for pair in openssl:openssl strace:strace systemd-analyze:systemd; do command -v "${pair%:*}" >/dev/null || echo "${pair#*:}"; done)
 if [ -n "$needed" ]; then
   [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt install -y --no-install-recommends $needed ||
-    { cat "$log" >&2; fail "the tests of deploy/ need" $needed": install them"; }
+    { cat "$log" >&2; fail "tests need" $needed": install them"; }
 fi
 
 # Tests open the authorization pages in a real browser. The font has the Chinese

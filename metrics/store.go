@@ -33,8 +33,8 @@ func (m *Metrics) registerStore() {
 }
 
 // StoreOperation counts an operation of the store. operation is load, update,
-// list, claim, unclaim or ping. result is ok, failed, lost, damaged or canceled.
-// took is negative if it is unknown; it is not recorded then.
+// list, claim, unclaim or ping. result is ok, failed, lost, damaged or
+// canceled. took is negative if it is unknown; it is not recorded then.
 func (m *Metrics) StoreOperation(operation, result string, took time.Duration) {
 	operation = oneOf(storeOperations, operation)
 	m.storeOperations.WithLabelValues(operation, oneOf(storeResults, result)).Inc()

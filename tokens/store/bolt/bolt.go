@@ -93,6 +93,9 @@ var (
 // newStore takes over db. accept may be nil; see recovery.accept.
 func newStore(db *guardedDB, accept func(ctx context.Context, s store.Store) error) *Store {
 	s := &Store{path: db.path, locks: store.NewKeyLocks(), now: time.Now}
+	if faultFile != "" {
+		s.disk = fileFault
+	}
 	s.recovery.init(s, accept)
 	s.begin(db)
 	s.close = sync.OnceValue(func() error {

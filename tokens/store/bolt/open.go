@@ -72,7 +72,8 @@ func OpenFile(ctx context.Context, path string, key []byte) (store.Store, error)
 // does, it makes the file readable for its owner alone.
 func Open(ctx context.Context, path string) (*Store, error) { return open(ctx, path, nil) }
 
-// open is Open with a check for files that are opened later; see recovery.accept.
+// open is Open with a check for files that are opened later; see
+// recovery.accept.
 func open(
 	ctx context.Context, path string, accept func(ctx context.Context, s store.Store) error,
 ) (*Store, error) {
