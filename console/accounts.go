@@ -12,7 +12,7 @@ import (
 // others have the short deadlines of [NewServer].
 const (
 	renewTimeout  = time.Minute      // the broker itself gives up after 20 s
-	syncTimeout   = 30 * time.Minute // 10,000 accounts are some 20 pages of WeChat's list
+	syncTimeout   = 3 * time.Hour    // ten million accounts take 45 minutes
 	importTimeout = 30 * time.Minute // a durable write for each line
 )
 
@@ -115,17 +115,21 @@ var noComponent = &fault{
 }
 
 // serveSync is POST /api/sync. With restore=true, forgotten accounts that WeChat
-// lists come back. It ends when the client disconnects; accounts
-// found until then stay.
+// lists come back; with confirm=true, accounts that are gone are marked as
+// revoked however many they are. The response ends when the client disconnects,
+// and the comparison goes on.
 func (s *state) serveSync(w http.ResponseWriter, r *http.Request) {
 	if s.stats.Component() == "" {
 		fail(w, r, noComponent)
 		return
 	}
 	q, f := query(r)
-	restore := false
+	var o tokens.SyncOptions
 	if f == nil {
-		restore, f = flag(q, "restore")
+		o.Restore, f = flag(q, "restore")
+	}
+	if f == nil {
+		o.Confirm, f = flag(q, "confirm")
 	}
 	if f != nil {
 		fail(w, r, f)
@@ -133,25 +137,23 @@ func (s *state) serveSync(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := extendDeadlines(w, r, syncTimeout)
 	defer cancel()
-	compare := s.accounts.Sync
-	if restore {
-		compare = s.accounts.Restore
-	}
-	got, err := compare(ctx)
+	got, err := s.accounts.Sync(ctx, o)
 	if err != nil {
 		fail(w, r, s.toFault(err, s.stats.Component()))
 		return
 	}
 	s.log.Info("accounts compared with WeChat's list by operator",
 		"listed", got.Listed, "added", got.Added,
-		"recovered", got.Recovered, "revoked", got.Revoked, "remote", r.RemoteAddr)
+		"recovered", got.Recovered, "revoked", got.Revoked, "held", got.Held,
+		"confirmed", o.Confirm, "remote", r.RemoteAddr)
 	replyJSON(w, http.StatusOK, struct {
 		Listed    int     `json:"listed"`
 		Added     int     `json:"added"`
 		Recovered int     `json:"recovered"`
 		Revoked   int     `json:"revoked"`
 		Unchanged int     `json:"unchanged"`
+		Held      int     `json:"held,omitempty"`
 		Took      float64 `json:"took"` // seconds
-	}{got.Listed, got.Added, got.Recovered, got.Revoked, got.Unchanged, float64(
+	}{got.Listed, got.Added, got.Recovered, got.Revoked, got.Unchanged, got.Held, float64(
 		got.Took.Round(time.Millisecond).Milliseconds()) / 1000})
 }

@@ -202,6 +202,13 @@ func (s *state) serveStatus(w http.ResponseWriter, r *http.Request) {
 		Failing   int `json:"failing"`
 		Forgotten int `json:"forgotten"`
 	}
+	type comparison struct {
+		Age *int64 `json:"age"` // seconds since the last complete one; null without one
+		// Held accounts of Of have left WeChat's list. They are so many that an
+		// operator has to confirm that they are revoked.
+		Held int `json:"held"`
+		Of   int `json:"of,omitempty"`
+	}
 	out := struct {
 		Version   string     `json:"version"`
 		GoVersion string     `json:"go_version"`
@@ -212,6 +219,7 @@ func (s *state) serveStatus(w http.ResponseWriter, r *http.Request) {
 		Reasons   []string   `json:"reasons"`   // why it is not ready; empty if it is
 		Component *component `json:"component"` // null if none is configured
 		Accounts  counts     `json:"accounts"`  // authorizers, by state
+		Sync      comparison `json:"sync"`
 	}{
 		Version: s.about.Version, GoVersion: s.about.GoVersion, Store: s.about.Store,
 		Started: utc(s.about.Started), Uptime: *seconds(
@@ -229,6 +237,9 @@ func (s *state) serveStatus(w http.ResponseWriter, r *http.Request) {
 		if left, ok := s.stats.ComponentExpiry(); ok {
 			out.Component.ExpiresIn = seconds(left)
 		}
+	}
+	if c, ok := s.stats.Comparison(); ok {
+		out.Sync = comparison{Age: seconds(c.Age), Held: c.Held, Of: c.HeldOf}
 	}
 	c, _ := s.stats.AccountCounts()
 	out.Accounts = counts(c)

@@ -29,7 +29,8 @@ func TestStatus(t *testing.T) {
 	b, _ := json.Marshal(got)
 	const want = `{"accounts":{"active":10,"failing":1,"forgotten":4,"revoked":2},` +
 		`"component":{"appid":"wxcccccccccccccccc","ticket_age":90,"token_expires_in":3600},` +
-		`"go_version":"go1","ready":false,"reasons":["one","two"],"store":"file","version":"v1"}`
+		`"go_version":"go1","ready":false,"reasons":["one","two"],"store":"file",` +
+		`"sync":{"age":60,"held":30,"of":400},"version":"v1"}`
 	if string(b) != want {
 		t.Errorf("status:\n got %s\nwant %s", b, want)
 	}
@@ -127,7 +128,7 @@ func TestInvalidAPIRequests(t *testing.T) {
 		f("GET", "/api/accounts?"+q, 400)
 	}
 	for _, q := range []string{"restore=hostile", "restore=1", "restore=%zz",
-		"restore=true&restore=true"} {
+		"restore=true&restore=true", "confirm=yes", "confirm=true&confirm=true"} {
 		f("POST", "/api/sync?"+q, 400)
 	}
 	for _, appid := range []string{"wx", "WXAAAAAAAAAAAAAAAA", "wxaaaaaaaaaaaaaaa",
@@ -234,8 +235,16 @@ func TestRefreshForgetSync(t *testing.T) {
 		t.Errorf("sync with restore: got %d %s, want 12 recovered", got.status, got.body)
 	}
 	if got := ask(t, address, "POST", "/api/sync", ""); got.status != 200 ||
-		got.body != `{"listed":9,"added":1,"recovered":2,"revoked":3,"unchanged":6,"took":1.235}`+"\n" {
+		got.body != `{"listed":9,"added":1,"recovered":2,"revoked":0,"unchanged":6,"held":30,"took":1.235}`+"\n" {
 		t.Errorf("sync: got %d %s", got.status, got.body)
+	}
+	got = ask(t, address, "POST", "/api/sync?confirm=true", "")
+	if got.status != 200 || got.fields(t)["revoked"] != 30.0 || strings.Contains(got.body, "held") {
+		t.Errorf("sync with confirm: got %d %s, want 30 revoked", got.status, got.body)
+	}
+	got = ask(t, address, "GET", "/api/status", "")
+	if !strings.Contains(got.body, `"sync":{"age":60,"held":30,"of":400}`) {
+		t.Errorf("status: got %s, want the age of the comparison and the accounts held", got.body)
 	}
 	o.noComponent = true
 	for _, path := range []string{"/api/sync", "/api/accounts/import"} {

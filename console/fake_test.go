@@ -122,7 +122,9 @@ func (o *fakeBackend) Forget(_ context.Context, appid string) error {
 	return nil
 }
 
-func (o *fakeBackend) Sync(ctx context.Context) (tokens.SyncResult, error) {
+func (o *fakeBackend) Sync(
+	ctx context.Context, opts tokens.SyncOptions,
+) (tokens.SyncResult, error) {
 	if o.wait != nil {
 		if err := o.wait(ctx); err != nil {
 			return tokens.SyncResult{}, err
@@ -131,14 +133,15 @@ func (o *fakeBackend) Sync(ctx context.Context) (tokens.SyncResult, error) {
 	if err := o.fails[""]; err != nil {
 		return tokens.SyncResult{}, err
 	}
-	return tokens.SyncResult{Listed: 9, Added: 1, Recovered: 2, Revoked: 3, Unchanged: 6,
-		Took: 1234567 * time.Microsecond}, nil
-}
-
-func (o *fakeBackend) Restore(ctx context.Context) (tokens.SyncResult, error) {
-	got, err := o.Sync(ctx)
-	got.Recovered += 10
-	return got, err
+	got := tokens.SyncResult{Listed: 9, Added: 1, Recovered: 2, Unchanged: 6, Held: 30,
+		Took: 1234567 * time.Microsecond}
+	if opts.Restore {
+		got.Recovered += 10
+	}
+	if opts.Confirm {
+		got.Revoked, got.Held = got.Held, 0
+	}
+	return got, nil
 }
 
 func (o *fakeBackend) Import(_ context.Context, appid string, refresh wechat.Secret) (bool, error) {
@@ -170,6 +173,9 @@ func (g fakeStats) TicketAge() (time.Duration, bool)       { return 90 * time.Se
 func (g fakeStats) ComponentExpiry() (time.Duration, bool) { return time.Hour, !g.o.noComponent }
 func (g fakeStats) AccountCounts() (tokens.AccountCounts, bool) {
 	return tokens.AccountCounts{Active: 10, Revoked: 2, Failing: 1, Forgotten: 4}, true
+}
+func (g fakeStats) Comparison() (tokens.Comparison, bool) {
+	return tokens.Comparison{Age: time.Minute, Held: 30, HeldOf: 400}, true
 }
 
 func (o *fakeBackend) config() console.Config {

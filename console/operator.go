@@ -24,15 +24,12 @@ type Accounts interface {
 	// Refresh fetches a new token, whatever the state of the old one.
 	Refresh(ctx context.Context, appid string) (tokens.Account, error)
 
-	// Forget makes an account stay away, whether it is known or not. WeChat does
-	// not learn of it.
+	// Forget makes an account stay away, whether it is known or not. WeChat
+	// does not learn of it.
 	Forget(ctx context.Context, appid string) error
 
 	// Sync compares the stored accounts with WeChat's list of authorizers.
-	Sync(ctx context.Context) (tokens.SyncResult, error)
-
-	// Restore is Sync that also brings back forgotten accounts.
-	Restore(ctx context.Context) (tokens.SyncResult, error)
+	Sync(ctx context.Context, o tokens.SyncOptions) (tokens.SyncResult, error)
 
 	// Import adds a refresh token from elsewhere. It keeps one that is already
 	// stored, and returns false then.
@@ -54,6 +51,10 @@ type Stats interface {
 	// AccountCounts returns the number of authorizers by state. known is false
 	// if the store does not answer.
 	AccountCounts() (counts tokens.AccountCounts, known bool)
+
+	// Comparison returns what is known about the comparison with WeChat's list,
+	// false if none was complete yet.
+	Comparison() (tokens.Comparison, bool)
 }
 
 // About is what does not change while wxproxy runs.

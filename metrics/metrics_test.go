@@ -111,6 +111,7 @@ var table = []struct{ name, kind, labels string }{
 	{"wxproxy_store_operations_total", "COUNTER", "operation result"},
 	{"wxproxy_store_duration_seconds", "HISTOGRAM", "operation"},
 	{"wxproxy_store_damaged_records", "GAUGE", ""},
+	{"wxproxy_sync_age_seconds", "GAUGE", ""},
 	{"wxproxy_build_info", "GAUGE", "goversion version"},
 }
 
@@ -211,6 +212,7 @@ func busy() *metrics.Metrics {
 		Accounts: func() (map[string]int, bool) {
 			return map[string]int{"active": 12345, "revoked": 6, "failing": 7}, true
 		},
+		SyncAge:        func() (time.Duration, bool) { return time.Hour, true },
 		DamagedRecords: func() (int, bool) { return 3, true },
 		Evictions:      func() uint64 { return 8 },
 		SetsDropped:    func() uint64 { return 9 },

@@ -25,6 +25,10 @@ type Sources struct {
 	// known is false if they cannot be counted.
 	Accounts func() (byState map[string]int, known bool)
 
+	// SyncAge returns the time since the accounts were last compared with
+	// WeChat's list completely, false if they never were.
+	SyncAge func() (time.Duration, bool)
+
 	// DamagedRecords returns how many damaged records were moved away in the
 	// store, false if it does not respond.
 	DamagedRecords func() (n int, known bool)
@@ -41,8 +45,8 @@ type Sources struct {
 	OwnCallsWaiting func() int
 	RenewalsWaiting func() int
 
-	// BreakersOpen reports for each of breakerReasons whether requests to WeChat
-	// are paused.
+	// BreakersOpen reports for each of breakerReasons whether requests to
+	// WeChat are paused.
 	BreakersOpen func() map[string]bool
 
 	// Panicked receives the cause of a panic in one of the functions above, and
@@ -113,6 +117,10 @@ func newGaugeCollector() *gaugeCollector {
 			return values
 		},
 	}, "Accounts that have authorized the component, by state. NaN if the store does not respond.", "state")
+	add(&reading{
+		name: "wxproxy_sync_age_seconds", kind: prometheus.GaugeValue,
+		read: func(g *Sources) []float64 { return duration(g.SyncAge) },
+	}, "Seconds since the last complete comparison with WeChat's list of accounts. NaN without one.")
 	add(&reading{
 		name: "wxproxy_store_damaged_records", kind: prometheus.GaugeValue,
 		read: func(g *Sources) []float64 { return known(g.DamagedRecords) },

@@ -80,7 +80,7 @@ func waitForComparison(t *testing.T, s store.Store) {
 	t.Helper()
 	eventually(t, "the first comparison is done", func() bool {
 		raw, _ := s.Load(t.Context(), "sync/"+component)
-		return bytes.Contains(raw, []byte(`"done"`))
+		return bytes.Contains(raw, []byte(`"done"`)) && !bytes.Contains(raw, []byte(`"incomplete"`))
 	})
 }
 

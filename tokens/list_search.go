@@ -161,7 +161,7 @@ func (l *listSearch) join(appid string) (*search, *reading) {
 
 // run reads the list until no search needs it, or until a page fails.
 func (l *listSearch) run(r *reading) {
-	err := l.tasks.run(l.tasks.background, syncTimeout, func(ctx context.Context) error {
+	err := l.tasks.run(l.tasks.background, 0, func(ctx context.Context) error {
 		for {
 			offset, wait, needed := l.next()
 			if !needed {

@@ -152,8 +152,8 @@ func (b *Broker) Refresh(ctx context.Context, appid string) (Account, error) {
 // to be exchanged are deleted, and the errors of Token are ErrForgotten in all
 // replicas. That is so for accounts without a record, too, and until the account
 // authorizes again (a new code, except from updateauthorized), or until
-// [Broker.Refresh], [Broker.Import] or [Broker.Restore]. WeChat does not learn
-// of it.
+// [Broker.Refresh], [Broker.Import] or [Broker.Sync] with Restore. WeChat does
+// not learn of it.
 //
 // Of the component and of own accounts it deletes the token, and returns
 // ErrUnknownAccount if there was none.
@@ -167,19 +167,6 @@ func (b *Broker) Forget(ctx context.Context, appid string) error {
 	}
 	b.log.Info("account forgotten", "account", appid)
 	return nil
-}
-
-// Restore is [Broker.Sync] that also brings back forgotten accounts that WeChat
-// lists. The others stay forgotten until a comparison finds them on the list.
-func (b *Broker) Restore(ctx context.Context) (SyncResult, error) {
-	n, err := b.accounts.allowRestore(ctx)
-	if err != nil {
-		return SyncResult{}, err
-	}
-	b.log.Info("forgotten accounts may return", "accounts", n)
-	// A comparison in flight may have passed them already.
-	b.syncer.flights.Forget("")
-	return b.syncer.sync(ctx)
 }
 
 // Import stores a refresh token of appid that another program had. If the

@@ -64,7 +64,7 @@ func TestForget(t *testing.T) {
 			wantForgotten(t, b, appid, "at once")
 			b.Revalidate(appid, 61003)
 			wantForgotten(t, b, appid, "after a rejection")
-			if _, err := b.Sync(t.Context()); err != nil {
+			if _, err := b.Sync(t.Context(), tokens.SyncOptions{}); err != nil {
 				t.Fatalf("Sync: %v", err)
 			}
 			wantForgotten(t, b, appid, "after a comparison")
@@ -133,7 +133,7 @@ func TestForgottenAccountReturns(t *testing.T) {
 			return errorOf(b.Refresh(t.Context(), accountA))
 		},
 		"restore": func(t *testing.T, b *tokens.Broker) error {
-			r, err := b.Restore(t.Context())
+			r, err := b.Sync(t.Context(), tokens.SyncOptions{Restore: true})
 			if r.Recovered != 1 {
 				t.Errorf("Restore: got %+v, want 1 recovered", r)
 			}

@@ -271,13 +271,6 @@ func stateFingerprint(state string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// syncRecord holds when the accounts were compared with WeChat's list.
-type syncRecord struct {
-	recordFormat
-	Begun int64 `json:"begun"`          // start of the newest attempt
-	Done  int64 `json:"done,omitempty"` // end of the newest attempt that succeeded
-}
-
 // signingKeyRecord is a signing key that all replicas share.
 type signingKeyRecord struct {
 	recordFormat

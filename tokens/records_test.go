@@ -25,7 +25,7 @@ func TestStoredNamesDoNotChange(t *testing.T) {
 	if _, err := b.SigningKey(t.Context(), "standin"); err != nil {
 		t.Fatalf("SigningKey: %v", err)
 	}
-	if _, err := b.Sync(t.Context()); err != nil {
+	if _, err := b.Sync(t.Context(), tokens.SyncOptions{}); err != nil {
 		t.Fatalf("Sync: %v", err)
 	}
 	authorize(t, b, accountB, 1000)
@@ -49,7 +49,7 @@ func TestStoredNamesDoNotChange(t *testing.T) {
 		"account/" + ownAccount:        "errcode failure failures kind retry_at v",
 		"ticket/" + component:          "created received ticket v",
 		"code/" + "wxffffffffffffffff": "code created expires v",
-		"sync/" + component:            "begun done v",
+		"sync/" + component:            "beat begun done v",
 		"key/standin":                  "key v",
 	} {
 		if got := fieldsOf(t, s, key); got != want {

@@ -22,6 +22,7 @@ type Stats struct {
 	tasks     *taskGroup
 	now       func() time.Time
 	counter   *stateCounter
+	syncer    *syncer
 	damaged   *damagedCounter
 
 	store        *unsavedStore
@@ -63,6 +64,32 @@ func (s *Stats) ComponentExpiry() (time.Duration, bool) {
 // UnsavedGrants returns how many accounts have tokens that WeChat has issued and
 // the store could not save yet.
 func (s *Stats) UnsavedGrants() int { return s.store.accounts() }
+
+// Comparison says how the comparison with WeChat's list is.
+type Comparison struct {
+	Age time.Duration // since the list was last adopted completely
+	// Held of HeldOf active accounts are unknown to WeChat; see
+	// [SyncResult.Held].
+	Held, HeldOf int
+}
+
+// Comparison returns how the comparison with WeChat's list is. It returns false
+// if none was complete yet, or the store does not respond.
+func (s *Stats) Comparison() (c Comparison, known bool) {
+	ctx, cancel := context.WithTimeout(s.tasks.ctx, statusTimeout)
+	defer cancel()
+	rec, err := loadRecord[syncRecord](ctx, s.syncer.store, syncKey(s.component()))
+	if err != nil || rec == nil || rec.Done == 0 {
+		return c, false
+	}
+	return Comparison{s.now().Sub(fromMillis(rec.Done)), rec.Held, rec.HeldOf}, true
+}
+
+// ComparisonAge returns the age that Comparison returns.
+func (s *Stats) ComparisonAge() (time.Duration, bool) {
+	c, known := s.Comparison()
+	return c.Age, known
+}
 
 // Evictions returns how many entries the cache evicted because it was full.
 func (s *Stats) Evictions() uint64 { return s.cache.evicted.Load() }

@@ -39,7 +39,8 @@ func newTaskGroup() *taskGroup {
 }
 
 // run calls fn with a context that ends with parent, which is g.ctx or
-// g.background, or after timeout. It returns ErrClosed if Close was called.
+// g.background, or after timeout; 0 means without a limit. It returns ErrClosed
+// if Close was called.
 //
 // The lock makes sure that a task is either counted before Close waits, or not
 // started:
@@ -58,6 +59,9 @@ func (g *taskGroup) run(
 	g.wg.Add(1)
 	g.mu.RUnlock()
 	defer g.wg.Done()
+	if timeout == 0 {
+		return fn(parent)
+	}
 	ctx, cancel := context.WithTimeout(parent, timeout)
 	defer cancel()
 	return fn(ctx)

@@ -309,7 +309,9 @@ func TestMissingRecordEvictsNothing(t *testing.T) {
 				})
 			}
 			f.down.Store(false)
-			eventually(t, "a comparison succeeds", func() bool { return errorOf(b.Sync(t.Context())) == nil })
+			eventually(t, "a comparison succeeds", func() bool {
+				return errorOf(b.Sync(t.Context(), tokens.SyncOptions{})) == nil
+			})
 			want := wechat.NewSecret("refresh@" + accountA + "@1000").Fingerprint()
 			if a, err := b.Account(t.Context(), accountA); err != nil || a.RefreshToken != want {
 				t.Errorf("Account: got refresh token %s, error %v, want %s", a.RefreshToken, err, want)

@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"context"
+	"crypto/rand"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -37,6 +38,7 @@ func connect(b *Broker, c Config) {
 		component: b.Component, tickets: b.tickets, accounts: b.accounts, cache: b.cache,
 		tasks: b.tasks, store: b.store, governor: b.governor, earlyRenewer: b.earlyRenewer, now: b.now,
 		counter: &stateCounter{store: b.store, tasks: b.tasks, now: b.now},
+		syncer:  b.syncer,
 		damaged: &damagedCounter{store: c.Store, tasks: b.tasks, now: b.now},
 	}
 }
@@ -125,6 +127,8 @@ func connectExchange(b *Broker) {
 		ready: b.componentTokenAvailable,
 
 		deleteOldRecords: b.exchanger.deleteOldExchanged,
+		id:               rand.Text(),
+		running:          make(chan struct{}, 1),
 		wakeUp:           make(chan struct{}, 1),
 	}
 }
@@ -149,7 +153,8 @@ func startWatching(b *Broker, s store.Watcher) {
 		store: s, accounts: b.accounts, cache: b.cache, tasks: b.tasks,
 		appids:      b.earlyRenewer.appids,
 		nameChanged: b.names.changed,
-		onUnknown: func(map[int]string) {
+		onUnknown: func(parts map[int]string) {
+			b.syncer.data.note(parts)
 			b.maintenance.keysDue.Store(true)
 			b.maintenance.wake()
 			b.syncer.wake() // records may be lost, and the accounts have to be listed again

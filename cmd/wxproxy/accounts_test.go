@@ -181,14 +181,22 @@ func TestAccountsSync(t *testing.T) {
 	a.want("accounts sync", ran{out: `on WeChat's list  10000
 added             12      not known here before
 recovered         1       the stored refresh token was outdated
-withdrawn         3       known here, and no longer on the list
+withdrawn         0       known here, and no longer on the list
+unchanged         9987
+held              600     unknown to WeChat, but too many to mark as withdrawn without --confirm
+took              2.346s
+`})
+	a.want("accounts sync --confirm", ran{out: `on WeChat's list  10000
+added             12      not known here before
+recovered         1       the stored refresh token was outdated
+withdrawn         603     known here, and no longer on the list
 unchanged         9987
 took              2.346s
 `})
 	a.want("accounts sync --restore --json", ran{
-		out: `{"listed":10000,"added":12,"recovered":21,"revoked":3,"unchanged":9987,"took":2.346}` + "\n",
+		out: `{"listed":10000,"added":12,"recovered":21,"revoked":0,"unchanged":9987,"held":600,"took":2.346}` + "\n",
 	})
 	a.want("accounts sync --json", ran{
-		out: `{"listed":10000,"added":12,"recovered":1,"revoked":3,"unchanged":9987,"took":2.346}` + "\n",
+		out: `{"listed":10000,"added":12,"recovered":1,"revoked":0,"unchanged":9987,"held":600,"took":2.346}` + "\n",
 	})
 }

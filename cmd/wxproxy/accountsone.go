@@ -168,37 +168,45 @@ func (c *accountCommand) confirm(ctx context.Context) bool {
 // newAccountsSync returns `wxproxy accounts sync`.
 func newAccountsSync(e *env) *cobra.Command {
 	var admin adminClient
-	var restore bool
+	query := url.Values{}
+	var restore, confirm bool
 	cmd := &cobra.Command{
 		Use:   "sync",
 		Short: "Compare the accounts with WeChat's list",
 		Long: `Request the list of all accounts that have authorized the component from
 WeChat, and add the ones that are missing here. Run it after an outage in which
 WeChat's pushes were lost. Accounts that were forgotten stay away without
---restore.`,
+--restore.
+
+Accounts that are known here, and that WeChat does not know any more, are marked
+as revoked. If they are more than 20, and more than 5 % of all, none is without
+--confirm: perhaps WeChat's list is incomplete, or that of another platform.`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := admin.prepare(cmd, e); err != nil {
 				return err
 			}
-			return syncAccounts(cmd.Context(), e, &admin, restore)
+			if restore {
+				query.Set("restore", "true")
+			}
+			if confirm {
+				query.Set("confirm", "true")
+			}
+			return syncAccounts(cmd.Context(), e, &admin, query)
 		},
 	}
 	cmd.Flags().BoolVar(&restore, "restore", false, "bring back listed accounts that were forgotten")
+	cmd.Flags().BoolVar(&confirm, "confirm", false, "revoke accounts, however many are gone")
 	admin.addFlags(cmd)
 	return cmd
 }
 
 // syncAccounts starts a comparison with WeChat's list, waits for it without a
-// time limit, and prints its result. With restore, forgotten accounts return.
-func syncAccounts(ctx context.Context, e *env, admin *adminClient, restore bool) error {
+// time limit, and prints its result. query has the options of the API.
+func syncAccounts(ctx context.Context, e *env, admin *adminClient, query url.Values) error {
 	var result struct {
-		Listed, Added, Recovered, Revoked, Unchanged int
-		Took                                         float64 // seconds
-	}
-	query := url.Values{}
-	if restore {
-		query.Set("restore", "true")
+		Listed, Added, Recovered, Revoked, Unchanged, Held int
+		Took                                               float64 // seconds
 	}
 	raw, err := admin.do(ctx, http.MethodPost, "/api/sync", query, nil, &result)
 	if err != nil {
@@ -208,12 +216,17 @@ func syncAccounts(ctx context.Context, e *env, admin *adminClient, restore bool)
 		return printJSON(e, raw)
 	}
 	took := time.Duration(result.Took * float64(time.Second)).Round(time.Millisecond)
-	return (&table.Table{Out: e.stdout}).Print([][]string{
+	rows := [][]string{
 		{"on WeChat's list", fmt.Sprint(result.Listed), ""},
 		{"added", fmt.Sprint(result.Added), "not known here before"},
 		{"recovered", fmt.Sprint(result.Recovered), "the stored refresh token was outdated"},
 		{"withdrawn", fmt.Sprint(result.Revoked), "known here, and no longer on the list"},
 		{"unchanged", fmt.Sprint(result.Unchanged), ""},
-		{"took", took.String(), ""},
-	})
+	}
+	if result.Held > 0 {
+		rows = append(rows, []string{"held", fmt.Sprint(result.Held), "unknown to WeChat, " +
+			"but too many to mark as withdrawn without --confirm"})
+	}
+	rows = append(rows, []string{"took", took.String(), ""})
+	return (&table.Table{Out: e.stdout}).Print(rows)
 }

@@ -126,15 +126,18 @@ func (b *fakeBackend) forgotten() (n int) {
 	return n
 }
 
-func (b *fakeBackend) Sync(context.Context) (tokens.SyncResult, error) {
+func (b *fakeBackend) Sync(_ context.Context, o tokens.SyncOptions) (tokens.SyncResult, error) {
 	const took = 2345678 * time.Microsecond
-	return tokens.SyncResult{Listed: 10000, Added: 12, Recovered: 1, Revoked: 3, Unchanged: 9987, Took: took}, b.fail
-}
-
-func (b *fakeBackend) Restore(ctx context.Context) (tokens.SyncResult, error) {
-	got, err := b.Sync(ctx)
-	got.Recovered += 20
-	return got, err
+	got := tokens.SyncResult{
+		Listed: 10000, Added: 12, Recovered: 1, Unchanged: 9987, Held: 600, Took: took,
+	}
+	if o.Restore {
+		got.Recovered += 20
+	}
+	if o.Confirm {
+		got.Revoked, got.Held = 603, 0
+	}
+	return got, b.fail
 }
 
 func (b *fakeBackend) Import(_ context.Context, appid string, refresh wechat.Secret) (bool, error) {
@@ -159,6 +162,7 @@ func (fakeStats) ComponentExpiry() (time.Duration, bool) { return 0, false }
 func (fakeStats) AccountCounts() (tokens.AccountCounts, bool) {
 	return tokens.AccountCounts{Active: 1, Revoked: 1, Failing: 1}, true
 }
+func (fakeStats) Comparison() (tokens.Comparison, bool) { return tokens.Comparison{}, false }
 
 // fakeExplain explains every request in the same way.
 func fakeExplain(appid, method, path, _ string) (console.Explanation, error) {

@@ -156,6 +156,7 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 				string(tokens.Failing): c.Failing, string(tokens.Forgotten): c.Forgotten,
 			}, known
 		},
+		SyncAge:        stats.ComparisonAge,
 		DamagedRecords: stats.DamagedRecords,
 		Evictions:      stats.Evictions,
 		SetsDropped:    stats.SetsDropped,
