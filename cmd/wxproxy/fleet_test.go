@@ -398,3 +398,42 @@ func (r *sharedRedis) do(command string) string {
 	line, _, _ := strings.Cut(string(b[:n]), "\r\n")
 	return line
 }
+
+// eval runs a Lua script, which contains no double quotes, with an argument,
+// and returns the first line of its result.
+func (r *sharedRedis) eval(script, arg string) string {
+	return r.do(fmt.Sprintf(`EVAL "%s" 0 %s`, strings.ReplaceAll(script, "\n", " "), arg))
+}
+
+// eachRecord calls a function f of Lua with the key of a hash and a field of it
+// for the record of an account, or of the component, and returns what f does.
+const eachRecord = `
+for _, k in ipairs(redis.call('KEYS', 'wxproxy:{*}:records')) do
+  for _, name in ipairs(redis.call('HKEYS', k)) do
+    if name:sub(-#ARGV[1] - 8) == 'account/' .. ARGV[1] then return f(k, name) end
+  end
+end
+return 0`
+
+// loseBucket deletes all keys of the bucket that has the account's record, as a
+// cluster does whose node is empty after a restart. It returns the number of
+// records, 0 if there is no record of the account.
+func (r *sharedRedis) loseBucket(account string) (records int) {
+	fmt.Sscanf(r.eval(`
+local function f(k)
+  local n = redis.call('HLEN', k)
+  for _, lost in ipairs(redis.call('KEYS', k:sub(1, -8) .. '*')) do redis.call('DEL', lost) end
+  return n
+end`+eachRecord, account), ":%d", &records)
+	return records
+}
+
+// damage replaces the account's record by text that is no record. It reports
+// whether there was one.
+func (r *sharedRedis) damage(account string) bool {
+	return r.eval(`
+local function f(k, name)
+  redis.call('HSET', k, name, 'damaged')
+  return 1
+end`+eachRecord, account) == ":1"
+}

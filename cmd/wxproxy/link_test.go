@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"wxproxy/internal/proctest"
 )
 
 // cut is what is wrong with a link. The zero value is nothing.
@@ -40,7 +42,7 @@ type link struct {
 // newLink starts a link to a server that ends with the test.
 func newLink(t *testing.T, network, server string) *link {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", proctest.FreeAddr(t)) // not one that a replica will use
 	if err != nil {
 		t.Fatal(err)
 	}

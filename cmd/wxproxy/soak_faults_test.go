@@ -3,9 +3,14 @@
 package main
 
 import (
+	"fmt"
+	"os/exec"
+	"slices"
 	"syscall"
+	"testing"
 	"time"
 
+	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
 )
 
@@ -49,7 +54,12 @@ func (s *soak) replicaFaults() []func() {
 		},
 		func() {
 			r := s.victim()
-			s.during(disturbance("kill -9 twice", r, lost...), func() { r.kill(); r.start(); r.kill(); r.start() })
+			s.during(disturbance("kill -9 twice", r, lost...), func() {
+				r.kill()
+				r.start()
+				r.kill()
+				r.start()
+			})
 		},
 		func() {
 			r := s.victim()
@@ -61,7 +71,11 @@ func (s *soak) replicaFaults() []func() {
 		},
 		func() {
 			r := s.victim()
-			s.during(disturbance("restart", nil), func() { r.stop(); s.sleep(s.between(1, 1000)); r.start() })
+			s.during(disturbance("restart", nil), func() {
+				r.stop()
+				s.sleep(s.between(1, 1000))
+				r.start()
+			})
 		},
 	}
 }
@@ -88,6 +102,24 @@ func (s *soak) redisFaults() []func() {
 				redis.signal(syscall.SIGCONT)
 			})
 		},
+		func() {
+			d := disturbance("Redis loses a bucket")
+			d.failures = nil
+			s.during(d, func() {
+				if d.forces = redis.loseBucket(s.account()); d.forces == 0 {
+					s.t.Error("losing a bucket: got no records in it, want some")
+				}
+			})
+		},
+		func() {
+			d := disturbance("a record is damaged")
+			d.account, d.failures, d.forces = s.account(), nil, 1
+			s.during(d, func() {
+				if !redis.damage(d.account) {
+					s.t.Error("damaging a record: got no record")
+				}
+			})
+		},
 	}
 }
 
@@ -105,8 +137,8 @@ func (s *soak) partitions() (all []func()) {
 		for _, from := range []string{"Redis", "WeChat"} {
 			all = append(all, func() {
 				r := s.victim()
-				d := &disturbance{kind: "one replica and " + from + ": " + way.name, system: s.onRedis, at: r,
-					failures: []failureKind{noTokenAvailable, tokenRejected}}
+				d := &disturbance{kind: "one replica and " + from + ": " + way.name,
+					system: s.onRedis, at: r, failures: []failureKind{noTokenAvailable, tokenRejected}}
 				l, length := r.toRedis, s.between(500, 6000)
 				if from == "WeChat" {
 					l = r.toWeChat
@@ -145,7 +177,8 @@ func (s *soak) weChatFaults() []func() {
 	return []func(){
 		func() {
 			s.during(disturbance("renewals get 502", noTokenAvailable), func() {
-				s.while(sandbox.Fault{Path: "/cgi-bin/component/", Status: 502}, s.between(500, 4000))
+				bad := sandbox.Fault{Path: "/cgi-bin/component/", Status: 502}
+				s.while(bad, s.between(500, 4000))
 			})
 		},
 		func() {
@@ -169,8 +202,8 @@ func (s *soak) weChatFaults() []func() {
 			d := disturbance("connections of renewals break", noTokenAvailable, tokenRejected)
 			d.forces = 1 + s.rand.IntN(3)
 			s.during(d, func() {
-				s.while(sandbox.Fault{Path: refreshPath, Break: sandbox.BreakBefore, Times: d.forces},
-					s.between(500, 3000))
+				broken := sandbox.Fault{Path: refreshPath, Break: sandbox.BreakBefore, Times: d.forces}
+				s.while(broken, s.between(500, 3000))
 			})
 		},
 		func() {
@@ -197,7 +230,8 @@ func (s *soak) authorizationFaults() []func() {
 	}
 	return []func(){
 		func() {
-			d := disturbance("revoked and authorized again", 2, accountRevoked, noTokenAvailable, tokenRejected)
+			d := disturbance("revoked and authorized again", 2,
+				accountRevoked, noTokenAvailable, tokenRejected)
 			s.during(d, func() {
 				if err := wx.Unauthorize(s.t.Context(), d.account); err != nil {
 					s.t.Log("pushing a revocation: ", err)
@@ -209,23 +243,64 @@ func (s *soak) authorizationFaults() []func() {
 			})
 		},
 		func() {
+			d := disturbance("one renewal is answered with 61003", 2,
+				accountRevoked, noTokenAvailable)
+			s.during(d, func() {
+				id, err := wx.AddFault(sandbox.Fault{
+					Path: refreshPath, Appid: d.account, ErrCode: 61003, Times: 1})
+				if err != nil {
+					s.t.Error(err)
+				}
+				wx.Expire(d.account)
+				same := func(f sandbox.Fault) bool { return f.ID == id }
+				proctest.Eventually(s.t, func() bool {
+					return !slices.ContainsFunc(wx.Faults(), same)
+				})
+			})
+		},
+		func() {
 			d := disturbance("a token expires early", 1)
 			s.during(d, func() { wx.Expire(d.account) })
 		},
 	}
 }
 
-// diskFaults are what happens to the store in a file.
+// diskFaults are what happens to the store in a file. Only accounts whose
+// tokens expire meanwhile notice.
 func (s *soak) diskFaults() []func() {
 	sys := s.onFile
 	disturbance := func(kind string, at *replica, failures ...failureKind) *disturbance {
 		return &disturbance{kind: kind, system: sys, at: at, failures: failures}
 	}
+	next := 0 // each account in turn: repeated rejections of one are throttled
 	return []func(){
+		func() {
+			d := disturbance("the disk cannot be written", nil, noTokenAvailable, tokenRejected)
+			d.forces = 3 // the one below, and what could not be saved
+			s.during(d, func() {
+				sys.replicas[0].limitFiles(s.t, "0")
+				next++
+				sys.wx.Expire(sys.accounts[next%len(sys.accounts)])
+				s.sleep(s.between(500, 6000))
+				sys.replicas[0].limitFiles(s.t, "unlimited")
+			})
+		},
 		func() {
 			r := sys.replicas[0]
 			s.during(disturbance("kill -9", r, connectionBroken, noTokenAvailable, tokenRejected),
 				func() { r.kill(); r.start() })
 		},
+	}
+}
+
+// limitFiles limits the size of files that the replica writes, in bytes. With
+// 0, each write to a file fails as on a full disk.
+func (r *replica) limitFiles(t *testing.T, size string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out, err := exec.Command("prlimit", "--pid", fmt.Sprint(r.cmd.Process.Pid),
+		"--fsize="+size+":unlimited").CombinedOutput()
+	if err != nil {
+		t.Errorf("prlimit: %v: %s", err, out)
 	}
 }
