@@ -193,3 +193,85 @@ func TestDiskFaults(t *testing.T) {
 		})
 	}
 }
+
+// A Redis that rejects writes from the middle of a renewal on: its memory is
+// full, it has too few replicas, or it is a read-only replica. The renewal that
+// was in progress serves from memory, further rejections cost no request to
+// WeChat, and /readyz says why. When Redis takes writes again, so does
+// everything, within 15 s, and the token is stored. WeChat issues a new refresh
+// token with each renewal.
+func TestRedisRejectsWrites(t *testing.T) {
+	for name, c := range map[string]struct {
+		fail, repair []string
+		reason       string
+	}{
+		"memory is full": {[]string{"CONFIG", "SET", "maxmemory", "1"},
+			[]string{"CONFIG", "SET", "maxmemory", "0"}, "OOM"},
+		"too few replicas": {[]string{"CONFIG", "SET", "min-replicas-to-write", "1"},
+			[]string{"CONFIG", "SET", "min-replicas-to-write", "0"}, "NOREPLICAS"},
+		"read-only replica": {[]string{"REPLICAOF", "127.0.0.1", "1"},
+			[]string{"REPLICAOF", "NO", "ONE"}, "READONLY"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := startRedis(t)
+			w := newTestEnv(t, sandbox.Config{RotateRefreshTokens: true})
+			w.store = onRedis(r, "k")
+			w.start().authorized(accountA, accountB)
+			w.call("/"+accountA+userInfo, "hit")
+			w.call("/"+accountB+userInfo, "hit")
+			w.wx.ResetHistory()
+
+			w.wx.Expire(accountA)
+			slow := w.fault(sandbox.Fault{Path: refreshPath, Delay: sandbox.Span(time.Second)})
+			done := make(chan struct{})
+			go func() {
+				w.call("/"+accountA+userInfo, "retried")
+				close(done)
+			}()
+			proctest.Eventually(t, func() bool { return w.wx.Count(refreshPath) == 1 })
+			r.do(t, c.fail...)
+			<-done
+			w.wx.RemoveFault(slow)
+			for range 50 {
+				w.call("/"+accountA+userInfo, "hit")
+				w.call("/"+accountB+userInfo, "hit")
+			}
+			w.wx.Expire(accountA)
+			for range 50 {
+				status, answer, header := w.try("GET", "/"+accountA+userInfo, "")
+				if status != 503 || header.Get("Retry-After") == "" {
+					t.Fatalf("rejected again: got %d %s, Retry-After %q, want 503 with one",
+						status, answer, header.Get("Retry-After"))
+				}
+			}
+			if n := w.wx.Count(refreshPath); n != 1 {
+				t.Errorf("renewals: got %d, want 1", n)
+			}
+			status, body := w.get(w.admin, "/readyz")
+			if status != 503 || !strings.Contains(body, c.reason) {
+				t.Errorf("/readyz: got %d %s, want 503 with %s", status, body, c.reason)
+			}
+
+			began := time.Now()
+			r.do(t, c.repair...)
+			proctest.Eventually(t, func() bool {
+				ready, _ := w.get(w.admin, "/readyz")
+				status, _, _ := w.try("GET", "/"+accountA+userInfo, "")
+				return ready == 200 && status == 200 && w.metric("wxproxy_unsaved_grants") == 0
+			})
+			proctest.Promise(t, "recovery", time.Since(began), 15*time.Second)
+			t.Logf("recovered within %v", time.Since(began).Round(10*time.Millisecond))
+
+			w.end(syscall.SIGKILL)
+			w.wx.ResetHistory()
+			w.start()
+			w.call("/"+accountA+userInfo, "miss")
+			w.wx.Expire(accountA)
+			w.call("/"+accountA+userInfo, "retried")
+			if n, lookups := w.wx.Count(refreshPath), w.wx.Count(infoPath); n != 1 || lookups > 0 {
+				t.Errorf("after a kill: got %d renewals and %d lookups of refresh tokens, "+
+					"want 1 and none", n, lookups)
+			}
+		})
+	}
+}
