@@ -143,9 +143,18 @@ func (r *earlyRenewer) run(appid string, e *entry) {
 		return
 	}
 	// While the old token is valid there is time for more attempts.
-	if now := r.now(); now.Before(e.usableUntil) {
-		r.schedule(appid, e, RetryAfter(err, now))
+	now := r.now()
+	left := e.usableUntil.Sub(now)
+	if left <= 0 {
+		return
 	}
+	wait := RetryAfter(err, now)
+	if left >= 10*maxUnansweredPause {
+		// No caller needs the new token yet. So accounts for which WeChat does
+		// not respond take no more than half of the time of a slot.
+		wait = max(wait, maxUnansweredPause)
+	}
+	r.schedule(appid, e, wait)
 }
 
 // stop starts no more renewals. Those in flight go on.
