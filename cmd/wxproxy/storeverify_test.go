@@ -125,7 +125,9 @@ func TestDamagedRedisRecords(t *testing.T) {
 	defer s.Close()
 	for _, key := range []string{"account/" + accountA, "account/" + sandbox.DefaultComponentAppID,
 		"ticket/" + sandbox.DefaultComponentAppID} {
-		garbage := func(context.Context, []byte) ([]byte, error) { return []byte("garbage of " + key), nil }
+		garbage := func(context.Context, []byte) ([]byte, error) {
+			return []byte("garbage of " + key), nil
+		}
 		if err := s.Update(t.Context(), storedKey(key), garbage); err != nil {
 			t.Fatal(err)
 		}

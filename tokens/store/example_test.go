@@ -83,7 +83,7 @@ func ExampleSeal() {
 	fmt.Println("other key:", err)
 	// Output:
 	// sealed store: ticket@@@secret, <nil>
-	// inner store: 44 bytes, <nil>
+	// inner store: 52 bytes, <nil>
 	// other key: store was sealed with another key
 }
 

@@ -29,7 +29,7 @@ func (s *sealedStore) Export(
 		if strings.HasPrefix(key, DamagedPrefix) {
 			return true
 		}
-		if _, err := s.sealer.open(key, sealed); err != nil {
+		if _, _, err := s.ring.open(key, sealed); err != nil {
 			damaged++
 			return true
 		}
@@ -44,15 +44,15 @@ func (s *sealedStore) Export(
 
 // Opener opens records that [Seal] has encrypted, outside of their store. It is
 // safe for concurrent use.
-type Opener struct{ sealer *sealer }
+type Opener struct{ ring *keyring }
 
-// NewOpener returns an Opener for the key, of [KeySize] bytes.
-func NewOpener(key []byte) (*Opener, error) {
-	s, err := newSealer(key)
+// NewOpener returns an Opener for the keys of [Seal].
+func NewOpener(key []byte, previous ...[]byte) (*Opener, error) {
+	r, err := newKeyring(key, previous...)
 	if err != nil {
 		return nil, err
 	}
-	return &Opener{s}, nil
+	return &Opener{r}, nil
 }
 
 // Check returns nil if the record key opens. It returns [ErrWrongKey] for a
@@ -60,9 +60,9 @@ func NewOpener(key []byte) (*Opener, error) {
 // record.
 func (o *Opener) Check(key string, sealed []byte) error {
 	if key == checkKey {
-		return verifyCheck(o.sealer, sealed)
+		return verifyCheck(o.ring, sealed)
 	}
-	_, err := o.sealer.open(key, sealed)
+	_, _, err := o.ring.open(key, sealed)
 	return err
 }
 

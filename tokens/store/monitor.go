@@ -127,8 +127,8 @@ func (m *Monitored) Writable(key string) error {
 // context. An error that a function returned to Update must not be passed.
 func IsDatabaseError(err error) bool {
 	for _, other := range []error{
-		nil, ErrNotFound, ErrLost, ErrDamaged, ErrCorrupt, ErrWrongKey, ErrEmptyKey, ErrClosed,
-		context.Canceled, context.DeadlineExceeded,
+		nil, ErrNotFound, ErrLost, ErrDamaged, ErrForeignKey, ErrCorrupt, ErrWrongKey, ErrEmptyKey,
+		ErrClosed, context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, other) {
 			return false
@@ -144,7 +144,8 @@ func resultOf(err error) string {
 		return ResultFailed
 	case errors.Is(err, ErrLost):
 		return ResultLost
-	case errors.Is(err, ErrDamaged), errors.Is(err, ErrCorrupt), errors.Is(err, ErrWrongKey):
+	case errors.Is(err, ErrDamaged), errors.Is(err, ErrForeignKey),
+		errors.Is(err, ErrCorrupt), errors.Is(err, ErrWrongKey):
 		return ResultDamaged
 	case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrEmptyKey):
 		return ResultOK

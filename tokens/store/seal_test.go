@@ -160,7 +160,7 @@ func TestSealChecksTheKey(t *testing.T) {
 			storePut(t, inner, "seal/check", "\x00")
 		}, sealKey, store.ErrCorrupt},
 		"check record of a newer version": {func(inner store.Store) {
-			storePut(t, inner, "seal/check", "\x02"+strings.Repeat("x", 99))
+			storePut(t, inner, "seal/check", "\x03"+strings.Repeat("x", 99))
 		}, sealKey, store.ErrCorrupt},
 		"other record as check record": {func(inner store.Store) {
 			one(inner)
@@ -169,7 +169,23 @@ func TestSealChecksTheKey(t *testing.T) {
 				t.Fatal(err)
 			}
 			storePut(t, inner, "seal/check", string(sealed))
-		}, sealKey, store.ErrWrongKey},
+		}, sealKey, nil},
+		"other record as check record, another key": {func(inner store.Store) {
+			one(inner)
+			sealed, err := inner.Load(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			storePut(t, inner, "seal/check", string(sealed))
+		}, wrongKey, store.ErrWrongKey},
+		"damaged check record": {func(inner store.Store) {
+			one(inner)
+			storePut(t, inner, "seal/check", "garbage")
+		}, sealKey, nil},
+		"damaged check record, another key": {func(inner store.Store) {
+			one(inner)
+			storePut(t, inner, "seal/check", "garbage")
+		}, wrongKey, store.ErrWrongKey},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inner := store.NewMemory()

@@ -17,7 +17,7 @@ type Damage struct {
 type Verification struct {
 	Records  int // all but those of the seal and the damaged ones
 	Damaged  int // those that were reported
-	Previous int // records that were not sealed with the current key
+	Previous int // records that previous opens, and key does not
 }
 
 // Verify reads every record of inner, which holds the sealed records, and
@@ -34,15 +34,15 @@ func Verify(
 	ctx context.Context, inner Store, key []byte, previous [][]byte,
 	check func(key string, record []byte) error, report func(Damage),
 ) (v Verification, err error) {
-	sealer, err := newSealer(key)
+	ring, err := newKeyring(key, previous...)
 	if err != nil {
 		return v, err
 	}
-	seal, err := inner.Load(ctx, checkKey)
-	if err == nil {
-		err = verifyCheck(sealer, seal)
+	st, err := loadSealState(ctx, inner, ring)
+	if err == nil && st.check != nil {
+		err = verifyCheck(ring, st.check)
 	}
-	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDamaged) {
+	if err != nil && !errors.Is(err, errCheckDamaged) {
 		return v, err
 	}
 	damaged := func(d Damage) {
@@ -59,9 +59,12 @@ func Verify(
 			return true
 		}
 		if strings.HasPrefix(key, sealPrefix) {
+			if _, _, err := ring.open(key, sealed); err != nil {
+				damaged(Damage{Key: strings.Clone(key), Problem: err.Error()})
+			}
 			return true
 		}
-		record, err := sealer.open(key, sealed)
+		record, by, err := ring.open(key, sealed)
 		if err == nil {
 			err = check(key, record)
 		}
@@ -70,6 +73,9 @@ func Verify(
 			return true
 		}
 		v.Records++
+		if by != ring.current() {
+			v.Previous++
+		}
 		return true
 	})
 	return v, err

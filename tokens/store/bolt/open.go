@@ -27,8 +27,12 @@ const lockTimeout = time.Second
 // [store.KeySize] bytes. If key is empty, it is kept in the file path + ".key",
 // which is created together with the store and never for an existing one.
 //
+// previous are keys that only open records, see [store.Seal].
+//
 // It returns the errors of [Open], [store.LoadOrCreateKey] and [store.Seal].
-func OpenFile(ctx context.Context, path string, key []byte) (store.Store, error) {
+func OpenFile(
+	ctx context.Context, path string, key []byte, previous ...[]byte,
+) (store.Store, error) {
 	exists, err := storeExists(path)
 	if err != nil {
 		return nil, err
@@ -43,13 +47,13 @@ func OpenFile(ctx context.Context, path string, key []byte) (store.Store, error)
 		}
 	}
 	s, err := open(ctx, path, func(ctx context.Context, s store.Store) error {
-		_, err := store.Seal(ctx, s, key)
+		_, err := store.Seal(ctx, s, key, previous...)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := store.Seal(ctx, s, key)
+	sealed, err := store.Seal(ctx, s, key, previous...)
 	if err != nil {
 		if errors.Is(err, store.ErrWrongKey) {
 			err = fmt.Errorf("%w than %s", err, keySource)

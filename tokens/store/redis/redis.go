@@ -30,6 +30,8 @@ type Options struct {
 	// Warn is called with problems that are not errors, during Open and later,
 	// possibly from several goroutines. nil discards them.
 	Warn func(problem string)
+	// PreviousKeys only open records, see [store.Seal].
+	PreviousKeys [][]byte
 	// ReadOnly makes Open write nothing. Without it, Open checks that this
 	// Redis can be written to, and notes the format in an empty one. Updates
 	// are possible nevertheless.
@@ -100,7 +102,7 @@ func OpenSealed(ctx context.Context, url string, key []byte, o Options) (store.S
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := store.Seal(ctx, s, key)
+	sealed, err := store.Seal(ctx, s, key, o.PreviousKeys...)
 	if err != nil {
 		if errors.Is(err, store.ErrWrongKey) {
 			err = fmt.Errorf("%w than the one given", err)

@@ -75,6 +75,8 @@ type Admin struct {
 type Store struct {
 	URL string        `toml:"url"`
 	Key wechat.Secret `toml:"key"` // base64 of 32 bytes; empty: a key file beside the store
+	// PreviousKey opens records that were sealed before the key was changed.
+	PreviousKey wechat.Secret `toml:"previous_key"` // empty: the key was never changed
 }
 
 // Tokens controls the renewal and the cache of access tokens.

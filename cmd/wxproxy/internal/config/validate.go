@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -151,11 +152,22 @@ var errSealingKey = errors.New("is not the base64 of 32 bytes; create one with: 
 
 // SealingKey returns the decoded key, or nil if there is none and the store has
 // to create its own.
-func (s Store) SealingKey() ([]byte, error) {
-	if s.Key.IsEmpty() {
+func (s Store) SealingKey() ([]byte, error) { return decodeSealingKey(s.Key) }
+
+// PreviousKeys returns the decoded keys that only open records: none or one.
+func (s Store) PreviousKeys() ([][]byte, error) {
+	b, err := decodeSealingKey(s.PreviousKey)
+	if b == nil {
+		return nil, err
+	}
+	return [][]byte{b}, nil
+}
+
+func decodeSealingKey(s wechat.Secret) ([]byte, error) {
+	if s.IsEmpty() {
 		return nil, nil
 	}
-	b, err := base64.StdEncoding.DecodeString(s.Key.Reveal())
+	b, err := base64.StdEncoding.DecodeString(s.Reveal())
 	if err != nil || len(b) != sealingKeySize {
 		return nil, errSealingKey
 	}
@@ -190,6 +202,24 @@ func (v *validator) store() {
 	}
 	if _, err := v.cfg.Store.SealingKey(); err != nil {
 		v.fault("store.key", "%v", err)
+	}
+	v.previousKey()
+}
+
+// previousKey checks the key that only opens records.
+func (v *validator) previousKey() {
+	const key = "store.previous_key"
+	s := v.cfg.Store
+	previous, err := s.PreviousKeys()
+	current, _ := s.SealingKey()
+	switch {
+	case err != nil:
+		v.fault(key, "%v", err)
+	case previous == nil:
+	case s.Key.IsEmpty():
+		v.fault(key, "needs store.key, the new key; create one with: openssl rand -base64 32")
+	case bytes.Equal(previous[0], current):
+		v.fault(key, "is the same as store.key; write the key before it, or remove it")
 	}
 }
 

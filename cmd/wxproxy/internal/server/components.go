@@ -181,12 +181,17 @@ func openStore(
 	if err != nil {
 		return nil, fmt.Errorf("store.key: %w", err)
 	}
+	previous, err := cfg.Store.PreviousKeys()
+	if err != nil {
+		return nil, fmt.Errorf("store.previous_key: %w", err)
+	}
 	// The configuration was validated: what is not Redis is a file.
 	if config.IsRedis(cfg.Store.URL) {
-		s, err = redis.OpenSealed(ctx, cfg.Store.URL, key, redis.Options{Warn: warn})
+		o := redis.Options{Warn: warn, PreviousKeys: previous}
+		s, err = redis.OpenSealed(ctx, cfg.Store.URL, key, o)
 	} else {
 		path, _ := storeFile(cfg)
-		if s, err = bolt.OpenFile(ctx, path, key); err == nil && key == nil {
+		if s, err = bolt.OpenFile(ctx, path, key, previous...); err == nil && key == nil {
 			warn("its key lies beside it, in " + path + ".key, so a copy of the folder can be " +
 				"read: keep the key in a secret manager, and set [store] key to its value")
 		}

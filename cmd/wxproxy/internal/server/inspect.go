@@ -32,10 +32,14 @@ func VerifyStore(
 	if err != nil {
 		return v, errors.Join(err, s.Close())
 	}
+	previous, err := cfg.Store.PreviousKeys()
+	if err != nil {
+		return v, errors.Join(fmt.Errorf("store.previous_key: %w", err), s.Close())
+	}
 	check := func(key string, record []byte) error {
 		return tokens.CheckRecord(namespace.Kind(key), record)
 	}
-	v, err = store.Verify(ctx, s, key, nil, check, report)
+	v, err = store.Verify(ctx, s, key, previous, check, report)
 	if err = errors.Join(err, s.Close()); err != nil {
 		err = fmt.Errorf("store.url: %w", err)
 	}

@@ -178,6 +178,7 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 // order. It must be called once.
 func (s *Server) Run(ctx context.Context) error {
 	var err error
+	stopResealing := s.startResealing()
 	failed := make(chan error, 3)
 	go func() { failed <- s.proxy.Serve(s.proxyLn, s.tls) }()
 	go func() { failed <- s.callbackServer.Serve(s.callbackLn) }()
@@ -199,7 +200,27 @@ func (s *Server) Run(ctx context.Context) error {
 	case err = <-failed:
 		err = fmt.Errorf("a listener failed: %w", err)
 	}
+	stopResealing()
 	return errors.Join(err, s.stop())
+}
+
+// startResealing seals the records with the current key, if that was changed,
+// until the function that it returns is called.
+func (s *Server) startResealing() (stop func()) {
+	sealed, ok := store.As[store.Resealer](s.store)
+	if !ok {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		sealed.Reseal(ctx, s.log)
+		close(done)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // stop closes what accepts requests first, then what they need. The admin

@@ -141,7 +141,11 @@ func importKey(cfg config.Config, path string) (o *store.Opener, source string, 
 	if err != nil {
 		return nil, "", fmt.Errorf("store.key: %w", err)
 	}
-	o, err = store.NewOpener(key)
+	previous, err := cfg.Store.PreviousKeys()
+	if err != nil {
+		return nil, "", fmt.Errorf("store.previous_key: %w", err)
+	}
+	o, err = store.NewOpener(key, previous...)
 	return o, source, err
 }
 

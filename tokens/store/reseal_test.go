@@ -1,0 +1,175 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"wxproxy/tokens/store"
+)
+
+// keyed seals inner with keys, the first of which is the current one.
+func keyed(t *testing.T, inner store.Store, keys ...[]byte) store.Store {
+	t.Helper()
+	s, err := store.Seal(t.Context(), inner, keys[0], keys[1:]...)
+	if err != nil {
+		t.Fatalf("Seal: %v", err)
+	}
+	return s
+}
+
+// reseal seals all records with the key of the store.
+func reseal(t *testing.T, s store.Store) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(writerFunc, 1)
+	r, ok := store.As[store.Resealer](s)
+	if !ok {
+		t.Fatal("the store is no Resealer")
+	}
+	go r.Reseal(ctx, slog.New(slog.NewTextHandler(done, nil)))
+	select {
+	case <-done:
+	case <-t.Context().Done():
+		t.Fatal("timeout: re-sealing")
+	}
+}
+
+// writerFunc receives a value when the log says that all records are sealed.
+type writerFunc chan struct{}
+
+func (w writerFunc) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte("all records are sealed")) {
+		w <- struct{}{}
+	}
+	return len(p), nil
+}
+
+// left returns how many records are not sealed with key, and how many are
+// damaged.
+func left(t *testing.T, inner store.Store, key []byte, previous ...[]byte) (n, damaged int) {
+	t.Helper()
+	check := func(string, []byte) error { return nil }
+	report := func(d store.Damage) { t.Log(d) }
+	v, err := store.Verify(t.Context(), inner, key, previous, check, report)
+	if err != nil {
+		t.Fatalf("Verify: %v", err)
+	}
+	return v.Previous, v.Damaged
+}
+
+// The key of a store is changed, as docs/operating.md says: records of both
+// forms and keys are read, all of them are sealed with the new key, and the old
+// one is not needed any more. Until then a start without it is refused.
+func TestKeyChange(t *testing.T) {
+	oldKey, newKey := sealKey, wrongKey
+	for _, first := range []string{"version 1", "version 2"} {
+		inner := store.NewMemory()
+		if first == "version 1" {
+			storePut(t, inner, "a", unbase64(t, sealedOne))
+			storePut(t, inner, "seal/check", unbase64(t, sealedCheck))
+		} else {
+			storePut(t, keyed(t, inner, oldKey), "a", "one")
+		}
+		for i := range 100 {
+			storePut(t, keyed(t, inner, oldKey), fmt.Sprint("k", i), "old")
+		}
+		before := storeDump(t, inner)
+		s := keyed(t, inner, newKey, oldKey)
+		if storeDump(t, inner) != before {
+			t.Error("Seal changed a store with previous_key")
+		}
+		storePut(t, s, "k0", "new")
+		if n, damaged := left(t, inner, newKey, oldKey); n != 100 || damaged != 0 {
+			t.Errorf("%s: got %d records left and %d damaged, want 100 and 0", first, n, damaged)
+		}
+		_, err := store.Seal(t.Context(), inner, newKey)
+		if !errors.Is(err, store.ErrWrongKey) || !mentions(err, `"a"`, "previous_key") {
+			t.Errorf("%s: Seal without the key before: got error %v, want ErrWrongKey", first, err)
+		}
+		if _, err := store.Seal(t.Context(), inner, oldKey); !errors.Is(err, store.ErrWrongKey) {
+			t.Errorf("%s: Seal with the old key: got error %v, want ErrWrongKey", first, err)
+		}
+		reseal(t, s)
+		if n, damaged := left(t, inner, newKey); n != 0 || damaged != 0 {
+			t.Errorf("%s: got %d records left and %d damaged, want none", first, n, damaged)
+		}
+		text := storeDump(t, keyed(t, inner, newKey))
+		if strings.Count(text, `"old"`) != 99 || !strings.Contains(text, `"a": "one"`) {
+			t.Errorf("%s: afterwards: got %s", first, text)
+		}
+	}
+}
+
+// Replicas change the key one by one: each gets the new key as previous_key
+// first, then both change places, then the old one is removed. All that run
+// concurrently read what the others write, and none finds a damaged record.
+func TestReplicasChangeKeyOneByOne(t *testing.T) {
+	oldKey, newKey := sealKey, wrongKey
+	inner := store.NewMemory()
+	steps := [][][]byte{{oldKey}, {oldKey, newKey}, {newKey, oldKey}, {newKey}}
+	replicas := []store.Store{keyed(t, inner, oldKey), keyed(t, inner, oldKey)}
+	writeAndRead := func(step string) {
+		t.Helper()
+		for i, s := range replicas {
+			storePut(t, s, fmt.Sprint("by", i), step)
+			for j, other := range replicas {
+				if got, err := other.Load(t.Context(), fmt.Sprint("by", i)); string(got) != step {
+					t.Errorf("%s: replica %d reads of %d: got %q, error %v", step, j, i, got, err)
+				}
+			}
+		}
+	}
+	for i, keys := range steps[1:] {
+		for r := range replicas {
+			replicas[r] = keyed(t, inner, keys...)
+			writeAndRead(fmt.Sprintf("step %d, replica %d", i+1, r))
+		}
+		// One is restarted with the configuration of the step before.
+		if i == 1 {
+			replicas[0] = keyed(t, inner, steps[1]...)
+			writeAndRead("outdated configuration")
+			reseal(t, replicas[1])
+		}
+	}
+	if n, damaged := left(t, inner, newKey); n != 0 || damaged != 0 {
+		t.Errorf("got %d records left and %d damaged, want none", n, damaged)
+	}
+}
+
+// A process that has only the old key does not touch what others have sealed
+// with the new one, and says so. Garbage in the place of a key id is damage.
+func TestForeignRecordIsNotMoved(t *testing.T) {
+	inner := store.NewMemory()
+	old := keyed(t, inner, sealKey)
+	storePut(t, old, "a", "one")
+	storePut(t, keyed(t, inner, wrongKey, sealKey), "a", "two")
+	_, load := old.Load(t.Context(), "a")
+	update := old.Update(t.Context(), "a", replaceWith("three"))
+	for name, err := range map[string]error{"load": load, "update": update} {
+		if !errors.Is(err, store.ErrForeignKey) || errors.Is(err, store.ErrDamaged) {
+			t.Errorf("%s: got error %v, want ErrForeignKey", name, err)
+		}
+	}
+	s := keyed(t, inner, wrongKey, sealKey)
+	if got, err := s.Load(t.Context(), "a"); string(got) != "two" {
+		t.Errorf("afterwards: got %q, error %v, want two", got, err)
+	}
+	raw, err := inner.Load(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range 9 { // version and key id
+		flipped := bytes.Clone(raw)
+		flipped[at] ^= 4
+		storePut(t, inner, "a", string(flipped))
+		if _, err := s.Load(t.Context(), "a"); !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("byte %d flipped: got error %v, want ErrDamaged", at, err)
+		}
+	}
+}
