@@ -335,7 +335,9 @@ func TestLostDataMakesComparisonDue(t *testing.T) {
 	putTicket(t, one)
 	complete := func() bool {
 		counts, known := one.Stats().AccountCounts()
-		return isCompared(t, s) && known && counts.Active == 100
+		raw, _ := s.Load(t.Context(), "sync/"+component)
+		return isCompared(t, s) && strings.Contains(string(raw), `"data"`) &&
+			known && counts.Active == 100
 	}
 	eventually(t, "the accounts are known", complete)
 	f.wantCount(t, "api_get_authorizer_list", 1)

@@ -31,7 +31,8 @@ type fleet struct {
 	t        *testing.T
 	wx       *sandbox.WeChat
 	wxURL    string
-	redis    *sharedRedis // nil: the store is a file
+	redis    *sharedRedis // nil: the store is a file, or cluster
+	cluster  string       // URL of the store; "": none
 	dir      string
 	replicas []*replica
 	client   *http.Client
@@ -136,6 +137,8 @@ func (f *fleet) configuration(r *replica) string {
 	switch {
 	case r.toRedis != nil:
 		store = "redis://" + r.toRedis.addr()
+	case f.cluster != "":
+		store = f.cluster
 	case f.redis != nil:
 		store = "redis+unix://" + f.redis.socket
 	}
