@@ -65,6 +65,8 @@ func (s *state) addHolder(r *http.Request, e *Explanation) error {
 		e.refuse(http.StatusNotFound,
 			fmt.Sprintf("wxproxy: account %s has not authorized this component", e.Holder),
 			"check the appid; an account is known once it has authorized")
+		e.Note = "the account is not known here: the first request asks WeChat about it, " +
+			"and gets 503 while WeChat cannot be asked"
 		return nil
 	case errors.Is(err, tokens.ErrUnknownAccount):
 		e.Note = "no token was fetched yet; the first request fetches one"

@@ -95,6 +95,8 @@ func (s *WeChat) ComponentAppID() string { return s.cfg.ComponentAppID }
 // HTTP/1.1 and HTTP/2, with and without TLS. Do not put it behind an
 // [http.ServeMux], which cleans paths.
 func (s *WeChat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// WeChat has one clock, so its responses have the time of its pushes.
+	w.Header().Set("Date", s.cfg.Now().UTC().Format(http.TimeFormat))
 	switch path := r.URL.EscapedPath(); {
 	case path == "/sandbox" || strings.HasPrefix(path, "/sandbox/"):
 		s.control.ServeHTTP(w, r)

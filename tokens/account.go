@@ -42,6 +42,17 @@ type account struct {
 	AuthorizedAt int64 `json:"authorized,omitempty"` // CreateTime of the newest authorization
 	RevokedAt    int64 `json:"revoked,omitempty"`    // CreateTime of the newest revocation
 	IsRevoked    bool  `json:"gone,omitempty"`       // the revocation is the newer of the two
+	// SeenAt is the Date of a response that proves that the account authorizes
+	// the component: one that exchanged a browser's code, or said so. In
+	// seconds, by WeChat's clock; 0 if a push has dated that authorization.
+	SeenAt int64 `json:"seen,omitempty"`
+	// FoundAt is when WeChat first answered that a revoked account does not
+	// authorize the component. Until that is confirmed, Refresh is kept, and
+	// not used. 0 if it was pushed or confirmed.
+	FoundAt int64 `json:"found,omitempty"`
+	// CheckedAt is when WeChat last said that a revoked account is not
+	// authorized, by a push or an answer.
+	CheckedAt int64 `json:"checked,omitempty"`
 	// ForgottenAt is when an operator forgot the account. Such a record is a
 	// tombstone: IsRevoked is set, so that earlier versions serve no token
 	// either, and the record holds no secret.
@@ -143,26 +154,108 @@ func (a *account) applyAuthorization(g wechat.Grant, created int64, now time.Tim
 	}
 	a.IsRevoked, a.AuthorizedAt, a.Throttle = false, max(a.AuthorizedAt, created), renewalThrottle{}
 	a.ForgottenAt, a.IsRestorable = 0, false
+	a.FoundAt, a.CheckedAt = 0, 0
 	if a.Refresh == "" {
 		a.FailureCount, a.Failure = 1, errNoRefreshToken.Error()
 	}
 }
 
-// markRevoked notes that the authorization ended and removes its tokens, which
-// WeChat no longer accepts. created is the time of the revocation by WeChat's
-// clock, in Unix seconds; 0 if it is unknown.
-func (a *account) markRevoked(created int64) {
-	a.IsRevoked, a.RevokedAt = true, max(a.RevokedAt, created)
-	a.Access, a.Refresh, a.IssuedAt, a.ExpiresAt = "", "", 0, 0
+// markRevoked notes a revocation that WeChat pushed and removes the tokens,
+// which WeChat no longer accepts. created is the push's CreateTime in Unix
+// seconds.
+func (a *account) markRevoked(created int64, now time.Time) {
+	a.end(now)
+	a.RevokedAt, a.Refresh, a.FoundAt = max(a.RevokedAt, created), "", 0
+}
+
+// markFound notes that WeChat answered that the account does not authorize the
+// component, although no push has said so. One such answer can be wrong, so the
+// refresh token is kept until [account.confirm].
+func (a *account) markFound(now time.Time) {
+	a.end(now)
+	a.FoundAt = millis(now)
+}
+
+// end removes the access token.
+func (a *account) end(now time.Time) {
+	a.IsRevoked, a.CheckedAt = true, millis(now)
+	a.Access, a.IssuedAt, a.ExpiresAt = "", 0, 0
 	a.clearFailures()
 	a.Throttle = renewalThrottle{}
+}
+
+const (
+	// recheckPause is the least time between two answers of WeChat about a
+	// revoked account, and between the push of a revocation and the first.
+	recheckPause = time.Minute
+	// confirmAfter is how long after the first answer that an account is not
+	// authorized a second one confirms it.
+	confirmAfter = 10 * time.Minute
+)
+
+// confirm notes that WeChat answered once more that a revoked account does not
+// authorize the component.
+func (a *account) confirm(now time.Time) {
+	a.CheckedAt = millis(now)
+	if a.FoundAt != 0 && elapsed(a.FoundAt, now) >= confirmAfter {
+		a.Refresh, a.FoundAt = "", 0
+	}
+}
+
+// recheckDue reports whether WeChat may be asked about a revoked account.
+func (a *account) recheckDue(now time.Time) bool {
+	return a != nil && a.IsRevoked && !a.isForgotten() && elapsed(a.CheckedAt, now) >= recheckPause
+}
+
+// elapsed returns the time since at, in Unix milliseconds. If at is in the
+// future by more than recheckPause, one of the clocks was wrong, and the result
+// is longer than any pause.
+func elapsed(at int64, now time.Time) time.Duration {
+	if d := now.Sub(fromMillis(at)); d >= -recheckPause {
+		return d
+	}
+	return 24 * time.Hour
+}
+
+// reinstate makes the account active, because WeChat says that it authorizes
+// the component. The refresh token is WeChat's, or else the one that was kept.
+// created is the CreateTime of the authorization, or 0, and date the one of the
+// response, or zero.
+func (a *account) reinstate(refresh wechat.Secret, created int64, date, now time.Time) {
+	if refresh.IsEmpty() {
+		refresh = wechat.NewSecret(a.Refresh)
+	}
+	a.applyAuthorization(wechat.Grant{Refresh: refresh}, created, now)
+	if created == 0 {
+		a.dateUnpushed(date)
+	}
+}
+
+// dateUnpushed dates an authorization that no push has dated yet: date is the
+// one of a response of WeChat that proves it. It is no older than a revocation
+// that is known, because that was known before WeChat responded, and the clocks
+// of WeChat's servers may differ by some seconds. A response without a date
+// counts as that old.
+func (a *account) dateUnpushed(date time.Time) {
+	a.SeenAt = max(a.SeenAt, unixSeconds(date), a.RevokedAt)
+}
+
+// newestAuthorization returns the time of the newest authorization that is
+// known, in Unix seconds by WeChat's clock.
+func (a *account) newestAuthorization() int64 { return max(a.AuthorizedAt, a.SeenAt) }
+
+// outdates reports whether the account is known to have authorized after a
+// revocation that WeChat pushed. Of two events in the same second, the one that
+// arrives last counts as the newer, unless it was recorded before.
+func (a *account) outdates(revoked int64) bool {
+	return revoked < a.newestAuthorization() || !a.IsRevoked && a.RevokedAt != 0 && revoked <= a.RevokedAt
 }
 
 // markForgotten makes the record a tombstone: it removes the tokens and the
 // original id, and keeps what the operator's list shows and what tells old
 // events from new ones.
 func (a *account) markForgotten(now time.Time) {
-	a.markRevoked(0)
+	a.markRevoked(0, now)
 	a.ForgottenAt, a.IsRestorable = millis(now), false
 	a.UserName, a.ProfiledAt = "", 0
 }

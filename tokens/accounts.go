@@ -70,10 +70,10 @@ func (a *accounts) adopt(
 			return nil, nil
 		case acc == nil:
 			did, acc = syncAdded, newAccount(Authorizer)
-			acc.applyAuthorization(wechat.Grant{Refresh: l.Refresh}, created, a.now())
+			acc.reinstate(l.Refresh, created, l.Date, a.now())
 		case acc.IsRevoked:
 			did = syncRecovered
-			acc.applyAuthorization(wechat.Grant{Refresh: l.Refresh}, created, a.now())
+			acc.reinstate(l.Refresh, created, l.Date, a.now())
 		default:
 			// The access token may still be valid. If it is not, WeChat rejects
 			// it and the next renewal uses the new refresh token.
@@ -111,16 +111,17 @@ func (a *account) matchesListed(l wechat.Authorizer, created int64, asked time.T
 }
 
 // markRevoked records a revocation that WeChat pushed. created is its
-// CreateTime. It returns ErrStale if a newer authorization is known.
+// CreateTime. It returns ErrStale if a newer authorization is known. A
+// forgotten account stays forgotten.
 func (a *accounts) markRevoked(ctx context.Context, appid string, created time.Time) error {
 	err := a.change(ctx, appid, func(acc *account) (*account, error) {
 		if acc == nil {
 			acc = newAccount(Authorizer)
 		}
-		if unixSeconds(created) < acc.AuthorizedAt {
+		if acc.outdates(unixSeconds(created)) {
 			return nil, ErrStale
 		}
-		acc.markRevoked(unixSeconds(created))
+		acc.markRevoked(unixSeconds(created), a.now())
 		return acc, nil
 	})
 	if err == nil {
@@ -130,9 +131,9 @@ func (a *accounts) markRevoked(ctx context.Context, appid string, created time.T
 	return err
 }
 
-// confirmRevoked records that WeChat no longer knows the authorization of
-// appid. It does nothing if the account changed since seen was read: WeChat's
-// answer may be about an older authorization.
+// confirmRevoked records that WeChat answered that appid does not authorize the
+// component; see [account.markFound]. It does nothing if the account changed
+// since seen was read: WeChat's answer may be about an older authorization.
 //
 //  1. wxproxy:  read the record; ask WeChat: not authorized
 //  2. merchant: authorize again; its push is recorded
@@ -142,10 +143,11 @@ func (a *accounts) confirmRevoked(ctx context.Context, appid string, seen *accou
 		if acc == nil || acc.IsRevoked {
 			return nil, nil
 		}
-		if acc.AuthorizedAt != seen.AuthorizedAt || acc.IssuedAt != seen.IssuedAt {
+		if acc.AuthorizedAt != seen.AuthorizedAt || acc.SeenAt != seen.SeenAt ||
+			acc.IssuedAt != seen.IssuedAt {
 			return nil, nil
 		}
-		acc.markRevoked(0)
+		acc.markFound(a.now())
 		a.log.Warn(msgConfirmedRevoked, "account", appid)
 		return acc, nil
 	})
@@ -157,18 +159,7 @@ func (a *accounts) confirmRevoked(ctx context.Context, appid string, seen *accou
 
 // msgConfirmedRevoked is logged where WeChat was asked; "authorization revoked"
 // where it pushed the revocation.
-const msgConfirmedRevoked = "authorization revoked, confirmed by WeChat"
-
-// reinstate makes a revoked account active again, because WeChat lists it.
-func (a *accounts) reinstate(ctx context.Context, l wechat.Authorizer) error {
-	return a.change(ctx, l.AppID, func(acc *account) (*account, error) {
-		if acc == nil || !acc.IsRevoked {
-			return nil, nil
-		}
-		acc.applyAuthorization(wechat.Grant{Refresh: l.Refresh}, acc.RevokedAt, a.now())
-		return acc, nil
-	})
-}
+const msgConfirmedRevoked = "authorization revoked, as WeChat answered"
 
 // restore saves the cached token of an account whose record is missing, because
 // the store lost it. The refresh token is not cached: the comparison with
@@ -192,19 +183,24 @@ func (a *accounts) restore(ctx context.Context, appid string, kind Kind) error {
 }
 
 // setAuthorizedAt records the time of the authorization that code belongs to.
-// The browser that presented the code first did not say when it was. created is
-// in Unix seconds, by WeChat's clock.
+// The browser that presented the code first did not say when it was, and the
+// response to the exchange only says that it was no later. created is in Unix
+// seconds, by WeChat's clock.
 func (a *accounts) setAuthorizedAt(
 	ctx context.Context, appid string, code wechat.Secret, created int64,
 ) error {
-	if acc, err := a.load(ctx, appid); err != nil || acc == nil || acc.AuthorizedAt >= created {
+	dated := func(acc *account) bool {
+		return acc == nil || acc.IsRevoked || acc.CodeFingerprint != code.Fingerprint() ||
+			acc.AuthorizedAt >= created && acc.SeenAt == 0
+	}
+	if acc, err := a.load(ctx, appid); err != nil || dated(acc) {
 		return err
 	}
 	return a.change(ctx, appid, func(acc *account) (*account, error) {
-		if acc == nil || acc.CodeFingerprint != code.Fingerprint() || acc.AuthorizedAt >= created {
+		if dated(acc) {
 			return nil, nil
 		}
-		acc.AuthorizedAt = created
+		acc.AuthorizedAt, acc.SeenAt = max(acc.AuthorizedAt, created), 0
 		return acc, nil
 	})
 }

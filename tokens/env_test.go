@@ -56,9 +56,9 @@ func newBroker(
 	return b
 }
 
-// newAuthorized returns a Broker with a ticket and accountA. The comparison that
-// the first ticket causes is done: it would mark accountA as revoked if the test
-// changed WeChat's list while it runs.
+// newAuthorized returns a Broker with a ticket and accountA. The comparison
+// that the first ticket causes is done: it would mark accountA as revoked if
+// the test changed WeChat's list while it runs.
 func newAuthorized(
 	t *testing.T, s store.Store, client *wechat.Client, change func(*tokens.Config),
 ) *tokens.Broker {
@@ -128,6 +128,22 @@ func waitForTokenError(t *testing.T, b *tokens.Broker, appid string, want error)
 	t.Helper()
 	eventually(t, "Token returns: "+want.Error(), func() bool {
 		return errors.Is(errorOf(b.Token(t.Context(), appid)), want)
+	})
+}
+
+// wantError fails the test unless got is want.
+func wantError(t *testing.T, what string, got, want error) {
+	t.Helper()
+	if !errors.Is(got, want) {
+		t.Errorf("%s: got error %v, want %v", what, got, want)
+	}
+}
+
+// waitForNoCode waits until no code of appid waits to be exchanged.
+func waitForNoCode(t *testing.T, s store.Store, appid string) {
+	t.Helper()
+	eventually(t, "no code is pending", func() bool {
+		return errors.Is(errorOf(s.Load(t.Context(), "code/"+appid)), store.ErrNotFound)
 	})
 }
 

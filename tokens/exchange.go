@@ -32,6 +32,9 @@ type exchanger struct {
 	pushed   map[string]time.Time        // keys of codes that were pushed to this process, and when
 }
 
+// maxNodeSkew is by how many seconds the clocks of WeChat's servers may differ.
+const maxNodeSkew = 2
+
 // errForeignCode: WeChat exchanged the code for another account's tokens.
 var errForeignCode = errors.New("authorization code belongs to another account")
 
@@ -196,14 +199,14 @@ func (x *exchanger) fromClient(
 			switch {
 			case !acc.IsRevoked && acc.IssuedAt > millis(began):
 				return nil // a push was quicker
-			case !grant.Date.IsZero() && acc.RevokedAt > unixSeconds(grant.Date),
+			case !grant.Date.IsZero() && acc.RevokedAt > unixSeconds(grant.Date)+maxNodeSkew,
 				acc.ForgottenAt > millis(now):
 				return nil // the grant was kept, and the account has ended meanwhile
 			}
 			// A browser does not say when the authorization was, and wxproxy's
-			// clock may differ from WeChat's. So it counts as no older than
-			// what is known.
-			acc.applyAuthorization(grant, acc.RevokedAt, now)
+			// clock may differ from WeChat's.
+			acc.applyAuthorization(grant, 0, now)
+			acc.dateUnpushed(grant.Date)
 			acc.CodeFingerprint = code.Fingerprint()
 			return acc
 		})
@@ -237,7 +240,41 @@ func (x *exchanger) exchangePending(ctx context.Context, appid string) (done boo
 	if err := x.accounts.setAuthorizedAt(ctx, appid, code, p.Created); err != nil {
 		return false, err
 	}
+	if err := x.revive(ctx, appid, p); err != nil {
+		return false, err
+	}
 	return true, x.deletePending(ctx, appid, p)
+}
+
+// revive makes a revoked account active again if its code was exchanged before
+// and its push says that the authorization is the newer of the two:
+//
+//  1. browser: exchange the code of a new authorization
+//  2. push:    the account revoked its authorization, before that
+//  3. push:    the new authorization, with the code of 1
+//
+// In 2 the authorization of 1 may have had no date. WeChat is asked, because
+// the tokens of 1 are deleted then. A code that was exchanged before does not
+// bring a forgotten account back.
+func (x *exchanger) revive(ctx context.Context, appid string, p *pendingCode) error {
+	needed := func(acc *account) bool {
+		return acc != nil && acc.IsRevoked && !acc.isForgotten() && p.mayChange(acc)
+	}
+	if acc, err := x.accounts.load(ctx, appid); err != nil || !needed(acc) {
+		return err
+	}
+	return x.accounts.update(ctx, appid, func(ctx context.Context, acc *account) (*account, error) {
+		if !needed(acc) {
+			return nil, nil
+		}
+		answer, authorized, err := x.component.queryAuthorizer(ctx, appid)
+		if err != nil || !authorized {
+			return nil, err
+		}
+		acc.reinstate(answer.Refresh, p.Created, answer.Date, x.now())
+		acc.CodeFingerprint = p.secret().Fingerprint()
+		return acc, nil
+	})
 }
 
 // exchangeLocked exchanges p while it holds the account's lock from beginning
@@ -293,10 +330,14 @@ func (x *exchanger) exchangeLocked(
 	return done, err
 }
 
-// query exchanges p at WeChat. If the code was exchanged elsewhere or has
-// expired, and the account has no refresh token, it returns the one that WeChat
-// lists. It returns nil, and has deleted p, if there is nothing to save: the
-// account needs no token, or WeChat lists none. It does not change acc.
+// query exchanges p at WeChat. If WeChat says that the code is of no use,
+// because it was exchanged elsewhere or has expired, and the account has no
+// refresh token, it returns the one that WeChat holds. It returns nil, and has
+// deleted p, if there is nothing to save: the account needs no token, or does
+// not authorize the component. It does not change acc.
+//
+// Only WeChat's answers count. While there is none, the code is kept, however
+// old it is.
 func (x *exchanger) query(
 	ctx context.Context, appid string, acc *account, p *pendingCode,
 ) (*wechat.Grant, error) {
@@ -307,20 +348,25 @@ func (x *exchanger) query(
 	if err == nil {
 		return &grant, nil
 	}
-	if !codeUnusable(err) && x.now().Before(fromMillis(p.Expires)) {
+	if !codeUnusable(err) {
 		return nil, err
 	}
 	x.log.Warn("authorization code unusable", "account", appid, "error", err)
 	if acc.Refresh != "" && !acc.IsRevoked {
 		return nil, x.deletePending(ctx, appid, p)
 	}
-	listed, _, err := x.component.queryAuthorizer(ctx, appid)
-	if err != nil || listed.Refresh.IsEmpty() {
-		x.log.Error("authorization lost, account has to authorize again",
-			"account", appid, "error", err)
+	answer, authorized, err := x.component.queryAuthorizer(ctx, appid)
+	if err != nil {
+		return nil, err
+	}
+	if !authorized {
+		x.log.Error("authorization lost, account has to authorize again", "account", appid)
 		return nil, x.deletePending(ctx, appid, p)
 	}
-	return &wechat.Grant{AppID: appid, Refresh: listed.Refresh}, nil
+	if answer.Refresh.IsEmpty() {
+		answer.Refresh = wechat.NewSecret(acc.Refresh) // kept from before; see markFound
+	}
+	return &wechat.Grant{AppID: appid, Refresh: answer.Refresh}, nil
 }
 
 // deletePending deletes p unless a newer code replaced it.

@@ -19,6 +19,7 @@ func TestBrowserAndPushExchangeOnce(t *testing.T) {
 		t.Run(order, func(t *testing.T) {
 			f, client := newFakeWeChat(t)
 			b := newBroker(t, store.NewMemory(), client, nil)
+			f.date.Store(1000) // of the exchange, in the second of the push
 			putTicket(t, b)
 			code := codeOf(accountA, 1000)
 			browser := func() {

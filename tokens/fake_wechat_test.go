@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"wxproxy/wechat"
 )
@@ -27,7 +28,8 @@ const (
 // fakeWeChat serves WeChat's token endpoints. Tests can count, replace, delay
 // and fail its responses. The program as a whole is tested with the sandbox.
 type fakeWeChat struct {
-	down atomic.Bool // all responses are HTTP 502
+	down atomic.Bool  // all responses are HTTP 502
+	date atomic.Int64 // of all responses, Unix seconds; 0: the real one, noDate: none
 
 	mu       sync.Mutex
 	requests map[string]int // by last path segment, as all maps here
@@ -37,6 +39,9 @@ type fakeWeChat struct {
 	gate     chan struct{}         // if not nil, every response waits until it is closed
 	listed   map[string]authorizer // nil: WeChat knows every account, with the refresh token "held"
 }
+
+// noDate is a date of responses that have none.
+const noDate = -1
 
 // handler returns a response, or false for the usual one.
 type handler func(request map[string]any) (response any, ok bool)
@@ -67,6 +72,13 @@ func (f *fakeWeChat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Unlock()
 	if gate != nil {
 		<-gate
+	}
+	switch date := f.date.Load(); date {
+	case 0:
+	case noDate:
+		w.Header()["Date"] = nil
+	default:
+		w.Header().Set("Date", time.Unix(date, 0).UTC().Format(http.TimeFormat))
 	}
 	if f.down.Load() {
 		w.WriteHeader(http.StatusBadGateway)

@@ -51,7 +51,7 @@ type names struct {
 
 	mu     sync.Mutex
 	owners map[string]string    // appid by name, as the store has it
-	asked  map[string]time.Time // last question about an account, by appid
+	asked  map[string]time.Time // next question about an account, by appid
 }
 
 const (

@@ -33,7 +33,7 @@ func newAccountView(appid string, kind Kind, acc *account) Account {
 	out := Account{
 		AppID: appid, Kind: kind, State: acc.state(), Name: acc.Name, Type: acc.Type,
 		Issued: fromMillis(acc.IssuedAt), Expires: fromMillis(acc.ExpiresAt),
-		Authorized: fromSeconds(acc.AuthorizedAt), Revoked: fromSeconds(acc.RevokedAt),
+		Authorized: fromSeconds(acc.newestAuthorization()), Revoked: fromSeconds(acc.RevokedAt),
 		Forgotten: fromMillis(acc.ForgottenAt),
 		Failures:  acc.FailureCount, Failure: acc.Failure, RetryAt: fromMillis(acc.RetryAt),
 	}
@@ -77,20 +77,28 @@ func (b *Broker) Account(ctx context.Context, appid string) (Account, error) {
 	return view, nil
 }
 
-// CheckAccount returns nil if a call for appid would have an account. Otherwise
-// it returns ErrUnknownAccount, ErrRevoked, ErrForgotten, or an error of the
-// store. It does not ask WeChat, and says nothing about the account's token.
+// CheckAccount returns nil if a call for appid would have an account, and
+// otherwise the error that the call would get: ErrUnknownAccount, ErrRevoked,
+// ErrForgotten, or ErrUnavailable if that is not certain now. As a call does,
+// it asks WeChat about an account without a record, and causes a question about
+// a revoked one. It says nothing about the account's token.
 func (b *Broker) CheckAccount(ctx context.Context, appid string) error {
 	if _, ok := b.cache.get(appid); ok || b.Kind(appid) != Authorizer {
 		return nil
 	}
 	acc, err := b.accounts.load(ctx, appid)
+	if err == nil && acc == nil {
+		if err = b.discover(ctx, appid); err == nil {
+			acc, err = b.accounts.load(ctx, appid)
+		}
+	}
 	switch {
 	case err != nil:
 		return err
 	case acc == nil:
-		return ErrUnknownAccount
+		return ErrUnknownAccount // deleted since
 	}
+	b.revalidator.recheck(appid, acc)
 	return acc.ended()
 }
 
@@ -112,26 +120,27 @@ func (b *Broker) List(
 }
 
 // Refresh gets a new token of appid now, whether it is due or not, and although
-// renewals or all requests to WeChat may be paused after a failure. It asks
-// WeChat whether a revoked account authorizes the component again. Errors are
-// those of [Broker.Renew].
+// renewals or all requests to WeChat may be paused after a failure. Before, it
+// asks WeChat whether a revoked, forgotten or unknown account authorizes the
+// component. A forgotten one is not forgotten any more when WeChat has
+// answered. Errors are those of [Broker.Renew], and of the [wechat.Client] for
+// that question.
 func (b *Broker) Refresh(ctx context.Context, appid string) (Account, error) {
 	ctx = governor.Insist(ctx)
 	acc, err := b.accounts.load(ctx, appid)
+	if err == nil && b.Kind(appid) == Authorizer && (acc == nil || acc.IsRevoked) {
+		if acc == nil {
+			_, err = b.exchanger.exchangeNow(ctx, appid)
+		}
+		if err == nil {
+			err = b.revalidator.askForOperator(ctx, appid)
+		}
+		if err == nil {
+			acc, err = b.accounts.load(ctx, appid)
+		}
+	}
 	if err != nil {
 		return Account{}, err
-	}
-	if acc != nil && acc.IsRevoked {
-		listed, authorized, err := b.component.queryAuthorizer(ctx, appid)
-		if err != nil {
-			return Account{}, err
-		}
-		if !authorized {
-			return Account{}, ErrRevoked
-		}
-		if err := b.accounts.reinstate(ctx, listed); err != nil {
-			return Account{}, err
-		}
 	}
 	stale, why := wechat.Secret{}, reasonMissing
 	if acc != nil {
@@ -150,8 +159,8 @@ func (b *Broker) Refresh(ctx context.Context, appid string) (Account, error) {
 
 // Forget makes an account stay away: its tokens, its name and a code that waits
 // to be exchanged are deleted, and the errors of Token are ErrForgotten in all
-// replicas. That is so for accounts without a record, too, and until the account
-// authorizes again (a new code, except from updateauthorized), or until
+// replicas. That is so for accounts without a record, too, and until the
+// account authorizes again (a new code, except from updateauthorized), or until
 // [Broker.Refresh], [Broker.Import] or [Broker.Sync] with Restore. WeChat does
 // not learn of it.
 //

@@ -47,8 +47,8 @@ func TestRefresh(t *testing.T) {
 }
 
 // A forgotten account stays away, and is told apart from revoked ones: with and
-// without a record before × one process and after a restart × while WeChat lists
-// it, for every call, comparison and late push.
+// without a record before × one process and after a restart × while WeChat
+// lists it, for every call, comparison and late push.
 func TestForget(t *testing.T) {
 	for _, appid := range []string{accountA, accountB} { // only A has a record
 		t.Run(appid, func(t *testing.T) {
@@ -178,7 +178,8 @@ func TestForgetOwnAccount(t *testing.T) {
 	}
 }
 
-// CheckAccount asks the store and not WeChat.
+// CheckAccount fetches no token, and asks WeChat about an account without a
+// record, once.
 func TestCheckAccount(t *testing.T) {
 	f, client := newFakeWeChat(t)
 	b := newAuthorized(t, store.NewMemory(), client, nil)
@@ -195,5 +196,6 @@ func TestCheckAccount(t *testing.T) {
 		}
 	}
 	f.wantCount(t, "api_authorizer_token", 0)
-	f.wantCount(t, "api_get_authorizer_info", before)
+	wantError(t, "CheckAccount again", b.CheckAccount(t.Context(), unknownAccount), tokens.ErrUnknownAccount)
+	f.wantCount(t, "api_get_authorizer_info", before+1)
 }

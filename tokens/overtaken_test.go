@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -161,22 +162,75 @@ func TestRevokedAccountStaysRevoked(t *testing.T) {
 	wantState(t, b, accountA, tokens.Revoked)
 }
 
-// A code that could not be exchanged is given up when it has expired.
-func TestExpiredPendingCodeIsGivenUp(t *testing.T) {
-	f, client := newFakeWeChat(t)
-	var c clock
-	s := store.NewMemory()
-	b := newBroker(t, s, client, c.use)
-	putTicket(t, b)
-	mustToken(t, b, component)
-	f.down.Store(true)
-	pushCode(t, b, accountA, codeOf(accountA, 1), 1000)
-	wantTokenError(t, b, accountA, tokens.ErrUnavailable)
-	c.advance(61 * time.Minute)
-	eventually(t, "no code is pending", func() bool {
-		b.Token(t.Context(), accountA)
-		return errors.Is(errorOf(s.Load(t.Context(), "code/"+accountA)), store.ErrNotFound)
-	})
+// A code is kept until WeChat answers, however long that takes, and given up
+// only if WeChat also answers that the account is not authorized: WeChat away
+// for 61 minutes or 30 days × the code then exchanged, expired with and without
+// an authorization, or exchanged elsewhere × the second question answered or
+// not × with a restart in between.
+func TestCodeIsKeptUntilWeChatAnswers(t *testing.T) {
+	for name, tc := range map[string]struct {
+		away       time.Duration
+		code       int // WeChat's errcode for the code; 0: it is exchanged
+		info       int // for the account; 0: authorized, -1: first not answered
+		restart    bool
+		wantActive bool
+	}{
+		"exchanged":                  {61 * time.Minute, 0, 61003, false, true},
+		"exchanged after a restart":  {61 * time.Minute, 0, 61003, true, true},
+		"expired, authorized":        {61 * time.Minute, 61010, 0, false, true},
+		"expired, authorized, late":  {30 * 24 * time.Hour, 61010, 0, true, true},
+		"expired, question lost":     {61 * time.Minute, 61010, -1, false, true},
+		"used elsewhere, authorized": {61 * time.Minute, 61009, 0, false, true},
+		"expired, not authorized":    {61 * time.Minute, 61010, 61003, false, false},
+		"unknown code":               {61 * time.Minute, 61010, 61003, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, client := newFakeWeChat(t)
+			var c clock
+			s := store.NewMemory()
+			b := newBroker(t, s, client, c.use)
+			putTicket(t, b)
+			mustToken(t, b, component)
+			f.down.Store(true)
+			pushCode(t, b, accountA, codeOf(accountA, 1), 1000)
+			wantTokenError(t, b, accountA, tokens.ErrUnavailable)
+			c.advance(tc.away)
+			if tc.restart {
+				b.Close(t.Context())
+				b = newBroker(t, s, client, c.use)
+			}
+			wantTokenError(t, b, accountA, tokens.ErrUnavailable)
+			if _, err := s.Load(t.Context(), "code/"+accountA); err != nil {
+				t.Fatalf("waiting code without an answer of WeChat: %v", err)
+			}
+			var asked atomic.Int64
+			f.handle("api_query_auth", func(map[string]any) (any, bool) {
+				return errcode(tc.code), tc.code != 0
+			})
+			f.handle("api_get_authorizer_info", func(map[string]any) (any, bool) {
+				if tc.info < 0 && asked.Add(1) == 1 {
+					return errcode(-1), true // a system error is no answer
+				}
+				return errcode(tc.info), tc.info > 0
+			})
+			if tc.info < 0 {
+				f.fail("api_get_authorizer_list", -1)
+			}
+			f.down.Store(false)
+			if tc.restart { // the old ticket and token have expired
+				putTicket(t, b)
+			}
+			want := error(nil)
+			if !tc.wantActive {
+				want = tokens.ErrUnknownAccount
+			}
+			eventually(t, "WeChat's answer counts", func() bool {
+				c.advance(time.Second) // requests to WeChat are paused after failures
+				return errors.Is(errorOf(b.Token(t.Context(), accountA)), want)
+			})
+			waitForNoCode(t, s, accountA)
+		})
+	}
 }
 
 // The push of a code that the browser brought before arrives after another code
@@ -186,6 +240,7 @@ func TestTimeOfReplacedCodeIsIgnored(t *testing.T) {
 	s := store.NewMemory()
 	b := newBroker(t, s, client, nil)
 	putTicket(t, b)
+	f.date.Store(1100)
 	if _, err := b.Exchange(t.Context(), codeOf(accountA, 1)); err != nil {
 		t.Fatalf("Exchange: %v", err)
 	}

@@ -10,9 +10,14 @@ import (
 	"wxproxy/wechat"
 )
 
-// defaultCodeLifetime is how long a code is tried if the push does not say when
+// defaultCodeLifetime is how long a code is valid if the push does not say when
 // it expires. A real push said an hour.
 const defaultCodeLifetime = time.Hour
+
+// expiredCodePause is the pause between attempts to exchange a code that has
+// expired by wxproxy's clock. WeChat has the last word on that, and may hold a
+// refresh token in its place. A call for the account does not wait for it.
+const expiredCodePause = 5 * time.Minute
 
 // exchangedCodeLifetime is how long wxproxy remembers that it exchanged a code.
 // It is longer than any code is valid.
@@ -138,10 +143,23 @@ func (x *exchanger) schedule(appid string, failures int, wait time.Duration) {
 // attempt exchanges the pending code of appid, and schedules the next attempt
 // if it failed.
 func (x *exchanger) attempt(appid string, failures int, a *exchangeAttempt) {
-	started, done := false, false
+	if x.component.appid() == "" {
+		// The code waits in the store until a component is configured, and the
+		// maintenance finds it.
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.attempts[appid] == a {
+			delete(x.attempts, appid)
+		}
+		return
+	}
+	started, done, expired := false, false, false
 	err := x.tasks.run(x.tasks.ctx, taskTimeout, func(ctx context.Context) (err error) {
 		started = true
-		done, err = x.exchangePending(ctx, appid)
+		if done, err = x.exchangePending(ctx, appid); err != nil {
+			p, loadErr := loadRecord[pendingCode](ctx, x.store, pendingCodeKey(appid))
+			expired = loadErr == nil && p != nil && !x.now().Before(fromMillis(p.Expires))
+		}
 		return err
 	})
 	if !started {
@@ -157,7 +175,11 @@ func (x *exchanger) attempt(appid string, failures int, a *exchangeAttempt) {
 	}
 	x.mu.Unlock()
 	if current && !done {
-		x.schedule(appid, failures+1, backoff(failures+1))
+		pause := backoff(failures + 1)
+		if expired {
+			pause = expiredCodePause
+		}
+		x.schedule(appid, failures+1, pause)
 	}
 }
 

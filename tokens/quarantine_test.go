@@ -246,7 +246,7 @@ func TestGoodRecordIsNotMoved(t *testing.T) {
 			g := &gatedStore{Store: s, waits: make(chan struct{}, 100), gate: make(chan struct{})}
 			b := newBroker(t, g, client, nil)
 			g.closed.Store(true)
-			err = b.CheckAccount(t.Context(), accountA)
+			err = errorOf(b.Account(t.Context(), accountA))
 			if !errors.Is(err, tokens.ErrUnknownAccount) {
 				t.Errorf("damaged account: got error %v, want ErrUnknownAccount", err)
 			}

@@ -31,8 +31,12 @@ type renewer struct {
 	// checkGate returns the error with which the request for a token would be
 	// rejected; see gate.check.
 	checkGate func(ctx context.Context, kind Kind, appid string) error
-	// discover looks for an authorizer that has no record.
-	discover func(ctx context.Context, appid string) (found bool, err error)
+	// discover looks for an authorizer that has no record. It returns nil if
+	// there is one now.
+	discover func(ctx context.Context, appid string) error
+	// recheck asks WeChat in the background about a revoked account, if that is
+	// due.
+	recheck func(appid string, acc *account)
 	// schedule schedules the early renewal of a token.
 	schedule func(appid string, e *entry, wait time.Duration) bool
 	// onFetch is called after a new token was saved.
@@ -116,6 +120,7 @@ func (r *renewer) loadOrRenew(ctx context.Context, want tokenRequest) (Token, er
 	case d.action == useStored:
 		return r.cacheAccount(want, acc, epoch), nil
 	case !errors.Is(d.err, ErrUnknownAccount):
+		r.recheck(want.appid, acc)
 		return Token{}, r.denied(want, d.err)
 	}
 	if e, ok := r.cache.getUnchecked(want.appid); ok &&
@@ -123,9 +128,8 @@ func (r *renewer) loadOrRenew(ctx context.Context, want tokenRequest) (Token, er
 		return e.token, nil // the store has lost the record; that says nothing about the token
 	}
 	// Its authorization may have been pushed a moment ago, or its push lost.
-	found, err := r.discover(ctx, want.appid)
-	if err != nil || !found {
-		return Token{}, errors.Join(err, ErrUnknownAccount)
+	if err := r.discover(ctx, want.appid); err != nil {
+		return Token{}, err
 	}
 	return r.loadOrRenew(ctx, want)
 }
@@ -244,10 +248,10 @@ func (r *renewer) fetchAndSettle(
 }
 
 // recoverFromStoreError handles an update that failed. grant is what WeChat
-// issued, nil if nothing was fetched. It is kept, and serves from now on, unless
-// another process has saved a newer token. That one serves, too, if the lock was
-// lost while this process was suspended. So does the unsaved token of a renewal
-// for which this one has waited.
+// issued, nil if nothing was fetched. It is kept, and serves from now on,
+// unless another process has saved a newer token. That one serves, too, if the
+// lock was lost while this process was suspended. So does the unsaved token of
+// a renewal for which this one has waited.
 func (r *renewer) recoverFromStoreError(
 	ctx context.Context, want tokenRequest, grant *unsavedChange, err error,
 ) (Token, error) {

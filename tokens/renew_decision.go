@@ -113,7 +113,7 @@ func settle(
 		}
 		return settlement{save: true, result: "ok"}
 	case errors.Is(fetchErr, ErrRevoked):
-		acc.markRevoked(0)
+		acc.markFound(now)
 		return settlement{save: true, result: "refused", err: ErrRevoked}
 	}
 	if isUnanswered(fetchErr) {

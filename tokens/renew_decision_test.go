@@ -45,7 +45,7 @@ func TestDecide(t *testing.T) {
 			a.Throttle.record(at(60))
 		}
 	})
-	revoked := with(holding("T"), func(a *account) { a.markRevoked(1) })
+	revoked := with(holding("T"), func(a *account) { a.markRevoked(1, at(0)) })
 	empty := newAccount(Authorizer)
 	tests := []struct {
 		name   string
@@ -146,7 +146,7 @@ func TestSettle(t *testing.T) {
 		{"no component token, recovered", recovered, componentFailed, false, "", ErrUnavailable, before, 0},
 		{"closing", fetched{}, ErrClosed, false, "", ErrClosed, before, 0},
 
-		{"revoked", fetched{}, ErrRevoked, true, "refused", ErrRevoked, record{"", "", 0, false, true}, 0},
+		{"revoked", fetched{}, ErrRevoked, true, "refused", ErrRevoked, record{"", "R", 0, false, true}, 0},
 		{"unreachable", fetched{}, wechat.ErrUnreachable,
 			false, "unreachable", ErrUnavailable, before, 0},
 		{"unreachable, recovered", recovered, wechat.ErrUnreachable,

@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
@@ -109,17 +107,16 @@ func connectExchange(b *Broker) {
 		epoch:        b.cache.epoch,
 		attempts:     map[string]*exchangeAttempt{},
 	}
-	b.revalidator = &revalidator{
-		accounts: b.accounts, component: b.component, tasks: b.tasks, now: b.now, log: b.log,
-		renew: func(ctx context.Context, appid string, stale wechat.Secret) error {
-			_, err := b.renewer.token(ctx, appid, stale, reasonRejected)
-			return err
-		},
-		inFlight: make(chan struct{}, maxRevalidations),
-		rejected: map[string]time.Time{},
-		unknown:  map[string]time.Time{},
-		limiter:  rate.NewLimiter(rate.Every(discoverEvery), discoverBurst),
+	b.revalidator = newRevalidator(b.accounts, b.component, b.tasks, b.now, b.log)
+	b.revalidator.renew = func(ctx context.Context, appid string, stale wechat.Secret) error {
+		_, err := b.renewer.token(ctx, appid, stale, reasonRejected)
+		return err
 	}
+	b.revalidator.sync = func(ctx context.Context) error {
+		_, err := b.syncer.sync(ctx, SyncOptions{})
+		return err
+	}
+	b.renewer.recheck = b.revalidator.recheck
 	b.syncer = &syncer{
 		store: b.store, accounts: b.accounts, component: b.component, tasks: b.tasks,
 		now: b.now, log: b.log,
@@ -165,14 +162,17 @@ func startWatching(b *Broker, s store.Watcher) {
 }
 
 // discover looks for an authorizer without a record: its code may be waiting to
-// be exchanged, or its push may have been lost. found is set if it has a record
-// now.
-func (b *Broker) discover(ctx context.Context, appid string) (found bool, err error) {
-	found, err = b.exchanger.exchangeNow(ctx, appid)
-	if err == nil && !found {
-		found = b.revalidator.discover(ctx, appid)
+// be exchanged, or its push may have been lost. If it returns nil, the account
+// has a record now; see [revalidator.discover] for its errors.
+func (b *Broker) discover(ctx context.Context, appid string) error {
+	if b.Component() == "" {
+		return ErrUnknownAccount
 	}
-	return found, err
+	found, err := b.exchanger.exchangeNow(ctx, appid)
+	if err != nil || found {
+		return err
+	}
+	return b.revalidator.discover(ctx, appid)
 }
 
 // componentTokenAvailable reports whether the component has a valid token, or a

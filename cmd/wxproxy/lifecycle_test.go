@@ -145,6 +145,142 @@ func TestErrorRevealsRevocation(t *testing.T) {
 	}
 }
 
+// An account that was found to be revoked because WeChat answered 61003 twice
+// in error is served again without a person, a minute later. Calls come every
+// 10 ms meanwhile, and WeChat is asked once a minute at most.
+func TestAccountHealsWithoutPush(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the minute between two questions")
+	}
+	t.Parallel()
+	w := newTestEnv(t, sandbox.Config{})
+	w.start().authorized(accountA)
+	faults := []int{
+		w.fault(sandbox.Fault{Path: "/cgi-bin/user/info", ErrCode: 61003}),
+		w.fault(sandbox.Fault{Path: infoPath, ErrCode: 61003}),
+	}
+	status := func() int {
+		status, _, _ := w.try("GET", "/"+accountA+userInfo, "")
+		return status
+	}
+	proctest.Eventually(t, func() bool { return status() == http.StatusGone })
+	began := time.Now()
+	for _, id := range faults {
+		w.wx.RemoveFault(id)
+	}
+	w.wx.ResetHistory()
+	for status() != http.StatusOK && time.Since(began) < 3*time.Minute {
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.call("/"+accountA+userInfo, "")
+	proctest.Promise(t, "healing", time.Since(began), 75*time.Second)
+	if n := w.wx.Count(infoPath); n > 3 { // one for its name
+		t.Errorf("questions about the account: got %d, want 3 at most", n)
+	}
+}
+
+// While WeChat cannot be asked, a request for an account without a record gets
+// 503 with Retry-After, and so does one for its stand-in. It is asked about
+// again when that is possible, so 404 comes from WeChat: WeChat drops
+// connections, answers 500, or is busy × an authorized account and a made-up
+// one.
+func TestUnknownAccountWhileWeChatIsAway(t *testing.T) {
+	const madeUp = "wx00000000000000ee"
+	for name, fault := range map[string]sandbox.Fault{
+		"connections dropped": {Break: sandbox.BreakBefore},
+		"status 500":          {Status: 500},
+		"busy":                {ErrCode: -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newTestEnv(t, sandbox.Config{})
+			w.start().authorized(accountA)
+			w.wx.SetPushURL("")
+			if _, err := w.wx.Authorize(t.Context(), accountB); err != nil {
+				t.Fatal(err)
+			}
+			fault.Path = "/cgi-bin/component/api_get_authorizer"
+			id := w.fault(fault)
+			for _, appid := range []string{accountB, madeUp, accountB} {
+				status, answer, header := w.try("GET", "/"+appid+userInfo, "")
+				if status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" {
+					t.Errorf("%s without WeChat: got %d %s, want 503 with Retry-After", appid, status, answer)
+				}
+				status, answer, _ = w.try("GET", "/cgi-bin/token?secret=any&appid="+appid, "")
+				if status != http.StatusServiceUnavailable {
+					t.Errorf("stand-in of %s without WeChat: got %d %s, want 503", appid, status, answer)
+				}
+			}
+			w.wx.RemoveFault(id)
+			proctest.Eventually(t, func() bool {
+				status, _, _ := w.try("GET", "/"+accountB+userInfo, "")
+				return status == http.StatusOK
+			})
+			proctest.Eventually(t, func() bool {
+				status, _, _ := w.try("GET", "/"+madeUp+userInfo, "")
+				return status == http.StatusNotFound
+			})
+			w.standIn(accountB)
+			if _, answer, _ := w.try("GET", "/cgi-bin/token?secret=any&appid="+madeUp, ""); !strings.Contains(answer, "40013") {
+				t.Errorf("stand-in of a made-up appid: got %s, want 40013", answer)
+			}
+		})
+	}
+}
+
+// Forget means stay away: a known account and one without a record × requests,
+// stand-ins, a comparison, a late push and a restart × until it authorizes
+// again.
+func TestForgottenAccountStaysAway(t *testing.T) {
+	w := newTestEnv(t, sandbox.Config{})
+	w.start().authorized(accountA)
+	w.wx.SetPushURL("")
+	if _, err := w.wx.Authorize(t.Context(), accountB); err != nil {
+		t.Fatal(err)
+	}
+	w.wx.SetPushURL("http://" + w.callback)
+	both := []string{accountA, accountB}
+	wantForgotten := func(when string) {
+		t.Helper()
+		for _, appid := range both {
+			status, answer, _ := w.try("GET", "/"+appid+userInfo, "")
+			if status != http.StatusGone || !strings.Contains(answer, `"code":"forgotten"`) {
+				t.Errorf("%s %s: got %d %s, want 410 with the code forgotten", appid, when, status, answer)
+			}
+			_, answer, _ = w.try("GET", "/cgi-bin/token?secret=any&appid="+appid, "")
+			if !strings.Contains(answer, "40013") {
+				t.Errorf("stand-in of %s %s: got %s, want 40013", appid, when, answer)
+			}
+		}
+	}
+	for _, appid := range both {
+		if code, out := w.operate("accounts", "forget", "--yes", appid); code != 0 {
+			t.Fatalf("accounts forget: got exit code %d, %s", code, out)
+		}
+	}
+	wantForgotten("at once")
+	if code, out := w.operate("accounts", "sync"); code != 0 {
+		t.Fatalf("accounts sync: got exit code %d, %s", code, out)
+	}
+	wantForgotten("after a comparison")
+	if _, err := w.wx.UpdateAuthorized(t.Context(), accountA); err != nil {
+		t.Fatal(err)
+	}
+	wantForgotten("after updateauthorized")
+	w.end(syscall.SIGTERM)
+	w.start()
+	wantForgotten("after a restart")
+	if n := w.accountsIn("forgotten"); n != 2 {
+		t.Errorf("forgotten accounts in the metrics: got %d, want 2", n)
+	}
+	w.authorized(accountA)
+	if code, out := w.operate("accounts", "refresh", accountB); code != 0 {
+		t.Errorf("accounts refresh: got exit code %d, %s", code, out)
+	}
+	for _, appid := range both {
+		w.call("/"+appid+userInfo, "")
+	}
+}
+
 // Events that are late or come twice change nothing, also if WeChat's clock is
 // four minutes ahead or ten minutes behind. Pushes of a clock that differs more
 // are rejected.

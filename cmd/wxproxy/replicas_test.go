@@ -244,6 +244,11 @@ func TestChangesReachAllReplicas(t *testing.T) {
 	}
 	resp.Body.Close()
 	within("forget", func(r *replica) bool { return r.call(accountB).status == http.StatusGone })
+	for _, r := range f.replicas {
+		if _, answer := r.get("/api/accounts/" + accountB); !strings.Contains(answer, `"state":"forgotten"`) {
+			t.Errorf("forgotten account at a replica: got %s, want the state forgotten", answer)
+		}
+	}
 }
 
 // Each of three replicas is restarted twice under load. No request fails for a
