@@ -79,6 +79,9 @@ type Config struct {
 	// If it is empty, New makes one that is lost when the process ends, and
 	// Reconfigure keeps the present one.
 	StandInKey []byte
+	// StandIns is used instead of StandInKey unless it is nil. Its keys may
+	// change at any time.
+	StandIns *standin.Signer
 	// Exchange exchanges an authorization code and keeps the tokens. Its errors
 	// are WeChat's ([wechat.Code]) or those of Tokens. nil disables
 	// api_query_auth.
@@ -161,7 +164,9 @@ func newSettings(c Config, old *settings, readAhead *transport.Budget) (*setting
 	if old != nil {
 		present = old.callers
 	}
-	if len(c.StandInKey) == 0 && old != nil {
+	if c.StandIns != nil {
+		s.signer = c.StandIns
+	} else if len(c.StandInKey) == 0 && old != nil {
 		s.signer = old.signer
 	} else if s.signer, err = standin.NewSigner(c.StandInKey); err != nil {
 		return nil, err

@@ -117,14 +117,14 @@ func TestSigningKeyIsShared(t *testing.T) {
 	keys := make(chan string)
 	for range 20 {
 		go func() {
-			k, err := b.SigningKey(context.Background(), "standin")
+			k, err := b.SigningKey(context.Background(), "standin", nil)
 			if err != nil || len(k) != store.KeySize {
 				t.Errorf("SigningKey: got %d bytes, error %v, want %d", len(k), err, store.KeySize)
 			}
 			keys <- string(k)
 		}()
 	}
-	want, err := newBroker(t, s, client, nil).SigningKey(t.Context(), "standin")
+	want, err := newBroker(t, s, client, nil).SigningKey(t.Context(), "standin", nil)
 	if err != nil {
 		t.Fatalf("SigningKey of a second Broker: %v", err)
 	}
@@ -133,7 +133,7 @@ func TestSigningKeyIsShared(t *testing.T) {
 			t.Errorf("SigningKey: got %x, want %x", got, want)
 		}
 	}
-	if other, _ := b.SigningKey(t.Context(), "state"); string(other) == string(want) {
+	if other, _ := b.SigningKey(t.Context(), "state", nil); string(other) == string(want) {
 		t.Error("Key: got the same bytes for two names")
 	}
 }

@@ -106,7 +106,7 @@ func TestDamagedRecordsRecover(t *testing.T) {
 				s, inner := sealedStore(t)
 				b := newAuthorized(t, s, client, nil)
 				waitForProfile(t, b)
-				if _, err := b.SigningKey(t.Context(), "standin"); err != nil {
+				if _, err := b.SigningKey(t.Context(), "standin", nil); err != nil {
 					t.Fatal(err)
 				}
 				f.down.Store(true)
@@ -120,7 +120,7 @@ func TestDamagedRecordsRecover(t *testing.T) {
 					c.Log = slog.New(slog.NewTextHandler(&log, nil))
 				})
 				putTicket(t, b)
-				if _, err := b.SigningKey(t.Context(), "standin"); err != nil {
+				if _, err := b.SigningKey(t.Context(), "standin", nil); err != nil {
 					t.Errorf("SigningKey: %v", err)
 				}
 				mustRenew(t, b, accountA)

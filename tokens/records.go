@@ -271,10 +271,18 @@ func stateFingerprint(state string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// signingKeyRecord is a signing key that all replicas share.
+// signingKeyRecord is a signing key that all replicas share. Most keys are never
+// replaced, and have Key alone. Times are Unix milliseconds.
 type signingKeyRecord struct {
 	recordFormat
-	Key []byte `json:"key"`
+	Key []byte `json:"key"` // the first one; it stays
+
+	Current       []byte `json:"current,omitempty"` // signs now; empty: Key does
+	Since         int64  `json:"since,omitempty"`   // since when; 0: unknown
+	Next          []byte `json:"next,omitempty"`    // accepted already, signs soon
+	NextFrom      int64  `json:"next_from,omitempty"`
+	Previous      []byte `json:"previous,omitempty"` // has signed, still accepted
+	PreviousUntil int64  `json:"previous_until,omitempty"`
 }
 
 // unixSeconds converts the CreateTime of a push. A push without one, whose time

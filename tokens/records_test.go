@@ -22,7 +22,7 @@ func TestStoredNamesDoNotChange(t *testing.T) {
 	for range 3 {
 		mustRenew(t, b, accountA) // the third sets the throttle
 	}
-	if _, err := b.SigningKey(t.Context(), "standin"); err != nil {
+	if _, err := b.SigningKey(t.Context(), "standin", nil); err != nil {
 		t.Fatalf("SigningKey: %v", err)
 	}
 	if _, err := b.Sync(t.Context(), tokens.SyncOptions{}); err != nil {

@@ -212,7 +212,7 @@ func TestEmptiedStoreIsRebuilt(t *testing.T) {
 	v := s.view()
 	b := newAuthorized(t, v, client, nil)
 	f.waitForCount(t, "api_get_authorizer_list", 1)
-	key, err := b.SigningKey(t.Context(), "standin")
+	key, err := b.SigningKey(t.Context(), "standin", nil)
 	if err != nil {
 		t.Fatalf("SigningKey: %v", err)
 	}
@@ -229,7 +229,7 @@ func TestEmptiedStoreIsRebuilt(t *testing.T) {
 	}
 	fresh := newBroker(t, s.view(), client, nil)
 	eventually(t, "a new replica has the same signing key", func() bool {
-		again, err := fresh.SigningKey(t.Context(), "standin")
+		again, err := fresh.SigningKey(t.Context(), "standin", nil)
 		return err == nil && slices.Equal(key, again)
 	})
 	mustToken(t, fresh, accountA)

@@ -30,7 +30,7 @@ func connect(b *Broker, c Config) {
 	connectNames(b)
 	connectExchange(b)
 	connectMaintenance(b, c.MaintenanceInterval)
-	b.signingKeys = &signingKeys{store: b.store, log: b.log}
+	b.signingKeys = &signingKeys{store: b.store, tasks: b.tasks, now: b.now, log: b.log}
 	b.lister = &lister{store: b.store, kind: b.Kind, now: b.now}
 	b.stats = &Stats{
 		component: b.Component, tickets: b.tickets, accounts: b.accounts, cache: b.cache,

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +21,7 @@ import (
 
 	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
+	"wxproxy/tokens/store/bolt"
 )
 
 // command runs wxproxy and returns its output and whether it exited with 0.
@@ -409,5 +412,66 @@ func TestBackupPage(t *testing.T) {
 		if len(left) > 0 {
 			t.Errorf("%s: %d commands were not run", heading, len(left))
 		}
+	}
+}
+
+// editKey changes the record of the key that signs stand-ins, in the file store
+// of w, which is stopped.
+func (w *testEnv) editKey(change func(record map[string]any)) {
+	w.t.Helper()
+	s, err := bolt.OpenFile(w.t.Context(), w.dir+"/wxproxy.db", nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer s.Close()
+	err = s.Update(w.t.Context(), "key/standin", func(_ context.Context, b []byte) ([]byte, error) {
+		record := map[string]any{}
+		if err := json.Unmarshal(b, &record); err != nil {
+			return nil, err
+		}
+		change(record)
+		return json.Marshal(record)
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// The key that signs stand-ins is replaced after 30 days. A stand-in stays valid
+// while the next key is known, after that one has begun to sign, and ends when
+// the old key does. The times in the store are moved instead of waiting.
+func TestStandInsOutliveTheirKey(t *testing.T) {
+	w := newTestEnv(t, sandbox.Config{})
+	var keyBefore any
+	w.start().authorized(accountA)
+	old := w.standIn(accountA)
+	w.stop()
+	for _, c := range []struct {
+		name   string
+		change func(record map[string]any)
+		valid  bool
+	}{
+		{"30 days later", func(r map[string]any) { keyBefore, r["since"] = r["key"], 1 }, true},
+		{"the next key signs", func(r map[string]any) {
+			if r["next"] == nil || r["current"] != nil {
+				t.Errorf("got a record without a next key, or with another current one")
+			}
+			r["next_from"] = 1
+		}, true},
+		{"the old key ends", func(r map[string]any) {
+			if r["current"] == nil || r["previous"] != keyBefore || r["key"] != keyBefore {
+				t.Errorf("got no other current key, or another previous one")
+			}
+			r["previous_until"] = 1
+		}, false},
+	} {
+		w.editKey(c.change)
+		w.start()
+		w.call(userInfo+"&access_token="+w.standIn(accountA), "")
+		_, answer, _ := w.try("GET", userInfo+"&access_token="+old, "")
+		if valid := !strings.Contains(answer, `"errcode":4`); valid != c.valid {
+			t.Errorf("%s: the old stand-in: got %s, want it valid: %v", c.name, answer, c.valid)
+		}
+		w.stop()
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"hash"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -101,35 +102,79 @@ type Token struct {
 // encoding is strict, so that a stand-in has exactly one spelling.
 var encoding = base64.RawURLEncoding.Strict()
 
-// Signer issues and verifies stand-ins with one key. It is safe for concurrent
-// use.
-type Signer struct{ macs sync.Pool }
-
-// NewSigner returns a signer. All replicas need the same key, of KeySize bytes
-// or more. An empty key is replaced by a random one, and then stand-ins are
-// valid in this process only.
-func NewSigner(key []byte) (*Signer, error) {
-	switch n := len(key); {
-	case n == 0:
-		key = make([]byte, KeySize)
-		rand.Read(key)
-	case n < KeySize:
-		return nil, fmt.Errorf("stand-in key has %d bytes, need at least %d", n, KeySize)
-	default:
-		key = bytes.Clone(key)
-	}
-	return &Signer{macs: sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}, nil
+// Signer issues and verifies stand-ins. It is safe for concurrent use.
+type Signer struct {
+	ids  *macPool                   // for the ids of callers' keys
+	keys atomic.Pointer[[]*macPool] // those that are accepted; the first one signs
 }
 
-// appendMAC appends the HMAC of msg to dst. The pool saves deriving the HMAC's
-// inner state from the key each time.
-func (s *Signer) appendMAC(dst, msg []byte) []byte {
-	h := s.macs.Get().(hash.Hash)
+// macPool computes HMACs with one key. The pool saves deriving the HMAC's inner
+// state from the key each time.
+type macPool struct{ sync.Pool }
+
+func newMACPool(key []byte) (*macPool, error) {
+	if n := len(key); n < KeySize {
+		return nil, fmt.Errorf("stand-in key has %d bytes, need at least %d", n, KeySize)
+	}
+	key = bytes.Clone(key)
+	return &macPool{sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}, nil
+}
+
+// append appends the HMAC of msg to dst.
+func (p *macPool) append(dst, msg []byte) []byte {
+	h := p.Get().(hash.Hash)
 	h.Reset()
 	h.Write(msg)
 	dst = h.Sum(dst)
-	s.macs.Put(h)
+	p.Put(h)
 	return dst
+}
+
+// NewSigner returns a signer with one key; see [Signer.SetKeys] for more. All
+// replicas need the same key, of KeySize bytes
+// or more. An empty key is replaced by a random one, and then stand-ins are
+// valid in this process only.
+func NewSigner(key []byte) (*Signer, error) {
+	if len(key) == 0 {
+		key = make([]byte, KeySize)
+		rand.Read(key)
+	}
+	ids, err := newMACPool(key)
+	if err != nil {
+		return nil, err
+	}
+	s := &Signer{ids: ids}
+	return s, s.SetKeys(key)
+}
+
+// SetKeys replaces the keys: stand-ins are signed with current, and those that
+// were signed with it or with one of the others are accepted. [Signer.KeyID]
+// stays what it is. After an error the keys are as before.
+func (s *Signer) SetKeys(current []byte, others ...[]byte) error {
+	keys := make([]*macPool, 0, 1+len(others))
+	for _, key := range append([][]byte{current}, others...) {
+		macs, err := newMACPool(key)
+		if err != nil {
+			return err
+		}
+		keys = append(keys, macs)
+	}
+	s.keys.Store(&keys)
+	return nil
+}
+
+// appendMAC appends the HMAC of msg with the signing key to dst.
+func (s *Signer) appendMAC(dst, msg []byte) []byte { return (*s.keys.Load())[0].append(dst, msg) }
+
+// isSigned reports whether mac is the HMAC of msg with an accepted key. It uses
+// the room behind buf.
+func (s *Signer) isSigned(buf, msg, mac []byte) bool {
+	for _, key := range *s.keys.Load() {
+		if hmac.Equal(key.append(buf, msg), mac) {
+			return true
+		}
+	}
+	return false
 }
 
 // keyIDContext separates the MACs of key ids from those of stand-ins, which
@@ -137,10 +182,10 @@ func (s *Signer) appendMAC(dst, msg []byte) []byte {
 const keyIDContext = "key id:"
 
 // KeyID returns the id of the key with this SHA-256. It is derived with the
-// signing key: a stand-in must not help to guess the key under which it was
-// issued. All replicas derive the same.
+// signer's first key, so that it outlives a change of keys: a stand-in must not
+// help to guess the key under which it was issued. All replicas derive the same.
 func (s *Signer) KeyID(keySHA256 [sha256.Size]byte) (id KeyID) {
-	copy(id[:], s.appendMAC(nil, append([]byte(keyIDContext), keySHA256[:]...)))
+	copy(id[:], s.ids.append(nil, append([]byte(keyIDContext), keySHA256[:]...)))
 	return id
 }
 
@@ -181,7 +226,7 @@ func (s *Signer) Verify(token, buf []byte, now time.Time) (Token, []byte, error)
 	msg, mac := b[:n-sha256.Size], b[n-sha256.Size:]
 	// The HMAC computed here goes behind the decoded bytes, where there is
 	// room.
-	if !hmac.Equal(s.appendMAC(buf[start+n:start+n], msg), mac) {
+	if !s.isSigned(buf[start+n:start+n], msg, mac) {
 		return Token{}, buf[:start], ErrInvalid
 	}
 	t, ok := parse(msg)

@@ -192,3 +192,41 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// TestSetKeys replaces the keys of a signer: what it has signed is accepted
+// while its key is among the others, the ids of callers' keys stay, and a key
+// that is too short changes nothing.
+func TestSetKeys(t *testing.T) {
+	s, second := newSigner(t, testKey), bytes.Repeat([]byte{2}, KeySize)
+	id := s.KeyID(sha256.Sum256(nil))
+	first := s.Issue(Account, testAppID, "orders", id, testNow)
+	set := func(current []byte, others ...[]byte) {
+		t.Helper()
+		if err := s.SetKeys(current, others...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	issue := func(s *Signer) string { return s.Issue(Account, testAppID, "orders", id, testNow) }
+	accepts := func(s *Signer, token string) bool {
+		_, _, err := s.Verify([]byte(token), nil, testNow)
+		return err == nil
+	}
+	set(testKey, second)
+	if !accepts(s, first) || !accepts(newSigner(t, testKey), issue(s)) {
+		t.Error("with a next key: got another signing key, or a stand-in is rejected")
+	}
+	if !accepts(s, issue(newSigner(t, second))) {
+		t.Error("what a replica signs with the next key is rejected")
+	}
+	set(second, testKey)
+	if !accepts(s, first) || !accepts(newSigner(t, second), issue(s)) {
+		t.Error("with a previous key: got another signing key, or a stand-in is rejected")
+	}
+	if s.KeyID(sha256.Sum256(nil)) != id {
+		t.Error("the id of a caller's key has changed")
+	}
+	set(second)
+	if err := s.SetKeys(testKey, testKey[1:]); err == nil || accepts(s, first) {
+		t.Errorf("got error %v, or a stand-in of a former key is accepted", err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"wxproxy/cmd/wxproxy/internal/config"
 	"wxproxy/internal/returnticket"
 	"wxproxy/proxy"
+	"wxproxy/proxy/standin"
 	"wxproxy/tokens"
 	"wxproxy/tokens/namespace"
 	"wxproxy/tokens/store"
@@ -233,20 +234,30 @@ func Check(ctx context.Context, cfg config.Config, warn func(problem string)) er
 // signingKeys are random keys that are created once and kept in the store. What
 // they sign is valid in all replicas and after a restart.
 type signingKeys struct {
-	standIn []byte               // signs stand-in tokens
+	standIn *standin.Signer      // signs stand-in tokens
 	state   []byte               // signs the state that returns with a merchant's browser
 	tickets *returnticket.Signer // signs what return_to receives
 }
 
 // loadKeys reads the signing keys from the store, or creates them.
 func loadKeys(ctx context.Context, b *tokens.Broker) (k signingKeys, err error) {
-	if k.standIn, err = b.SigningKey(ctx, "standin"); err != nil {
+	first, err := b.SigningKey(ctx, "standin", nil)
+	if err != nil {
 		return k, err
 	}
-	if k.state, err = b.SigningKey(ctx, "state"); err != nil {
+	if k.standIn, err = standin.NewSigner(first); err != nil {
 		return k, err
 	}
-	ticket, err := b.SigningKey(ctx, "ticket")
+	_, err = b.SigningKey(ctx, "standin", func(current []byte, others ...[]byte) {
+		_ = k.standIn.SetKeys(current, others...) // the Broker has checked their lengths
+	})
+	if err != nil {
+		return k, err
+	}
+	if k.state, err = b.SigningKey(ctx, "state", nil); err != nil {
+		return k, err
+	}
+	ticket, err := b.SigningKey(ctx, "ticket", nil)
 	k.tickets = returnticket.NewSigner(ticket)
 	return k, err
 }

@@ -33,7 +33,7 @@ func (s *Server) proxyConfig(cfg config.Config, c components) proxy.Config {
 		Hosts:          cfg.Proxy.Hosts,
 		ForwardHeaders: cfg.Proxy.ForwardHeaders,
 		Tokens:         s.broker,
-		StandInKey:     s.keys.standIn,
+		StandIns:       s.keys.standIn,
 		Exchange:       s.broker.Exchange,
 		Redeem:         s.redeemer(cfg).Redeem,
 		Revalidate:     s.broker.Revalidate,

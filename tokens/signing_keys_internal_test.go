@@ -1,0 +1,196 @@
+package tokens
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"wxproxy/proxy/standin"
+	"wxproxy/tokens/store"
+)
+
+const signingAppID = "wxaaaaaaaaaaaaaaaa"
+
+// signingReplica is a process that signs and verifies stand-ins.
+type signingReplica struct {
+	keys   *signingKeys
+	known  signingKeyRecord
+	signer *standin.Signer
+	skew   time.Duration // of its clock
+}
+
+func newSigningReplica(
+	t *testing.T, s store.Store, now func() time.Time, skew time.Duration,
+) *signingReplica {
+	t.Helper()
+	r := &signingReplica{skew: skew}
+	r.keys = &signingKeys{
+		store: s, tasks: newTaskGroup(), log: slog.New(slog.DiscardHandler),
+		now: func() time.Time { return now().Add(skew) },
+	}
+	var err error
+	if r.known, err = r.keys.read(t.Context(), "standin", true); err == nil {
+		r.signer, err = standin.NewSigner(r.known.Key)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.apply(t)
+	return r
+}
+
+func (r *signingReplica) apply(t *testing.T) {
+	t.Helper()
+	if err := r.signer.SetKeys(r.known.current(), r.known.others()...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *signingReplica) poll(t *testing.T) (changed bool) {
+	t.Helper()
+	known, changed, err := r.keys.poll("standin", r.known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.known = known; changed {
+		r.apply(t)
+	}
+	return changed
+}
+
+// TestKeysAreReplacedWithoutRejections lets three replicas run for 100 days,
+// with clocks two minutes apart, that poll once a minute in random order and
+// are replaced by new processes now and then. Every stand-in, issued by any of
+// them at any time, is accepted by all until it expires.
+func TestKeysAreReplacedWithoutRejections(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	at := time.Unix(1_800_000_000, 0)
+	now := func() time.Time { return at }
+	s := store.NewMemory()
+	var replicas []*signingReplica
+	for i := range 3 {
+		replicas = append(replicas, newSigningReplica(t, s, now, time.Duration(i-1)*2*time.Minute))
+	}
+	id := replicas[0].signer.KeyID([32]byte{1})
+	type issued struct {
+		token string
+		until time.Time
+	}
+	var valid []issued
+	signedWith := map[string]bool{}
+	// Between two replacements time may pass quickly.
+	for end := at.Add(100 * 24 * time.Hour); at.Before(end); {
+		step := 20 * time.Second
+		if len(replicas[0].known.others()) == 0 && len(replicas[1].known.others()) == 0 {
+			step = 10 * time.Minute
+		}
+		at = at.Add(step)
+		for _, i := range random.Perm(3) {
+			if step > time.Minute || random.IntN(3) == 0 {
+				replicas[i].poll(t)
+			}
+			if random.IntN(2000) == 0 {
+				replicas[i] = newSigningReplica(t, s, now, replicas[i].skew)
+			}
+		}
+		r := replicas[random.IntN(3)]
+		signedWith[string(r.known.current())] = true
+		token := r.signer.Issue(standin.Account, signingAppID, "orders", id, at.Add(r.skew))
+		valid = append(valid, issued{token, at.Add(standin.Lifetime - 4*time.Minute)})
+		for len(valid) > 0 && at.After(valid[0].until) {
+			valid = valid[1:]
+		}
+		for _, v := range []issued{valid[0], valid[random.IntN(len(valid))], valid[len(valid)-1]} {
+			for i, r := range replicas {
+				if _, _, err := r.signer.Verify([]byte(v.token), nil, at.Add(r.skew)); err != nil {
+					t.Fatalf("replica %d at %v: %v", i, at, err)
+				}
+				if r.signer.KeyID([32]byte{1}) != id {
+					t.Fatalf("replica %d: the ids of callers' keys have changed", i)
+				}
+			}
+		}
+	}
+	if n := len(signedWith); n != 4 {
+		t.Errorf("keys that have signed in 100 days: got %d, want 4", n)
+	}
+}
+
+// A replaced key is rejected in the end. A record of the version before is read,
+// and its key is replaced 30 days after the upgrade.
+func TestReplacedKeyIsRejected(t *testing.T) {
+	at, s := time.Unix(1_800_000_000, 0), store.NewMemory()
+	first := bytes.Repeat([]byte{7}, store.KeySize)
+	err := s.Update(t.Context(), "key/standin", func(context.Context, []byte) ([]byte, error) {
+		return encodeRecord(&signingKeyRecord{recordFormat: currentFormat, Key: first}), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newSigningReplica(t, s, func() time.Time { return at }, 0)
+	if !bytes.Equal(r.known.Key, first) || !bytes.Equal(r.known.current(), first) {
+		t.Fatal("got another key, want the stored one")
+	}
+	for _, c := range []struct {
+		after    time.Duration
+		accepted bool // the first key
+		signs    bool
+		others   int
+	}{
+		{keyLifetime - time.Hour, true, true, 0},
+		{time.Hour, true, true, 1}, // the next key is known
+		{keyLead - time.Minute, true, true, 1},
+		{time.Minute, true, false, 1}, // it signs
+		{keyOverlap - time.Minute, true, false, 1},
+		{time.Minute, false, false, 0},
+	} {
+		at = at.Add(c.after)
+		r.poll(t)
+		old, _ := standin.NewSigner(first)
+		token := old.Issue(standin.Account, signingAppID, "", standin.KeyID{}, at)
+		_, _, err := r.signer.Verify([]byte(token), nil, at)
+		signs := bytes.Equal(r.known.current(), first)
+		if (err == nil) != c.accepted || signs != c.signs || len(r.known.others()) != c.others {
+			t.Errorf("after %v: got error %v, signs %v, %d others, want %+v",
+				c.after, err, signs, len(r.known.others()), c)
+		}
+	}
+}
+
+// Keys that are never replaced stay as they are, and so does the record.
+func TestOtherKeysStay(t *testing.T) {
+	at, s := time.Unix(1_800_000_000, 0), store.NewMemory()
+	k := &signingKeys{
+		store: s, tasks: newTaskGroup(), log: slog.New(slog.DiscardHandler),
+		now: func() time.Time { return at },
+	}
+	key, err := k.get(t.Context(), "state", nil)
+	at = at.Add(365 * 24 * time.Hour)
+	again, err2 := k.get(t.Context(), "state", nil)
+	if err != nil || err2 != nil || !bytes.Equal(key, again) {
+		t.Errorf("got errors %v, %v or another key, want the same", err, err2)
+	}
+}
+
+// TestTimesInTheFutureCountAsReached × each stored time × a clock that was 60
+// days ahead: the keys go on being replaced.
+func TestTimesInTheFutureCountAsReached(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	ahead := millis(now.Add(60 * 24 * time.Hour))
+	key := func(b byte) []byte { return bytes.Repeat([]byte{b}, store.KeySize) }
+	for name, r := range map[string]signingKeyRecord{
+		"since":    {Key: key(1), Since: ahead},
+		"next":     {Key: key(1), Since: 1, Next: key(2), NextFrom: ahead},
+		"previous": {Key: key(1), Since: millis(now), Previous: key(2), PreviousUntil: ahead},
+	} {
+		before := fmt.Sprint(r)
+		if !r.advance(now) || r.Since != millis(now) || r.NextFrom > millis(now.Add(keyLead)) ||
+			r.PreviousUntil > millis(now.Add(keyOverlap)) {
+			t.Errorf("%s: got %v from %s, want no time in the far future", name, r, before)
+		}
+	}
+}
