@@ -614,7 +614,8 @@ func TestCloseSavesGrants(t *testing.T) {
 
 // TestConcurrentRejectionsOnAFullDisk: 200 callers, of two accounts, whose
 // tokens are rejected while no save succeeds. It costs one renewal for each
-// account at most.
+// account at most. A code is not exchanged, although the component's token is
+// valid.
 func TestConcurrentRejectionsOnAFullDisk(t *testing.T) {
 	s := newFaultyStore()
 	f, b, _ := newUnsaved(t, s)
@@ -640,4 +641,10 @@ func TestConcurrentRejectionsOnAFullDisk(t *testing.T) {
 	if n := f.count("api_authorizer_token") - before; n > 2 {
 		t.Errorf("requests for 600 rejections: got %d, want 2 at most", n)
 	}
+	exchanged := f.count("api_query_auth")
+	_, err := b.Exchange(t.Context(), codeOf(accountA, 2000))
+	if !errors.Is(err, tokens.ErrUnavailable) {
+		t.Errorf("Exchange: got error %v, want %v", err, tokens.ErrUnavailable)
+	}
+	f.wantCount(t, "api_query_auth", exchanged)
 }
