@@ -98,6 +98,7 @@ var table = []struct{ name, kind, labels string }{
 	{"wxproxy_own_calls_waiting", "GAUGE", ""},
 	{"wxproxy_renewals_waiting", "GAUGE", ""},
 	{"wxproxy_breaker_open", "GAUGE", "reason"},
+	{"wxproxy_clock_skew_seconds", "GAUGE", "of"},
 	{"wxproxy_wechat_errors_total", "COUNTER", "errcode"},
 	{"wxproxy_rejected_keys_total", "COUNTER", "listener"},
 	{"wxproxy_redactions_total", "COUNTER", ""},

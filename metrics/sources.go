@@ -49,6 +49,10 @@ type Sources struct {
 	// WeChat are paused.
 	BreakersOpen func() map[string]bool
 
+	// ClockSkew returns how far a clock of clockNames is ahead of this
+	// machine's, negative if it is behind, and false if that is not known.
+	ClockSkew func(of string) (time.Duration, bool)
+
 	// Panicked receives the cause of a panic in one of the functions above, and
 	// the name of its metric. A scrape must not end the process. nil discards
 	// it.
@@ -120,7 +124,8 @@ func newGaugeCollector() *gaugeCollector {
 	add(&reading{
 		name: "wxproxy_sync_age_seconds", kind: prometheus.GaugeValue,
 		read: func(g *Sources) []float64 { return duration(g.SyncAge) },
-	}, "Seconds since the last complete comparison with WeChat's list of accounts. NaN without one.")
+	}, "Seconds since the last complete comparison with WeChat's list of accounts. "+
+		"NaN without one.")
 	add(&reading{
 		name: "wxproxy_store_damaged_records", kind: prometheus.GaugeValue,
 		read: func(g *Sources) []float64 { return known(g.DamagedRecords) },
@@ -134,6 +139,24 @@ func newGaugeCollector() *gaugeCollector {
 		read: func(g *Sources) []float64 { return count(g.SetsDropped) },
 	}, "Tokens that the cache did not accept under load; they are read from the store.")
 	addOwnCalls(add)
+	add(&reading{
+		name: "wxproxy_clock_skew_seconds", kind: prometheus.GaugeValue,
+		labels: clockNames,
+		read: func(g *Sources) []float64 {
+			if g.ClockSkew == nil {
+				return nil
+			}
+			var values []float64
+			for _, name := range clockNames {
+				skew, known := g.ClockSkew(name)
+				values = append(values, skew.Seconds())
+				if !known {
+					values[len(values)-1] = math.NaN()
+				}
+			}
+			return values
+		},
+	}, "Seconds that a clock is ahead of this machine's, negative if behind. NaN if unknown.", "of")
 	return p
 }
 
@@ -171,6 +194,9 @@ func addOwnCalls(add func(r *reading, help string, label ...string)) {
 		},
 	}, "1 while requests of wxproxy's own to WeChat are paused, by reason.", "reason")
 }
+
+// clockNames are the clocks that are compared with this machine's.
+var clockNames = []string{"wechat", "store"}
 
 // breakerReasons are the reasons for which requests to WeChat are paused.
 var breakerReasons = []string{"quota", "component_refused", "unreachable"}

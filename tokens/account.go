@@ -100,6 +100,26 @@ func (a *account) usable(now time.Time) bool {
 // usableUntil is the time from which the token is no longer sent.
 func (a *account) usableUntil() time.Time { return fromMillis(a.ExpiresAt).Add(-a.expiryMargin()) }
 
+// maxTokenLife is the longest lifetime that package wechat returns.
+const maxTokenLife = 24 * time.Hour
+
+// hasWrongTimes reports whether a wrong clock wrote when the token was issued
+// and expires: more than a day ahead, or more than a day after each other. Then
+// it is not known until when WeChat accepts the token. It serves, and is due.
+//
+// A clock that is off by less than a day is not noticed here. Replicas with
+// different clocks would replace each other's tokens again and again. WeChat
+// rejects such a token when it has expired, and then it is renewed.
+func (a *account) hasWrongTimes(now time.Time) bool {
+	return fromMillis(a.IssuedAt).Sub(now) > maxTokenLife || a.lifetime() > maxTokenLife
+}
+
+// issuedSince reports whether the token was issued at the time t or later. It
+// was not if a wrong clock says so.
+func (a *account) issuedSince(t, now time.Time) bool {
+	return a.IssuedAt >= millis(t) && elapsed(now, a.IssuedAt) != longAgo
+}
+
 // shortLifetime bounds the lifetimes of which at least a tenth is reserved for
 // the renewal, even if the configuration says less.
 const shortLifetime = time.Hour
@@ -109,8 +129,12 @@ const shortLifetime = time.Hour
 // authorized together would be renewed together forever. The amount depends on
 // the appid alone, so that all replicas compute the same time.
 //
-// A `before` that is more than half of the lifetime is replaced with a tenth.
-func (a *account) renewAt(appid string, before time.Duration) time.Time {
+// A `before` that is more than half of the lifetime is replaced with a tenth. A
+// token with wrong times is due now.
+func (a *account) renewAt(appid string, before time.Duration, now time.Time) time.Time {
+	if a.hasWrongTimes(now) {
+		return now
+	}
 	lifetime := a.lifetime()
 	if before > lifetime/2 {
 		before = 0
@@ -134,6 +158,21 @@ func (a *account) setTokens(g wechat.Grant, now time.Time) {
 		a.Refresh = g.Refresh.Reveal()
 	}
 	a.clearFailures()
+}
+
+// longestPause is the longest pause that wxproxy ever makes, before a renewal
+// or any other request.
+const longestPause = quotaPause
+
+// retryAt returns the time before which no renewal is tried, which may have
+// passed. A stored time further ahead than longestPause was written by a wrong
+// clock and means now.
+func (a *account) retryAt(now time.Time) time.Time {
+	t := fromMillis(a.RetryAt)
+	if t.Sub(now) > longestPause {
+		return time.Time{}
+	}
+	return t
 }
 
 func (a *account) clearFailures() {
@@ -197,24 +236,14 @@ const (
 // authorize the component.
 func (a *account) confirm(now time.Time) {
 	a.CheckedAt = millis(now)
-	if a.FoundAt != 0 && elapsed(a.FoundAt, now) >= confirmAfter {
+	if a.FoundAt != 0 && elapsed(now, a.FoundAt) >= confirmAfter {
 		a.Refresh, a.FoundAt = "", 0
 	}
 }
 
 // recheckDue reports whether WeChat may be asked about a revoked account.
 func (a *account) recheckDue(now time.Time) bool {
-	return a != nil && a.IsRevoked && !a.isForgotten() && elapsed(a.CheckedAt, now) >= recheckPause
-}
-
-// elapsed returns the time since at, in Unix milliseconds. If at is in the
-// future by more than recheckPause, one of the clocks was wrong, and the result
-// is longer than any pause.
-func elapsed(at int64, now time.Time) time.Duration {
-	if d := now.Sub(fromMillis(at)); d >= -recheckPause {
-		return d
-	}
-	return 24 * time.Hour
+	return a != nil && a.IsRevoked && !a.isForgotten() && elapsed(now, a.CheckedAt) >= recheckPause
 }
 
 // reinstate makes the account active, because WeChat says that it authorizes

@@ -60,13 +60,13 @@ func (a *accounts) adopt(
 		created = unixSeconds(l.Time)
 	}
 	// Most accounts have not changed. Those need no lock.
-	if acc, err := a.load(ctx, l.AppID); err != nil || acc.matchesListed(l, created, asked) {
+	if acc, err := a.load(ctx, l.AppID); err != nil || acc.matchesListed(l, created, asked, a.now()) {
 		return syncUnchanged, err
 	}
 	did := syncUnchanged
 	err := a.change(ctx, l.AppID, func(acc *account) (*account, error) {
 		switch {
-		case acc.matchesListed(l, created, asked):
+		case acc.matchesListed(l, created, asked, a.now()):
 			return nil, nil
 		case acc == nil:
 			did, acc = syncAdded, newAccount(Authorizer)
@@ -91,7 +91,9 @@ func (a *accounts) adopt(
 
 // matchesListed reports whether the record needs no change because of what
 // WeChat lists. A nil account never matches.
-func (a *account) matchesListed(l wechat.Authorizer, created int64, asked time.Time) bool {
+func (a *account) matchesListed(
+	l wechat.Authorizer, created int64, asked, now time.Time,
+) bool {
 	switch {
 	case a == nil:
 		return false
@@ -107,7 +109,7 @@ func (a *account) matchesListed(l wechat.Authorizer, created int64, asked time.T
 		return false // such as a record that was restored from the cache
 	}
 	// A renewal since then may have changed the refresh token.
-	return !asked.IsZero() && a.IssuedAt >= millis(asked)
+	return !asked.IsZero() && a.issuedSince(asked, now)
 }
 
 // markRevoked records a revocation that WeChat pushed. created is its

@@ -79,6 +79,7 @@ type Broker struct {
 
 	governor     *governor.Governor
 	reachability *reachability
+	clocks       *clocks
 	tasks        *taskGroup
 	cache        *cache
 	accounts     *accounts
@@ -114,6 +115,8 @@ func New(c Config) (*Broker, error) {
 	b.store = newUnsavedStore(
 		newQuarantine(monitored, b.tasks, b.log), monitored.Writable, b.tasks, c.Now, c.Log)
 	b.governor = newGovernor(c)
+	b.clocks = &clocks{tasks: b.tasks, now: c.Now, log: c.Log}
+	b.clocks.askTime, _ = store.As[store.Clock](c.Store)
 	b.Reconfigure(c.Secrets, c.Client)
 	connect(b, c)
 	if err := b.exchanger.schedulePending(b.tasks.ctx); err != nil {
@@ -123,6 +126,7 @@ func New(c Config) (*Broker, error) {
 	go b.profiler.run()
 	go b.maintenance.run()
 	go b.syncer.loop(c.MaintenanceInterval)
+	go b.clocks.run(clockInterval)
 	if w, ok := store.As[store.Watcher](c.Store); ok {
 		startWatching(b, w)
 	}
@@ -133,7 +137,7 @@ func New(c Config) (*Broker, error) {
 // stay valid.
 func (b *Broker) Reconfigure(s Secrets, c *wechat.Client) {
 	b.secrets.Store(&s)
-	b.client.Store(c.WithGate(gate{b.governor}))
+	b.client.Store(c.WithGate(gate{b.governor, b.clocks}))
 }
 
 // Client returns the client for requests that wxproxy makes for itself. All of

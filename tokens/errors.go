@@ -66,13 +66,11 @@ func storeError(err error) error {
 }
 
 // RetryAfter returns how long to wait after err before another attempt makes
-// sense, at least a second.
+// sense: at least a second, and at most the longest pause that wxproxy makes.
 func RetryAfter(err error, now time.Time) time.Duration {
 	var u *unavailableError
 	if errors.As(err, &u) {
-		if d := u.retryAt.Sub(now); d > time.Second {
-			return d
-		}
+		return min(max(u.retryAt.Sub(now), time.Second), longestPause)
 	}
 	return time.Second
 }

@@ -141,7 +141,7 @@ func (c *exchangedCode) bind(state string, now time.Time) (*exchangedCode, error
 	switch {
 	case state == "", state == c.State:
 		return nil, nil
-	case c.State != "", now.Sub(fromMillis(c.At)) >= defaultCodeLifetime:
+	case c.State != "", elapsed(now, c.At) >= defaultCodeLifetime:
 		return nil, ErrForeignState
 	}
 	c.State = state
@@ -197,10 +197,10 @@ func (x *exchanger) fromClient(
 				return nil // it was saved already
 			}
 			switch {
-			case !acc.IsRevoked && acc.IssuedAt > millis(began):
+			case !acc.IsRevoked && isAfter(acc.IssuedAt, began, x.now()):
 				return nil // a push was quicker
 			case !grant.Date.IsZero() && acc.RevokedAt > unixSeconds(grant.Date)+maxNodeSkew,
-				acc.ForgottenAt > millis(now):
+				isAfter(acc.ForgottenAt, now, x.now()):
 				return nil // the grant was kept, and the account has ended meanwhile
 			}
 			// A browser does not say when the authorization was, and wxproxy's

@@ -28,8 +28,9 @@ const (
 // fakeWeChat serves WeChat's token endpoints. Tests can count, replace, delay
 // and fail its responses. The program as a whole is tested with the sandbox.
 type fakeWeChat struct {
-	down atomic.Bool  // all responses are HTTP 502
-	date atomic.Int64 // of all responses, Unix seconds; 0: the real one, noDate: none
+	down  atomic.Bool  // all responses are HTTP 502
+	date  atomic.Int64 // of all responses, Unix seconds; 0: the real one, noDate: none
+	ahead atomic.Int64 // how far the real one is ahead, in nanoseconds
 
 	mu       sync.Mutex
 	requests map[string]int // by last path segment, as all maps here
@@ -62,6 +63,8 @@ func newFakeWeChat(t *testing.T) (*fakeWeChat, *wechat.Client) {
 }
 
 func (f *fakeWeChat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	date := time.Now().Add(time.Duration(f.ahead.Load()))
+	w.Header().Set("Date", date.UTC().Format(http.TimeFormat))
 	endpoint := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	var in map[string]any
 	json.NewDecoder(r.Body).Decode(&in)

@@ -18,13 +18,24 @@ func newGovernor(c Config) *governor.Governor {
 }
 
 // gate is a [wechat.Gate] that makes the errors of a governor ErrUnavailable: a
-// request that was not sent is no failure of its account.
-type gate struct{ *governor.Governor }
+// request that was not sent is no failure of its account. It measures WeChat's
+// clock.
+type gate struct {
+	*governor.Governor
+	clocks *clocks
+}
 
 // Enter implements [wechat.Gate].
 func (g gate) Enter(ctx context.Context, call wechat.Call) (func(wechat.Outcome), error) {
 	leave, err := g.Governor.Enter(ctx, call)
-	return leave, notSent(err)
+	if err != nil {
+		return nil, notSent(err)
+	}
+	sent := g.clocks.now()
+	return func(o wechat.Outcome) {
+		g.clocks.weChat.Observe(sent, g.clocks.now(), o.Date, dateResolution)
+		leave(o)
+	}, nil
 }
 
 // check returns the error with which a renewal of an account of that kind would

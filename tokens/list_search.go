@@ -11,16 +11,16 @@ import (
 	"wxproxy/wechat"
 )
 
-// errSearching: WeChat's list of accounts is being read, and the account has not
-// been found so far.
+// errSearching: WeChat's list of accounts is being read, and the account has
+// not been found so far.
 var errSearching = errors.New("searching the account in WeChat's list")
 
 // listSearch finds single accounts in WeChat's list. All searches share one
-// reading, which goes round: a search begins where the reading is, and ends when
-// it comes there again. It goes round once a minute at most. For a while it
-// remembers where accounts are listed, as hashes, so that accounts that are
-// searched one after the other cost a page each. Otherwise only what is searched
-// for is kept in memory. It is safe for concurrent use.
+// reading, which goes round: a search begins where the reading is, and ends
+// when it comes there again. It goes round once a minute at most. For a while
+// it remembers where accounts are listed, as hashes, so that accounts that are
+// searched one after the other cost a page each. Otherwise only what is
+// searched for is kept in memory. It is safe for concurrent use.
 type listSearch struct {
 	// page returns a part of the list; see componentAPI.listPage.
 	page  func(ctx context.Context, offset int) ([]wechat.Authorizer, int, error)
@@ -123,9 +123,9 @@ func stillSearching(why string) error {
 	}
 }
 
-// join returns the search for appid and the reading that it waits for, nil if it
-// is done. It starts them if necessary. It returns no search if there are too
-// many.
+// join returns the search for appid and the reading that it waits for, nil if
+// it is done. It starts them if necessary. It returns no search if there are
+// too many.
 func (l *listSearch) join(appid string) (*search, *reading) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -192,8 +192,8 @@ func (l *listSearch) run(r *reading) {
 	close(r.ended)
 }
 
-// next returns the page to read, and how long to wait before. needed is false if
-// all searches are done; then the reading has ended.
+// next returns the page to read, and how long to wait before. needed is false
+// if all searches are done; then the reading has ended.
 func (l *listSearch) next() (offset int, wait time.Duration, needed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

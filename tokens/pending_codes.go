@@ -40,6 +40,16 @@ func newPendingCode(code wechat.Secret, expires, created time.Time, update bool)
 	return p
 }
 
+// lifetime returns how long a pushed code is valid: the difference of two times
+// of WeChat's clock, a day at most.
+func (p *pendingCode) lifetime() time.Duration {
+	life := fromMillis(p.Expires).Sub(fromSeconds(p.Created))
+	if p.Expires == 0 || p.Created == 0 || life <= 0 || life > maxTokenLife {
+		return defaultCodeLifetime
+	}
+	return life
+}
+
 // secret returns the code.
 func (p *pendingCode) secret() wechat.Secret { return wechat.NewSecret(p.Code) }
 
@@ -59,9 +69,7 @@ func (x *exchanger) accept(ctx context.Context, appid string, p pendingCode) err
 		}
 	}
 	now := x.now()
-	if p.Expires <= millis(now) {
-		p.Expires = millis(now.Add(defaultCodeLifetime))
-	}
+	p.Expires = millis(now.Add(p.lifetime()))
 	key := pendingCodeKey(appid)
 	err = changeRecord(ctx, x.store, key, func(stored *pendingCode) (*pendingCode, error) {
 		if stored != nil && p.Created < stored.Created {
@@ -213,7 +221,7 @@ func (x *exchanger) deleteOldExchanged(ctx context.Context) error {
 	const batch = 100_000 // the next run deletes the rest
 	var old []string
 	err := listRecords(ctx, x.store, exchangedCodePrefix, func(key string, c *exchangedCode) bool {
-		if x.now().Sub(fromMillis(c.At)) >= exchangedCodeLifetime {
+		if x.now().Sub(fromMillis(c.At)).Abs() >= exchangedCodeLifetime {
 			old = append(old, strings.Clone(key))
 		}
 		return len(old) < batch

@@ -62,7 +62,7 @@ func (p *profiler) run() {
 // stale reports whether the profile of acc is to be read again.
 func (p *profiler) stale(acc *account) bool {
 	return acc.Kind == Authorizer.String() &&
-		p.now().Sub(fromMillis(acc.ProfiledAt)) >= profileLifetime
+		elapsed(p.now(), acc.ProfiledAt) >= profileLifetime
 }
 
 // profile returns the record of appid with a profile that is no older than a

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"wxproxy/tokens/store"
@@ -298,6 +299,33 @@ func fromSeconds(n int64) time.Time {
 }
 
 func millis(t time.Time) int64 { return t.UnixMilli() }
+
+// Stored times were written by the clock of a process, and that clock may have
+// been wrong, or may be now. So a stored time is never believed if it is
+// further ahead than it can be.
+const (
+	// maxClockSkew is how far the clocks of replicas may differ. Beyond it a
+	// stored time in the future was written by a wrong clock.
+	maxClockSkew = 5 * time.Minute
+	// longAgo is the time since what never happened.
+	longAgo time.Duration = math.MaxInt64
+)
+
+// elapsed returns the time since a stored time: not less than 0, and longAgo
+// for a time that a wrong clock wrote, or for none.
+func elapsed(now time.Time, stored int64) time.Duration {
+	d := now.Sub(fromMillis(stored))
+	if stored == 0 || d < -maxClockSkew {
+		return longAgo
+	}
+	return max(d, 0)
+}
+
+// isAfter reports whether a stored time is after t. It is not if a wrong clock
+// wrote it.
+func isAfter(stored int64, t, now time.Time) bool {
+	return stored > millis(t) && elapsed(now, stored) != longAgo
+}
 
 // fromMillis is the reverse of millis; 0 is the zero time.
 func fromMillis(n int64) time.Time {

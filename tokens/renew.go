@@ -289,7 +289,7 @@ const dueRecheckInterval = 2 * time.Second
 func (r *renewer) cacheAccount(want tokenRequest, acc *account, epoch uint64) Token {
 	appid := want.appid
 	now := r.now()
-	renewAt := acc.renewAt(appid, r.renewBefore)
+	renewAt := acc.renewAt(appid, r.renewBefore, now)
 	e := newEntry(acc, want.kind)
 	recheckAt := renewAt
 	if !now.Before(renewAt) {
@@ -298,7 +298,7 @@ func (r *renewer) cacheAccount(want tokenRequest, acc *account, epoch uint64) To
 	e.recheckAt.Store(recheckAt.UnixNano())
 	e.used.Store(want.why != reasonDue)
 	generation := r.cache.generation.Load() // before schedule; see cache.dropUnscheduled
-	if !r.schedule(appid, e, max(renewAt.Sub(now), 0, fromMillis(acc.RetryAt).Sub(now))) {
+	if !r.schedule(appid, e, max(renewAt.Sub(now), 0, acc.retryAt(now).Sub(now))) {
 		e.generation = generation
 	}
 	r.cache.put(appid, e, e.usableUntil.Sub(now), epoch)

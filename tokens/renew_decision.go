@@ -65,13 +65,13 @@ func decide(r tokenRequest, stored *account, now time.Time, renewBefore time.Dur
 		return decision{action: deny, err: stored.ended()}
 	}
 	usable, rejected := stored.usable(now), stored.Access == r.stale.Reveal()
-	if usable && r.why == reasonDue && now.Before(stored.renewAt(r.appid, renewBefore)) {
+	if usable && r.why == reasonDue && now.Before(stored.renewAt(r.appid, renewBefore, now)) {
 		return decision{action: useStored}
 	}
 	if usable && r.why != reasonDue && !rejected {
 		return decision{action: useStored}
 	}
-	if retryAt := fromMillis(stored.RetryAt); now.Before(retryAt) {
+	if retryAt := stored.retryAt(now); now.Before(retryAt) {
 		err := &unavailableError{reason: stored.Failure, retryAt: retryAt}
 		return decision{action: deny, err: err}
 	}

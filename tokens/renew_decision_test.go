@@ -248,7 +248,7 @@ func TestRenewAt(t *testing.T) {
 	} {
 		acc := newAccount(Authorizer)
 		acc.setTokens(wechat.Grant{Access: wechat.NewSecret("T"), Life: tt.lifetime}, at(0))
-		got := at(0).Add(tt.lifetime).Sub(acc.renewAt(appid, tt.before))
+		got := at(0).Add(tt.lifetime).Sub(acc.renewAt(appid, tt.before, at(0)))
 		if got < tt.want || got > tt.want*9/8 {
 			t.Errorf("lifetime %v, renew_before %v: got %v before the expiry, want %v to %v",
 				tt.lifetime, tt.before, got, tt.want, tt.want*9/8)

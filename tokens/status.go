@@ -26,6 +26,7 @@ type Stats struct {
 	damaged   *damagedCounter
 
 	store        *unsavedStore
+	clocks       *clocks
 	governor     *governor.Governor
 	earlyRenewer *earlyRenewer
 }
@@ -46,7 +47,7 @@ func (s *Stats) TicketAge() (time.Duration, bool) {
 	if err != nil || t == nil || t.Ticket == "" {
 		return 0, false
 	}
-	return s.now().Sub(fromMillis(t.Received)), true
+	return max(s.now().Sub(fromMillis(t.Received)), 0), true
 }
 
 // ComponentExpiry returns the time until the component's token expires, which
@@ -105,6 +106,11 @@ func (s *Stats) OwnCallsWaiting() int { return s.governor.Waiting() }
 // begun.
 func (s *Stats) RenewalsWaiting() int { return s.earlyRenewer.waiting() }
 
+// ClockSkew returns how far a clock is ahead of this machine's, negative if it
+// is behind, and 0 if the difference is too small to be measured. It returns
+// false if that is not known, such as for a store without a clock.
+func (s *Stats) ClockSkew(of Clock) (time.Duration, bool) { return s.clocks.ahead(of) }
+
 // BreakersOpen reports for each reason whether requests to WeChat are paused.
 func (s *Stats) BreakersOpen() map[string]bool {
 	open := map[string]bool{}
@@ -129,15 +135,15 @@ func (s *Stats) AccountCounts() (counts AccountCounts, known bool) { return s.co
 func (s *Stats) DamagedRecords() (n int, known bool) { return s.damaged.get() }
 
 // Ready reports whether the store responds, whether a token of each configured
-// kind is available or can be fetched, and whether WeChat has answered this
-// process within the last minute, if it was asked. It does not wait for WeChat.
-// The error has one line for each fault.
+// kind is available or can be fetched, whether the clocks agree, and whether
+// WeChat has answered this process within the last minute, if it was asked. It
+// does not wait for WeChat. The error has one line for each fault.
 func (b *Broker) Ready(ctx context.Context) error {
 	if err := b.store.Ping(ctx); err != nil {
 		return fmt.Errorf("%s%w", storeUnavailable, err)
 	}
 	s := b.secrets.Load()
-	errs := []error{b.reachability.check()}
+	errs := []error{b.reachability.check(), b.clocks.check()}
 	if s.Component != "" {
 		errs = append(errs, b.readyComponent(ctx))
 	}

@@ -82,7 +82,7 @@ func (c *comparison) missing(ctx context.Context) (picked []missingAccount, n in
 		}
 		acc, ok := decodeOrMove[account](c.store, key, raw)
 		if !ok || acc.IsRevoked || acc.Kind != Authorizer.String() ||
-			acc.IssuedAt >= millis(c.began) { // it was renewed since, so it is authorized
+			acc.issuedSince(c.began, c.now()) { // it was renewed since, so it is authorized
 			return true
 		}
 		n++

@@ -66,13 +66,10 @@ func syncPause(n int) time.Duration {
 // due reports whether a comparison is due, whichever process runs it. data is
 // what is known about the parts of the store now.
 func (r *syncRecord) due(now time.Time, data map[int]string) bool {
-	// A time in the future was noted by a clock that was wrong.
-	if began := fromMillis(r.Begun); !began.After(now) && now.Sub(began) < syncPause(r.Attempts) {
+	if elapsed(now, r.Begun) < syncPause(r.Attempts) {
 		return false
 	}
-	done := fromMillis(r.Done)
-	return r.Incomplete || done.After(now) || now.Sub(done) >= syncInterval ||
-		lostRecords(r.Data, data)
+	return r.Incomplete || elapsed(now, r.Done) >= syncInterval || lostRecords(r.Data, data)
 }
 
 // lostRecords reports whether a part of the store has lost records between two
@@ -210,9 +207,8 @@ func (s *syncer) begin(rec *syncRecord, now time.Time) bool {
 		rec.Attempts++
 	}
 	rec.Owner, rec.Begun, rec.Beat = s.id, millis(now), rec.Beat+1
-	began := fromMillis(rec.RunBegun)
 	if rec.Offset == 0 || lostRecords(rec.RunData, data) ||
-		began.After(now) || now.Sub(began) >= maxCursorAge {
+		elapsed(now, rec.RunBegun) >= maxCursorAge {
 		rec.Offset, rec.RunBegun, rec.RunData = 0, millis(now), data
 	}
 	return true

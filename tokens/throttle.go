@@ -39,7 +39,7 @@ func (t *renewalThrottle) record(now time.Time) {
 	}
 	t.At = append(t.At, millis(now))
 	t.At = slices.DeleteFunc(t.At, func(at int64) bool {
-		return now.Sub(fromMillis(at)) >= throttleWindow
+		return elapsed(now, at) >= throttleWindow
 	})
 	if len(t.At) >= throttleLimit {
 		t.Throttled = true
@@ -47,11 +47,11 @@ func (t *renewalThrottle) record(now time.Time) {
 	}
 }
 
-// sinceLast returns the time since the newest renewal. It is negative if the
-// clock was set back, so that no renewal is allowed early.
+// sinceLast returns the time since the newest renewal, longAgo if there was
+// none or a wrong clock noted it.
 func (t *renewalThrottle) sinceLast(now time.Time) time.Duration {
 	if len(t.At) == 0 {
-		return 2 * throttleWindow
+		return longAgo
 	}
-	return now.Sub(fromMillis(t.At[len(t.At)-1]))
+	return elapsed(now, t.At[len(t.At)-1])
 }

@@ -4,16 +4,18 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"slices"
 	"time"
 
+	"wxproxy/internal/clock"
 	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
 // PutTicket stores a component_verify_ticket durably. created is the push's
-// CreateTime. It returns ErrStale if a newer ticket is known, or this very push:
-// a push that was recorded must not make an old ticket look new.
+// CreateTime. It returns ErrStale if a newer ticket is known, or this very
+// push: a push that was recorded must not make an old ticket look new.
 func (b *Broker) PutTicket(ctx context.Context, t wechat.Secret, created time.Time) error {
 	if err := b.tickets.put(ctx, t, created); err != nil {
 		return err
@@ -30,13 +32,14 @@ type tickets struct {
 	secrets  func() *Secrets
 	client   func() *wechat.Client
 	now      func() time.Time
+	weChat   *clock.Meter // measures WeChat's clock
 	log      *slog.Logger
 }
 
 const (
-	// maxTicketSkew is how far WeChat's clock may be ahead of wxproxy's. It
-	// only bounds the damage of a wrong CreateTime; see put.
-	maxTicketSkew = 15 * time.Minute
+	// maxTicketAhead is how far the CreateTime of a ticket may be ahead of
+	// WeChat's clock, as far as that is known from its responses; see put.
+	maxTicketAhead = 15 * time.Minute
 
 	// pushRequestPause is the least time between two requests for tickets.
 	// WeChat answers such a request with its next push, up to ten minutes
@@ -44,8 +47,8 @@ const (
 	pushRequestPause = 10 * time.Minute
 
 	// ticketOverdueAfter is how long no ticket has to arrive until maintenance
-	// asks for one. WeChat pushes one every ten minutes, so by then it has given
-	// up, or cannot reach the callback listener.
+	// asks for one. WeChat pushes one every ten minutes, so by then it has
+	// given up, or cannot reach the callback listener.
 	ticketOverdueAfter = time.Hour
 )
 
@@ -69,31 +72,53 @@ func (ts *tickets) current(ctx context.Context) (wechat.Secret, error) {
 	return wechat.NewSecret(t.Ticket), nil
 }
 
-// put stores a ticket unless a newer one is stored. A CreateTime in the far
-// future counts as maxTicketSkew from now; otherwise one such ticket would keep
-// all later ones out.
+// put stores a ticket unless a newer one is stored. Which is newer is decided
+// by WeChat's times alone, so that a push which was recorded never replaces a
+// later one, and a wrong clock of this machine refuses none:
+//
+//   - A CreateTime after that of the stored ticket is newer.
+//   - One CreateTime in the far future must not keep all later tickets out.
+//     What is ahead of WeChat's clock, as its responses show it, is stored as
+//     the time of that clock, but always after the ticket before.
+//   - A stored CreateTime that is ahead of WeChat's clock nevertheless,
+//     because that was not known then, is not compared with.
+//
+// If WeChat's clock is measured wrongly, behind what it is, then a recorded
+// push can replace the stored ticket until the next one arrives, ten minutes
+// later at most. It takes a wrong Date in most of WeChat's responses.
 func (ts *tickets) put(ctx context.Context, t wechat.Secret, created time.Time) error {
-	if latest := ts.now().Add(maxTicketSkew); created.After(latest) {
-		created = latest
-	}
+	at := unixSeconds(created)
+	latest := ts.latestCreated()
 	err := changeRecord(ctx, ts.store, ts.key(), func(stored *ticket) (*ticket, error) {
-		if stored != nil {
+		kept := min(at, latest)
+		if stored != nil && stored.Created <= latest+int64(maxTicketAhead.Seconds()) {
 			// WeChat may push two tickets in one second.
-			newer := unixSeconds(created) - stored.Created
-			if newer < 0 || newer == 0 && stored.Ticket == t.Reveal() {
+			if at < stored.Created || at == stored.Created && stored.Ticket == t.Reveal() {
 				return nil, ErrStale
 			}
+			kept = max(kept, min(at, stored.Created+1))
 		}
 		// PushRequestedAt is dropped: the request was answered.
 		return &ticket{
 			recordFormat: currentFormat,
-			Ticket:       t.Reveal(), Created: unixSeconds(created), Received: millis(ts.now()),
+			Ticket:       t.Reveal(), Created: kept, Received: millis(ts.now()),
 		}, nil
 	})
 	if err == nil {
 		ts.clearPause(ctx)
 	}
 	return err
+}
+
+// latestCreated returns WeChat's time in Unix seconds, and a time that no push
+// reaches if no response has said what time it is there.
+func (ts *tickets) latestCreated() int64 {
+	now := ts.now()
+	ahead, known := ts.weChat.Ahead(now)
+	if !known {
+		return math.MaxInt64 / 2
+	}
+	return unixSeconds(now.Add(ahead + time.Second)) // a part of a second is cut off
 }
 
 // clearPause lets the component's token be fetched at once with a new ticket,
@@ -164,12 +189,12 @@ func (ts *tickets) requestOverdue(ctx context.Context, since time.Time) {
 	if err != nil {
 		return
 	}
+	now := ts.now()
+	overdue := now.Sub(since)
 	if t != nil {
-		if received := fromMillis(t.Received); received.After(since) {
-			since = received
-		}
+		overdue = min(overdue, elapsed(now, t.Received))
 	}
-	if ts.now().Sub(since) >= ticketOverdueAfter {
+	if overdue >= ticketOverdueAfter {
 		ts.requestPush(ctx)
 	}
 }
@@ -183,7 +208,7 @@ func (ts *tickets) requestPush(ctx context.Context) {
 		if t == nil {
 			t = &ticket{recordFormat: currentFormat}
 		}
-		if ts.now().Sub(fromMillis(t.PushRequestedAt)) < pushRequestPause {
+		if elapsed(ts.now(), t.PushRequestedAt) < pushRequestPause {
 			return nil, nil
 		}
 		claimed, t.PushRequestedAt = true, millis(ts.now())

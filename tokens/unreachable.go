@@ -39,7 +39,8 @@ const (
 	maxUnansweredPause = 10 * time.Second
 )
 
-// note records a failed renewal of appid, and returns the error for its callers.
+// note records a failed renewal of appid, and returns the error for its
+// callers.
 func (u *unanswered) note(appid, reason string, cause error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -157,8 +158,8 @@ func (r *reachability) check() error {
 	return fmt.Errorf("no response from WeChat for %v: %w", silent.Round(time.Second), cause)
 }
 
-// ping asks WeChat for an answer in the background, unless that was done a short
-// while ago.
+// ping asks WeChat for an answer in the background, unless that was done a
+// short while ago.
 func (r *reachability) ping() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

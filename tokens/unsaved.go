@@ -70,10 +70,11 @@ type unsavedChange struct {
 }
 
 const (
-	// saveUnsavedPause is the time between two attempts to save what is unsaved.
+	// saveUnsavedPause is the time between two attempts to save what is
+	// unsaved.
 	saveUnsavedPause = 500 * time.Millisecond
-	// unwritablePause is the Retry-After of what is not fetched because it could
-	// not be saved.
+	// unwritablePause is the Retry-After of what is not fetched because it
+	// could not be saved.
 	unwritablePause = 2 * time.Second
 	// closeSavePatience is how long Close tries to save what is unsaved if its
 	// context has no deadline, and at least a fifth of it if it has ended.
@@ -417,8 +418,8 @@ func (a *account) hasGrantOf(b *account) bool {
 
 // saveGrant changes the record of appid with what WeChat issued for it. It
 // returns nil if the change was saved or is kept. apply gets the stored record,
-// nil if there is none, and returns the one to save, or nil if that is newer. It
-// may be called several times, also later, and concurrently, and must not
+// nil if there is none, and returns the one to save, or nil if that is newer.
+// It may be called several times, also later, and concurrently, and must not
 // change anything else.
 func (u *unsavedStore) saveGrant(
 	ctx context.Context, appid string, apply func(stored *account) *account,

@@ -291,6 +291,7 @@ func TestNothingIsFetchedForAnUnwritableStore(t *testing.T) {
 		t.Fatalf("Renew: %v", err)
 	}
 	c.advance(time.Hour + 5*time.Minute) // the tokens of accountA and the component have expired
+	f.ahead.Store(int64(2*time.Hour + 5*time.Minute))
 	var before []int
 	endpoints := []string{
 		"api_authorizer_token", "api_component_token", "stable_token", "api_query_auth",

@@ -21,7 +21,7 @@ func connect(b *Broker, c Config) {
 	b.component.list = newListSearch(b.component.listPage, b.tasks, b.now)
 	b.tickets = &tickets{
 		store: b.store, accounts: b.accounts, secrets: secrets, client: client,
-		now: b.now, log: b.log,
+		now: b.now, weChat: &b.clocks.weChat, log: b.log,
 	}
 	b.reachability = &reachability{
 		governor: b.governor, client: client, tasks: b.tasks, now: b.now, log: b.log,
@@ -34,7 +34,9 @@ func connect(b *Broker, c Config) {
 	b.lister = &lister{store: b.store, kind: b.Kind, now: b.now}
 	b.stats = &Stats{
 		component: b.Component, tickets: b.tickets, accounts: b.accounts, cache: b.cache,
-		tasks: b.tasks, store: b.store, governor: b.governor, earlyRenewer: b.earlyRenewer, now: b.now,
+		tasks: b.tasks, store: b.store, governor: b.governor,
+		earlyRenewer: b.earlyRenewer, now: b.now,
+		clocks:  b.clocks,
 		counter: &stateCounter{store: b.store, tasks: b.tasks, now: b.now},
 		syncer:  b.syncer,
 		damaged: &damagedCounter{store: c.Store, tasks: b.tasks, now: b.now},
@@ -57,7 +59,7 @@ func connectRenewal(b *Broker, c Config) {
 		kind:  b.Kind,
 		fetch: fetcher.fetch,
 		checkGate: func(ctx context.Context, kind Kind, appid string) error {
-			return gate{b.governor}.check(ctx, kind, appid, b.Component())
+			return gate{b.governor, b.clocks}.check(ctx, kind, appid, b.Component())
 		},
 		discover:   b.discover,
 		unanswered: unanswered{now: b.now, accounts: map[string]unansweredRenewals{}},

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"wxproxy/internal/clock"
 )
 
 // memoryStore is a [Store] that keeps records in a map.
@@ -138,7 +140,7 @@ func (s *memoryStore) Claim(ctx context.Context, key string, until time.Time) (b
 	if err := s.mayClaim(ctx, key); err != nil {
 		return false, err
 	}
-	now := time.Now()
+	now := clock.Now()
 	if !until.After(now) || s.claims[key].After(now) {
 		return false, nil
 	}

@@ -176,6 +176,12 @@ func Innermost(s Store) Store {
 	}
 }
 
+// Clock is a [Store] with a clock of its own.
+type Clock interface {
+	// Time returns the time of that clock, to the microsecond.
+	Time(ctx context.Context) (time.Time, error)
+}
+
 // Watcher is a [Store] that other processes write to as well. Its records are in
 // parts, each of which can fail, or lose its data, while the others work.
 type Watcher interface {

@@ -43,6 +43,7 @@ import (
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"wxproxy/internal/clock"
 	"wxproxy/tokens/store"
 )
 
@@ -92,7 +93,7 @@ var (
 
 // newStore takes over db. accept may be nil; see recovery.accept.
 func newStore(db *guardedDB, accept func(ctx context.Context, s store.Store) error) *Store {
-	s := &Store{path: db.path, locks: store.NewKeyLocks(), now: time.Now}
+	s := &Store{path: db.path, locks: store.NewKeyLocks(), now: clock.Now}
 	if faultFile != "" {
 		s.disk = fileFault
 	}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wxproxy/internal/clock"
 	"wxproxy/tokens/store"
 )
 
@@ -165,7 +166,7 @@ func (r *recovery) open() (*guardedDB, error) {
 // brokenSession stands for a file that is not open. It has no goroutine.
 func brokenSession(path string, fault error) *session {
 	db := newBrokenDB(path, fault)
-	return &session{db: db, commits: newCommitter(db, time.Now, nil)}
+	return &session{db: db, commits: newCommitter(db, clock.Now, nil)}
 }
 
 // check makes sure that db is writable, and that accept takes it. It leaves db
@@ -177,7 +178,7 @@ func (r *recovery) check(db *guardedDB) error {
 	if r.accept == nil {
 		return nil
 	}
-	s := &Store{path: db.path, locks: store.NewKeyLocks(), now: time.Now}
+	s := &Store{path: db.path, locks: store.NewKeyLocks(), now: clock.Now}
 	s.begin(db)
 	defer s.session.Load().commits.stop()
 	return r.accept(r.ctx, s)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"time"
 
+	"wxproxy/internal/clock"
 	"wxproxy/tokens/store"
 )
 
@@ -14,7 +15,7 @@ func (s *Store) Claim(ctx context.Context, key string, until time.Time) (bool, e
 	if err := s.mayClaim(ctx, key); err != nil {
 		return false, err
 	}
-	left := time.Until(until)
+	left := until.Sub(clock.Now())
 	if left <= 0 {
 		return false, nil
 	}

@@ -91,6 +91,7 @@ type Store struct {
 var (
 	_ store.Store       = (*Store)(nil)
 	_ store.Watcher     = (*Store)(nil)
+	_ store.Clock       = (*Store)(nil)
 	_ store.Upgrader    = (*Store)(nil)
 	_ store.Partitioned = (*Store)(nil)
 )
@@ -206,6 +207,15 @@ func (s *Store) usable(ctx context.Context) error {
 // to every bucket, and so to every node that holds records.
 func (s *Store) Ping(ctx context.Context) error {
 	return s.ping(ctx, s.buckets[:s.Partitions()])
+}
+
+// Time implements [store.Clock]. In a cluster it is the clock of any node.
+func (s *Store) Time(ctx context.Context) (time.Time, error) {
+	if err := s.usable(ctx); err != nil {
+		return time.Time{}, err
+	}
+	t, err := s.client.Time(ctx).Result()
+	return t, s.convertError(ctx, err)
 }
 
 // Partitions implements [store.Partitioned]. Each bucket is one in a cluster,

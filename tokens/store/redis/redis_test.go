@@ -299,3 +299,18 @@ func BenchmarkClaim(b *testing.B) {
 		}
 	})
 }
+
+// TestTime checks that the store says what time it is in Redis, and nothing
+// once it is closed.
+func TestTime(t *testing.T) {
+	s := open(t, start(t).url(), redis.Options{})
+	before := time.Now()
+	got, err := s.Time(t.Context())
+	if err != nil || got.Before(before.Add(-time.Second)) || got.After(time.Now().Add(time.Second)) {
+		t.Errorf("Time: got %v, error %v, want the time of this machine, %v", got, err, before)
+	}
+	s.Close()
+	if got, err := s.Time(t.Context()); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("Time after Close: got %v, error %v, want %v", got, err, store.ErrClosed)
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"wxproxy/callback"
 	"wxproxy/cmd/wxproxy/internal/config"
 	"wxproxy/console"
+	"wxproxy/internal/clock"
 	"wxproxy/metrics"
 	"wxproxy/proxy"
 	"wxproxy/proxy/transport"
@@ -57,7 +58,8 @@ var stopTimeout = "30s"
 
 const (
 	// deliveryFraction is the part of stopTimeout for events on their way to
-	// services. The rest is for the broker, which must save what it has fetched.
+	// services. The rest is for the broker, which must save what it has
+	// fetched.
 	deliveryFraction = 2
 
 	// saveTimeout is how long the broker may save what it has fetched, even if
@@ -135,6 +137,7 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 		Secrets:     c.secrets,
 		RenewBefore: time.Duration(cfg.Tokens.RenewBefore),
 		CacheSize:   int64(cfg.Tokens.CacheSize),
+		Now:         clock.Now,
 		OwnCalls:    cfg.Tokens.OwnCalls,
 		Observer:    s.metrics,
 		Log:         s.log,
@@ -165,6 +168,9 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 		OwnCallsWaiting: stats.OwnCallsWaiting,
 		RenewalsWaiting: stats.RenewalsWaiting,
 		BreakersOpen:    stats.BreakersOpen,
+		ClockSkew: func(of string) (time.Duration, bool) {
+			return stats.ClockSkew(tokens.Clock(of))
+		},
 		Panicked: func(metric string, cause any) {
 			// Only the type of cause is logged: its value can contain anything.
 			s.log.Error("BUG: panic while reading a metric",

@@ -9,6 +9,7 @@ import (
 	"wxproxy/callback/pages"
 	"wxproxy/cmd/wxproxy/internal/config"
 	"wxproxy/console"
+	"wxproxy/internal/clock"
 	"wxproxy/internal/hostname"
 	"wxproxy/internal/returnticket"
 	"wxproxy/proxy"
@@ -46,7 +47,7 @@ func (s *Server) proxyConfig(cfg config.Config, c components) proxy.Config {
 // redeemer redeems the tickets that the pages of the component have issued.
 func (s *Server) redeemer(cfg config.Config) *returnticket.Redeemer {
 	return &returnticket.Redeemer{
-		Signer: s.keys.tickets, Component: cfg.Component.AppID, Now: time.Now, Claim: s.store.Claim,
+		Signer: s.keys.tickets, Component: cfg.Component.AppID, Now: clock.Now, Claim: s.store.Claim,
 	}
 }
 
@@ -61,6 +62,7 @@ func (s *Server) callbackConfig(cfg config.Config, c components) callback.Config
 		Crypts:         c.crypts,
 		Accounts:       s.broker,
 		MaxAge:         time.Duration(cfg.Callback.MaxAge),
+		Now:            clock.Now,
 		Claims:         s.store,
 		IsFor:          s.broker.IsAddressee,
 		Observe:        s.metrics.Event,
