@@ -123,7 +123,7 @@ func (k *signingKeys) read(
 	if err == nil && (r.Key == nil || replace && r.advance(k.now())) {
 		err = k.change(ctx, name, func(stored *signingKeyRecord) (*signingKeyRecord, error) {
 			if stored == nil {
-				stored = &signingKeyRecord{recordFormat: currentFormat, Key: newSigningKey()}
+				stored = k.usedOrNew(name)
 			} else if err := stored.check(); err != nil {
 				return nil, err
 			}
@@ -146,6 +146,18 @@ func (k *signingKeys) read(
 		k.inUse[name] = r
 	}
 	return r, nil
+}
+
+// usedOrNew returns a copy of the keys in use under name: the store may have
+// lost them a moment ago, and restore does not know yet. Without any it
+// generates a key.
+func (k *signingKeys) usedOrNew(name string) *signingKeyRecord {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if used, ok := k.inUse[name]; ok {
+		return &used
+	}
+	return &signingKeyRecord{recordFormat: currentFormat, Key: newSigningKey()}
 }
 
 func newSigningKey() []byte {

@@ -194,3 +194,44 @@ func TestTimesInTheFutureCountAsReached(t *testing.T) {
 		}
 	}
 }
+
+// The store loses the keys, and the next that a replica does is to poll them,
+// or to ask for them again: before it is told of the loss, with 0 to 3 other
+// replicas, and while a key is new, waits to sign, signs, or was replaced. The
+// replica writes the keys in use again, and does not generate others, which
+// would reject all stand-ins.
+func TestLostKeysAreNotGeneratedAnew(t *testing.T) {
+	for others := range 4 {
+		for _, age := range []time.Duration{0, keyLifetime, keyLifetime + keyLead} {
+			at, s := time.Unix(1_800_000_000, 0), store.NewMemory()
+			replicas := make([]*signingReplica, 1+others)
+			for i := range replicas {
+				replicas[i] = newSigningReplica(t, s, func() time.Time { return at }, 0)
+			}
+			for _, step := range []time.Duration{min(age, keyLifetime), max(age-keyLifetime, 0)} {
+				at = at.Add(step)
+				for _, r := range append(replicas, replicas...) {
+					r.poll(t)
+				}
+			}
+			id := replicas[0].signer.KeyID([32]byte{1})
+			token := replicas[0].signer.Issue(standin.Account, signingAppID, "orders", id, at)
+			if err := s.Update(t.Context(), "key/standin", func(context.Context, []byte) ([]byte, error) {
+				return nil, nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			replicas[0].poll(t)
+			replicas = append(replicas, newSigningReplica(t, s, func() time.Time { return at }, 0))
+			for _, r := range replicas {
+				r.poll(t)
+				if _, _, err := r.signer.Verify([]byte(token), nil, at); err != nil {
+					t.Errorf("%d other replicas, keys %v old: %v", others, age, err)
+				}
+				if r.signer.KeyID([32]byte{1}) != id {
+					t.Errorf("%d other replicas, keys %v old: another key id", others, age)
+				}
+			}
+		}
+	}
+}
