@@ -13,6 +13,7 @@ import (
 
 	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
+	"wxproxy/wechat"
 )
 
 const (
@@ -179,6 +180,26 @@ func TestAccountHealsWithoutPush(t *testing.T) {
 	}
 }
 
+// authorizedElsewhere lets an account authorize the component. The push is lost,
+// and another program exchanges the code.
+func (w *testEnv) authorizedElsewhere(appid string) {
+	w.t.Helper()
+	w.wx.SetPushURL("")
+	code, err := w.wx.Authorize(w.t.Context(), appid)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.wx.SetPushURL("http://" + w.callback)
+	component := w.wx.ComponentAppID()
+	client := wechat.NewClient(w.wxURL, nil)
+	defer client.Close()
+	token := wechat.NewSecret(w.wx.CurrentToken(component))
+	_, err = client.QueryAuth(w.t.Context(), component, token, wechat.NewSecret(code))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // While WeChat cannot be asked, a request for an account without a record gets
 // 503 with Retry-After, and so does one for its stand-in. It is asked about
 // again when that is possible, so 404 comes from WeChat: WeChat drops
@@ -194,10 +215,7 @@ func TestUnknownAccountWhileWeChatIsAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newTestEnv(t, sandbox.Config{})
 			w.start().authorized(accountA)
-			w.wx.SetPushURL("")
-			if _, err := w.wx.Authorize(t.Context(), accountB); err != nil {
-				t.Fatal(err)
-			}
+			w.authorizedElsewhere(accountB)
 			fault.Path = "/cgi-bin/component/api_get_authorizer"
 			id := w.fault(fault)
 			for _, appid := range []string{accountB, madeUp, accountB} {
@@ -233,11 +251,7 @@ func TestUnknownAccountWhileWeChatIsAway(t *testing.T) {
 func TestForgottenAccountStaysAway(t *testing.T) {
 	w := newTestEnv(t, sandbox.Config{})
 	w.start().authorized(accountA)
-	w.wx.SetPushURL("")
-	if _, err := w.wx.Authorize(t.Context(), accountB); err != nil {
-		t.Fatal(err)
-	}
-	w.wx.SetPushURL("http://" + w.callback)
+	w.authorizedElsewhere(accountB)
 	both := []string{accountA, accountB}
 	wantForgotten := func(when string) {
 		t.Helper()
