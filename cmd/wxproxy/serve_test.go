@@ -334,7 +334,8 @@ func TestStopCutsOffSlowRequests(t *testing.T) {
 			t.Errorf("request that was cut off: got %d, want none or an error", status)
 		}
 	}
-	if !regexp.MustCompile(`requests were cut off.* requests=[34] timeout=1s`).MatchString(w.out.String()) {
+	line := regexp.MustCompile(`requests were cut off.* requests=[34] timeout=1s`)
+	if !line.MatchString(w.out.String()) {
 		t.Error("log: got no line that says how many requests were cut off, want one")
 	}
 	w.wx.ClearFaults()

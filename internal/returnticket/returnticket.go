@@ -30,6 +30,10 @@ const (
 	// skew is how much longer the store remembers a redeemed ticket, so that
 	// replicas whose clocks differ by less do not redeem it twice.
 	skew = 5 * time.Minute
+	// maxAhead is how much later than Lifetime from now a ticket may expire.
+	// Beyond that, the clock was set back since it was issued, and the store may
+	// have forgotten that it was redeemed.
+	maxAhead = time.Hour
 	// maxLength bounds a ticket, in characters. The state has 512 bytes.
 	maxLength = 1024
 
@@ -47,7 +51,8 @@ var encoding = base64.RawURLEncoding.Strict()
 var (
 	// ErrInvalid: wxproxy did not issue the ticket for this component.
 	ErrInvalid = errors.New("not a ticket of this component")
-	// ErrExpired: the ticket is older than Lifetime.
+	// ErrExpired: the ticket is older than Lifetime, or it is not known how old
+	// it is, because the clock was set.
 	ErrExpired = errors.New("ticket expired")
 	// ErrUsed: the ticket was redeemed before.
 	ErrUsed = errors.New("ticket was used")
@@ -147,7 +152,7 @@ func (r *Redeemer) Redeem(
 	switch {
 	case err != nil:
 		return Authorization{}, err
-	case !r.Now().Before(expires):
+	case !r.Now().Before(expires), expires.Sub(r.Now()) > Lifetime+maxAhead:
 		return Authorization{}, ErrExpired
 	}
 	switch first, err := r.Claim(ctx, "authorization/"+id, expires.Add(skew)); {

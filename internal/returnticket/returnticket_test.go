@@ -119,6 +119,25 @@ func TestTicketIsRedeemedOnce(t *testing.T) {
 	e.want(t, "unused and expired", other, returnticket.ErrExpired)
 }
 
+// After the clock was set back by six hours or a month, a ticket from before is
+// refused, used or not: Redis keeps a claim for the time that was left, and has
+// forgotten it. The clocks of replicas may differ by minutes.
+func TestTicketFromBeforeClockWasSetBack(t *testing.T) {
+	for _, back := range []time.Duration{6 * time.Hour, 720 * time.Hour} {
+		e := newEnv("key")
+		issued := returnticket.Authorization{AppID: account}
+		used := e.signer.Issue(component, issued, e.at)
+		unused := e.signer.Issue(component, issued, e.at)
+		ahead := e.signer.Issue(component, issued, e.at.Add(-back+5*time.Minute))
+		e.want(t, "before", used, nil)
+		clear(e.claimed)
+		e.at = e.at.Add(-back)
+		e.want(t, "used", used, returnticket.ErrExpired)
+		e.want(t, "unused", unused, returnticket.ErrExpired)
+		e.want(t, "from a replica that is five minutes ahead", ahead, nil)
+	}
+}
+
 func TestForgedTicketsAreInvalid(t *testing.T) {
 	e := newEnv("key")
 	a := returnticket.Authorization{AppID: account, State: "s", At: e.at}
