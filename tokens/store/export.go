@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -24,6 +26,10 @@ type Exporter interface {
 func (s *sealedStore) Export(
 	ctx context.Context, yield func(key string, sealed []byte) error,
 ) (damaged int, err error) {
+	begun, err := loadSealState(ctx, s.inner, s.ring)
+	if err != nil {
+		return 0, err
+	}
 	var yieldErr error
 	err = s.inner.List(ctx, "", "", func(key string, sealed []byte) bool {
 		if strings.HasPrefix(key, DamagedPrefix) {
@@ -33,6 +39,9 @@ func (s *sealedStore) Export(
 			damaged++
 			return true
 		}
+		if key == keysKey {
+			sealed = s.exportedHistory(sealed, begun.history)
+		}
 		yieldErr = yield(key, sealed)
 		return yieldErr == nil
 	})
@@ -40,6 +49,20 @@ func (s *sealedStore) Export(
 		return damaged, yieldErr
 	}
 	return damaged, err
+}
+
+// exportedHistory returns the history of the keys for an export that began when
+// it was begun. Records that were read before their key was changed, or before
+// all of them were sealed with it, are in the export as they were.
+func (s *sealedStore) exportedHistory(sealed []byte, begun keyHistory) []byte {
+	text, by, err := s.ring.open(keysKey, sealed)
+	var h keyHistory
+	if err != nil || json.Unmarshal(text, &h) != nil ||
+		!begun.Pending && slices.Equal(h.IDs, begun.IDs) {
+		return sealed
+	}
+	h.Pending, h.After, h.Changed, h.Settled = true, "", false, false
+	return by.seal(keysKey, encodeHistory(&h))
 }
 
 // Opener opens records that [Seal] has encrypted, outside of their store. It is

@@ -32,6 +32,9 @@ const (
 	resealLease = time.Minute
 	// resealIdle is how often a process looks for something to do.
 	resealIdle = 15 * time.Second
+	// keySettle is how long after a change of the key other processes may still
+	// write records that are sealed with the key before, see keyRefresh.
+	keySettle  = 3 * keyRefresh
 	resealName = "wxproxy reseal"
 )
 
@@ -73,33 +76,26 @@ func (s *sealedStore) resealTurn(ctx context.Context, log *slog.Logger) (more bo
 	if err != nil || !st.history.Pending || st.by == nil {
 		return false, err
 	}
+	target, began := s.ring.target.Load(), time.Now()
+	if s.changedTo != target {
+		s.changedTo, s.changedAt = target, began
+	}
+	settled := st.history.Settled
+	if st.history.After == "" { // a pass begins
+		settled = began.Sub(s.changedAt) >= keySettle
+	}
 	name := claimName(resealName)
 	first, err := s.inner.Claim(ctx, name, time.Now().Add(resealLease))
 	if err != nil || !first {
 		return false, err
 	}
 	defer s.inner.Unclaim(context.WithoutCancel(ctx), name)
-	pass := &resealPass{s: s, target: s.ring.target.Load()}
+	pass := &resealPass{s: s, target: target}
 	end, err := pass.run(ctx, st.history.After)
 	if err != nil {
 		return false, err
 	}
-	done := false
-	err = s.inner.Update(ctx, keysKey, func(_ context.Context, raw []byte) ([]byte, error) {
-		text, _, err := s.ring.open(keysKey, raw)
-		var h keyHistory
-		if err != nil || json.Unmarshal(text, &h) != nil || s.ring.target.Load() != pass.target {
-			return Keep, nil
-		}
-		h.Changed = h.Changed || pass.sealed.Load() > 0
-		if h.After = pass.after; end {
-			// A process that had the key before may have written meanwhile. So
-			// the last pass is one that finds nothing.
-			done = !h.Changed && pass.foreign.Load() == 0
-			h.Pending, h.After, h.Changed = !done, "", false
-		}
-		return pass.target.seal(keysKey, encodeHistory(&h)), nil
-	})
+	more, done, err := pass.save(ctx, end, settled)
 	if err != nil {
 		return false, err
 	}
@@ -109,7 +105,32 @@ func (s *sealedStore) resealTurn(ctx context.Context, log *slog.Logger) (more bo
 	if done {
 		log.Info("all records are sealed with the current key, previous_key is not needed any more")
 	}
-	return !done && pass.foreign.Load() == 0, nil
+	return more && pass.foreign.Load() == 0, nil
+}
+
+// save saves the progress. done is set if no record is left, and more if the
+// pass is to be continued, or repeated at once.
+func (p *resealPass) save(ctx context.Context, end, settled bool) (more, done bool, err error) {
+	s := p.s
+	err = s.inner.Update(ctx, keysKey, func(_ context.Context, raw []byte) ([]byte, error) {
+		text, _, err := s.ring.open(keysKey, raw)
+		var h keyHistory
+		if err != nil || json.Unmarshal(text, &h) != nil || s.ring.target.Load() != p.target {
+			return Keep, nil
+		}
+		h.Changed = h.Changed || p.sealed.Load() > 0
+		h.After, h.Settled = p.after, settled
+		more = !end || h.Changed
+		if end {
+			// A process that had the key before may have written meanwhile. So
+			// the last pass is one that finds nothing, and begins when none
+			// can write such a record any more.
+			done = !h.Changed && settled && p.foreign.Load() == 0
+			h.Pending, h.After, h.Changed, h.Settled = !done, "", false, false
+		}
+		return p.target.seal(keysKey, encodeHistory(&h)), nil
+	})
+	return more, done, err
 }
 
 // resealPass is a part of one pass over all records.

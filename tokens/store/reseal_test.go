@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"wxproxy/tokens/store"
 )
@@ -32,12 +34,18 @@ func reseal(t *testing.T, s store.Store) {
 	if !ok {
 		t.Fatal("the store is no Resealer")
 	}
-	go r.Reseal(ctx, slog.New(slog.NewTextHandler(done, nil)))
+	ended := make(chan struct{})
+	go func() {
+		r.Reseal(ctx, slog.New(slog.NewTextHandler(done, nil)))
+		close(ended)
+	}()
 	select {
 	case <-done:
-	case <-t.Context().Done():
-		t.Fatal("timeout: re-sealing")
+	case <-time.After(10 * time.Minute): // of the bubble's time
+		t.Error("timeout: re-sealing")
 	}
+	cancel()
+	<-ended
 }
 
 // writerFunc receives a value when the log says that all records are sealed.
@@ -66,7 +74,9 @@ func left(t *testing.T, inner store.Store, key []byte, previous ...[]byte) (n, d
 // The key of a store is changed, as docs/operating.md says: records of both
 // forms and keys are read, all of them are sealed with the new key, and the old
 // one is not needed any more. Until then a start without it is refused.
-func TestKeyChange(t *testing.T) {
+func TestKeyChange(t *testing.T) { synctest.Test(t, testKeyChange) }
+
+func testKeyChange(t *testing.T) {
 	oldKey, newKey := sealKey, wrongKey
 	for _, first := range []string{"version 1", "version 2"} {
 		inner := store.NewMemory()
@@ -109,7 +119,9 @@ func TestKeyChange(t *testing.T) {
 // Replicas change the key one by one: each gets the new key as previous_key
 // first, then both change places, then the old one is removed. All that run
 // concurrently read what the others write, and none finds a damaged record.
-func TestReplicasChangeKeyOneByOne(t *testing.T) {
+func TestReplicasChangeKeyOneByOne(t *testing.T) { synctest.Test(t, testReplicasChangeKey) }
+
+func testReplicasChangeKey(t *testing.T) {
 	oldKey, newKey := sealKey, wrongKey
 	inner := store.NewMemory()
 	steps := [][][]byte{{oldKey}, {oldKey, newKey}, {newKey, oldKey}, {newKey}}
@@ -171,5 +183,101 @@ func TestForeignRecordIsNotMoved(t *testing.T) {
 		if _, err := s.Load(t.Context(), "a"); !errors.Is(err, store.ErrDamaged) {
 			t.Errorf("byte %d flipped: got error %v, want ErrDamaged", at, err)
 		}
+	}
+}
+
+// A replica notices up to ten seconds late that another one has changed the
+// key, and writes records with the key before until then, also behind the last
+// record that was looked at. Delay 0–10 s × a replica with both keys, or with
+// the one before alone. When all records are said to be sealed with the new key,
+// none is left, and none appears.
+func TestRecordsWrittenWhileTheKeyChanges(t *testing.T) {
+	for _, previous := range [][][]byte{{wrongKey}, nil} {
+		for delay := range 11 {
+			synctest.Test(t, func(t *testing.T) {
+				inner := store.NewMemory()
+				late := keyed(t, inner, append([][]byte{sealKey}, previous...)...)
+				for i := range 10 {
+					storePut(t, late, fmt.Sprint("k", i), "old")
+				}
+				s := keyed(t, inner, wrongKey, sealKey)
+				storePut(t, s, "k5", "new")
+				put := func(key string) { _ = late.Update(t.Context(), key, replaceWith("late")) }
+				at := time.Duration(delay)*time.Second - time.Millisecond
+				time.AfterFunc(at, func() { put("a") })
+				reseal(t, s)
+				put("b")
+				n, damaged := left(t, inner, wrongKey, sealKey)
+				if n != 0 || damaged != 0 {
+					t.Errorf("%d other keys, written after %d s: got %d records left and %d "+
+						"damaged, want none", len(previous), delay, n, damaged)
+				}
+			})
+		}
+	}
+}
+
+// A check record that was damaged does not keep a running process from writing.
+func TestDamagedCheckDoesNotStopWrites(t *testing.T) {
+	for at := range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			inner := store.NewMemory()
+			s := seal(t, inner)
+			storePut(t, s, "a", "one")
+			raw, err := inner.Load(t.Context(), "seal/check")
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw[at] ^= 4
+			storePut(t, inner, "seal/check", string(raw))
+			for range 3 {
+				time.Sleep(time.Minute)
+				storePut(t, s, "a", "two")
+			}
+		})
+	}
+}
+
+// The key is changed before or while an export runs, and all records are sealed
+// with the new one before it ends. What was imported does not start without the
+// key before until all of it is sealed with the new one, too.
+func TestExportWhileTheKeyChanges(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			inner, copied := store.NewMemory(), store.NewMemory()
+			first := bytes.Repeat([]byte{9}, store.KeySize)
+			storePut(t, keyed(t, inner, first), "k0", "first")
+			old := keyed(t, inner, sealKey, first)
+			for i := range 10 {
+				storePut(t, old, fmt.Sprint("k", i), "old")
+			}
+			reseal(t, old)
+			s := keyed(t, inner, wrongKey, sealKey)
+			if before {
+				storePut(t, s, "k9", "new")
+			}
+			exporter, _ := store.As[store.Exporter](s)
+			_, err := exporter.Export(t.Context(), func(key string, sealed []byte) error {
+				storePut(t, copied, key, string(sealed))
+				if key == "k4" { // a memory may be used meanwhile
+					storePut(t, s, "k9", "new")
+					reseal(t, s)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = store.Seal(t.Context(), copied, wrongKey)
+			if !errors.Is(err, store.ErrWrongKey) {
+				t.Errorf("changed before %v: start without the old key: got error %v, "+
+					"want ErrWrongKey", before, err)
+			}
+			reseal(t, keyed(t, copied, wrongKey, sealKey))
+			if n, damaged := left(t, copied, wrongKey, sealKey); n != 0 || damaged != 0 {
+				t.Errorf("changed before %v: got %d records left and %d damaged, want none",
+					before, n, damaged)
+			}
+		})
 	}
 }

@@ -21,6 +21,13 @@ type sealedStore struct {
 
 	mu       sync.Mutex   // held by prepare
 	prepared atomic.Int64 // until when, in Unix nanoseconds; 0 before the first write
+	// outdated is set while the key of the store is one that this process lacks.
+	outdated atomic.Bool
+
+	// changedTo is the key of the store, and changedAt when this process saw that
+	// records are to be sealed with it. Only Reseal uses them.
+	changedTo *sealer
+	changedAt time.Time
 }
 
 // Seal returns a store that encrypts the records of inner with AES-256-GCM. key
@@ -111,7 +118,7 @@ func (s *sealedStore) explain(ctx context.Context, sealed []byte, err error) err
 	var foreign bool
 	switch id, hasID := sealedBy(sealed); {
 	case hasID:
-		foreign = st.isKnown(id)
+		foreign = st.isKnown(id) || st.isForeign()
 	case errors.Is(err, errUnknownVersion):
 		foreign = len(st.check) > 0 && st.check[0] >= sealed[0]
 	default: // it has no key id
@@ -128,8 +135,19 @@ func (s *sealedStore) explain(ctx context.Context, sealed []byte, err error) err
 const keyRefresh = 10 * time.Second
 
 // prepare makes sure that the check record is sealed with the key with which
-// records are sealed: no record of a new form or key may exist before it.
+// records are sealed: no record of a new form or key may exist before it. It
+// returns [ErrForeignKey] if that is a key which this process does not have: a
+// record of the key before could stay when [Reseal] is done.
 func (s *sealedStore) prepare(ctx context.Context) error {
+	err := s.refresh(ctx)
+	if err == nil && s.outdated.Load() {
+		err = fmt.Errorf("the key of the store was changed: %w", ErrForeignKey)
+	}
+	return err
+}
+
+// refresh calls refreshKey if that was not done a short while ago.
+func (s *sealedStore) refresh(ctx context.Context) error {
 	until := s.prepared.Load()
 	if time.Now().UnixNano() < until {
 		return nil
@@ -158,8 +176,9 @@ func (s *sealedStore) refreshKey(ctx context.Context) (st sealState, err error) 
 	if st, err = loadSealState(ctx, s.inner, s.ring); err != nil {
 		return st, err
 	}
+	s.outdated.Store(st.isForeign())
 	if st.by == nil && st.check != nil {
-		return st, nil // the key was changed to one that this process lacks
+		return st, nil
 	}
 	target, _ := st.target(s.ring)
 	if !target.isTarget(st.check) {
@@ -189,7 +208,7 @@ func (s *sealedStore) changeKey(ctx context.Context) error {
 			return Keep, nil // another process was quicker
 		}
 		h := &st.history
-		h.Version, h.Pending, h.After, h.Changed = 1, true, "", false
+		h.Version, h.Pending, h.After, h.Changed, h.Settled = 1, true, "", false, false
 		for _, k := range []*sealer{st.by, target} {
 			if k != nil {
 				id := k.id.String()

@@ -37,6 +37,9 @@ type keyHistory struct {
 	After string `json:"after,omitempty"`
 	// Changed is set if this pass of Reseal has found a record to seal.
 	Changed bool `json:"changed,omitempty"`
+	// Settled is set if this pass began when no process sealed records with the
+	// key before any more; see keySettle.
+	Settled bool `json:"settled,omitempty"`
 }
 
 // maxKeyHistory bounds the ids that are kept.
@@ -47,6 +50,15 @@ type sealState struct {
 	check   []byte // the check record; nil if there is none, or if it is damaged
 	by      *sealer
 	history keyHistory
+	// foreignHistory is set if the history is sealed with an unknown key.
+	foreignHistory bool
+}
+
+// isForeign reports whether the key of the store was changed to one that the
+// process does not have. A damaged check record alone does not say so.
+func (st *sealState) isForeign() bool {
+	_, hasID := sealedBy(st.check)
+	return hasID && st.by == nil && st.foreignHistory
 }
 
 // loadSealState reads the state with the keys of r. by is nil if none of them
@@ -59,9 +71,11 @@ func loadSealState(ctx context.Context, inner Store, r *keyring) (st sealState, 
 	if err != nil {
 		return st, err
 	}
-	if text, _, err := r.open(keysKey, raw); err == nil {
+	text, _, err := r.open(keysKey, raw)
+	if err == nil {
 		_ = json.Unmarshal(text, &st.history) // a damaged one is written anew
 	}
+	st.foreignHistory = errors.Is(err, errUnknownKey)
 	if text, by, err := r.open(checkKey, st.check); err == nil && string(text) == checkText {
 		st.by = by
 	}
