@@ -39,7 +39,7 @@ func (h *eventHandler) handle(ctx context.Context, p verifiedPush) outcome {
 			return *rejected
 		}
 	}
-	e.CreateTime = p.createTime(e.CreateTime)
+	e.CreateTime = p.createTime(e)
 	out := h.store(ctx, p, e)
 	// An event that is older than what is known would mislead a service.
 	if out.status == http.StatusOK && (out.result == resultOK || out.result == resultIgnored) {

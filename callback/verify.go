@@ -82,15 +82,16 @@ func (p verifiedPush) checkTime(now time.Time, event string) *outcome {
 	return nil
 }
 
-// createTime returns when WeChat made the push, by its clock: created, which is
-// the CreateTime of its document, or the time at which it was signed, if
-// created is zero or later than that. A CreateTime far ahead would be newer than
-// all that follows.
-func (p verifiedPush) createTime(created time.Time) time.Time {
-	if created.IsZero() || created.After(p.signedAt) {
+// createTime returns when WeChat made the push, by its clock: the CreateTime of
+// its document, or the time at which it was signed, if there is no CreateTime or
+// it is later than that. A CreateTime far ahead would be newer than all that
+// follows. A ticket is taken whatever time it was signed, and package tokens
+// bounds its CreateTime.
+func (p verifiedPush) createTime(e wechat.Event) time.Time {
+	if e.CreateTime.IsZero() || e.InfoType != infoTicket && e.CreateTime.After(p.signedAt) {
 		return p.signedAt
 	}
-	return created
+	return e.CreateTime
 }
 
 // acceptableUntil is the time from which on no process accepts the push. The
