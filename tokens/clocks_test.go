@@ -14,11 +14,7 @@ import (
 	"wxproxy/wechat"
 )
 
-const (
-	month = 30 * 24 * time.Hour
-	// longestPause is the longest that Retry-After may be.
-	longestPause = 30 * time.Minute
-)
+const month = 30 * 24 * time.Hour
 
 // clockAt returns a clock that is ahead of the machine's.
 func clockAt(ahead time.Duration) *clock {

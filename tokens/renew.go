@@ -104,9 +104,6 @@ func (r *renewer) token(
 func (r *renewer) loadOrRenew(ctx context.Context, want tokenRequest) (Token, error) {
 	epoch := r.cache.epoch(want.appid) // before the load; see cache.put
 	acc, err := r.accounts.load(ctx, want.appid)
-	if errors.Is(err, store.ErrCorrupt) {
-		err = storeError(err)
-	}
 	if err != nil {
 		return Token{}, err
 	}

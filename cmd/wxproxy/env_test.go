@@ -241,3 +241,16 @@ func (w *testEnv) get(addr, path string) (int, string) {
 	w.seen.Write(b)
 	return resp.StatusCode, string(b)
 }
+
+// standIn returns a stand-in for appid. No callers may be configured.
+func (w *testEnv) standIn(appid string) string {
+	w.t.Helper()
+	const path = "/cgi-bin/token?grant_type=client_credential&secret=any&appid="
+	_, answer, _ := w.try("GET", path+appid, "")
+	_, rest, _ := strings.Cut(answer, `"access_token":"`)
+	token, _, _ := strings.Cut(rest, `"`)
+	if !strings.HasPrefix(token, "wxp_") {
+		w.t.Fatalf("stand-in of %s: got %s", appid, answer)
+	}
+	return token
+}
