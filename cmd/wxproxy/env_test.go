@@ -60,7 +60,8 @@ func newTestEnv(t *testing.T, c sandbox.Config) *testEnv {
 	srv := httptest.NewServer(wx)
 	t.Cleanup(srv.Close)
 	w := &testEnv{t: t, wx: wx, wxURL: srv.URL, dir: t.TempDir(), proxy: proctest.FreeAddr(t),
-		callback: proctest.FreeAddr(t), admin: proctest.FreeAddr(t), out: &proctest.Output{}, seen: &proctest.Output{}}
+		callback: proctest.FreeAddr(t), admin: proctest.FreeAddr(t),
+		out: &proctest.Output{}, seen: &proctest.Output{}}
 	if err := wx.SetPushURL("http://" + w.callback); err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +180,10 @@ func (w *testEnv) authorized(appids ...string) *testEnv {
 		if _, err := w.wx.Authorize(ctx, a); err != nil {
 			w.t.Fatal(err)
 		}
-		proctest.Eventually(w.t, func() bool { status, _, _ := w.try("GET", "/"+a+userInfo, ""); return status == 200 })
+		proctest.Eventually(w.t, func() bool {
+			status, _, _ := w.try("GET", "/"+a+userInfo, "")
+			return status == 200
+		})
 	}
 	return w
 }

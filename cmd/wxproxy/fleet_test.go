@@ -45,7 +45,8 @@ type replica struct {
 	f                      *fleet
 	proxy, callback, admin string
 	config                 string
-	toRedis, toWeChat      *link // nil: without a link between
+	toRedis, toWeChat      *link  // nil: without a link between
+	linked                 string // a variable of the program; see proctest.Linked
 	out                    *proctest.Output
 
 	mu  sync.Mutex
@@ -199,7 +200,7 @@ func (f *fleet) pushes() string {
 func (r *replica) start() {
 	t := r.f.t
 	t.Helper()
-	cmd := proctest.Command(t, "serve", "--config", r.config)
+	cmd := proctest.Linked(t, r.linked, "serve", "--config", r.config)
 	cmd.Stdout, cmd.Stderr = r.out, r.out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

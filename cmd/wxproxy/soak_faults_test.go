@@ -77,6 +77,22 @@ func (s *soak) replicaFaults() []func() {
 				r.start()
 			})
 		},
+		func() {
+			r, offset := s.victim(), s.offsets[s.rand.IntN(len(s.offsets))]
+			d := disturbance("the clock of one replica is wrong", nil, noTokenAvailable, tokenRejected)
+			// To this replica each token of the others has expired or is new, or
+			// the reverse.
+			d.forces = len(s.onRedis.accounts)
+			s.during(d, func() {
+				r.stop()
+				r.linked = clockOffset + offset
+				r.start()
+				s.sleep(s.between(2000, 10000))
+				r.stop()
+				r.linked = ""
+				r.start()
+			})
+		},
 	}
 }
 

@@ -29,6 +29,8 @@ const (
 	// recovery is how long after the last disturbance each account works at
 	// each replica. The longest pause of wxproxy is a minute.
 	recovery = 75 * time.Second
+	// clockOffset is a variable of the program.
+	clockOffset = "wxproxy/internal/clock.offset="
 	// shortSoak is a run in which a disturbance must not last long: each kind
 	// has to come once.
 	shortSoak = 5 * time.Minute
@@ -121,7 +123,8 @@ type system struct {
 type soak struct {
 	t               *testing.T
 	rand            *rand.Rand
-	short           bool // see shortSoak
+	short           bool     // see shortSoak
+	offsets         []string // of wrong clocks
 	onRedis, onFile *system
 
 	mu           sync.Mutex
@@ -166,6 +169,13 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("WXPROXY_SEED=%d", seed)
 	s := &soak{t: t, rand: rand.New(rand.NewPCG(seed, 0)), short: length < shortSoak}
+	s.offsets = []string{"-6h", "6h", "744h"}
+	if s.short { // to link a program takes long
+		s.offsets = s.offsets[s.rand.IntN(len(s.offsets)):][:1]
+	}
+	for _, offset := range s.offsets {
+		proctest.Linked(t, clockOffset+offset)
+	}
 	s.onRedis = s.newSystem("redis", 3, 20, 6)
 	s.onFile = s.newSystem("file", 1, 8, 1)
 
