@@ -45,7 +45,7 @@ const (
 // run follows the store until the Broker is closed.
 func (w *storeWatcher) run() {
 	w.store.Watch(w.tasks.background, func(c store.Changes) {
-		w.cache.settle()
+		w.expect(c)
 		for _, key := range c.Keys {
 			if appid, ok := strings.CutPrefix(key, accountPrefix); ok {
 				w.enqueue(appid, false)
@@ -59,10 +59,26 @@ func (w *storeWatcher) run() {
 	})
 }
 
+// expect prevents that a reader caches what it has loaded before the changes,
+// and makes visible what others have cached before:
+//
+//  1. reader: load the old record; put it; it is not visible yet
+//  2. here:   it is not cached, so it need not be compared (must not happen)
+func (w *storeWatcher) expect(c store.Changes) {
+	for _, key := range c.Keys {
+		if appid, ok := strings.CutPrefix(key, accountPrefix); ok {
+			w.cache.bumpEpoch(appid)
+		}
+	}
+	if len(c.Unknown) > 0 {
+		w.cache.dropUnscheduled()
+	}
+	w.cache.settle()
+}
+
 // compareParts compares each cached account in parts with the store, and those
 // that cannot be enumerated when they are used next.
 func (w *storeWatcher) compareParts(parts map[int]string) {
-	w.cache.dropUnscheduled()
 	w.nameChanged("")
 	w.onUnknown(parts)
 	for _, appid := range w.appids() {
@@ -72,14 +88,12 @@ func (w *storeWatcher) compareParts(parts map[int]string) {
 	}
 }
 
-// enqueue compares appid soon. mayBeLost is set if its part may have lost
-// records. The epoch is bumped first, so that a reader that loaded the record
-// before the change does not cache it afterwards; see cache.put.
+// enqueue compares appid soon, if it is cached. mayBeLost is set if its part may
+// have lost records. The caller has called expect.
 //
 // Each part of the store has its own queue, which is bounded by the number of
 // cached accounts: a part that does not respond must not delay the others.
 func (w *storeWatcher) enqueue(appid string, mayBeLost bool) {
-	w.cache.bumpEpoch(appid)
 	if _, ok := w.cache.getStale(appid); !ok {
 		return // what a reader is about to put is invalid
 	}
