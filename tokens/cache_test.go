@@ -85,8 +85,9 @@ func TestReaderCachesNothingDuringNews(t *testing.T) {
 		defer c.close()
 		s := tellingStore{Store: store.NewMemory()}
 		tasks := newTaskGroup()
+		log := slog.New(slog.DiscardHandler)
 		us := newUnsavedStore(
-			s.Store, func(string) error { return nil }, tasks, time.Now, slog.New(slog.DiscardHandler))
+			s.Store, func(string) error { return nil }, tasks, time.Now, log)
 		appids, epochs := make([]string, accountsTold), make([]uint64, accountsTold)
 		for i := range appids {
 			appids[i] = fmt.Sprintf("wx%016d", i)
@@ -102,7 +103,8 @@ func TestReaderCachesNothingDuringNews(t *testing.T) {
 		}
 		read := func(i int) {
 			e := newEntry(&account{
-				Access: "A", IssuedAt: millis(time.Now()), ExpiresAt: millis(time.Now().Add(time.Hour)),
+				Access: "A", IssuedAt: millis(time.Now()),
+				ExpiresAt: millis(time.Now().Add(time.Hour)),
 			}, Authorizer)
 			e.recheckAt.Store(time.Now().Add(time.Hour).UnixNano())
 			c.put(appids[i], e, time.Hour, epochs[i])
@@ -110,7 +112,7 @@ func TestReaderCachesNothingDuringNews(t *testing.T) {
 		told := 0
 		w := &storeWatcher{
 			store: s, cache: c, tasks: tasks, onUnknown: func(map[int]string) {},
-			accounts: &accounts{store: us, cache: c, now: time.Now, log: slog.New(slog.DiscardHandler)},
+			accounts: &accounts{store: us, cache: c, now: time.Now, log: log},
 			appids: func() []string {
 				for i := range appids {
 					read(i)

@@ -73,6 +73,15 @@ func (c *clocks) differs(of Clock) error {
 		ahead.Abs().Round(time.Second), direction, name, maxReadySkew)
 }
 
+// farOff reports whether this machine's clock differs from the store's by so
+// much that other replicas see that the times which it writes are wrong; see
+// [account.hasWrongTimes]. Only the store's clock counts: a file store has no
+// other replicas.
+func (c *clocks) farOff() bool {
+	ahead, known := c.ahead(StoreClock)
+	return known && ahead.Abs() > maxTokenLife/2
+}
+
 // check returns why the clocks do not agree, or nil.
 func (c *clocks) check() error {
 	return errors.Join(c.differs(WeChatClock), c.differs(StoreClock))

@@ -305,3 +305,50 @@ func TestReadyWithWrongClock(t *testing.T) {
 		mustRenew(t, b, accountA)
 	}
 }
+
+// timedView is a storeView with a clock, which is right.
+type timedView struct{ *storeView }
+
+func (timedView) Time(context.Context) (time.Time, error) { return time.Now(), nil }
+
+// While the clock of one of two replicas is a month ahead or behind, both are
+// called without a pause. Neither replaces the other's tokens: one renewal at
+// most follows from the token that is stored, and one from a rejection at each
+// replica. All calls get a token.
+func TestReplicaWithWrongClockReplacesNoTokens(t *testing.T) {
+	for _, ahead := range []time.Duration{-month - 24*time.Hour, month + 24*time.Hour} {
+		f, client := newFakeWeChat(t)
+		s := newSharedStore()
+		right := newAuthorized(t, timedView{s.view()}, client, nil)
+		wrong := newBroker(t, timedView{s.view()}, client, func(c *tokens.Config) {
+			c.Now = func() time.Time { return time.Now().Add(ahead) }
+		})
+		eventually(t, "the store's clock is measured", func() bool {
+			_, known := wrong.Stats().ClockSkew(tokens.StoreClock)
+			return known
+		})
+		renewals := func() int {
+			return f.count("api_authorizer_token") + f.count("api_component_token")
+		}
+		before := renewals()
+		both := func() {
+			for range 50 {
+				mustToken(t, right, accountA)
+				mustToken(t, wrong, accountA)
+				mustToken(t, wrong, component)
+				time.Sleep(2 * time.Millisecond) // the watchers of the store poll once in 1 ms
+			}
+		}
+		both()
+		if n := renewals() - before; n > 1 {
+			t.Errorf("%v ahead: got %d renewals of valid tokens, want 1 at most", ahead, n)
+		}
+		mustRenew(t, wrong, accountA)
+		both()
+		mustRenew(t, right, accountA)
+		both()
+		if n := renewals() - before; n > 6 {
+			t.Errorf("%v ahead: got %d renewals, want 6 at most", ahead, n)
+		}
+	}
+}

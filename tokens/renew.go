@@ -26,6 +26,9 @@ type renewer struct {
 	observer    Observer // may be nil
 
 	kind func(appid string) Kind
+	// clockIsFarOff reports whether this machine's clock is of no use; see
+	// clocks.farOff.
+	clockIsFarOff func() bool
 	// fetch asks WeChat for a new token; see fetcher.fetch.
 	fetch func(ctx context.Context, appid string, kind Kind, refresh, stale wechat.Secret) (fetched, error)
 	// checkGate returns the error with which the request for a token would be
@@ -107,7 +110,7 @@ func (r *renewer) loadOrRenew(ctx context.Context, want tokenRequest) (Token, er
 	if err != nil {
 		return Token{}, err
 	}
-	d := decide(want, acc, r.now(), r.renewBefore)
+	d := r.decide(want, acc)
 	switch {
 	case d.action == fetchNew:
 		if err := r.paused(ctx, want); err != nil {
@@ -129,6 +132,22 @@ func (r *renewer) loadOrRenew(ctx context.Context, want tokenRequest) (Token, er
 		return Token{}, err
 	}
 	return r.loadOrRenew(ctx, want)
+}
+
+// decide is decide for this machine's clock. If that is far off, every stored
+// token seems to be expired, or issued in the future, and so does every new one
+// to the other replicas. They would replace each other's tokens all the time:
+//
+//  1. replica 1: the token has expired; save T1
+//  2. replica 2: T1 has expired; save T2 (must not happen)
+//
+// So the stored token serves until WeChat rejects it.
+func (r *renewer) decide(want tokenRequest, acc *account) decision {
+	if acc != nil && !acc.IsRevoked && acc.Access != "" &&
+		acc.Access != want.stale.Reveal() && r.clockIsFarOff() {
+		return decision{action: useStored}
+	}
+	return decide(want, acc, r.now(), r.renewBefore)
 }
 
 // denied returns err, and evicts an account that is revoked or forgotten.
@@ -158,7 +177,7 @@ func (r *renewer) renew(ctx context.Context, want tokenRequest) (Token, error) {
 	)
 	err := r.accounts.update(ctx, want.appid, func(ctx context.Context, acc *account) (*account, error) {
 		epoch = r.cache.epoch(want.appid)
-		d = decide(want, acc, r.now(), r.renewBefore)
+		d = r.decide(want, acc)
 		switch d.action {
 		case deny:
 			return nil, d.err
@@ -295,7 +314,8 @@ func (r *renewer) cacheAccount(want tokenRequest, acc *account, epoch uint64) To
 	e.recheckAt.Store(recheckAt.UnixNano())
 	e.used.Store(want.why != reasonDue)
 	generation := r.cache.generation.Load() // before schedule; see cache.dropUnscheduled
-	if !r.schedule(appid, e, max(renewAt.Sub(now), 0, acc.retryAt(now).Sub(now))) {
+	wait := max(renewAt.Sub(now), 0, acc.retryAt(now).Sub(now))
+	if r.clockIsFarOff() || !r.schedule(appid, e, wait) {
 		e.generation = generation
 	}
 	r.cache.put(appid, e, e.usableUntil.Sub(now), epoch)

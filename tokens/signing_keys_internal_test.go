@@ -216,9 +216,8 @@ func TestLostKeysAreNotGeneratedAnew(t *testing.T) {
 			}
 			id := replicas[0].signer.KeyID([32]byte{1})
 			token := replicas[0].signer.Issue(standin.Account, signingAppID, "orders", id, at)
-			if err := s.Update(t.Context(), "key/standin", func(context.Context, []byte) ([]byte, error) {
-				return nil, nil
-			}); err != nil {
+			lose := func(context.Context, []byte) ([]byte, error) { return nil, nil }
+			if err := s.Update(t.Context(), "key/standin", lose); err != nil {
 				t.Fatal(err)
 			}
 			replicas[0].poll(t)
@@ -230,6 +229,41 @@ func TestLostKeysAreNotGeneratedAnew(t *testing.T) {
 				}
 				if r.signer.KeyID([32]byte{1}) != id {
 					t.Errorf("%d other replicas, keys %v old: another key id", others, age)
+				}
+			}
+		}
+	}
+}
+
+// A replica whose clock is a month ahead or behind starts, and polls the keys
+// for a day together with two healthy ones. It changes no key, and neither do
+// they because of it.
+func TestReplicaWithWrongClockReplacesNoKeys(t *testing.T) {
+	for _, skew := range []time.Duration{31 * 24 * time.Hour, -31 * 24 * time.Hour} {
+		at, s := time.Unix(1_800_000_000, 0), store.NewMemory()
+		now := func() time.Time { return at }
+		healthy := []*signingReplica{
+			newSigningReplica(t, s, now, 0), newSigningReplica(t, s, now, 0),
+		}
+		wrong := &signingReplica{keys: &signingKeys{
+			store: s, tasks: newTaskGroup(), log: slog.New(slog.DiscardHandler),
+			now:           func() time.Time { return at.Add(skew) },
+			clockIsFarOff: func() bool { return true },
+		}}
+		_, err := wrong.keys.get(t.Context(), "standin", func(current []byte, others ...[]byte) {
+			if !bytes.Equal(current, healthy[0].known.current()) || len(others) > 0 {
+				t.Errorf("%v: the replica that starts has changed the keys", skew)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrong.known = healthy[0].known
+		for range 24 * 60 {
+			at = at.Add(time.Minute)
+			for _, r := range append(healthy, wrong) {
+				if _, changed, err := r.keys.poll("standin", r.known); err != nil || changed {
+					t.Fatalf("%v, at %v: got error %v, keys changed %t", skew, at, err, changed)
 				}
 			}
 		}

@@ -30,7 +30,9 @@ func connect(b *Broker, c Config) {
 	connectNames(b)
 	connectExchange(b)
 	connectMaintenance(b, c.MaintenanceInterval)
-	b.signingKeys = &signingKeys{store: b.store, tasks: b.tasks, now: b.now, log: b.log}
+	b.signingKeys = &signingKeys{
+		store: b.store, tasks: b.tasks, now: b.now, log: b.log, clockIsFarOff: b.clocks.farOff,
+	}
 	b.lister = &lister{store: b.store, kind: b.Kind, now: b.now}
 	b.stats = &Stats{
 		component: b.Component, tickets: b.tickets, accounts: b.accounts, cache: b.cache,
@@ -56,7 +58,9 @@ func connectRenewal(b *Broker, c Config) {
 	b.renewer = &renewer{
 		accounts: b.accounts, cache: b.cache, tasks: b.tasks,
 		renewBefore: c.RenewBefore, now: b.now, log: b.log, observer: c.Observer,
-		kind:  b.Kind,
+		kind:          b.Kind,
+		clockIsFarOff: b.clocks.farOff,
+
 		fetch: fetcher.fetch,
 		checkGate: func(ctx context.Context, kind Kind, appid string) error {
 			return gate{b.governor, b.clocks}.check(ctx, kind, appid, b.Component())
