@@ -193,6 +193,9 @@ func (r *renewer) renew(ctx context.Context, want tokenRequest) (Token, error) {
 			acc = newAccount(want.kind)
 		}
 		s = r.fetchAndSettle(ctx, want, d, acc)
+		if lost := context.Cause(ctx); s.err != nil && errors.Is(lost, store.ErrLost) {
+			return nil, lost // the request was canceled, which says nothing about WeChat
+		}
 		if s.err == nil {
 			saved = acc
 			grant = r.accounts.store.addGrant(want.appid, from, acc)
@@ -238,6 +241,7 @@ func (r *renewer) fetchAndSettle(
 	now := r.now()
 	s := settle(acc, want, d, f, err, now)
 	switch {
+	case errors.Is(context.Cause(ctx), store.ErrLost):
 	case isUnanswered(err):
 		s.err = r.unanswered.note(want.appid, s.err.Error(), err)
 	case !errors.Is(err, ErrUnavailable):
