@@ -344,17 +344,26 @@ func (c *comparison) adoptAll(
 // anywhere: after the end it continues at the beginning, up to where it began.
 //
 // An account that leaves the list moves all others forward, past a page that
-// was read already, so pages overlap. An account that joins moves others back,
-// which only repeats them.
+// was read already. So when the list has become shorter, the walk steps back by
+// as many accounts. An account that joins moves others back, which only repeats
+// them. One that leaves and one that joins between two pages are not noticed:
+// that can hide a new account until it is called, or until the next comparison.
 type listWalk struct {
 	start, offset int
 	first, total  int  // accounts on the list, as of the first and of the last page
+	stepsBack     int  // how often the walk stepped back
 	wrapped       bool // the end was reached, and the walk went on at the beginning
 	covered       bool // the pages of this walk and those before start are all
 }
 
-// pageOverlap is how many accounts of a page are read again with the next one.
-const pageOverlap = 10
+const (
+	// endOverlap is how many accounts behind the start are read again at the
+	// end of a walk that has wrapped.
+	endOverlap = 10
+	// maxStepsBack bounds the pages that are read again: the length that WeChat
+	// reports may be wrong, and different each time.
+	maxStepsBack = 1000
+)
 
 // begin makes the walk begin at offset, the cursor of an earlier one. It steps
 // back by a page, for accounts that have left the list meanwhile.
@@ -369,11 +378,16 @@ func (w *listWalk) advance(n, total int) (isDone bool) {
 	if w.total == 0 {
 		w.first = total
 	}
-	moved := max(w.total-total, 0) // accounts that have left since the last page
+	left := max(w.total-total, 0) // accounts that have left since the last page
 	w.total = total
+	if left > 0 && w.offset > 0 && w.stepsBack < maxStepsBack {
+		w.stepsBack++
+		w.offset = max(w.offset-left, 0)
+		return false
+	}
 	next := w.offset + n
 	// Accounts that have joined since may be in front of start.
-	end := w.start + max(total-w.first, 0) + pageOverlap
+	end := w.start + max(total-w.first, 0) + endOverlap
 	switch {
 	case w.wrapped && next >= end, n == 0 || next >= total:
 		w.covered = true
@@ -382,7 +396,7 @@ func (w *listWalk) advance(n, total int) (isDone bool) {
 		}
 		w.wrapped, w.offset = true, 0
 	default:
-		w.offset += max(n-pageOverlap-moved, (n+1)/2)
+		w.offset = next
 	}
 	return false
 }

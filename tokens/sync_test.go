@@ -227,7 +227,7 @@ func TestManyWithdrawalsNeedConfirmation(t *testing.T) {
 // is not read again, except by the search for accounts that are no longer
 // listed.
 func TestInterruptedComparisonIsResumed(t *testing.T) {
-	const accounts = 3000 // 7 pages, which overlap by 10
+	const accounts = 3000 // 6 pages
 	for name, interrupt := range map[string]func(b *tokens.Broker){
 		"the page fails":         func(*tokens.Broker) {},
 		"the replica is stopped": func(b *tokens.Broker) { b.Close(t.Context()) },
@@ -269,7 +269,7 @@ func TestInterruptedComparisonIsResumed(t *testing.T) {
 			eventually(t, "the comparison is complete", func() bool { return isCompared(t, s) })
 			mu.Lock()
 			defer mu.Unlock()
-			if before != 4 || offsets[before] < 500 || len(offsets) > 4+7+2 {
+			if before != 4 || offsets[before] < 500 || len(offsets) > 4+6+2 {
 				t.Errorf("offsets: got %d, want 4 pages, then the rest", offsets)
 			}
 			if counts, _ := two.Stats().AccountCounts(); counts.Active != accounts {
