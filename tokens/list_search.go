@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,32 @@ import (
 // errSearching: WeChat's list of accounts is being read, and the account has
 // not been found so far.
 var errSearching = errors.New("searching the account in WeChat's list")
+
+// errListRepeats: WeChat returned the same accounts for two parts of its list.
+// Reading on might never end.
+var errListRepeats = errors.New("WeChat's list of accounts repeats itself")
+
+// lastPage is the page of WeChat's list that was read last. The zero value is
+// that of a reading that begins. It is not safe for concurrent use.
+type lastPage struct {
+	offset int
+	appids []string
+}
+
+// follow notes a page, and returns errListRepeats if it is the same as the last
+// one, which began elsewhere.
+func (l *lastPage) follow(offset int, page []wechat.Authorizer) error {
+	appids := make([]string, len(page))
+	for i, a := range page {
+		appids[i] = a.AppID
+	}
+	repeats := offset != l.offset && len(page) > 0 && slices.Equal(appids, l.appids)
+	l.offset, l.appids = offset, appids
+	if repeats {
+		return errListRepeats
+	}
+	return nil
+}
 
 // listSearch finds single accounts in WeChat's list. All searches share one
 // reading, which goes round: a search begins where the reading is, and ends
@@ -162,6 +189,7 @@ func (l *listSearch) join(appid string) (*search, *reading) {
 // run reads the list until no search needs it, or until a page fails.
 func (l *listSearch) run(r *reading) {
 	err := l.tasks.run(l.tasks.background, 0, func(ctx context.Context) error {
+		var last lastPage
 		for {
 			offset, wait, needed := l.next()
 			if !needed {
@@ -177,6 +205,9 @@ func (l *listSearch) run(r *reading) {
 				continue
 			}
 			page, total, err := l.page(ctx, offset)
+			if err == nil {
+				err = last.follow(offset, page)
+			}
 			if err != nil {
 				return err
 			}

@@ -261,9 +261,13 @@ func (c *comparison) noteCursor(ctx context.Context) error {
 
 // run reads the list, adopts it, and looks for accounts that are not on it.
 func (c *comparison) run(ctx context.Context) error {
+	var last lastPage
 	for isDone := false; !isDone; {
 		asked := c.now()
 		page, total, err := c.component.listPage(ctx, c.walk.offset)
+		if err == nil {
+			err = last.follow(c.walk.offset, page)
+		}
 		if err == nil {
 			err = c.adoptAll(ctx, page, asked)
 		}

@@ -363,3 +363,36 @@ func TestLostDataMakesComparisonDue(t *testing.T) {
 	one.RunMaintenance()
 	f.wantCount(t, "api_get_authorizer_list", 3)
 }
+
+// WeChat's list has no end: each page is the same, of 1 or 500 accounts, and
+// the total is a billion. Neither a comparison nor the search for an account
+// reads on, and no account is marked as revoked.
+func TestListThatRepeatsIsNotReadOn(t *testing.T) {
+	for _, n := range []int{1, 500} {
+		f, client := newFakeWeChat(t)
+		b := newAuthorized(t, store.NewMemory(), client, nil)
+		page := make([]any, n)
+		for i := range page {
+			page[i] = map[string]any{
+				"authorizer_appid": fmt.Sprintf("wx%016d", i), "refresh_token": "r", "auth_time": 1000,
+			}
+		}
+		f.handle("api_get_authorizer_list", func(map[string]any) (any, bool) {
+			return map[string]any{"total_count": 1_000_000_000, "list": page}, true
+		})
+		before := f.count("api_get_authorizer_list")
+		_, err := b.Sync(t.Context(), tokens.SyncOptions{})
+		if err == nil || !strings.Contains(err.Error(), "repeats") {
+			t.Errorf("pages of %d: Sync: got error %v, want one with \"repeats\"", n, err)
+		}
+		f.fail("api_get_authorizer_info", 48001)
+		f.fail("api_authorizer_token", 61023)
+		if _, err := rejectToken(t, b, accountA); err == nil {
+			t.Errorf("pages of %d: Renew: got no error, want one", n)
+		}
+		if pages := f.count("api_get_authorizer_list") - before; pages > 8 {
+			t.Errorf("pages of %d: got %d requests, want 8 at most", n, pages)
+		}
+		wantState(t, b, accountA, tokens.Failing)
+	}
+}
