@@ -317,8 +317,9 @@ func (s *Store) Ping(ctx context.Context) error {
 	}))
 }
 
-// checkPath returns an error if the path does not name the open file db. If
-// there is another file, it starts to open that one.
+// checkPath returns an error if the path does not name the open file db, and
+// starts the recovery: it opens another file that is there, and writes one that
+// was removed again.
 func (s *Store) checkPath(db *guardedDB) error {
 	open, err := db.f.Stat()
 	if err != nil {
@@ -328,10 +329,10 @@ func (s *Store) checkPath(db *guardedDB) error {
 	if err == nil && os.SameFile(named, open) {
 		return nil
 	}
+	s.recovery.wake()
 	if err != nil {
 		return fmt.Errorf("store file %s was removed while it is open", s.path)
 	}
-	s.recovery.wake()
 	reason := ""
 	if err := s.recovery.rejected.Load(); err != nil && *err != nil {
 		reason = fmt.Sprintf(", and the new file cannot be used: %v", *err)

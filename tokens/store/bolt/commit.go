@@ -35,6 +35,7 @@ type committer struct {
 	now      func() time.Time // when claims end
 	disk     func() error     // fails commits in tests; nil otherwise
 	writes   chan *pendingWrite
+	lasts    chan *lastStep
 	stopping chan struct{} // closed by stop
 	stopped  chan struct{} // closed when run has returned
 
@@ -59,6 +60,7 @@ func newCommitter(db *guardedDB, now func() time.Time, disk func() error) *commi
 		now:      now,
 		disk:     disk,
 		writes:   make(chan *pendingWrite, maxGroup),
+		lasts:    make(chan *lastStep),
 		stopping: make(chan struct{}),
 		stopped:  make(chan struct{}),
 	}
@@ -114,6 +116,9 @@ func (c *committer) run() {
 		select {
 		case w := <-c.writes:
 			group = append(group[:0], w)
+		case l := <-c.lasts:
+			c.doLast(l)
+			continue
 		case <-c.stopping:
 			return
 		}
@@ -186,6 +191,35 @@ func (c *committer) save(group []*pendingWrite) error {
 	}
 	c.succeededAt.Store(nil)
 	return err
+}
+
+// lastStep is done between two commits, while nothing is written. If it
+// succeeds, all later commits fail with fault.
+type lastStep struct {
+	do    func() error
+	fault error
+	done  chan error // buffered
+}
+
+// last makes l the last thing that is done, and returns its error.
+func (c *committer) last(do func() error, fault error) error {
+	l := &lastStep{do: do, fault: fault, done: make(chan error, 1)}
+	select {
+	case c.lasts <- l:
+		return <-l.done
+	case <-c.db.broken:
+		return c.db.fault
+	case <-c.stopped:
+		return store.ErrClosed
+	}
+}
+
+func (c *committer) doLast(l *lastStep) {
+	err := l.do()
+	if err == nil {
+		c.writeFault.Store(&l.fault)
+	}
+	l.done <- err
 }
 
 // rewriteMeta writes the meta pages again; see rewriteMeta in recovery.go.

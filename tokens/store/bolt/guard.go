@@ -25,7 +25,7 @@ import (
 // The Store then verifies the file and opens it again; see recovery.
 type guardedDB struct {
 	bolt *bbolt.DB // nil if the file could not be opened again
-	f    *os.File  // opened by bbolt, used here for Stat only
+	f    *os.File  // opened by bbolt, only read here
 	path string
 
 	size   atomic.Int64 // largest size seen; the file shrinks only if truncated

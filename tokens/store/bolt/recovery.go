@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync/atomic"
 	"time"
 
 	"wxproxy/internal/clock"
 	"wxproxy/tokens/store"
+	"wxproxy/tokens/store/internal/durable"
 )
 
 // recovery opens the file of a Store again after a fault, until that succeeds:
@@ -17,6 +19,8 @@ import (
 //   - a commit failed with EIO
 //   - the mapped file could not be read, was truncated, or holds an invalid page
 //   - the path names another file than the open one
+//   - the path names no file: after removedPatience, the content of the open one
+//     is written to a new one
 //
 // A file is opened again only if it passes the same verification as in [Open].
 // A damaged file stays unusable, and all errors say why. If another file is put
@@ -32,6 +36,9 @@ type recovery struct {
 	faults  chan struct{} // buffered: a second fault changes nothing
 	stopped chan struct{} // closed when run has returned
 
+	removedAt       time.Time     // when the path first named no file; zero if it names one
+	removedPatience time.Duration // tests shorten it
+
 	// rejected is why the last file that replaced the open one was not used.
 	rejected atomic.Pointer[error]
 }
@@ -41,10 +48,13 @@ type recovery struct {
 const (
 	firstPause = 250 * time.Millisecond
 	lastPause  = 4 * time.Second
+	// removedPatience is how long a removed file is waited for. An operator that
+	// replaces the file may remove it first.
+	removedPatience = 10 * time.Second
 )
 
 func (r *recovery) init(s *Store, accept func(ctx context.Context, s store.Store) error) {
-	r.s, r.accept = s, accept
+	r.s, r.accept, r.removedPatience = s, accept, removedPatience
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.faults, r.stopped = make(chan struct{}, 1), make(chan struct{})
 	go r.run()
@@ -91,6 +101,11 @@ func (r *recovery) run() {
 func (r *recovery) attempt() (done bool) {
 	n := r.s.session.Load()
 	replaced, err := n.db.isReplaced()
+	if !errors.Is(err, os.ErrNotExist) {
+		r.removedAt = time.Time{}
+	} else if !n.db.isBroken() && n.commits.writeFault.Load() == nil {
+		return r.restore(n) == nil
+	}
 	switch {
 	case replaced:
 		// The open file stays in use until the other one has turned out to be
@@ -108,6 +123,46 @@ func (r *recovery) attempt() (done bool) {
 		err = n.commits.rewriteMeta()
 	}
 	return err == nil && r.reopen(n, false) == nil
+}
+
+// errRemoved is returned while a removed file is waited for.
+var errRemoved = errors.New("the file was removed")
+
+// restore writes the content of a file that was removed while it is open to a
+// new file, and opens that one in place of n. Otherwise all that is written from
+// now on would be lost with the process.
+func (r *recovery) restore(n *session) error {
+	if r.removedAt.IsZero() {
+		r.removedAt = time.Now()
+	}
+	if time.Since(r.removedAt) < r.removedPatience {
+		return errRemoved
+	}
+	write := func() error {
+		return durable.Create(r.s.path, func(name string) error { return copyTo(name, n.db.f) })
+	}
+	// No commit goes to the old file after it was copied.
+	if err := n.commits.last(write, errReopening); err != nil {
+		return err
+	}
+	return r.reopen(n, true)
+}
+
+// copyTo copies an open file to the file name, which exists, and syncs that.
+func copyTo(name string, from *os.File) error {
+	info, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	to, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, io.NewSectionReader(from, 0, info.Size()))
+	if err == nil {
+		err = to.Sync()
+	}
+	return errors.Join(err, to.Close())
 }
 
 // isReplaced reports whether the path names another file than the open one. A
@@ -148,7 +203,7 @@ func (r *recovery) reopen(n *session, replaced bool) error {
 func (r *recovery) open() (*guardedDB, error) {
 	exists, err := storeExists(r.s.path)
 	if err == nil && !exists {
-		err = errors.New("the file was removed")
+		err = errRemoved
 	}
 	if err != nil {
 		return nil, err

@@ -296,3 +296,100 @@ func TestReplacedFileIsUsedIfItIsAStore(t *testing.T) {
 	mustClose(t, s)
 	want(t, openFile(t, path, key), "a", "written")
 }
+
+// A file that is removed while it is open, once and again, is written again with
+// all records, while 8 goroutines write: each update that succeeded is there
+// after the next start. Without that, all updates would be lost with the
+// process.
+func TestRemovedFileIsWrittenAgain(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("an open file cannot be removed on Windows")
+	}
+	path := filepath.Join(t.TempDir(), "a.db")
+	s := open(t, path)
+	s.ExpectRemovedFile(time.Millisecond)
+	stop := make(chan struct{})
+	var work sync.WaitGroup
+	var mu sync.Mutex
+	saved := map[string]string{}
+	for i := range 8 {
+		work.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				key, value := fmt.Sprintf("account/%d/%d", i, n%50), fmt.Sprint(n)
+				err := s.Update(t.Context(), key, func(context.Context, []byte) ([]byte, error) {
+					return []byte(value), nil
+				})
+				mu.Lock()
+				if err == nil {
+					saved[key] = value
+				} else {
+					delete(saved, key) // it may have been saved
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for round := range 3 {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, fmt.Sprintf("round %d: the file is there, and can be written", round), func() error {
+			return s.Ping(t.Context())
+		})
+	}
+	close(stop)
+	work.Wait()
+	if err := s.Close(); err != nil {
+		t.Fatalf("Close: %v", err)
+	}
+	again := open(t, path)
+	for key, want := range saved {
+		if got, err := again.Load(t.Context(), key); err != nil || string(got) != want {
+			t.Errorf("%s: got %q, error %v, want %q", key, got, err, want)
+		}
+	}
+	if len(saved) < 100 {
+		t.Errorf("got %d records that were saved, want 100 at least", len(saved))
+	}
+}
+
+// A store file that was put in the place of the removed one is used.
+func TestRemovedFileIsWaitedFor(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("an open file cannot be removed on Windows")
+	}
+	folder := t.TempDir()
+	path, other := filepath.Join(folder, "a.db"), filepath.Join(folder, "b.db")
+	o := open(t, other)
+	if err := o.Update(t.Context(), "k", func(context.Context, []byte) ([]byte, error) {
+		return []byte("other"), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, path)
+	s.ExpectRemovedFile(time.Hour)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Ping(t.Context()); err == nil {
+		t.Error("Ping without a file: got no error")
+	}
+	if err := os.Rename(other, path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the other file is used", func() error {
+		got, err := s.Load(t.Context(), "k")
+		if err == nil && string(got) != "other" {
+			err = fmt.Errorf("got %q", got)
+		}
+		return err
+	})
+}
