@@ -297,7 +297,7 @@ func (v *revalidator) discoverOnce(ctx context.Context, appid string) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.limiter.AllowN(v.now(), 1)
+	v.limiter.ReserveN(v.now(), 1) // even if concurrent questions have used it up
 	remember(v.unknown, appid, v.now(), revalidatePause)
 	return ErrUnknownAccount
 }

@@ -69,7 +69,8 @@ func (r *syncRecord) due(now time.Time, data map[int]string) bool {
 	if elapsed(now, r.Begun) < syncPause(r.Attempts) {
 		return false
 	}
-	return r.Incomplete || elapsed(now, r.Done) >= syncInterval || lostRecords(r.Data, data)
+	isUnfinished := r.Incomplete || r.RunBegun != 0 // also one that an operator began
+	return isUnfinished || elapsed(now, r.Done) >= syncInterval || lostRecords(r.Data, data)
 }
 
 // lostRecords reports whether a part of the store has lost records between two

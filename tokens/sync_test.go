@@ -396,3 +396,30 @@ func TestListThatRepeatsIsNotReadOn(t *testing.T) {
 		wantState(t, b, accountA, tokens.Failing)
 	}
 }
+
+// A comparison that an operator began, and that failed at the third page, is
+// finished without a command, although one succeeded a short while ago.
+func TestFailedSyncOfOperatorIsFinished(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	f.list(listOf(1500))
+	var c clock
+	s := store.NewMemory()
+	b := newBroker(t, s, client, c.use)
+	putTicket(t, b)
+	eventually(t, "the first comparison is complete", func() bool { return isCompared(t, s) })
+	var failing atomic.Bool
+	failing.Store(true)
+	f.handle("api_get_authorizer_list", func(in map[string]any) (any, bool) {
+		return errcode(-1), in["offset"].(float64) >= 1000 && failing.Load()
+	})
+	if _, err := b.Sync(t.Context(), tokens.SyncOptions{}); wechat.Code(err) != -1 {
+		t.Fatalf("Sync: got error %v, want errcode -1", err)
+	}
+	failing.Store(false)
+	before := f.count("api_get_authorizer_list")
+	c.advance(time.Minute) // the pause after a failure
+	b.RunMaintenance()
+	eventually(t, "the list is read on", func() bool {
+		return f.count("api_get_authorizer_list") > before && isCompared(t, s)
+	})
+}
