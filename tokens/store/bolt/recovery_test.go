@@ -342,6 +342,14 @@ func TestRemovedFileIsWrittenAgain(t *testing.T) {
 			return s.Ping(t.Context())
 		})
 	}
+	eventually(t, "100 records are saved", func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(saved) < 100 {
+			return fmt.Errorf("got %d", len(saved))
+		}
+		return nil
+	})
 	close(stop)
 	work.Wait()
 	if err := s.Close(); err != nil {
@@ -352,9 +360,6 @@ func TestRemovedFileIsWrittenAgain(t *testing.T) {
 		if got, err := again.Load(t.Context(), key); err != nil || string(got) != want {
 			t.Errorf("%s: got %q, error %v, want %q", key, got, err, want)
 		}
-	}
-	if len(saved) < 100 {
-		t.Errorf("got %d records that were saved, want 100 at least", len(saved))
 	}
 }
 

@@ -25,7 +25,8 @@ type watcher struct {
 	data map[int]string // identity of each bucket's data, as reported last
 }
 
-// watch starts watching s, and returns after the first report.
+// watch starts watching s, and returns after the first report of each bucket: a
+// change before it is not reported by name.
 func watch(t *testing.T, s store.Watcher) *watcher {
 	t.Helper()
 	w := &watcher{data: map[int]string{}}
@@ -43,6 +44,7 @@ func watch(t *testing.T, s store.Watcher) *watcher {
 		})
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
+	eventually(t, "a report of each bucket", func() bool { return len(w.identities()) == 16 })
 	w.waitForReset(t, 0)
 	return w
 }
