@@ -146,10 +146,13 @@ func (s sdk) run(t *testing.T, m mode, command []string) {
 	w.checkSecrets(map[string]string{"responses to the SDK": responses,
 		"requests of the SDK": requests, "output of the SDK": out.String()})
 	if m.env == "refused" {
-		// One token request for each wrong credential, and no other request.
-		if n, calls := r.count("/cgi-bin/token")+r.count("/cgi-bin/stable_token"), len(
-			w.wx.History()); n != 2 || calls != 0 {
-			t.Errorf("got %d token requests and %d requests to WeChat, want 2 and 0:\n%s", n, calls, requests)
+		// One token request for each wrong credential. WeChat is asked once
+		// whether the unknown account authorizes the component.
+		n := r.count("/cgi-bin/token") + r.count("/cgi-bin/stable_token")
+		all, asked := len(w.wx.History()), w.wx.Count("/cgi-bin/component/api_get_authorizer_info")
+		if n != 2 || all != 1 || asked != 1 {
+			t.Errorf("got %d token requests and %d requests to WeChat, %d of them questions about "+
+				"the account, want 2, 1 and 1:\n%s", n, all, asked, requests)
 		}
 		return
 	}
