@@ -60,7 +60,7 @@ func (b *Broker) Sync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 		}
 		b.log.Info("forgotten accounts may return", "accounts", n)
 	}
-	return b.syncer.sync(ctx, o)
+	return b.syncer.sync(ctx, fmt.Sprint(o), o)
 }
 
 // syncer compares the accounts with WeChat's list. It is safe for concurrent
@@ -141,7 +141,7 @@ func (s *syncer) runIfDue() {
 	if err != nil || !claimed {
 		return
 	}
-	if _, err = s.sync(s.tasks.background, SyncOptions{}); err == nil {
+	if _, err = s.sync(s.tasks.background, "due", SyncOptions{}); err == nil {
 		err = s.deleteOldRecords(s.tasks.background)
 	}
 	if err != nil && s.tasks.background.Err() == nil {
@@ -149,8 +149,12 @@ func (s *syncer) runIfDue() {
 	}
 }
 
-func (s *syncer) sync(ctx context.Context, o SyncOptions) (SyncResult, error) {
-	ch := s.flights.DoChan(fmt.Sprint(o), func() (any, error) {
+// sync compares once, after the comparison that is running. Concurrent calls
+// with the same name share one comparison. An operator's has another name than
+// one that is due: that one may have read the list before the operator changed
+// anything.
+func (s *syncer) sync(ctx context.Context, name string, o SyncOptions) (SyncResult, error) {
+	ch := s.flights.DoChan(name, func() (any, error) {
 		var r SyncResult
 		err := s.tasks.run(s.tasks.background, 0, func(ctx context.Context) (err error) {
 			select {

@@ -119,7 +119,7 @@ func connectExchange(b *Broker) {
 		return err
 	}
 	b.revalidator.sync = func(ctx context.Context) error {
-		_, err := b.syncer.sync(ctx, SyncOptions{})
+		_, err := b.syncer.sync(ctx, "due", SyncOptions{})
 		return err
 	}
 	b.renewer.recheck = b.revalidator.recheck
