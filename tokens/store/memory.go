@@ -16,6 +16,7 @@ import (
 type memoryStore struct {
 	locks *KeyLocks
 	close func() error
+	queue *memoryQueue
 
 	mu      sync.RWMutex
 	records map[string][]byte // nil after Close
@@ -27,6 +28,7 @@ type memoryStore struct {
 // when the process ends, and no other process can see them.
 func NewMemory() Store {
 	s := &memoryStore{locks: NewKeyLocks(), records: map[string][]byte{}, claims: map[string]time.Time{}}
+	s.queue = newMemoryQueue(s.isClosed)
 	s.close = sync.OnceValue(func() error {
 		err := s.locks.Close()
 		s.mu.Lock()
@@ -35,6 +37,15 @@ func NewMemory() Store {
 		return err
 	})
 	return s
+}
+
+// Queue implements [Queuer].
+func (s *memoryStore) Queue() Queue { return s.queue }
+
+func (s *memoryStore) isClosed() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.records == nil
 }
 
 func (s *memoryStore) Load(ctx context.Context, key string) ([]byte, error) {
