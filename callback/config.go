@@ -7,6 +7,7 @@ import (
 
 	"wxproxy/callback/pages"
 	"wxproxy/tokens"
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -85,6 +86,11 @@ type Config struct {
 	// Forwards decide which service gets which messages and events: the first
 	// one that matches. What none matches is answered with success.
 	Forwards []Forward
+	// Queue keeps what services get later; nil: it is kept in memory.
+	Queue store.Queue
+	// Delivered is called after each try to deliver something from the queue,
+	// with "ok", "failed" or "dead"; nil disables it.
+	Delivered func(result string)
 	// ExchangeCode exchanges an authorization code that WeChat's release
 	// checker sends in a message, and SendText sends a text to a user of an
 	// account. If either is nil, such a message is treated like all others.

@@ -3,11 +3,27 @@ package callback
 import (
 	"slices"
 	"strings"
+	"time"
+
+	"wxproxy/wechat"
 )
 
 // Forward is a rule of the operator: which pushes of which accounts are sent to
-// which service. The zero value matches nothing.
+// which service, and how. The zero value matches nothing.
 type Forward struct {
+	// Name names the service in the queue, in the log and in metrics.
+	Name string
+	// Mode is how messages are sent; "" is ModeReply. Authorization events are
+	// always queued.
+	Mode Mode
+	// Keep is how long a queued event is tried; 0: [queue.DefaultKeep].
+	Keep time.Duration
+	// Secret, if not empty, signs each delivery (X-Wxproxy-Signature).
+	Secret wechat.Secret
+	// Token, if not empty, adds signature, timestamp and nonce to the query, as
+	// WeChat does in plain mode. ModeRaw ignores it.
+	Token wechat.Secret
+
 	// AppIDs are those of the accounts; "*" matches all.
 	AppIDs []string
 	// Events are MsgTypes such as "text", for MsgType "event" also Events such
@@ -18,6 +34,16 @@ type Forward struct {
 	// its query can hold a key.
 	URL string
 }
+
+// Mode is how a Forward sends messages.
+type Mode string
+
+// Modes.
+const (
+	ModeReply Mode = "reply" // the service is asked while WeChat waits
+	ModeQueue Mode = "queue" // stored before success, delivered later
+	ModeRaw   Mode = "raw"   // like ModeReply, with the push as WeChat sent it
+)
 
 // matchAll matches every account or every event.
 const matchAll = "*"

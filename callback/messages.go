@@ -125,7 +125,7 @@ func (h *messageHandler) answer(
 	}
 	switch {
 	case answer.xml != nil:
-		out.reply = &reply{sealReply(p.settings.crypts[0], answer.xml), "text/xml; charset=utf-8"}
+		out.reply = &reply{sealReply(p.crypt, answer.xml), "text/xml; charset=utf-8"}
 	case answer.empty:
 		out.reply = &reply{"", "text/plain; charset=utf-8"}
 	}

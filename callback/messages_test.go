@@ -304,9 +304,9 @@ func TestInvalidMessagesAreRejected(t *testing.T) {
 	}
 }
 
-// While the key is being changed, pushes arrive with both keys. Replies are
-// made with the current one.
-func TestReplyUsesCurrentKey(t *testing.T) {
+// While the key is being changed, pushes arrive with both keys. The reply to
+// each is made with its key, the only one that its sender surely has.
+func TestReplyUsesKeyOfPush(t *testing.T) {
 	const passive = "<xml><a>b</a></xml>"
 	s := newService(t, respondWith(200, passive))
 	current := newCrypt(t, messageToken, currentKey, component)
@@ -315,6 +315,9 @@ func TestReplyUsesCurrentKey(t *testing.T) {
 		Crypts: []*wechat.Crypt{current, previous}, Forwards: []callback.Forward{forwardAll(s.URL)},
 	})
 	for _, c := range []*wechat.Crypt{current, previous} {
-		w.wantReply(w.sendTo(account, sealMessage(c, textDoc("hello"))), passive)
+		r := w.sendTo(account, sealMessage(c, textDoc("hello")))
+		if got := w.decryptReply(c, r); got != passive {
+			t.Errorf("got reply %q, want %q", got, passive)
+		}
 	}
 }

@@ -22,7 +22,9 @@ type verifiedPush struct {
 	settings  *settings // those it was verified with
 	signature string    // msg_signature, which identifies the push
 	signedAt  time.Time
-	isSpliced bool // see spliced
+	isSpliced bool          // see spliced
+	crypt     *wechat.Crypt // with the key that decrypted it
+	raw       rawPush
 	doc       *wechat.Document
 }
 
@@ -38,7 +40,7 @@ func (s *settings) verify(p rawPush) (verifiedPush, *outcome) {
 	if envelope.AppID != "" && envelope.AppID != s.component {
 		return verifiedPush{}, failure(http.StatusForbidden, "", resultWrongAppID, errOuterAppID)
 	}
-	decrypted, err := s.decrypt(p, envelope.Encrypt)
+	decrypted, crypt, err := s.decrypt(p, envelope.Encrypt)
 	switch {
 	case errors.Is(err, wechat.ErrWrongAppID):
 		return verifiedPush{}, failure(http.StatusForbidden, "", resultWrongAppID, err)
@@ -53,6 +55,7 @@ func (s *settings) verify(p rawPush) (verifiedPush, *outcome) {
 	}
 	return verifiedPush{
 		settings: s, signature: p.signature, signedAt: p.signedAt, doc: doc,
+		crypt: crypt, raw: p,
 		isSpliced: spliced(p.timestamp, p.nonce, doc.CreateTime(), s.maxAge),
 	}, nil
 }
@@ -126,19 +129,19 @@ func spliced(timestamp, nonce string, created time.Time, maxAge time.Duration) b
 	return ok && distance <= maxAge && distance < is.Sub(created).Abs()
 }
 
-// decrypt tries the keys in turn. If none fits, it returns the error of the key
-// that came furthest: with the key that a push was not made with, a push for
-// another appid fails earlier, on its padding.
-func (s *settings) decrypt(p rawPush, encrypted string) ([]byte, error) {
+// decrypt tries the keys in turn, and returns the one that fits. If none does,
+// it returns the error of the key that came furthest: with the key that a push
+// was not made with, a push for another appid fails earlier, on its padding.
+func (s *settings) decrypt(p rawPush, encrypted string) ([]byte, *wechat.Crypt, error) {
 	furthest := wechat.ErrSignature
 	for _, c := range s.crypts {
 		doc, err := c.Open(p.signature, p.timestamp, p.nonce, encrypted)
 		switch {
 		case err == nil:
-			return doc, nil
+			return doc, c, nil
 		case errors.Is(err, wechat.ErrWrongAppID), furthest == wechat.ErrSignature:
 			furthest = err
 		}
 	}
-	return nil, furthest
+	return nil, nil, furthest
 }

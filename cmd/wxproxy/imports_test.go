@@ -56,13 +56,15 @@ func TestImports(t *testing.T) {
 		"wxproxy/internal/returnticket": {},
 		"wxproxy/internal/tcptest":      {},
 
-		"wxproxy/callback": {"wxproxy/callback/pages", "wxproxy/internal/recovery", "wxproxy/tokens",
-			"wxproxy/wechat"},
+		"wxproxy/callback": {"wxproxy/callback/pages", "wxproxy/callback/queue",
+			"wxproxy/internal/recovery", "wxproxy/tokens", "wxproxy/tokens/store", "wxproxy/wechat"},
+		"wxproxy/callback/queue": {"wxproxy/internal/clock", "wxproxy/tokens/store"},
 		"wxproxy/callback/pages": {"wxproxy/internal/returnticket", "wxproxy/tokens", "wxproxy/wechat"},
 
 		"wxproxy/console": {"wxproxy/internal/hostname", "wxproxy/internal/peerlimit",
 			"wxproxy/internal/recovery",
-			"wxproxy/tokens", "wxproxy/tokens/store/archive", "wxproxy/wechat"},
+			"wxproxy/callback/queue",
+			"wxproxy/tokens", "wxproxy/tokens/store", "wxproxy/tokens/store/archive", "wxproxy/wechat"},
 
 		"wxproxy/bench/prime":   {"wxproxy/wechat"},
 		"wxproxy/bench/bare":    {},

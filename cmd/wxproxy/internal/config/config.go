@@ -121,6 +121,10 @@ func (l OneOrMore) elementKey(key string, i int) string {
 type App struct {
 	AppID     string        `toml:"appid"`
 	AppSecret wechat.Secret `toml:"appsecret"`
+	// Both verify and decrypt WeChat's pushes to /{appid}/events. Without
+	// MessageKey pushes in plain mode are accepted.
+	MessageToken wechat.Secret `toml:"message_token"`
+	MessageKey   wechat.Secret `toml:"message_key"` // EncodingAESKey
 }
 
 // Route is a rule of the operator about which token a path needs. Routes come
@@ -137,6 +141,12 @@ type Forward struct {
 	AppIDs []string `toml:"appids"` // "*" in this list and the next one matches everything
 	Events []string `toml:"events"` // InfoTypes, MsgTypes or Events; case does not matter
 	URL    string   `toml:"url"`
+
+	Name   string        `toml:"name"`   // for the queue, metrics and the log
+	Mode   string        `toml:"mode"`   // "reply", "queue" or "raw"; see callback.Mode
+	Keep   Duration      `toml:"keep"`   // how long a queued event is tried
+	Secret wechat.Secret `toml:"secret"` // signs deliveries
+	Token  wechat.Secret `toml:"token"`  // signs them as WeChat's plain mode does
 }
 
 // Default returns the values of keys that the file does not contain. It is the
@@ -171,7 +181,10 @@ func (r *Route) setDefaults() {
 // setDefaults sets the values of keys that a [[forward]] block does not
 // contain.
 func (f *Forward) setDefaults() {
-	*f = Forward{AppIDs: []string{"*"}, Events: []string{"*"}}
+	*f = Forward{
+		AppIDs: []string{"*"}, Events: []string{"*"},
+		Mode: "reply", Keep: Duration(72 * time.Hour),
+	}
 }
 
 // Load reads and checks the file at path. An error has one line for each fault.

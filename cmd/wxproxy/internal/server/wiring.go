@@ -55,7 +55,11 @@ func (s *Server) redeemer(cfg config.Config) *returnticket.Redeemer {
 func (s *Server) callbackConfig(cfg config.Config, c components) callback.Config {
 	var forwards []callback.Forward
 	for _, f := range cfg.Forwards {
-		forwards = append(forwards, callback.Forward{AppIDs: f.AppIDs, Events: f.Events, URL: f.URL})
+		forwards = append(forwards, callback.Forward{
+			Name: f.Name, Mode: callback.Mode(f.Mode), Keep: time.Duration(f.Keep),
+			Secret: f.Secret, Token: f.Token,
+			AppIDs: f.AppIDs, Events: f.Events, URL: f.URL,
+		})
 	}
 	return callback.Config{
 		ComponentAppID: cfg.Component.AppID,
