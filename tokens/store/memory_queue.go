@@ -325,6 +325,22 @@ func (q *memoryQueue) Revive(ctx context.Context, key QueueKey) error {
 	return nil
 }
 
+func (q *memoryQueue) Expire(ctx context.Context, key QueueKey, reason string) error {
+	if err := q.begin(ctx); err != nil {
+		return err
+	}
+	defer q.mu.Unlock()
+	e, l := q.entries[key], key.lane()
+	if e == nil {
+		return ErrNotFound
+	}
+	if s := q.lanes[l]; !e.Dead && (s.lease == "" || !s.due.After(q.now()) || q.first(l) != e) {
+		e.Dead, e.Error = true, reason[:min(len(reason), maxQueueError)]
+		q.removeEmpty(l)
+	}
+	return nil
+}
+
 func (q *memoryQueue) Drop(ctx context.Context, key QueueKey) error {
 	if err := q.begin(ctx); err != nil {
 		return err

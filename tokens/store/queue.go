@@ -84,6 +84,12 @@ type Queue interface {
 	// it is.
 	Revive(ctx context.Context, key QueueKey) error
 
+	// Expire makes an entry dead that is not tried any more, and reason its
+	// Error. It does not change when the lane is due. The error is
+	// [ErrNotFound] if there is none. An entry that is being delivered, or is
+	// dead, stays as it is.
+	Expire(ctx context.Context, key QueueKey, reason string) error
+
 	// Drop removes an entry, waiting or dead. The error is [ErrNotFound] if
 	// there is none.
 	Drop(ctx context.Context, key QueueKey) error
