@@ -166,6 +166,16 @@ type settings struct {
 	sendText  func(ctx context.Context, appid, openid, text string) error
 }
 
+// service returns the first rule for a service, nil if it is not configured.
+func (s *settings) service(name string) *Forward {
+	for i := range s.forwards {
+		if s.forwards[i].Name == name {
+			return &s.forwards[i]
+		}
+	}
+	return nil
+}
+
 // acceptsPushes reports whether there is a component whose pushes can be
 // verified.
 func (s *settings) acceptsPushes() bool {

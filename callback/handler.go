@@ -13,6 +13,7 @@ package callback
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -22,7 +23,9 @@ import (
 	"time"
 
 	"wxproxy/callback/pages"
+	"wxproxy/callback/queue"
 	"wxproxy/internal/recovery"
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -49,6 +52,7 @@ type Handler struct {
 
 	services *http.Client
 	outbox   *outbox
+	queue    *queue.Queue
 }
 
 // New returns a Handler for c.
@@ -79,13 +83,40 @@ func New(c Config) *Handler {
 		checker: &releaseChecker{exchange: c.ExchangeCode, outbox: h.outbox, log: c.Log},
 	}
 	h.Reconfigure(c)
+	if c.Queue == nil {
+		c.Queue = store.NewMemory().(store.Queuer).Queue()
+	}
+	// Last: it delivers from now on.
+	h.queue = queue.New(queue.Config{
+		Store: c.Queue, Deliver: h.deliver, Service: h.service,
+		Observe: c.Delivered, Log: c.Log,
+	})
 	return h
 }
 
-// Close waits until events on their way to services are delivered. When ctx
-// ends, it drops the rest and returns the error of ctx.
+// Queue returns the queue of events for services. It is closed by Close.
+func (h *Handler) Queue() *queue.Queue { return h.queue }
+
+// service returns how long events are tried for a service, and whether it is
+// configured.
+func (h *Handler) service(name string) (keep time.Duration, ok bool) {
+	f := h.settings.Load().service(name)
+	if f == nil {
+		return 0, false
+	}
+	if f.Keep <= 0 {
+		return queue.DefaultKeep, true
+	}
+	return f.Keep, true
+}
+
+// Close waits until deliveries and jobs in flight have ended. When ctx ends, it
+// cancels the rest and returns the error of ctx. Queued events stay in the
+// queue.
 func (h *Handler) Close(ctx context.Context) error {
-	err := h.outbox.close(ctx)
+	queued := make(chan error, 1)
+	go func() { queued <- h.queue.Close(ctx) }()
+	err := errors.Join(h.outbox.close(ctx), <-queued)
 	h.services.CloseIdleConnections()
 	return err
 }

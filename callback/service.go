@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"wxproxy/callback/queue"
 	"wxproxy/wechat"
 )
 
@@ -106,6 +107,21 @@ func send(ctx context.Context, client *http.Client, d delivery) ([]byte, error) 
 		return nil, errReplyTooLong
 	}
 	return parseServiceReply(body)
+}
+
+// deliver sends an event from the queue to its service.
+func (h *Handler) deliver(ctx context.Context, d queue.Delivery) error {
+	f := h.settings.Load().service(d.Service)
+	if f == nil {
+		return errors.New("service is not configured")
+	}
+	_, err := send(ctx, h.services, delivery{
+		url: f.URL, account: d.AppID, openid: d.OpenID, id: newDeliveryID(), doc: d.Document,
+	})
+	if isBadReply(err) {
+		err = nil // an event needs no reply
+	}
+	return err
 }
 
 // parseServiceReply returns the passive reply in the body of a service's

@@ -45,12 +45,27 @@ type Delivery struct {
 	Attempt int // from 1
 }
 
+// Unavailable marks an error of [Config].Deliver: the service as a whole cannot
+// be reached, or says so, and other events would have no better luck. It returns
+// nil if err is nil.
+func Unavailable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return unavailableError{err}
+}
+
+type unavailableError struct{ error }
+
+func (e unavailableError) Unwrap() error { return e.error }
+
 // Config configures a [Queue].
 type Config struct {
 	Store store.Queue // required
-	// Deliver sends an event to a service. An error means that the service has
-	// not accepted it. Its text is shown to operators, so it must contain
-	// neither the address of the service nor anything of the event.
+	// Deliver sends an event to a service, until ctx ends. An error means that
+	// the service has not accepted it; [Unavailable] marks those that concern
+	// the service as a whole. Its text is shown to operators, so it must
+	// contain neither the address of the service nor anything of the event.
 	Deliver func(ctx context.Context, d Delivery) error
 	// Service returns how long events are tried for a service, and whether it
 	// is configured. It is called concurrently.

@@ -14,6 +14,7 @@ import (
 	"wxproxy/internal/returnticket"
 	"wxproxy/proxy"
 	"wxproxy/tokens"
+	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -61,7 +62,12 @@ func (s *Server) callbackConfig(cfg config.Config, c components) callback.Config
 			AppIDs: f.AppIDs, Events: f.Events, URL: f.URL,
 		})
 	}
+	var queue store.Queue // nil: in memory
+	if q, ok := store.As[store.Queuer](s.store); ok {
+		queue = q.Queue()
+	}
 	return callback.Config{
+		Queue:          queue,
 		ComponentAppID: cfg.Component.AppID,
 		Crypts:         c.crypts,
 		Accounts:       s.broker,
