@@ -65,10 +65,11 @@ const (
 	// The push is not well-formed, or the connection ended early.
 	resultBadMessage = "bad_message"
 	resultTooLarge   = "too_large"
-	// The event could not be stored; WeChat repeats it.
+	// The push could not be stored; WeChat repeats it.
 	resultStore = "store"
-	// No service accepted the push. WeChat repeats a message; an event is
-	// dropped.
+	// The queue of a service is full; WeChat repeats the push.
+	resultQueueFull = "queue_full"
+	// No service accepted the message; WeChat repeats it.
 	resultUndelivered = "undelivered"
 	// A service accepted the push, but its reply cannot be passed on; answered
 	// with success.
@@ -80,7 +81,7 @@ var Results = []string{
 	resultOK, resultStale, resultIgnored, resultReplayed, resultUnclaimed,
 	resultWrongTime, resultWrongAccount, resultBadSignature,
 	resultUndecryptable, resultWrongAppID, resultBadMessage, resultTooLarge, resultStore,
-	resultUndelivered, resultBadReply,
+	resultQueueFull, resultUndelivered, resultBadReply,
 }
 
 // eventLabel returns the event label of an InfoType.

@@ -105,7 +105,9 @@ func TestConfigIsCopied(t *testing.T) {
 }
 
 func TestResponsesOfServices(t *testing.T) {
-	const noResponse, shortBody = 0, -1 // in place of a status
+	const noResponse, shortBody, longHead = 0, -1, -2 // in place of a status
+	manyElements := strings.Repeat("<a/>", 2000)
+	const sealedReply = "<xml><Encrypt>a</Encrypt><MsgSignature>b</MsgSignature></xml>"
 	for name, tc := range map[string]struct {
 		status int
 		body   string
@@ -125,6 +127,12 @@ func TestResponsesOfServices(t *testing.T) {
 		"two roots":             {200, "<xml/><xml/>", 200, "bad_reply"},
 		"document type":         {200, `<!DOCTYPE xml [<!ENTITY a "b">]><xml>&a;</xml>`, 200, "bad_reply"},
 		"success and more":      {200, "successful", 200, "bad_reply"},
+		"control character":     {200, "<xml><a>\x01</a></xml>", 200, "bad_reply"},
+		"text after the root":   {200, "<xml></xml>PHP Warning", 200, "bad_reply"},
+		"too deep":              {200, deepDoc(20), 200, "bad_reply"},
+		"too many elements":     {200, "<xml>" + manyElements + "</xml>", 200, "bad_reply"},
+		"encrypted already":     {200, sealedReply, 200, "bad_reply"},
+		"encrypted JSON":        {200, `{"Encrypt":"a","Nonce":"1"}`, 200, "bad_reply"},
 		"over 1 MiB":            {200, "<xml>" + strings.Repeat(" ", 1<<20) + "</xml>", 200, "bad_reply"},
 		"redirect":              {302, "", 500, "undelivered"},
 		"not found":             {404, "success", 500, "undelivered"},
@@ -133,6 +141,7 @@ func TestResponsesOfServices(t *testing.T) {
 		"bad gateway":           {502, "<xml></xml>", 500, "undelivered"},
 		"no response":           {noResponse, "", 500, "undelivered"},
 		"truncated body":        {shortBody, "", 500, "undelivered"},
+		"head over 64 KiB":      {longHead, "success", 500, "undelivered"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newService(t, func(w http.ResponseWriter, r *http.Request) {
@@ -143,10 +152,12 @@ func TestResponsesOfServices(t *testing.T) {
 					w.Header().Set("Content-Length", "100")
 					_, _ = io.WriteString(w, "<xml>")
 					panic(http.ErrAbortHandler)
+				case longHead:
+					w.Header().Set("X-Long", strings.Repeat("a", 65<<10))
 				case 302:
 					w.Header().Set("Location", "/elsewhere")
 				}
-				respondWith(tc.status, tc.body)(w, r)
+				respondWith(max(tc.status, 200), tc.body)(w, r)
 			})
 			w := start(t, callback.Config{Forwards: []callback.Forward{forwardAll(withKey(s.URL))}})
 			w.wantResponse(w.message(textDoc("hello SECRET")), tc.want) // the log must not hold SECRET
@@ -155,8 +166,16 @@ func TestResponsesOfServices(t *testing.T) {
 			if tc.result != "ok" {
 				w.wantLogged("forward[1]")
 			}
+			if strings.Contains(tc.body, "Encrypt") {
+				w.wantLogged(`mode = \"raw\"`)
+			}
 		})
 	}
+}
+
+// deepDoc returns a document with n elements inside each other.
+func deepDoc(n int) string {
+	return "<xml>" + strings.Repeat("<a>", n) + strings.Repeat("</a>", n) + "</xml>"
 }
 
 func TestFirstMatchingForwardDecides(t *testing.T) {

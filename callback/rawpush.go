@@ -39,6 +39,9 @@ type rawPush struct {
 	timestamp, nonce, signature string
 	signedAt                    time.Time // timestamp as a time
 	body                        []byte
+
+	// For [ModeRaw]: the query as it was received, and the Content-Type.
+	query, contentType string
 }
 
 // readPush reads a push. A request that says that its body is too long is
@@ -51,6 +54,8 @@ func readPush(w *recovery.ResponseWriter, r *http.Request, deadline time.Time) (
 	if r.ContentLength > wechat.PushLimit {
 		return p, failure(http.StatusRequestEntityTooLarge, "", resultTooLarge, errTooLarge)
 	}
+
+	p.query, p.contentType = r.URL.RawQuery, r.Header.Get("Content-Type")
 
 	// The server's own read timeout covers everything on the listener and is
 	// longer. Not every ResponseWriter has a deadline to set; then the server's

@@ -15,25 +15,7 @@ import (
 	"time"
 
 	"wxproxy/callback/queue"
-	"wxproxy/wechat"
 )
-
-// maxServiceReply is the maximum size of a service's response in bytes. WeChat
-// accepts a few thousand, so this only bounds the memory.
-const maxServiceReply = 1 << 20
-
-// Errors of a service that accepted the push, but whose reply cannot be passed
-// on.
-var (
-	errReplyTooLong = errors.New("reply of the service over 1 MiB")
-	errReplyNoXML   = errors.New("reply of the service neither empty, nor success, nor XML")
-)
-
-// isBadReply reports whether the service accepted the push, although its reply
-// cannot be passed on.
-func isBadReply(err error) bool {
-	return errors.Is(err, errReplyTooLong) || errors.Is(err, errReplyNoXML)
-}
 
 // newServiceClient returns the HTTP client for the services. They belong to the
 // operator, so it uses no proxy and follows no redirect.
@@ -99,12 +81,9 @@ func send(ctx context.Context, client *http.Client, d delivery) ([]byte, error) 
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return nil, fmt.Errorf("service responded with HTTP %d", resp.StatusCode)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxServiceReply+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading the service's response: %w", sanitizeError(err))
-	case len(body) > maxServiceReply:
-		return nil, errReplyTooLong
+	body, err := readServiceResponse(resp)
+	if err != nil {
+		return nil, err
 	}
 	return parseServiceReply(body)
 }
@@ -122,22 +101,6 @@ func (h *Handler) deliver(ctx context.Context, d queue.Delivery) error {
 		err = nil // an event needs no reply
 	}
 	return err
-}
-
-// parseServiceReply returns the passive reply in the body of a service's
-// response, or nil if the body says that there is none.
-func parseServiceReply(body []byte) ([]byte, error) {
-	const byteOrderMark = "\xef\xbb\xbf"
-	body = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), []byte(byteOrderMark)))
-	// Some frameworks send every string as JSON, in quotes.
-	word := strings.ToLower(string(body[:min(len(body), len(success)+2)]))
-	switch {
-	case len(body) == 0, len(body) == len(word) && strings.Trim(word, `"`) == success:
-		return nil, nil
-	case wechat.ParseReply(body) != nil:
-		return nil, errReplyNoXML
-	}
-	return body, nil
 }
 
 // sanitizeError returns an error of net/http without the address, which can

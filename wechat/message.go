@@ -37,13 +37,6 @@ func (d *Document) Message() (Message, error) {
 	}, nil
 }
 
-// ParseReply reports whether doc can be a passive reply: XML whose root is
-// <xml>. The error is [ErrMalformed].
-func ParseReply(doc []byte) error {
-	var r documentReader
-	return r.read(doc)
-}
-
 // SendText sends a text to a user of the account that token belongs to (客服消息,
 // /cgi-bin/message/custom/send).
 func (c *Client) SendText(ctx context.Context, token Secret, openid, text string) error {
