@@ -36,6 +36,9 @@ func (s *state) api() {
 		get := []string{http.MethodGet}
 		s.routes["/api/store/export"] = route{methods: get, serve: s.serveExport}
 	}
+	if s.events != nil {
+		s.eventRoutes()
+	}
 	if s.explain != nil {
 		s.routes["/api/explain"] = route{methods: read, serve: s.serveExplain}
 	}
@@ -220,10 +223,13 @@ func (s *state) serveStatus(w http.ResponseWriter, r *http.Request) {
 		Component *component `json:"component"` // null if none is configured
 		Accounts  counts     `json:"accounts"`  // authorizers, by state
 		Sync      comparison `json:"sync"`
+		// Events is null if the size of the queue is not known.
+		Events *eventTotals `json:"events"`
 	}{
 		Version: s.about.Version, GoVersion: s.about.GoVersion, Store: s.about.Store,
 		Started: utc(s.about.Started), Uptime: *seconds(
 			time.Since(s.about.Started)), Ready: true, Reasons: []string{},
+		Events: s.eventTotals(),
 	}
 	if err := s.ready.get(r.Context()); err != nil {
 		out.Ready = false

@@ -29,7 +29,7 @@ func TestStatus(t *testing.T) {
 	b, _ := json.Marshal(got)
 	const want = `{"accounts":{"active":10,"failing":1,"forgotten":4,"revoked":2},` +
 		`"component":{"appid":"wxcccccccccccccccc","ticket_age":90,"token_expires_in":3600},` +
-		`"go_version":"go1","ready":false,"reasons":["one","two"],"store":"file",` +
+		`"events":null,"go_version":"go1","ready":false,"reasons":["one","two"],"store":"file",` +
 		`"sync":{"age":60,"held":30,"of":400},"version":"v1"}`
 	if string(b) != want {
 		t.Errorf("status:\n got %s\nwant %s", b, want)

@@ -66,6 +66,9 @@ type Config struct {
 	// Export backs up the store. nil disables it.
 	Export Exporter
 
+	// Events provides the JSON below /api/events. nil disables it.
+	Events Events
+
 	// About is shown as it is.
 	About About
 }
@@ -101,6 +104,7 @@ type state struct {
 	stats    Stats
 	explain  func(appid, method, path, caller string) (Explanation, error)
 	export   Exporter
+	events   Events // nil disables the JSON about events
 	about    About
 }
 
@@ -124,7 +128,7 @@ func (h *Handler) Reconfigure(c Config) {
 	s := &state{
 		log: c.Log, loopback: c.Loopback, ready: &readiness{probe: c.Ready},
 		accounts: c.Accounts, stats: c.Stats, explain: c.Explain, about: c.About,
-		export:    c.Export,
+		export: c.Export, events: c.Events,
 		wrongKeys: h.wrongKeys, keyRejected: c.KeyRejected,
 	}
 	if s.about.Started.IsZero() {
@@ -170,6 +174,9 @@ func (s *state) route(w http.ResponseWriter, r *http.Request) {
 	to, known := s.routes[r.URL.Path]
 	if !known {
 		to, known = s.accountRoute(r.URL)
+	}
+	if !known {
+		to, known = s.eventRoute(r.URL)
 	}
 	if !to.open && !s.authorize(w, r) {
 		return

@@ -110,6 +110,7 @@ func (s *Server) consoleConfig(cfg config.Config) console.Config {
 		Stats:    s.broker.Stats(),
 		Explain:  s.explain,
 		Export:   s.export,
+		Events:   s.callback.Queue(),
 		About:    s.about(),
 	}
 }
