@@ -18,7 +18,10 @@ import (
 func TestStatus(t *testing.T) {
 	o := newBackend()
 	c := o.config()
-	c.Ready = func(context.Context) error { return errors.Join(errors.New("one"), errors.New("two")) }
+	c.Ready = func(context.Context) error {
+		return errors.Join(errors.New("one"),
+			errors.New("two"))
+	}
 	address := start(t, c)
 	got := ask(t, address, "GET", "/api/status", "").fields(t)
 	if up := got["uptime"].(float64); up < 3600 || up > 4000 {
@@ -47,7 +50,8 @@ func TestAccountAsJSON(t *testing.T) {
 	address := start(t, newBackend().config())
 	got := ask(t, address, "GET", "/api/accounts/"+accountA, "").fields(t)
 	for name, want := range map[string]any{
-		"appid": accountA, "kind": "authorizer", "state": "active", "name": "小店 <b>", "type": "mini program",
+		"appid": accountA, "kind": "authorizer", "state": "active", "name": "小店 <b>",
+		"type":              "mini program",
 		"token_fingerprint": "11112222", "refresh_token_fingerprint": "33334444",
 		"authorized": "2026-05-03T19:02:01Z", "failures": 0.0,
 	} {
@@ -117,7 +121,8 @@ func TestInvalidAPIRequests(t *testing.T) {
 		if allow := got.header.Get("Allow"); (status == 405) != (allow != "") {
 			t.Errorf("%s %s: got Allow %q with status %d", method, path, allow, status)
 		}
-		if method != "HEAD" && (got.fields(t)["error"] == "" || strings.Contains(got.body, "hostile")) {
+		if method != "HEAD" && (got.fields(t)["error"] == "" || strings.Contains(got.body,
+			"hostile")) {
 			t.Errorf("%s %s: got %s, want an error that quotes nothing", method, path, got.body)
 		}
 	}
@@ -132,7 +137,8 @@ func TestInvalidAPIRequests(t *testing.T) {
 		f("POST", "/api/sync?"+q, 400)
 	}
 	for _, appid := range []string{"wx", "WXAAAAAAAAAAAAAAAA", "wxaaaaaaaaaaaaaaa",
-		"wxaaaaaaaaaaaaaaaaa", "hostile", "%2e%2e", "..", "wxaaaaaaaaaaaaaaa%41", "wxaaaaaaaaaaaaaaa%00", ""} {
+		"wxaaaaaaaaaaaaaaaaa", "hostile", "%2e%2e", "..", "wxaaaaaaaaaaaaaaa%41",
+		"wxaaaaaaaaaaaaaaa%00", ""} {
 		f("GET", "/api/accounts/"+appid, 400)
 		f("DELETE", "/api/accounts/"+appid, 400)
 		f("POST", "/api/accounts/"+appid+"/refresh", 400)
@@ -151,12 +157,14 @@ func TestInvalidAPIRequests(t *testing.T) {
 	for _, c := range []string{"POST /api/status", "DELETE /api/accounts", "POST /api/accounts",
 		"PUT /api/accounts/" + accountA, "POST /api/accounts/" + accountA,
 		"GET /api/accounts/" + accountA + "/refresh",
-		"GET /api/sync", "HEAD /api/sync", "GET /api/accounts/import", "POST /api/explain", "OPTIONS /api/sync"} {
+		"GET /api/sync", "HEAD /api/sync", "GET /api/accounts/import", "POST /api/explain",
+		"OPTIONS /api/sync"} {
 		method, path, _ := strings.Cut(c, " ")
 		f(method, path, 405)
 	}
 	for _, q := range []string{"", "path=", "path=cgi-bin/a", "path=/a&appid=hostile",
-		"path=/a&path=/b", "path=/" + strings.Repeat("x", 9000), "path=/a&method=" + strings.Repeat("x", 300)} {
+		"path=/a&path=/b", "path=/" + strings.Repeat("x", 9000), "path=/a&method=" +
+			strings.Repeat("x", 300)} {
 		f("GET", "/api/explain?"+q, 400)
 	}
 }
@@ -173,10 +181,12 @@ func TestBrokerErrorsBecomeStatuses(t *testing.T) {
 		c.Log = logged.logger()
 		address := start(t, c)
 		for _, request := range []string{"GET /api/accounts/" + accountA, "DELETE /api/accounts/" +
-			accountA, "POST /api/accounts/" + accountA + "/refresh", "GET /api/accounts", "POST /api/sync"} {
+			accountA, "POST /api/accounts/" + accountA + "/refresh", "GET /api/accounts",
+			"POST /api/sync"} {
 			method, path, _ := strings.Cut(request, " ")
 			got := ask(t, address, method, path, "")
-			if text := got.fields(t)["error"].(string); got.status != status || !strings.Contains(text, words) ||
+			if text := got.fields(t)["error"].(string); got.status != status ||
+				!strings.Contains(text, words) ||
 				got.header.Get("Retry-After") != retryAfter {
 				t.Errorf("%v, %s: got %d %q, Retry-After %q", err, request, got.status, text,
 					got.header.Get("Retry-After"))
@@ -266,7 +276,8 @@ func TestSlowRequestsExtendDeadlines(t *testing.T) {
 		o.wait = func(ctx context.Context) error {
 			end, ok := ctx.Deadline()
 			if r, w := conns.remaining(); !ok || time.Until(end) < want || r < want || w < want {
-				t.Errorf("%s: got deadlines in %v for the context, %v for reading, %v for writing, want at least %v",
+				t.Errorf(
+					"%s: got deadlines in %v for the context, %v for reading, %v for writing, want at least %v",
 					path, time.Until(end), r, w, want)
 			}
 			return nil
@@ -294,7 +305,8 @@ func TestExplain(t *testing.T) {
 			m["refusal"] == nil && m["caller"] == nil
 	})
 	f("appid="+accountA+"&path=/a&caller=orders&method=POST", func(m map[string]any) bool {
-		return m["method"] == "POST" && fmt.Sprint(m["caller"]) == "map[allowed:true name:orders reason:it may]"
+		return m["method"] == "POST" &&
+			fmt.Sprint(m["caller"]) == "map[allowed:true name:orders reason:it may]"
 	})
 	f("appid="+unknown+"&path=/a", func(m map[string]any) bool {
 		return m["account"] == nil && m["refusal"].(map[string]any)["status"] == 404.0
@@ -303,7 +315,8 @@ func TestExplain(t *testing.T) {
 		func(m map[string]any) bool { return m["refusal"].(map[string]any)["status"] == 410.0 })
 	f("path=/a", func(m map[string]any) bool { return m["account"] == nil && m["refusal"] == nil })
 	o.fails[accountA] = tokens.ErrUnavailable
-	if got := ask(t, address, "GET", "/api/explain?path=/a&appid="+accountA, ""); got.status != 503 {
+	if got := ask(t, address, "GET", "/api/explain?path=/a&appid="+accountA,
+		""); got.status != 503 {
 		t.Errorf("explain without a store: got %d %s, want 503", got.status, got.body)
 	}
 }
@@ -316,7 +329,8 @@ func TestAPIRequiresKeyAndSameSite(t *testing.T) {
 	address := start(t, c)
 	requests := []string{"GET /api/status", "GET /api/accounts", "GET /api/accounts/" + accountA,
 		"DELETE /api/accounts/" + accountA, "POST /api/accounts/" + accountA + "/refresh",
-		"POST /api/sync", "POST /api/accounts/import", "GET /api/explain?path=/a", "GET /api/nothing", "BREW /api/status"}
+		"POST /api/sync", "POST /api/accounts/import", "GET /api/explain?path=/a",
+		"GET /api/nothing", "BREW /api/status"}
 	for _, request := range requests {
 		method, path, _ := strings.Cut(request, " ")
 		f := func(status int, headers ...string) {
@@ -342,7 +356,8 @@ func TestAPIRequiresKeyAndSameSite(t *testing.T) {
 	}
 	for _, headers := range [][]string{{"Authorization: Bearer " + key},
 		{basic("me", key), "Sec-Fetch-Site: same-origin", "Origin: http://" + address}} {
-		if got := ask(t, address, "POST", "/api/accounts/"+accountA+"/refresh", "", headers...); got.status != 200 {
+		if got := ask(t, address, "POST", "/api/accounts/"+accountA+"/refresh", "",
+			headers...); got.status != 200 {
 			t.Errorf("refresh with %v: got %d, want 200", headers, got.status)
 		}
 	}
