@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -14,16 +13,11 @@ import (
 	"wxproxy/internal/clock"
 )
 
-// maxQueueError is the maximum length of [QueueEntry].Error in bytes.
-const maxQueueError = 200
-
-// errQueueKeys reports entries that [Queue.Add] does not accept.
-var errQueueKeys = errors.New("queue: keys are invalid, or of several accounts")
-
 // memoryQueue is a [Queue] that keeps entries in a map. It is meant for tests
 // and trials: some operations look at all entries.
 type memoryQueue struct {
 	closed func() bool
+	clock  func() time.Time // tests replace it
 
 	mu      sync.Mutex
 	seq     int64
@@ -42,16 +36,22 @@ type memoryEntry struct {
 	seq int64 // orders the lane
 }
 
-// laneState is a lane with waiting entries.
+// laneState is a lane that has waiting entries or is taken.
 type laneState struct {
 	due     time.Time // end of the pause, or of the lease
 	triedAt time.Time // when a try failed last
 	lease   string    // "" if no process has taken the lane
 }
 
+// isDue reports whether the lane can be taken. An end that is further ahead
+// than any can be was stored by a wrong clock.
+func (s *laneState) isDue(now time.Time) bool {
+	return !s.due.After(now) || s.due.After(now.Add(MaxQueuePause))
+}
+
 func newMemoryQueue(closed func() bool) *memoryQueue {
 	return &memoryQueue{
-		closed: closed, entries: map[QueueKey]*memoryEntry{},
+		closed: closed, clock: clock.Now, entries: map[QueueKey]*memoryEntry{},
 		lanes: map[lane]*laneState{}, known: map[QueueKey]time.Time{},
 	}
 }
@@ -69,20 +69,18 @@ func (q *memoryQueue) begin(ctx context.Context) error {
 }
 
 // now returns the time in milliseconds.
-func (q *memoryQueue) now() time.Time { return clock.Now().Truncate(time.Millisecond) }
+func (q *memoryQueue) now() time.Time { return q.clock().Truncate(time.Millisecond) }
 
 func (q *memoryQueue) Add(
 	ctx context.Context, known time.Duration, entries ...QueueEntry,
 ) (added int, err error) {
-	for _, e := range entries {
-		if !e.IsValid() || e.AppID != entries[0].AppID {
-			return 0, errQueueKeys
-		}
-	}
 	if err := q.begin(ctx); err != nil {
 		return 0, err
 	}
 	defer q.mu.Unlock()
+	if err := CheckQueueEntries(true, entries); err != nil {
+		return 0, err
+	}
 	now := q.now()
 	maps.DeleteFunc(q.known, func(_ QueueKey, until time.Time) bool { return !until.After(now) })
 	for _, e := range entries {
@@ -117,16 +115,20 @@ func (q *memoryQueue) hasten(l lane) {
 		q.lanes[l] = &laneState{due: q.now()}
 		return
 	}
-	if s.lease == "" {
-		s.due = latest(q.now(), s.triedAt.Add(MinQueuePause))
+	now := q.now()
+	if end := s.triedAt.Add(MinQueuePause); end.After(now) && !s.triedAt.After(now) {
+		s.advance(end)
+	} else {
+		s.advance(now)
 	}
 }
 
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
+// advance makes the lane due at t, if that is earlier and no process has taken
+// it.
+func (s *laneState) advance(t time.Time) {
+	if s.lease == "" && t.Before(s.due) {
+		s.due = t
 	}
-	return b
 }
 
 // first returns the first waiting entry of a lane, or nil.
@@ -154,12 +156,15 @@ func (q *memoryQueue) Take(
 	var taken []TakenEntry
 	for _, l := range lanes {
 		s := q.lanes[l]
-		isAhead := s.lease == "" && s.due.After(now.Add(MaxQueuePause))
-		if left[l.service] <= 0 || s.due.After(now) && !isAhead {
+		if left[l.service] <= 0 || !s.isDue(now) {
 			continue
 		}
 		e := q.first(l)
-		s.lease, s.due = rand.Text(), now.Add(lease)
+		if e == nil { // the lease of an entry that was dropped has passed
+			delete(q.lanes, l)
+			continue
+		}
+		s.lease, s.due = rand.Text(), now.Add(min(lease, MaxQueuePause))
 		left[l.service]--
 		t := TakenEntry{e.QueueEntry, s.lease}
 		t.Payload = bytes.Clone(e.Payload)
@@ -173,20 +178,19 @@ func (q *memoryQueue) Settle(ctx context.Context, t TakenEntry, o QueueOutcome) 
 		return err
 	}
 	defer q.mu.Unlock()
-	l, now := t.lane(), q.now()
+	l, now, o := t.lane(), q.now(), o.Cut()
 	s, e := q.lanes[l], q.entries[t.QueueKey]
-	isOwner := s != nil && s.lease == t.Lease
-	if o.Result == QueueDelivered && e != nil {
+	if o.Result == QueueDelivered {
 		delete(q.entries, t.QueueKey)
 	}
-	if !isOwner {
+	if s == nil || s.lease != t.Lease {
 		q.removeEmpty(l)
 		return nil
 	}
 	s.lease, s.due = "", now
 	if e != nil {
 		e.Attempts++
-		e.Error = o.Error[:min(len(o.Error), maxQueueError)]
+		e.Error = o.Error
 		e.Dead = o.Result == QueueDead
 		if o.Result == QueueFailed {
 			s.triedAt, s.due = now, now.Add(o.Pause)
@@ -196,9 +200,9 @@ func (q *memoryQueue) Settle(ctx context.Context, t TakenEntry, o QueueOutcome) 
 	return nil
 }
 
-// removeEmpty forgets a lane without waiting entries.
+// removeEmpty forgets a lane without waiting entries that is not taken.
 func (q *memoryQueue) removeEmpty(l lane) {
-	if q.first(l) == nil {
+	if s := q.lanes[l]; s != nil && s.lease == "" && q.first(l) == nil {
 		delete(q.lanes, l)
 	}
 }
@@ -209,8 +213,8 @@ func (q *memoryQueue) Wake(ctx context.Context, service string) error {
 	}
 	defer q.mu.Unlock()
 	for l, s := range q.lanes {
-		if l.service == service && s.lease == "" {
-			s.due = q.now()
+		if l.service == service {
+			s.advance(q.now())
 		}
 	}
 	return nil
@@ -319,8 +323,8 @@ func (q *memoryQueue) Revive(ctx context.Context, key QueueKey) error {
 	l := key.lane()
 	if s := q.lanes[l]; s == nil {
 		q.lanes[l] = &laneState{due: q.now()}
-	} else if s.lease == "" {
-		s.due = q.now()
+	} else {
+		s.advance(q.now())
 	}
 	return nil
 }
@@ -379,10 +383,10 @@ func (q *memoryQueue) Restore(ctx context.Context, entries ...QueueEntry) error 
 		return err
 	}
 	defer q.mu.Unlock()
+	if err := CheckQueueEntries(false, entries); err != nil {
+		return err
+	}
 	for _, e := range entries {
-		if !e.IsValid() {
-			return errQueueKeys
-		}
 		if q.entries[e.QueueKey] == nil {
 			e.Payload, e.Next = bytes.Clone(e.Payload), time.Time{}
 			q.put(e)

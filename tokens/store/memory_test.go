@@ -10,3 +10,7 @@ import (
 func TestMemoryStoreContract(t *testing.T) {
 	storetest.Run(t, func(*testing.T) store.Store { return store.NewMemory() })
 }
+
+func TestMemoryQueueContract(t *testing.T) {
+	storetest.RunQueue(t, func(*testing.T) store.Store { return store.NewMemory() })
+}

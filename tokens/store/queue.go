@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Queuer is a [Store] that also has a queue. [Seal] returns one if the store
@@ -24,8 +26,9 @@ type Queuer interface {
 //
 // Entries are no records: Load, List and Update do not see them, and changes of
 // the queue are not reported by a [Watcher]. The queue of a store in a database
-// that several processes share uses the clock of the database. A stored time
-// that is further ahead than MaxQueuePause counts as now.
+// that several processes share uses the clock of the database. The end of a
+// pause or lease that is further ahead than MaxQueuePause was stored by a wrong
+// clock, and counts as now.
 //
 // Implementations are safe for concurrent use and pass the tests in package
 // storetest. Methods return [ErrClosed] after the store was closed, and the
@@ -39,25 +42,30 @@ type Queue interface {
 	//
 	// Of an entry it uses the key, Payload and Created. A new entry is waiting.
 	// Its lane is due at once, unless a process has taken it, or its last try
-	// has failed less than MinQueuePause ago. Then it is due at the end of that
-	// pause.
+	// has failed (QueueFailed) less than MinQueuePause ago. Then it is due at
+	// the end of that pause. The errors of [CheckQueueEntries] add nothing.
 	Add(ctx context.Context, known time.Duration, entries ...QueueEntry) (added int, err error)
 
 	// Take returns the first entry of lanes that are due: at most want[service]
 	// of each service, the longest overdue first, and none of services that
 	// want does not name. It reserves each of these lanes until lease has
-	// passed or the entry was settled. Entries have their Payload.
+	// passed or the entry was settled, also if the entry is dropped meanwhile.
+	// A lease is at most MaxQueuePause: a longer one is cut to that. Entries
+	// have their Payload.
 	//
 	// An entry whose Payload cannot be opened is dead at once, is not returned,
 	// and does not delay its lane.
 	Take(ctx context.Context, want map[string]int, lease time.Duration) ([]TakenEntry, error)
 
 	// Settle reports what became of an entry that was taken, and ends the
-	// reservation of its lane. A settled attempt is counted in Attempts.
+	// reservation of its lane. A settled attempt is counted in Attempts. It
+	// uses o as [QueueOutcome.Cut] returns it. After QueueFailed the lane is
+	// due when the pause ends, otherwise at once.
 	//
-	// If the lease has passed meanwhile, a delivered entry is still removed.
-	// All other outcomes then change nothing, and there is no error. An entry
-	// that was dropped meanwhile is no error either.
+	// If the lease has passed and the lane was taken again meanwhile, a
+	// delivered entry is still removed. All other outcomes then change nothing,
+	// the new reservation stays, and there is no error. An entry that was
+	// dropped meanwhile is no error either.
 	Settle(ctx context.Context, t TakenEntry, o QueueOutcome) error
 
 	// Wake makes the lanes of a service due that wait after a failed try.
@@ -71,17 +79,20 @@ type Queue interface {
 	// offset on, limit at most. Waiting ones come before dead ones, and the
 	// oldest by Created first. total is how many match. Entries that are added
 	// or settled meanwhile may or may not be included.
-	List(ctx context.Context, f QueueFilter, offset, limit int) (total int, entries []QueueEntry, err error)
+	List(
+		ctx context.Context, f QueueFilter, offset, limit int,
+	) (total int, entries []QueueEntry, err error)
 
 	// Find returns the entries of an event, sorted by service, with their
 	// Payload. Payload is nil if it cannot be opened. Without any, the error is
 	// [ErrNotFound].
 	Find(ctx context.Context, id string) ([]QueueEntry, error)
 
-	// Revive makes an entry due at once. A dead one becomes waiting, gets its
-	// old place in its lane, and has the present time as Since. The error is
-	// [ErrNotFound] if there is none. An entry that is being delivered stays as
-	// it is.
+	// Revive makes the lane of an entry due at once. A dead entry becomes
+	// waiting, gets its old place in its lane, keeps Attempts and Error, and
+	// has the present time as Since. The error is [ErrNotFound] if there is no
+	// entry. A reservation of the lane stays, and so does an entry that is
+	// being delivered.
 	Revive(ctx context.Context, key QueueKey) error
 
 	// Expire makes an entry dead that is not tried any more, and reason its
@@ -95,12 +106,16 @@ type Queue interface {
 	Drop(ctx context.Context, key QueueKey) error
 
 	// Scan calls yield with each entry, with its Payload, until yield returns
-	// false. Entries of one lane come in their order. yield must not call the
+	// false. Entries of one lane come in their order, dead ones among the
+	// others. Payload is nil if it cannot be opened. yield must not call the
 	// queue. Scan is for exports and for [Seal].
 	Scan(ctx context.Context, yield func(QueueEntry) bool) error
 
-	// Restore adds entries that Scan has returned, with all that is in them and
-	// at the ends of their lanes. It leaves out those that the queue has.
+	// Restore adds entries that Scan has returned, with all that is in them but
+	// Next, at the ends of their lanes, which are due at once. It leaves out
+	// those that the queue has. Entries that it adds are known only for as long
+	// as the queue has them. They may be of several accounts. If a key is
+	// invalid, it adds none.
 	Restore(ctx context.Context, entries ...QueueEntry) error
 
 	// Replace replaces the Payload of an entry if it is old. Otherwise it
@@ -115,7 +130,11 @@ const (
 	MaxQueuePause = time.Minute
 )
 
-// QueueKey names an entry. None of the parts is empty or contains a slash.
+// maxQueueKeyPart is the maximum length of each part of a QueueKey in bytes.
+const maxQueueKeyPart = 1024
+
+// QueueKey names an entry. No part is empty, contains a slash, or is longer
+// than 1,024 bytes.
 type QueueKey struct {
 	Service string
 	AppID   string // of the account
@@ -141,14 +160,29 @@ func ParseQueueKey(s string) (k QueueKey, ok bool) {
 	return k, k.IsValid()
 }
 
-// IsValid reports whether no part is empty or contains a slash.
+// IsValid reports whether all parts are as QueueKey says.
 func (k QueueKey) IsValid() bool {
-	for _, part := range []string{k.Service, k.AppID, k.ID} {
-		if part == "" || strings.Contains(part, "/") {
+	for _, part := range [...]string{k.Service, k.AppID, k.ID} {
+		if part == "" || len(part) > maxQueueKeyPart || strings.Contains(part, "/") {
 			return false
 		}
 	}
 	return true
+}
+
+// ErrQueueKey reports entries that a [Queue] does not accept.
+var ErrQueueKey = errors.New("queue: a key is invalid, or keys are of several accounts")
+
+// CheckQueueEntries returns [ErrQueueKey] unless the keys are valid and, if
+// they must be those of one account, have the same AppID.
+func CheckQueueEntries(oneAccount bool, entries []QueueEntry) error {
+	for i := range entries {
+		e := &entries[i]
+		if !e.IsValid() || oneAccount && e.AppID != entries[0].AppID {
+			return ErrQueueKey
+		}
+	}
+	return nil
 }
 
 // QueueEntry is an event for one service. Times have milliseconds.
@@ -189,6 +223,23 @@ type QueueOutcome struct {
 	Result QueueResult
 	Pause  time.Duration // until the next try, if the result is QueueFailed
 	Error  string        // why it failed; cut to 200 bytes
+}
+
+// maxQueueError is the maximum length of [QueueEntry].Error in bytes.
+const maxQueueError = 200
+
+// Cut returns o with a Pause of 0 to MaxQueuePause, and an Error of valid UTF-8
+// that is at most 200 bytes long.
+func (o QueueOutcome) Cut() QueueOutcome {
+	o.Pause = min(max(o.Pause, 0), MaxQueuePause)
+	o.Error = strings.ToValidUTF8(o.Error, "\uFFFD")
+	if n := maxQueueError; len(o.Error) > n {
+		for !utf8.RuneStart(o.Error[n]) {
+			n--
+		}
+		o.Error = o.Error[:n]
+	}
+	return o
 }
 
 // QueueSize is the size of the queue of a service.
