@@ -1,12 +1,15 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"wxproxy/cmd/wxproxy/internal/table"
+	"wxproxy/tokens"
 )
 
 // newAccounts returns `wxproxy accounts` with its subcommands.
@@ -27,6 +30,64 @@ If [admin] has a key, set it in ` + adminKeyVariable + `.`,
 	)
 	asGroup(cmd)
 	return cmd
+}
+
+// newAccountsList returns `wxproxy accounts list`.
+func newAccountsList(e *env) *cobra.Command {
+	var admin adminClient
+	var query, state string
+	list := &listing{env: e, admin: &admin, path: "/api/accounts", member: "accounts"}
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List accounts, or those with a state or a text in their name",
+		Long: `List the accounts in the order of their appids. The column EXPIRES says when
+the token expires. wxproxy then fetches a new one with the next request.`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if state != "" && !slices.Contains(tokens.States(), tokens.State(state)) {
+				return usagef(cmd, "--state is not active, failing, revoked or forgotten")
+			}
+			list.filter(map[string]string{"q": query, "state": state})
+			return list.prepareAndRun(cmd)
+		},
+	}
+	list.header = []string{"APPID", "NAME", "TYPE", "STATE", "EXPIRES", "AUTHORIZED", ""}
+	list.row = accountRow
+	cmd.Flags().StringVar(&query, "q", "", "list only accounts whose appid or name contains `TEXT`")
+	cmd.Flags().StringVar(&state, "state", "",
+		"list only accounts in `STATE`: active, failing, revoked or forgotten")
+	list.addFlags(cmd)
+	return cmd
+}
+
+// maxNameColumns is the width of the longest name that is printed whole. WeChat
+// allows 30 Chinese characters, which take 60 columns, but most names have
+// fewer than 12.
+const maxNameColumns = 24
+
+// accountRow returns the line of an account in a table.
+func accountRow(raw json.RawMessage) ([]string, error) {
+	var a accountView
+	if err := json.Unmarshal(raw, &a); err != nil {
+		return nil, err
+	}
+	note := ""
+	if a.Failures > 0 {
+		note = table.Printable(a.Failure)
+	}
+	expires := table.Until(a.ExpiresIn)
+	if a.Token == "" {
+		expires = "-"
+	}
+	return []string{
+		table.Printable(a.AppID),
+		orElse(table.Truncate(table.Printable(a.Name), maxNameColumns), "-"),
+		a.typeOrKind(),
+		table.Printable(a.State),
+		expires,
+		table.Ago(a.Authorized),
+		note,
+	}, nil
 }
 
 // accountView is an account in a response of the admin listener. Times and
