@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,8 +59,7 @@ func (c *accountCommand) print(ctx context.Context, method, path string) error {
 	}
 	// Another server may respond with JSON in which all fields are missing.
 	if a.AppID != c.appid {
-		return fmt.Errorf("response about another account from %s: is this the admin listener of wxproxy? "+
-			"--admin sets another address", c.admin.base)
+		return c.admin.without("this account")
 	}
 	if c.admin.json {
 		return printJSON(c.env, raw)
@@ -131,7 +128,7 @@ func (c *accountCommand) forget(ctx context.Context, confirmed bool) error {
 		}
 		fmt.Fprintf(c.env.stderr, "Forget %s%s, %s, with its refresh token? [y/N] ",
 			c.appid, name, table.Printable(a.State))
-		if !c.confirm(ctx) {
+		if !c.env.confirm(ctx) {
 			return errors.New("canceled: no account was forgotten")
 		}
 	}
@@ -144,25 +141,6 @@ func (c *accountCommand) forget(ctx context.Context, confirmed bool) error {
 	}
 	_, err = fmt.Fprintln(c.env.stdout, c.appid+" is forgotten")
 	return err
-}
-
-// confirm reads a line from the terminal and reports whether it says yes. It
-// returns false when ctx ends. A read from a terminal cannot be interrupted, so
-// the goroutine stays until the process exits.
-func (c *accountCommand) confirm(ctx context.Context) bool {
-	line := make(chan string, 1)
-	go func() {
-		text, _ := bufio.NewReader(c.env.stdin).ReadString('\n')
-		line <- text
-	}()
-	select {
-	case text := <-line:
-		text = strings.ToLower(strings.TrimSpace(text))
-		return text == "y" || text == "yes"
-	case <-ctx.Done():
-		fmt.Fprintln(c.env.stderr)
-		return false
-	}
 }
 
 // newAccountsSync returns `wxproxy accounts sync`.

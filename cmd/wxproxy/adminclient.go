@@ -215,6 +215,13 @@ func (a *adminClient) unexpected(resp *http.Response) error {
 		"--admin sets another address", wechat.Sanitize(resp.Status, maxQuoted), a.base)
 }
 
+// without returns the error for a response that lacks what a command needs, such
+// as "accounts". It may come from another server.
+func (a *adminClient) without(what string) error {
+	return fmt.Errorf("response without %s from %s: is this the admin listener of wxproxy? "+
+		"--admin sets another address", what, a.base)
+}
+
 // maxQuoted is how many characters of foreign text an error quotes.
 const maxQuoted = 100
 

@@ -111,8 +111,7 @@ func (l *listing) fetch(ctx context.Context, offset, limit int) (int, []json.Raw
 	// JSON.
 	if json.Unmarshal(page["total"], &total) != nil ||
 		json.Unmarshal(page[l.member], &items) != nil || items == nil {
-		return 0, nil, fmt.Errorf("response without %s from %s: is this the admin listener of "+
-			"wxproxy? --admin sets another address", l.member, l.admin.base)
+		return 0, nil, l.admin.without(l.member)
 	}
 	return total, items, nil
 }

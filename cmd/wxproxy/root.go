@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,25 @@ type env struct {
 	getenv   func(string) (string, bool)
 	terminal bool // stdin is a terminal, so that questions can be asked
 	color    bool // stdout is a terminal, which can show colors
+}
+
+// confirm reads a line from the terminal and reports whether it says yes. It
+// returns false when ctx ends. A read from a terminal cannot be interrupted, so
+// the goroutine stays until the process exits.
+func (e *env) confirm(ctx context.Context) bool {
+	line := make(chan string, 1)
+	go func() {
+		text, _ := bufio.NewReader(e.stdin).ReadString('\n')
+		line <- text
+	}()
+	select {
+	case text := <-line:
+		text = strings.ToLower(strings.TrimSpace(text))
+		return text == "y" || text == "yes"
+	case <-ctx.Done():
+		fmt.Fprintln(e.stderr)
+		return false
+	}
 }
 
 // The exit codes of the program.
@@ -51,6 +71,7 @@ Start with "wxproxy demo", which needs no configuration.`,
 		newSandbox(e),
 		newCheck(e),
 		newAccounts(e),
+		newEvents(e),
 		newExplain(e),
 		newKey(e),
 		newStore(e),

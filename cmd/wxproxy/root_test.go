@@ -111,7 +111,7 @@ func TestWrongUsage(t *testing.T) {
 
 // A script that lost its argument must not read the help page from stdout.
 func TestMissingCommandPrintsHelpToStderr(t *testing.T) {
-	for _, args := range [][]string{nil, {"accounts"}, {"completion"}} {
+	for _, args := range [][]string{nil, {"accounts"}, {"events"}, {"completion"}} {
 		got := runArgs(t.Context(), args...)
 		if got.code != exitUsage || got.out != "" || !strings.Contains(got.errors, "Available Commands:") ||
 			!strings.Contains(got.errors, "wxproxy: no command given; see wxproxy") {
@@ -125,7 +125,7 @@ func TestHelp(t *testing.T) {
 	for _, args := range []string{"help", "-h", "-help", "--help"} {
 		runArgs(t.Context(), strings.Fields(args)...).check(t, args, root)
 	}
-	order := []string{"demo ", "serve ", "sandbox ", "check ", "accounts ", "explain ", "key ", "health ",
+	order := []string{"demo ", "serve ", "sandbox ", "check ", "accounts ", "events ", "explain ", "key ", "health ",
 		"version ", "completion "}
 	rest := root.out
 	for _, name := range order {
@@ -237,7 +237,8 @@ func TestCompletion(t *testing.T) {
 	}
 	// What the scripts call when the user presses Tab.
 	for args, want := range map[string]string{
-		"acc": "accounts\t", "accounts ": "forget\t", "accounts list --li": "--limit\t", "serve --c": "--config\t",
+		"acc": "accounts\t", "accounts ": "forget\t", "eve": "events\t", "events ": "retry\t",
+		"events retry --a": "--all\t", "accounts list --li": "--limit\t", "serve --c": "--config\t",
 	} {
 		got := runArgs(t.Context(), append([]string{"__complete"}, strings.Split(args, " ")...)...)
 		if !strings.Contains("\n"+got.out, "\n"+want) {
@@ -246,7 +247,7 @@ func TestCompletion(t *testing.T) {
 	}
 	// The last line tells the shell whether to complete file names.
 	const noFiles = ":4\n" // cobra.ShellCompDirectiveNoFileComp
-	for args, want := range map[string]bool{"accounts show ": true, "key ": true, "accounts import ": false} {
+	for args, want := range map[string]bool{"accounts show ": true, "events drop ": true, "key ": true, "accounts import ": false} {
 		got := runArgs(t.Context(), append([]string{"__complete"}, strings.Split(args, " ")...)...)
 		if strings.HasSuffix(got.out, noFiles) != want {
 			t.Errorf("completion of %q: got %q, want no file names: %v", args, got.out, want)
