@@ -71,6 +71,7 @@ type Store struct {
 	watchClient goredis.UniversalClient // for Watch alone, with one connection
 	watchDials  atomic.Int64            // number of connections of watchClient so far
 	buckets     [bucketCount]bucketKeys
+	queue       *queue
 	formatKey   string
 	lease       time.Duration
 	timeouts    timeouts
@@ -142,6 +143,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	for i := range s.buckets {
 		s.buckets[i] = newBucketKeys(o.prefix, i)
 	}
+	s.queue = newQueue(s, o.prefix)
 	name := clientName
 	if o.importing {
 		name = importClientName

@@ -133,6 +133,11 @@ func TestCluster(t *testing.T) {
 			return open(t, at, patient.WithPrefix(fmt.Sprint("test", n.Add(1))))
 		})
 	})
+	t.Run("queue", func(t *testing.T) {
+		storetest.RunQueue(t, func(t *testing.T) store.Store {
+			return open(t, at, patient.WithPrefix(fmt.Sprint("queue", n.Add(1))))
+		})
+	})
 	t.Run("watch", func(t *testing.T) {
 		s := open(t, at, patient)
 		news := watch(t, s)

@@ -114,7 +114,10 @@ func (s *Store) pollGroup(ctx context.Context, group int, buckets []int, polls c
 			}
 		}
 		if _, ok := p.changes.Unknown[0]; ok {
-			s.restoreFormat(ctx) // it is in bucket 0, which has just responded
+			// Redis may have been emptied. The format is in bucket 0, which has
+			// just responded. Errors are ignored: the next process that starts
+			// writes it, too.
+			_ = s.client.SetNX(ctx, s.formatKey, format, 0).Err()
 		}
 		if failed != (p.err != nil) || len(p.changes.Unknown) > 0 || len(p.changes.Keys) > 0 {
 			failed = p.err != nil
@@ -173,10 +176,4 @@ func (s *Store) poll(ctx context.Context, positions map[int]logPosition) poll {
 		}
 	}
 	return p
-}
-
-// restoreFormat writes the format version again if Redis was emptied. Errors
-// are ignored: the next process that starts writes it, too.
-func (s *Store) restoreFormat(ctx context.Context) {
-	_ = s.client.SetNX(ctx, s.formatKey, format, 0).Err()
 }
