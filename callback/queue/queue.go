@@ -1,5 +1,11 @@
 // Package queue delivers events to services, at least once and in order. It
 // keeps them in a [store.Queue] until a service has accepted them.
+//
+// A [Queue] has two goroutines and one for each try. The dispatcher
+// (dispatcher.go) takes what is due, for each service on its own. Housekeeping
+// (housekeeping.go) reads sizes and removes what is too old or too much. All
+// else that a process knows of a service is in memory for the time being:
+// how its tries have ended (health.go) and how full its queue is (service.go).
 package queue
 
 import (
@@ -7,8 +13,11 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
+	"sync"
 	"time"
 
+	"wxproxy/internal/clock"
 	"wxproxy/tokens/store"
 )
 
@@ -16,26 +25,42 @@ import (
 var (
 	// ErrFull reports that the queue of a service has reached its limit.
 	ErrFull = errors.New("queue of the service is full")
+	// ErrTooLarge reports an event that no store takes.
+	ErrTooLarge = errors.New("event is too large to be stored")
 )
 
 // DefaultKeep is how long an event is tried if its service does not say.
 const DefaultKeep = 72 * time.Hour
 
-// Event is what services are to get.
+const (
+	// maxPayload is the maximum size of a stored event; see [store.QueueEntry].
+	maxPayload = 2 << 20
+	// slots is how many tries of one service a process has in flight. They
+	// bound the memory: waiting events are in the store only.
+	slots = 64
+	// tryTimeout bounds a try, and lease is the time for which its lane is
+	// reserved. Settling it has the rest.
+	tryTimeout = 10 * time.Second
+	lease      = 30 * time.Second
+	// storeTimeout bounds one operation of the store.
+	storeTimeout = 5 * time.Second
+)
+
+// Event is what services are to get. It is stored as JSON.
 type Event struct {
 	// ID identifies the event: the same for every service, every try, and for
 	// WeChat's own repeats.
-	ID       string
-	AppID    string // of the account that it is about
-	OpenID   string // of the sender of a message, or ""
-	Kind     string // the label of the event, for logs: an InfoType, or "message"
-	Document []byte // XML or JSON, as the services get it
+	ID       string `json:"id"`
+	AppID    string `json:"appid"`            // of the account that it is about
+	OpenID   string `json:"openid,omitempty"` // of the sender of a message, or ""
+	Kind     string `json:"kind"`             // for logs: an InfoType, or "message"
+	Document []byte `json:"document"`         // XML or JSON, as the services get it
 	// ContentType of Document; "": text/xml.
-	ContentType string
+	ContentType string `json:"content_type,omitempty"`
 	// Reconciled is set if no push announced the event: wxproxy has found it
 	// out by comparing its accounts with WeChat's list.
-	Reconciled bool
-	Created    time.Time // when it was pushed
+	Reconciled bool      `json:"reconciled,omitempty"`
+	Created    time.Time `json:"created"` // when it was pushed
 }
 
 // Delivery is a try to deliver an event to a service.
@@ -46,7 +71,7 @@ type Delivery struct {
 }
 
 // Unavailable marks an error of [Config].Deliver: the service as a whole cannot
-// be reached, or says so, and other events would have no better luck. It returns
+// be reached, or says so, and would not accept other events either. It returns
 // nil if err is nil.
 func Unavailable(err error) error {
 	if err == nil {
@@ -59,17 +84,32 @@ type unavailableError struct{ error }
 
 func (e unavailableError) Unwrap() error { return e.error }
 
+// Limits bound the queue of each service, waiting and dead entries together. A
+// value of 0 is the default.
+type Limits struct {
+	Entries int   // default: 100,000
+	Bytes   int64 // default: 256 MiB
+}
+
+// SharedLimits are the limits in a database of its own, such as Redis. The
+// default of [Limits] is for a store in a file beside wxproxy, or in memory.
+var SharedLimits = Limits{Entries: 1_000_000, Bytes: 1 << 30}
+
 // Config configures a [Queue].
 type Config struct {
-	Store store.Queue // required
+	Store  store.Queue // required
+	Limits Limits
 	// Deliver sends an event to a service, until ctx ends. An error means that
 	// the service has not accepted it; [Unavailable] marks those that concern
 	// the service as a whole. Its text is shown to operators, so it must
 	// contain neither the address of the service nor anything of the event.
 	Deliver func(ctx context.Context, d Delivery) error
 	// Service returns how long events are tried for a service, and whether it
-	// is configured. It is called concurrently.
+	// is configured. It is called concurrently, and each time anew.
 	Service func(name string) (keep time.Duration, ok bool)
+	// StoreAhead returns how far the clock of the store is ahead of this
+	// machine's; nil: not at all.
+	StoreAhead func() time.Duration
 	// Observe is called after each try, with "ok", "failed" or "dead"; nil
 	// disables it.
 	Observe func(result string)
@@ -77,17 +117,72 @@ type Config struct {
 	Log *slog.Logger
 }
 
+// Results of tries, as [Config].Observe gets them.
+const (
+	resultOK     = "ok"
+	resultFailed = "failed"
+	resultDead   = "dead"
+)
+
+// withDefaults returns c with defaults in place of zero values.
+func (c Config) withDefaults() Config {
+	if c.Limits.Entries <= 0 {
+		c.Limits.Entries = 100_000
+	}
+	if c.Limits.Bytes <= 0 {
+		c.Limits.Bytes = 256 << 20
+	}
+	if c.StoreAhead == nil {
+		c.StoreAhead = func() time.Duration { return 0 }
+	}
+	if c.Observe == nil {
+		c.Observe = func(string) {}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
 // Queue delivers events. It is safe for concurrent use.
 type Queue struct {
-	c Config
+	c      Config
+	health storeHealth
+
+	woken   chan struct{} // has a value: the dispatcher is to look for work
+	closing chan struct{} // closed: nothing more is taken
+	close   func()
+	ctx     context.Context // of tries and of the store; ends with Close
+	cancel  context.CancelFunc
+	running sync.WaitGroup // the goroutines of Queue, tries included
+
+	mu       sync.Mutex
+	services map[string]*service
+	sizedAt  time.Time // when the sizes of services were read; zero: never
+	// settling has the entries whose outcome the store does not have yet.
+	settling map[store.QueueKey]store.QueueOutcome
 }
 
 // New returns a Queue that delivers until it is closed.
-func New(c Config) *Queue { return &Queue{c: c} }
+func New(c Config) *Queue {
+	q := &Queue{
+		c: c.withDefaults(), woken: make(chan struct{}, 1), closing: make(chan struct{}),
+		services: map[string]*service{}, settling: map[store.QueueKey]store.QueueOutcome{},
+	}
+	q.health.log = q.c.Log
+	q.close = sync.OnceFunc(func() { close(q.closing) })
+	q.ctx, q.cancel = context.WithCancel(context.Background())
+	q.running.Go(q.dispatch)
+	q.running.Go(housekeeper{q, q.c}.run)
+	return q
+}
 
 // Add stores an event for services. It is durable when Add returns nil.
 // Services that have the event already, or got it within the time known, are
 // left out.
+//
+// With [ErrFull] the services that have room got it all the same: a full queue
+// is a matter of its service alone. A repeat of Add changes nothing for them.
 func (q *Queue) Add(
 	ctx context.Context, known time.Duration, e Event, services ...string,
 ) error {
@@ -95,101 +190,102 @@ func (q *Queue) Add(
 	if err != nil {
 		return err
 	}
+	if len(payload) > maxPayload {
+		return ErrTooLarge
+	}
+	names, isFull := q.reserve(services, len(payload))
 	var entries []store.QueueEntry
-	for _, service := range services {
+	for _, service := range names {
 		entries = append(entries, store.QueueEntry{
 			QueueKey: store.QueueKey{Service: service, AppID: e.AppID, ID: e.ID},
 			Payload:  payload, Created: e.Created,
 		})
 	}
-	_, err = q.c.Store.Add(ctx, known, entries...)
-	return err
-}
-
-// Close ends the tries in flight when ctx ends, and delivers no more.
-func (q *Queue) Close(ctx context.Context) error { return nil }
-
-// Totals is the size of the queue as a whole.
-type Totals struct {
-	Waiting, Dead int
-	Oldest        time.Time // Created of the oldest waiting event; zero if there is none
-}
-
-// Totals returns the size as it was a short while ago. known is false while the
-// store has not said.
-func (q *Queue) Totals() (t Totals, known bool) { return Totals{}, false }
-
-// List returns the entries that match f; see [store.Queue].
-func (q *Queue) List(
-	ctx context.Context, f store.QueueFilter, offset, limit int,
-) (total int, entries []store.QueueEntry, err error) {
-	return q.c.Store.List(ctx, f, offset, limit)
-}
-
-// Stored is an entry with the event that it holds.
-type Stored struct {
-	store.QueueEntry
-	Event *Event // nil if the stored event cannot be read
-}
-
-// Find returns the entries of an event, sorted by service. Without any the
-// error is [store.ErrNotFound].
-func (q *Queue) Find(ctx context.Context, id string) ([]Stored, error) {
-	entries, err := q.c.Store.Find(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	found := make([]Stored, len(entries))
-	for i, entry := range entries {
-		found[i].QueueEntry = entry
-		var e Event
-		if json.Unmarshal(entry.Payload, &e) == nil {
-			found[i].Event = &e
+	if len(entries) > 0 {
+		added, err := q.c.Store.Add(ctx, known, entries...)
+		q.confirm(names, len(payload), added)
+		if err != nil {
+			return err
 		}
 	}
-	return found, nil
-}
-
-// Retry makes the entries of an event due: that of one service, or all if
-// service is "". It returns how many these are. Without any the error is
-// [store.ErrNotFound].
-func (q *Queue) Retry(ctx context.Context, id, service string) (n int, err error) {
-	return q.each(ctx, id, service, q.c.Store.Revive)
-}
-
-// Drop removes the entries of an event: that of one service, or all if service
-// is "". It returns how many these were. Without any the error is
-// [store.ErrNotFound].
-func (q *Queue) Drop(ctx context.Context, id, service string) (n int, err error) {
-	return q.each(ctx, id, service, q.c.Store.Drop)
-}
-
-// each calls do with the entries of an event.
-func (q *Queue) each(
-	ctx context.Context, id, service string, do func(context.Context, store.QueueKey) error,
-) (n int, err error) {
-	entries, err := q.c.Store.Find(ctx, id)
-	if err != nil {
-		return 0, err
+	if isFull {
+		return ErrFull
 	}
-	for _, e := range entries {
-		if service != "" && e.Service != service {
+	return nil
+}
+
+// reserve counts an event of size bytes for those of the services that have
+// room, and returns them.
+func (q *Queue) reserve(services []string, size int) (names []string, isFull bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, name := range services {
+		if slices.Contains(names, name) {
 			continue
 		}
-		switch err := do(ctx, e.QueueKey); {
-		case err == nil:
-			n++
-		case !errors.Is(err, store.ErrNotFound):
-			return n, err
+		s := q.service(name)
+		if !s.hasRoom(q.c.Limits, size) {
+			isFull = true
+			continue
 		}
+		s.count(1, size)
+		names = append(names, name)
 	}
-	if n == 0 {
-		return 0, store.ErrNotFound
-	}
-	return n, nil
+	return names, isFull
 }
 
-// RetryAll makes the entries that match f due, and returns how many these are.
-func (q *Queue) RetryAll(ctx context.Context, f store.QueueFilter) (n int, err error) {
-	return 0, errors.New("not implemented")
+// confirm takes back what reserve has counted if not all of it was added, and
+// wakes the dispatcher. Sizes are exact again a second later.
+func (q *Queue) confirm(names []string, size, added int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := clock.Now()
+	for _, name := range names {
+		s := q.service(name)
+		if added < len(names) {
+			s.count(-1, -size)
+		}
+		if added > 0 {
+			s.isDue = true
+			s.health.hasten(now)
+		}
+	}
+	if added > 0 {
+		q.wake()
+	}
+}
+
+// wake makes the dispatcher look for work.
+func (q *Queue) wake() {
+	select {
+	case q.woken <- struct{}{}:
+	default: // it will anyway
+	}
+}
+
+// isClosing reports whether Close was called.
+func (q *Queue) isClosing() bool {
+	select {
+	case <-q.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close takes no more events from the store. It waits for the tries in flight.
+// When ctx ends, it cancels them and returns the error of ctx. What was not
+// delivered stays in the store. Add stores events also after Close.
+func (q *Queue) Close(ctx context.Context) (err error) {
+	q.close()
+	done := make(chan struct{})
+	go func() { q.running.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	q.cancel()
+	<-done // every try ends with its context
+	return err
 }

@@ -58,7 +58,8 @@ func TestImports(t *testing.T) {
 
 		"wxproxy/callback": {"wxproxy/callback/pages", "wxproxy/callback/queue",
 			"wxproxy/internal/recovery", "wxproxy/tokens", "wxproxy/tokens/store", "wxproxy/wechat"},
-		"wxproxy/callback/queue": {"wxproxy/internal/clock", "wxproxy/tokens/store"},
+		"wxproxy/callback/queue": {"wxproxy/internal/clock", "wxproxy/internal/recovery",
+			"wxproxy/tokens/store"},
 		"wxproxy/callback/pages": {"wxproxy/internal/returnticket", "wxproxy/tokens", "wxproxy/wechat"},
 
 		"wxproxy/console": {"wxproxy/internal/hostname", "wxproxy/internal/peerlimit",
