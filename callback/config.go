@@ -65,6 +65,8 @@ type Config struct {
 	// then, if there is one, the one with the previous key. Without any no push
 	// is accepted.
 	Crypts []*wechat.Crypt
+	// Apps are own accounts whose pushes are accepted on their paths.
+	Apps []App
 	// Accounts stores authorization events; nil: no events are accepted.
 	Accounts Accounts
 
@@ -78,6 +80,12 @@ type Config struct {
 	// account (gh_…), may be for the account appid. It is called concurrently.
 	// nil: all messages are accepted on every account's path.
 	IsFor func(ctx context.Context, appid, userName string) (bool, error)
+
+	// IsAnothers reports whether userName is known to be the original id of
+	// another account than appid. It is asked about messages that were made for
+	// an own account, in place of IsFor, which may conclude that the name
+	// belongs to appid. It is called concurrently. nil: it is not.
+	IsAnothers func(ctx context.Context, appid, userName string) (bool, error)
 
 	// Pages configures the pages on which merchants authorize. Its
 	// ComponentAppID and its Log are replaced by those of this Config.
@@ -161,6 +169,7 @@ func (c Config) pages() pages.Config {
 type settings struct {
 	component string
 	crypts    []*wechat.Crypt // the current key's first
+	apps      map[string]App  // own accounts by appid
 	maxAge    time.Duration
 	forwards  []Forward
 	sendText  func(ctx context.Context, appid, openid, text string) error

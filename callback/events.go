@@ -62,7 +62,7 @@ func (h *eventHandler) store(ctx context.Context, p verifiedPush, e wechat.Event
 	if err != nil {
 		return *failure(http.StatusBadRequest, event, resultBadMessage, err)
 	}
-	end, repeated := h.replays.dedupe(ctx, p.signature, "", event)
+	end, repeated := h.replays.dedupe(ctx, p, "", event)
 	if repeated != nil {
 		return *repeated
 	}

@@ -78,7 +78,8 @@ func New(c Config) *Handler {
 		}
 	}
 	h.messages = &messageHandler{
-		replays: replays, claims: claims, isFor: c.IsFor, now: c.Now,
+		replays: replays, claims: claims, now: c.Now,
+		isFor: c.IsFor, isAnothers: c.IsAnothers,
 		services: h.services, log: c.Log,
 		checker: &releaseChecker{exchange: c.ExchangeCode, outbox: h.outbox, log: c.Log},
 	}
@@ -121,12 +122,13 @@ func (h *Handler) Close(ctx context.Context) error {
 	return err
 }
 
-// Reconfigure replaces ComponentAppID, Crypts, MaxAge, Forwards, SendText and
-// what [pages.Handler.Reconfigure] replaces by those of c, and ignores all
+// Reconfigure replaces ComponentAppID, Crypts, Apps, MaxAge, Forwards, SendText
+// and what [pages.Handler.Reconfigure] replaces by those of c, and ignores all
 // other fields. Requests in flight keep the settings they began with.
 func (h *Handler) Reconfigure(c Config) {
 	h.settings.Store(&settings{
 		component: c.ComponentAppID, crypts: slices.Clone(c.Crypts),
+		apps:     cloneApps(c.Apps),
 		maxAge:   c.withDefaults().MaxAge,
 		forwards: cloneForwards(c.Forwards), sendText: c.SendText,
 	})
@@ -169,19 +171,23 @@ func (h *Handler) route(w *recovery.ResponseWriter, r *http.Request) {
 // routePush serves the path of an account, or, if account is empty, the path of
 // authorization events.
 func (h *Handler) routePush(w *recovery.ResponseWriter, r *http.Request, account string) {
+	s := h.settings.Load()
+	app, isOwn := s.apps[account]
 	switch {
-	case !h.settings.Load().acceptsPushes(), account == "" && h.events == nil:
+	case isOwn && isURLCheck(r):
+		h.serveURLCheck(w, r, app)
+	case !s.acceptsPushes() && !isOwn, account == "" && h.events == nil:
 		h.log.Warn("push rejected, no component is configured")
 		fail(w, http.StatusNotFound)
 	case r.Method != http.MethodPost:
 		failMethod(w, "POST")
 	case account == "":
-		h.servePush(w, r, pushKind{eventOther, h.eventTimeout, h.events.handle})
+		h.servePush(w, r, pushKind{"", eventOther, h.eventTimeout, h.events.handle})
 	default:
 		handle := func(ctx context.Context, p verifiedPush) outcome {
 			return h.messages.handle(ctx, account, p)
 		}
-		h.servePush(w, r, pushKind{eventMessage, h.messageTimeout, handle})
+		h.servePush(w, r, pushKind{account, eventMessage, h.messageTimeout, handle})
 	}
 }
 

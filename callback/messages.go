@@ -15,14 +15,16 @@ import (
 // messageHandler handles the pushes on the path of an account: messages of its
 // users and events (消息与事件接收URL).
 type messageHandler struct {
-	replays  *replayGuard
-	claims   *claimer
-	isFor    func(ctx context.Context, appid, userName string) (bool, error) // nil: all are
-	now      func() time.Time
-	replies  replyCache
-	services *http.Client
-	checker  *releaseChecker
-	log      *slog.Logger
+	replays *replayGuard
+	claims  *claimer
+	isFor   func(ctx context.Context, appid, userName string) (bool, error) // nil: all are
+	// isAnothers is asked in its place about an own account; nil: none is.
+	isAnothers func(ctx context.Context, appid, userName string) (bool, error)
+	now        func() time.Time
+	replies    replyCache
+	services   *http.Client
+	checker    *releaseChecker
+	log        *slog.Logger
 }
 
 // messageReply is how a message is answered. Without xml and empty, the
@@ -46,10 +48,10 @@ func (h *messageHandler) handle(ctx context.Context, account string, p verifiedP
 	if err != nil {
 		return *failure(http.StatusBadRequest, "", resultBadMessage, err)
 	}
-	if !h.addressed(ctx, account, m.ToUserName) {
+	if !h.addressed(ctx, account, p, m.ToUserName) {
 		return *failure(http.StatusForbidden, eventMessage, resultWrongAccount, errOtherAccount)
 	}
-	end, repeated := h.replays.dedupe(ctx, p.signature, account, eventMessage)
+	end, repeated := h.replays.dedupe(ctx, p, account, eventMessage)
 	if repeated != nil {
 		return *repeated
 	}
@@ -75,7 +77,12 @@ func (h *messageHandler) handle(ctx context.Context, account string, p verifiedP
 
 // addressed reports whether a message to userName may be for the account in
 // the path, which no signature covers. While that cannot be found out, it may.
-func (h *messageHandler) addressed(ctx context.Context, account, userName string) bool {
+func (h *messageHandler) addressed(
+	ctx context.Context, account string, p verifiedPush, userName string,
+) bool {
+	if p.isOwn {
+		return !h.belongsToAnother(ctx, account, userName)
+	}
 	switch {
 	case userName == "", h.isFor == nil:
 		return true
@@ -125,7 +132,7 @@ func (h *messageHandler) answer(
 	}
 	switch {
 	case answer.xml != nil:
-		out.reply = &reply{sealReply(p.crypt, answer.xml), "text/xml; charset=utf-8"}
+		out.reply = p.reply(answer.xml)
 	case answer.empty:
 		out.reply = &reply{"", "text/plain; charset=utf-8"}
 	}
@@ -146,7 +153,7 @@ func (h *messageHandler) reply(
 	}
 	d := delivery{
 		url: p.settings.forwards[n-1].URL, account: account,
-		id: newDeliveryID(), doc: p.doc.Bytes(),
+		id: newDeliveryID(), doc: p.doc.Bytes(), contentType: p.doc.ContentType(),
 	}
 	if isOpenID(m.FromUserName) {
 		d.openid = m.FromUserName

@@ -11,17 +11,35 @@ import (
 	"wxproxy/wechat"
 )
 
-// sealReply encrypts and signs a passive reply (message_push).
-func sealReply(c *wechat.Crypt, doc []byte) string {
+// reply returns a passive reply to the push, in its form: encrypted with the
+// key that decrypted it and signed (message_push), as XML or JSON, or plain.
+func (p verifiedPush) reply(doc []byte) *reply {
+	if p.crypt == nil {
+		return &reply{string(doc), replyType(wechat.IsJSON(doc))}
+	}
 	var random [8]byte
 	rand.Read(random[:])                                // never fails
 	number := binary.BigEndian.Uint64(random[:]) % 1e10 // ten digits, like WeChat's
 	timestamp, nonce := strconv.FormatInt(time.Now().Unix(), 10), strconv.FormatUint(number, 10)
-	encrypted := c.Encrypt(doc)
-	return "<xml><Encrypt><![CDATA[" + encrypted + "]]></Encrypt>" +
-		"<MsgSignature><![CDATA[" + c.Signature(timestamp, nonce, encrypted) + "]]></MsgSignature>" +
+	encrypted := p.crypt.Encrypt(doc)
+	signature := p.crypt.Signature(timestamp, nonce, encrypted)
+	if p.doc.IsJSON() {
+		// Nothing in the values needs an escape.
+		return &reply{`{"Encrypt":"` + encrypted + `","MsgSignature":"` + signature +
+			`","TimeStamp":` + timestamp + `,"Nonce":"` + nonce + `"}`, replyType(true)}
+	}
+	return &reply{"<xml><Encrypt><![CDATA[" + encrypted + "]]></Encrypt>" +
+		"<MsgSignature><![CDATA[" + signature + "]]></MsgSignature>" +
 		"<TimeStamp>" + timestamp + "</TimeStamp>" +
-		"<Nonce><![CDATA[" + nonce + "]]></Nonce></xml>"
+		"<Nonce><![CDATA[" + nonce + "]]></Nonce></xml>", replyType(false)}
+}
+
+// replyType returns the media type of a passive reply.
+func replyType(isJSON bool) string {
+	if isJSON {
+		return "application/json; charset=utf-8"
+	}
+	return "text/xml; charset=utf-8"
 }
 
 // textReply returns a passive text reply to m.

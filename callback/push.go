@@ -21,6 +21,7 @@ var errInternal = errors.New("internal error")
 
 // pushKind is what differs between the paths that receive pushes.
 type pushKind struct {
+	account string // in the path; "" on the path of events
 	event   string // event label until the push has been read
 	timeout time.Duration
 	handle  func(context.Context, verifiedPush) outcome
@@ -68,7 +69,7 @@ func (h *Handler) servePush(w *recovery.ResponseWriter, r *http.Request, kind pu
 
 	if raw, rejected := readPush(w, r, deadline); rejected != nil {
 		out = *rejected
-	} else if push, rejected := h.settings.Load().verify(raw); rejected != nil {
+	} else if push, rejected := h.settings.Load().verify(raw, kind.account); rejected != nil {
 		out = *rejected
 	} else {
 		out = kind.handle(ctx, push)

@@ -36,9 +36,11 @@ var (
 
 // rawPush is what was read of a request. It is not verified.
 type rawPush struct {
-	timestamp, nonce, signature string
-	signedAt                    time.Time // timestamp as a time
-	body                        []byte
+	timestamp, nonce string
+	signature        string    // msg_signature; "" in plain mode
+	plainSignature   string    // `signature`; "" if it is missing or repeated
+	signedAt         time.Time // timestamp as a time
+	body             []byte
 
 	// For [ModeRaw]: the query as it was received, and the Content-Type.
 	query, contentType string
@@ -80,7 +82,8 @@ func readPush(w *recovery.ResponseWriter, r *http.Request, deadline time.Time) (
 	return p, nil
 }
 
-// readQuery reads the query of a push. Its error does not quote the query.
+// readQuery reads the query of a push. Its error does not quote the query. One
+// of the two signatures may be missing: plain mode has no msg_signature.
 func readQuery(raw string) (rawPush, error) {
 	var p rawPush
 	if len(raw) > maxQuery {
@@ -93,12 +96,20 @@ func readQuery(raw string) (rawPush, error) {
 	for _, param := range []struct {
 		name string
 		to   *string
-	}{{"timestamp", &p.timestamp}, {"nonce", &p.nonce}, {"msg_signature", &p.signature}} {
+	}{{"timestamp", &p.timestamp}, {"nonce", &p.nonce}, {"msg_signature", &p.signature},
+		{"signature", &p.plainSignature}} {
 		v := query[param.name]
-		if len(v) != 1 || v[0] == "" || len(v[0]) > maxParam {
+		switch {
+		case len(v) == 1 && v[0] != "" && len(v[0]) <= maxParam:
+			*param.to = v[0]
+		case param.to == &p.plainSignature:
+			// Beside a msg_signature it does not count.
+		case len(v) > 0 || param.to != &p.signature:
 			return p, errQuery
 		}
-		*param.to = v[0]
+	}
+	if p.signature == "" && p.plainSignature == "" {
+		return p, errQuery
 	}
 	var ok bool
 	if p.signedAt, ok = parseTimestamp(p.timestamp); !ok {
@@ -119,11 +130,15 @@ func parseTimestamp(s string) (time.Time, bool) {
 
 // isOpenID reports whether s can be an openid. Known ones have 28 letters,
 // digits, "-" and "_"; other lengths are accepted up to maxOpenID.
-func isOpenID(s string) bool {
+func isOpenID(s string) bool { return isWord(s) && len(s) <= maxOpenID }
+
+// isWord reports whether s consists of letters, digits, "-" and "_", and has at
+// least one.
+func isWord(s string) bool {
 	for _, c := range []byte(s) {
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
 			return false
 		}
 	}
-	return s != "" && len(s) <= maxOpenID
+	return s != ""
 }

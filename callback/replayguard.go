@@ -51,6 +51,7 @@ type replayGuard struct {
 // handledPush is a remembered push.
 type handledPush struct {
 	signature string
+	body      string // see verifiedPush
 	account   string // whose path it came to; "" for events
 	at        time.Time
 	reply     *reply // nil: success
@@ -68,15 +69,20 @@ func newReplayGuard(now func() time.Time) *replayGuard {
 // to that of events. If repeated is not nil, the push was handled before, and
 // repeated is its outcome. Otherwise the caller must call end once, with the
 // reply if the push was handled.
+//
+// A push in plain mode whose body is not the one that was handled under its
+// signature is rejected.
 func (g *replayGuard) dedupe(
-	ctx context.Context, signature, account, event string,
+	ctx context.Context, p verifiedPush, account, event string,
 ) (end func(success bool, r *reply), repeated *outcome) {
-	before, release, err := g.begin(ctx, signature)
+	before, release, err := g.begin(ctx, p.signature)
 	switch {
 	case err != nil:
 		return nil, failure(http.StatusInternalServerError, event, resultStore, err)
 	case before != nil && before.account != account:
 		return nil, failure(http.StatusForbidden, event, resultWrongAccount, errOtherAccount)
+	case before != nil && before.body != p.body:
+		return nil, failure(http.StatusForbidden, event, resultBadSignature, errOtherBody)
 	case before != nil:
 		return nil, &outcome{
 			status: http.StatusOK, event: event, result: resultReplayed, reply: before.reply,
@@ -87,7 +93,9 @@ func (g *replayGuard) dedupe(
 			release(nil)
 			return
 		}
-		release(&handledPush{signature: signature, account: account, at: g.now(), reply: r})
+		release(&handledPush{
+			signature: p.signature, body: p.body, account: account, at: g.now(), reply: r,
+		})
 	}, nil
 }
 

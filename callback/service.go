@@ -2,6 +2,7 @@ package callback
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"wxproxy/callback/queue"
+	"wxproxy/wechat"
 )
 
 // newServiceClient returns the HTTP client for the services. They belong to the
@@ -46,6 +48,8 @@ type delivery struct {
 	openid  string // of the sender of a message; "" if it is no openid
 	id      string // names the delivery in the X-Request-Id header and in the log
 	doc     []byte
+	// contentType of doc; "": text/xml. The reply to JSON may be JSON, too.
+	contentType string
 }
 
 // newDeliveryID returns a random name for a delivery.
@@ -62,7 +66,7 @@ func send(ctx context.Context, client *http.Client, d delivery) ([]byte, error) 
 	if err != nil {
 		return nil, errors.New("invalid address of the service") // err quotes it
 	}
-	req.Header.Set("Content-Type", "text/xml")
+	req.Header.Set("Content-Type", cmp.Or(d.contentType, wechat.TypeXML))
 	req.Header.Set("User-Agent", "wxproxy")
 	req.Header.Set("X-WX-APPID", d.account)
 	req.Header.Set("X-Request-Id", d.id)
@@ -85,7 +89,7 @@ func send(ctx context.Context, client *http.Client, d delivery) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	return parseServiceReply(body)
+	return parseServiceReply(body, d.contentType == wechat.TypeJSON)
 }
 
 // deliver sends an event from the queue to its service.
@@ -96,6 +100,7 @@ func (h *Handler) deliver(ctx context.Context, d queue.Delivery) error {
 	}
 	_, err := send(ctx, h.services, delivery{
 		url: f.URL, account: d.AppID, openid: d.OpenID, id: newDeliveryID(), doc: d.Document,
+		contentType: d.ContentType,
 	})
 	if isBadReply(err) {
 		err = nil // an event needs no reply

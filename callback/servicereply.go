@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"wxproxy/wechat"
 )
@@ -22,7 +23,7 @@ var (
 	errReplyTooLong = errors.New("reply of the service over 1 MiB")
 	errReplyEncoded = errors.New("reply of the service has a Content-Encoding")
 	errReplyNoXML   = errors.New("reply of the service neither empty, nor success, " +
-		"nor well-formed XML with the root <xml>")
+		"nor well-formed XML with the root <xml> (or, to a push in JSON, a JSON object)")
 	errReplySealed = errors.New("reply of the service is encrypted already: " +
 		`use mode = "raw", or the plain mode of its SDK`)
 )
@@ -55,8 +56,9 @@ func isIdentity(encoding string) bool {
 }
 
 // parseServiceReply returns the passive reply in the body of a service's
-// response, or nil if the body says that there is none.
-func parseServiceReply(body []byte) ([]byte, error) {
+// response, or nil if the body says that there is none. mayBeJSON: the push was
+// JSON. Some replies are XML all the same (transfer_customer_service).
+func parseServiceReply(body []byte, mayBeJSON bool) ([]byte, error) {
 	const byteOrderMark = "\xef\xbb\xbf"
 	body = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), []byte(byteOrderMark)))
 	// Some frameworks send every string as JSON, in quotes.
@@ -68,6 +70,8 @@ func parseServiceReply(body []byte) ([]byte, error) {
 	switch {
 	case errors.Is(err, wechat.ErrSealedReply), err != nil && isSealedJSON(body):
 		return nil, errReplySealed
+	case err != nil && mayBeJSON && wechat.IsJSON(body) && json.Valid(body) && utf8.Valid(body):
+		return body, nil
 	case err != nil:
 		return nil, errReplyNoXML
 	}

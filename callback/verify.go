@@ -16,32 +16,48 @@ var (
 )
 
 // verifiedPush is a push whose signature and trailing appid have been verified:
-// WeChat made it, for this component. Its document is parsed once, for routing,
-// handling and forwarding alike.
+// WeChat made it, for this component or for an own account. Its document is
+// parsed once, for routing, handling and forwarding alike.
 type verifiedPush struct {
-	settings  *settings // those it was verified with
-	signature string    // msg_signature, which identifies the push
+	settings *settings // those it was verified with
+	// signature identifies the push: msg_signature, in plain mode signature.
+	signature string
 	signedAt  time.Time
 	isSpliced bool          // see spliced
-	crypt     *wechat.Crypt // with the key that decrypted it
+	crypt     *wechat.Crypt // with the key that decrypted it; nil in plain mode
+	body      string        // in plain mode: the SHA-256 of the body, which is not signed
+	isOwn     bool          // made for an own account, not for the component
 	raw       rawPush
 	doc       *wechat.Document
 }
 
-// verify decides whether a push is from WeChat and for this component. It
-// changes nothing.
-func (s *settings) verify(p rawPush) (verifiedPush, *outcome) {
-	envelope, err := wechat.ParseEnvelope(p.body)
+// verify decides whether a push is from WeChat and for this component, or for
+// the account in the path. account is "" on the path of events. It changes
+// nothing.
+func (s *settings) verify(p rawPush, account string) (verifiedPush, *outcome) {
+	app, hasKeys := s.apps[account]
+	if p.signature == "" {
+		return s.verifyPlain(p, account)
+	}
+	parseEnvelope, parseDocument := wechat.ParseEnvelope, wechat.ParseDocument
+	if hasKeys {
+		parseEnvelope, parseDocument = wechat.ParseOwnEnvelope, parseOwnDocument
+	}
+	envelope, err := parseEnvelope(p.body)
 	if err != nil {
 		return verifiedPush{}, failure(http.StatusBadRequest, "", resultBadMessage, err)
 	}
 	// Two components that push to one address are a known mistake, and this is
 	// its clearest sign.
-	if envelope.AppID != "" && envelope.AppID != s.component {
+	if !hasKeys && envelope.AppID != "" && envelope.AppID != s.component {
 		return verifiedPush{}, failure(http.StatusForbidden, "", resultWrongAppID, errOuterAppID)
 	}
-	decrypted, crypt, err := s.decrypt(p, envelope.Encrypt)
+	decrypted, crypt, err := s.decrypt(p, envelope.Encrypt, s.cryptsFor(account))
 	switch {
+	case err != nil && hasKeys && app.Crypt == nil &&
+		app.signed(p.signature, p.timestamp, p.nonce, envelope.Encrypt):
+		err = errNoMessageKey
+		return verifiedPush{}, failure(http.StatusBadRequest, "", resultUndecryptable, err)
 	case errors.Is(err, wechat.ErrWrongAppID):
 		return verifiedPush{}, failure(http.StatusForbidden, "", resultWrongAppID, err)
 	case errors.Is(err, wechat.ErrDecrypt):
@@ -49,13 +65,13 @@ func (s *settings) verify(p rawPush) (verifiedPush, *outcome) {
 	case err != nil:
 		return verifiedPush{}, failure(http.StatusForbidden, "", resultBadSignature, err)
 	}
-	doc, err := wechat.ParseDocument(decrypted)
+	doc, err := parseDocument(decrypted)
 	if err != nil {
 		return verifiedPush{}, failure(http.StatusBadRequest, "", resultBadMessage, err)
 	}
 	return verifiedPush{
 		settings: s, signature: p.signature, signedAt: p.signedAt, doc: doc,
-		crypt: crypt, raw: p,
+		crypt: crypt, raw: p, isOwn: s.isOwnCrypt(crypt),
 		isSpliced: spliced(p.timestamp, p.nonce, doc.CreateTime(), s.maxAge),
 	}, nil
 }
@@ -132,9 +148,11 @@ func spliced(timestamp, nonce string, created time.Time, maxAge time.Duration) b
 // decrypt tries the keys in turn, and returns the one that fits. If none does,
 // it returns the error of the key that came furthest: with the key that a push
 // was not made with, a push for another appid fails earlier, on its padding.
-func (s *settings) decrypt(p rawPush, encrypted string) ([]byte, *wechat.Crypt, error) {
+func (s *settings) decrypt(
+	p rawPush, encrypted string, crypts []*wechat.Crypt,
+) ([]byte, *wechat.Crypt, error) {
 	furthest := wechat.ErrSignature
-	for _, c := range s.crypts {
+	for _, c := range crypts {
 		doc, err := c.Open(p.signature, p.timestamp, p.nonce, encrypted)
 		switch {
 		case err == nil:

@@ -245,3 +245,16 @@ func (n *names) forget(ctx context.Context, appid, userName string) error {
 		return rec.AppID == appid
 	})
 }
+
+// IsAnothers reports whether userName is the original id of another account
+// than appid, as WeChat says. Unlike [Broker.IsAddressee], it asks only the
+// store, and concludes nothing.
+//
+// Its errors are those of the store and the one of ctx.
+func (b *Broker) IsAnothers(ctx context.Context, appid, userName string) (bool, error) {
+	if !isOriginalID(userName) {
+		return false, nil
+	}
+	rec, err := b.names.load(ctx, userName)
+	return err == nil && rec != nil && rec.Learned && rec.AppID != appid, err
+}

@@ -28,7 +28,8 @@ var (
 	ErrWrongAppID = errors.New("message encrypted for another appid")
 )
 
-// Crypt signs, encrypts and decrypts the pushes of one component (消息加解密,
+// Crypt signs, encrypts and decrypts the pushes of one component, or of one own
+// account (消息加解密,
 // doc/oplatform/Third-party_Platforms/2.0/api/Before_Develop/message_push). It
 // is safe for concurrent use. Printing it does not print its key.
 type Crypt struct {
@@ -46,7 +47,8 @@ const padBlock = 32
 
 // NewCrypt returns a Crypt for the message token, the EncodingAESKey of 43
 // characters, and the appid at the end of each message. That appid is always
-// the component's, in messages of its authorizers too.
+// the component's, in messages of its authorizers too. An own account has its
+// own.
 //
 // An empty token is an error, because any sender could sign with it. So is an
 // empty appid, because it would not tell components apart. Errors reveal
@@ -79,21 +81,30 @@ func NewCrypt(token, encodingAESKey Secret, appid string) (*Crypt, error) {
 	}, nil
 }
 
-// Signature returns msg_signature: the hexadecimal SHA-1 of the message token,
-// timestamp, nonce and Encrypt, sorted as strings and joined. With encrypted ""
-// it returns the older `signature`, which does not cover the body.
+// Signature returns msg_signature, the [Signature] of timestamp, nonce and
+// Encrypt. With encrypted "" it returns the older `signature`, which does not
+// cover the body.
+func (c *Crypt) Signature(timestamp, nonce, encrypted string) string {
+	return Signature(c.token, timestamp, nonce, encrypted)
+}
+
+// Signature returns the hexadecimal SHA-1 of the message token and of all parts
+// that are not empty, sorted as strings and joined. WeChat signs the timestamp,
+// the nonce and, in msg_signature, Encrypt.
 //
 // Nothing separates the parts, so a digit can move from one to another without
 // changing the signature. To recognize a replayed push, compare the signature
 // alone.
-func (c *Crypt) Signature(timestamp, nonce, encrypted string) string {
-	parts := []string{c.token.Reveal(), timestamp, nonce}
-	if encrypted != "" {
-		parts = append(parts, encrypted)
-	}
-	slices.Sort(parts)
-	h := sha1.New()
+func Signature(token Secret, parts ...string) string {
+	signed := []string{token.Reveal()}
 	for _, p := range parts {
+		if p != "" {
+			signed = append(signed, p)
+		}
+	}
+	slices.Sort(signed)
+	h := sha1.New()
+	for _, p := range signed {
 		h.Write([]byte(p))
 	}
 	return hex.EncodeToString(h.Sum(nil))

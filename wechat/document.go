@@ -38,6 +38,7 @@ type Document struct {
 	valid       []byte // raw, with what XML does not allow replaced
 	fields      map[string]field
 	credentials []span // in valid; contents of the elements that hold credentials
+	isJSON      bool   // see ParseJSONDocument
 }
 
 // documentFields are the elements that events and messages are read from.

@@ -272,35 +272,3 @@ func (v *validator) oneOf(key, value string, words ...string) {
 	v.fault(key, "is none of the known words; write %s or %s",
 		strings.Join(all[:last], ", "), all[last])
 }
-
-// apps checks the own accounts. Blocks are counted from 1.
-func (v *validator) apps() {
-	first := map[string]int{} // number of the first block with this appid
-	for i, a := range v.cfg.Apps {
-		block := fmt.Sprintf("app[%d]", i+1)
-		key := block + ".appid"
-		switch {
-		case a.AppID == "":
-			v.empty(key, "fill in the appid of the account, or remove the block")
-		case !wechat.IsAppID(a.AppID):
-			v.fault(key, "%s", badAppID)
-		// With two secrets for one appid it would be unclear which one is used.
-		case a.AppID == v.cfg.Component.AppID:
-			v.fault(key, "is the appid of the component; remove the block: [component] has its secret")
-		case first[a.AppID] > 0:
-			v.fault(key, "is the same as in app[%d]; remove one of the blocks", first[a.AppID])
-		default:
-			first[a.AppID] = i + 1
-		}
-		if a.AppSecret.IsEmpty() {
-			v.empty(block+".appsecret", "copy the AppSecret of the account from mp.weixin.qq.com, or remove the block")
-		} else {
-			v.noSpaces(block+".appsecret", a.AppSecret)
-		}
-	}
-}
-
-// hasApp reports whether there is an [[app]] block for appid.
-func (v *validator) hasApp(appid string) bool {
-	return slices.ContainsFunc(v.cfg.Apps, func(a App) bool { return a.AppID == appid })
-}

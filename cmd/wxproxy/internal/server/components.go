@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"wxproxy/callback"
 	"wxproxy/cmd/wxproxy/internal/config"
 	"wxproxy/internal/returnticket"
 	"wxproxy/proxy"
@@ -26,7 +27,9 @@ type components struct {
 	client  *wechat.Client // for the requests that wxproxy makes itself
 	// crypts are for the current message key, and then for the previous one,
 	// which WeChat may use for a while after a change.
-	crypts  []*wechat.Crypt
+	crypts []*wechat.Crypt
+	// apps are the own accounts whose pushes are accepted.
+	apps    []callback.App
 	routes  []wechat.Endpoint
 	callers []proxy.Caller
 	// roots verify the certificate of upstream. nil means the system's.
@@ -50,6 +53,9 @@ func newComponents(cfg config.Config) (c components, err error) {
 	}
 	c.client = wechat.NewClient(cfg.Proxy.Upstream, c.roots)
 	if c.crypts, err = crypts(cfg.Component); err != nil {
+		return c, err
+	}
+	if c.apps, err = apps(cfg.Apps); err != nil {
 		return c, err
 	}
 	c.routes = routes(cfg.Routes)
@@ -77,6 +83,24 @@ func crypts(m config.Component) (list []*wechat.Crypt, err error) {
 			return nil, fmt.Errorf("%s: %w", k.key, err)
 		}
 		list = append(list, crypt)
+	}
+	return list, nil
+}
+
+// apps returns the own accounts that have a message token.
+func apps(blocks []config.App) (list []callback.App, err error) {
+	for i, a := range blocks {
+		if a.MessageToken.IsEmpty() {
+			continue
+		}
+		app := callback.App{AppID: a.AppID, Token: a.MessageToken}
+		if !a.MessageKey.IsEmpty() {
+			app.Crypt, err = wechat.NewCrypt(a.MessageToken, a.MessageKey, a.AppID)
+			if err != nil {
+				return nil, fmt.Errorf("app[%d].message_key: %w", i+1, err)
+			}
+		}
+		list = append(list, app)
 	}
 	return list, nil
 }

@@ -70,11 +70,13 @@ func (s *Server) callbackConfig(cfg config.Config, c components) callback.Config
 		Queue:          queue,
 		ComponentAppID: cfg.Component.AppID,
 		Crypts:         c.crypts,
+		Apps:           c.apps,
 		Accounts:       s.broker,
 		MaxAge:         time.Duration(cfg.Callback.MaxAge),
 		Now:            clock.Now,
 		Claims:         s.store,
 		IsFor:          s.broker.IsAddressee,
+		IsAnothers:     s.broker.IsAnothers,
 		Observe:        s.metrics.Event,
 		Log:            s.log,
 		Pages: pages.Config{
