@@ -233,6 +233,7 @@ wxproxy uses it, a Redis at any time. Nothing is changed, except that
 // verification is what `wxproxy store verify --json` prints.
 type verification struct {
 	Records     int            `json:"records"`
+	Events      int            `json:"events"` // of the queue
 	Damaged     []damageRecord `json:"damaged"`
 	PreviousKey int            `json:"previous_key"`
 	Removed     int            `json:"removed"`
@@ -275,7 +276,7 @@ func verifyStore(ctx context.Context, e *env, path string, asJSON, remove bool) 
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	out.Records, out.PreviousKey = v.Records, v.Previous
+	out.Records, out.Events, out.PreviousKey = v.Records, v.Entries, v.Previous
 	if asJSON {
 		err = json.NewEncoder(e.stdout).Encode(out)
 	} else {
@@ -292,8 +293,9 @@ func verifyStore(ctx context.Context, e *env, path string, asJSON, remove bool) 
 
 // printVerification prints the numbers below the damaged records.
 func printVerification(e *env, out verification, damaged int) error {
-	_, err := fmt.Fprintf(e.stdout, "%d records, %d damaged, %d sealed with previous_key\n",
-		out.Records, damaged, out.PreviousKey)
+	_, err := fmt.Fprintf(e.stdout,
+		"%d records, %d events, %d damaged, %d sealed with previous_key\n",
+		out.Records, out.Events, damaged, out.PreviousKey)
 	if out.Removed > 0 {
 		_, removed := fmt.Fprintf(e.stdout, "%d damaged records deleted\n", out.Removed)
 		err = errors.Join(err, removed)

@@ -15,9 +15,10 @@ import (
 // [Seal] returns.
 type Resealer interface {
 	// Reseal seals the records with the key of the store that are not yet, some
-	// 12,000 a minute, and then waits for the next change of the key. It returns
-	// when ctx ends. Of several processes one works, and another resumes what it
-	// has left. Only the seal of a record changes, under its lock.
+	// 12,000 a minute, and the entries of the queue, 60,000 a minute. Then it
+	// waits for the next change of the key. It returns when ctx ends. Of several
+	// processes one works, and another resumes what it has left. Only the seal
+	// of a record changes, under its lock.
 	Reseal(ctx context.Context, log *slog.Logger)
 }
 
@@ -142,14 +143,22 @@ type resealPass struct {
 }
 
 // run seals records from the one after `after` on, until it has worked for
-// resealTurn. end is set if it has reached the last record.
+// resealTurn. Then it seals the entries of the queue, if it has time for that.
+// end is set if it has reached the last record and all entries.
 func (p *resealPass) run(ctx context.Context, after string) (end bool, err error) {
-	until := time.Now().Add(resealTurn)
+	began := time.Now()
 	p.after = after
-	for !end && err == nil && time.Now().Before(until) {
-		end, err = p.batch(ctx, until)
+	for !end && err == nil && time.Since(began) < resealTurn {
+		end, err = p.batch(ctx, began.Add(resealTurn))
 	}
-	return end, err
+	q, hasQueue := As[Queuer](p.s.inner)
+	if !end || err != nil || !hasQueue {
+		return end, err
+	}
+	if time.Since(began) > resealTurn/2 {
+		return false, nil
+	}
+	return p.runQueue(ctx, q.Queue())
 }
 
 // batch seals some records. It reads their beginnings first, because List must
@@ -174,10 +183,22 @@ func (p *resealPass) batch(ctx context.Context, until time.Time) (end bool, err 
 	if err != nil {
 		return false, err
 	}
+	if err := paced(ctx, keys, resealPause, p.reseal); err != nil {
+		return false, err
+	}
+	p.after = last
+	return end, nil
+}
+
+// paced calls do with each of keys, with a pause between two calls and a few of
+// them concurrently. It stops when one fails or ctx ends.
+func paced[K any](
+	ctx context.Context, keys []K, pause time.Duration, do func(context.Context, K) error,
+) error {
 	var all sync.WaitGroup
 	slots := make(chan struct{}, resealers)
 	var failed atomic.Pointer[error]
-	pace := time.NewTicker(resealPause)
+	pace := time.NewTicker(pause)
 	defer pace.Stop()
 	for _, key := range keys {
 		select {
@@ -190,17 +211,16 @@ func (p *resealPass) batch(ctx context.Context, until time.Time) (end bool, err 
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			if err := p.reseal(ctx, key); err != nil {
+			if err := do(ctx, key); err != nil {
 				failed.Store(&err)
 			}
 		})
 	}
 	all.Wait()
 	if f := failed.Load(); f != nil {
-		return false, *f
+		return *f
 	}
-	p.after = last
-	return end, ctx.Err()
+	return ctx.Err()
 }
 
 // reseal seals one record. A damaged one stays: whatever reads it moves it.

@@ -32,7 +32,8 @@ type sealedStore struct {
 
 // Seal returns a store that encrypts the records of inner with AES-256-GCM. key
 // must be [KeySize] bytes long. [As] finds the [Watcher] that inner is: the feed
-// consists of keys, which are not encrypted. The result is a [Resealer].
+// consists of keys, which are not encrypted. The result is a [Resealer], and a
+// [Queuer] if inner is one: the payloads of entries are encrypted, too.
 //
 // A record that was changed, damaged or moved to another key counts as damaged,
 // see [ErrDamaged]. Records below [DamagedPrefix] are hidden, except from a List
@@ -58,7 +59,11 @@ func Seal(ctx context.Context, inner Store, key []byte, previous ...[]byte) (Sto
 	if err := checkSealKey(ctx, inner, ring); err != nil {
 		return nil, err
 	}
-	return &sealedStore{inner: inner, ring: ring}, nil
+	s := &sealedStore{inner: inner, ring: ring}
+	if q, ok := As[Queuer](inner); ok {
+		return &sealedQueuer{s, &sealedQueue{q.Queue(), s}}, nil
+	}
+	return s, nil
 }
 
 // Unwrap returns the store with the encrypted records, see [As].

@@ -256,6 +256,14 @@ func checkNothingIsLeft(ctx context.Context, inner Store, r *keyring) error {
 		}
 		return first == ""
 	})
+	if q, ok := As[Queuer](inner); ok && first == "" && err == nil {
+		err = q.Queue().Scan(ctx, func(e QueueEntry) bool {
+			if _, _, err := r.open(e.String(), e.Payload); errors.Is(err, errUnknownKey) {
+				first = e.String()
+			}
+			return first == ""
+		})
+	}
 	switch {
 	case first != "":
 		return fmt.Errorf("%w: records such as %q are still sealed with the key before: "+

@@ -16,17 +16,18 @@ type Damage struct {
 // Verification is the result of [Verify].
 type Verification struct {
 	Records  int // all but those of the seal and the damaged ones
+	Entries  int // of the queue, but for the damaged ones
 	Damaged  int // those that were reported
-	Previous int // records that previous opens, and key does not
+	Previous int // records and entries that previous opens, and key does not
 }
 
-// Verify reads every record of inner, which holds the sealed records, and
-// reports the damaged ones. It changes nothing. key and previous are those of
-// [Seal].
+// Verify reads every record of inner, which holds the sealed records, and every
+// entry of its queue. It reports the damaged ones, and changes nothing. key and
+// previous are those of [Seal].
 //
 // check returns what is wrong with the content of a record, which is not
-// damaged otherwise. report is called for each damaged record. Neither may use
-// the store.
+// damaged otherwise; it is not called for entries. report is called for each
+// damaged record or entry. Neither may use the store.
 //
 // It returns [ErrWrongKey] if inner is sealed with other keys, and the errors of
 // inner.
@@ -78,5 +79,20 @@ func Verify(
 		}
 		return true
 	})
-	return v, err
+	q, hasQueue := As[Queuer](inner)
+	if err != nil || !hasQueue {
+		return v, err
+	}
+	return v, q.Queue().Scan(ctx, func(e QueueEntry) bool {
+		_, by, err := ring.open(e.String(), e.Payload)
+		if err != nil {
+			damaged(Damage{Key: e.String(), Problem: err.Error()})
+			return true
+		}
+		v.Entries++
+		if by != ring.current() {
+			v.Previous++
+		}
+		return true
+	})
 }
