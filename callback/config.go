@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wxproxy/callback/pages"
+	"wxproxy/callback/queue"
 	"wxproxy/tokens"
 	"wxproxy/tokens/store"
 	"wxproxy/wechat"
@@ -96,6 +97,11 @@ type Config struct {
 	Forwards []Forward
 	// Queue keeps what services get later; nil: it is kept in memory.
 	Queue store.Queue
+	// QueueLimits bound it, for each service.
+	QueueLimits queue.Limits
+	// StoreAhead returns how far the clock of the queue is ahead of this
+	// machine's; nil: not at all.
+	StoreAhead func() time.Duration
 	// Delivered is called after each try to deliver something from the queue,
 	// with "ok", "failed" or "dead"; nil disables it.
 	Delivered func(result string)

@@ -90,7 +90,7 @@ func New(c Config) *Handler {
 	// Last: it delivers from now on.
 	h.queue = queue.New(queue.Config{
 		Store: c.Queue, Deliver: h.deliver, Service: h.service,
-		Observe: c.Delivered, Log: c.Log,
+		Limits: c.QueueLimits, StoreAhead: c.StoreAhead, Observe: c.Delivered, Log: c.Log,
 	})
 	return h
 }

@@ -54,6 +54,7 @@ func newBubble(t *testing.T, service func(ctx context.Context) (string, error)) 
 		ComponentAppID: internalComponent, Crypts: []*wechat.Crypt{crypt}, Accounts: blockedAccounts{},
 		Forwards: []Forward{{AppIDs: []string{"*"}, Events: []string{"*"}, URL: "http://service/"}},
 	})
+	t.Cleanup(func() { _ = b.handler.Close(context.Background()) })
 	b.handler.services.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
 		b.asked++
 		body, err := service(r.Context())

@@ -29,6 +29,7 @@ func TestUnknownLabelsAreOther(t *testing.T) {
 	m.Event("wx1234567890abcdef", "nonsense")
 	m.Page("wx1234567890abcdef", "nonsense")
 	m.KeyRejected("192.0.2.1:1234")
+	m.Delivered("wx1234567890abcdef")
 	m.StoreOperation("wx1234567890abcdef", "nonsense", time.Second)
 	for _, line := range []string{
 		`wxproxy_requests_total{caller="orders",code="other",credential="other"} 2`,
@@ -42,6 +43,7 @@ func TestUnknownLabelsAreOther(t *testing.T) {
 		`wxproxy_callback_events_total{event="other",result="other"} 1`,
 		`wxproxy_page_requests_total{page="other",result="other"} 1`,
 		`wxproxy_rejected_keys_total{listener="other"} 1`,
+		`wxproxy_forward_deliveries_total{result="other"} 1`,
 		`wxproxy_store_operations_total{operation="other",result="other"} 1`,
 		`wxproxy_store_duration_seconds_count{operation="other"} 1`,
 	} {
@@ -193,12 +195,13 @@ func FuzzLabels(f *testing.F) {
 		m.Event(word, word)
 		m.Page(word, word)
 		m.KeyRejected(word)
+		m.Delivered(word)
 		m.StoreOperation(word, word, time.Duration(n))
 		// At most one new series for requests, for both durations, hits,
-		// retries, refreshes and their duration, events, pages, keys, and operations
-		// of the store and their duration.
-		if grown := series() - before; grown > 12 {
-			t.Errorf("new series: got %d, want 12 at most", grown)
+		// retries, refreshes and their duration, events, pages, keys,
+		// deliveries, and operations of the store and their duration.
+		if grown := series() - before; grown > 13 {
+			t.Errorf("new series: got %d, want 13 at most", grown)
 		}
 	})
 }

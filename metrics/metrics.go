@@ -54,6 +54,7 @@ type Metrics struct {
 	redactions   prometheus.Counter
 	events       *prometheus.CounterVec
 	pages        *prometheus.CounterVec
+	deliveries   *prometheus.CounterVec
 
 	storeOperations *prometheus.CounterVec
 	storeDurations  *prometheus.HistogramVec
@@ -82,6 +83,7 @@ func New(version, goversion string) *Metrics {
 	m.registerTokens()
 	m.registerOwnCalls()
 	m.registerEvents()
+	m.registerForward()
 	m.registerStore()
 	m.handler = handler(m.registry, m.registry)
 	return m

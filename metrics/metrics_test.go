@@ -113,6 +113,9 @@ var table = []struct{ name, kind, labels string }{
 	{"wxproxy_store_duration_seconds", "HISTOGRAM", "operation"},
 	{"wxproxy_store_damaged_records", "GAUGE", ""},
 	{"wxproxy_sync_age_seconds", "GAUGE", ""},
+	{"wxproxy_forward_queue", "GAUGE", "state"},
+	{"wxproxy_forward_oldest_seconds", "GAUGE", ""},
+	{"wxproxy_forward_deliveries_total", "COUNTER", "result"},
 	{"wxproxy_build_info", "GAUGE", "goversion version"},
 }
 
@@ -171,6 +174,7 @@ func TestNewProcessShowsZeros(t *testing.T) {
 		`wxproxy_page_requests_total{page="authorize",result="limited"} 0`,
 		`wxproxy_store_operations_total{operation="update",result="failed"} 0`,
 		`wxproxy_store_duration_seconds_count{operation="ping"} 0`,
+		`wxproxy_forward_deliveries_total{result="dead"} 0`,
 		`wxproxy_rejected_keys_total{listener="proxy"} 0`,
 		`wxproxy_rejected_keys_total{listener="admin"} 0`,
 	} {
@@ -207,13 +211,19 @@ func busy() *metrics.Metrics {
 	m.KeyRejected("proxy")
 	m.StoreOperation("update", "ok", 31250*time.Microsecond)
 	m.StoreOperation("update", "failed", -1)
+	m.Delivered("ok")
+	m.Delivered("failed")
+	m.Delivered("failed")
 	m.SetSources(metrics.Sources{
 		TicketAge:       func() (time.Duration, bool) { return 7*time.Minute + 500*time.Millisecond, true },
 		ComponentExpiry: func() (time.Duration, bool) { return -time.Second, true },
 		Accounts: func() (map[string]int, bool) {
 			return map[string]int{"active": 12345, "revoked": 6, "failing": 7}, true
 		},
-		SyncAge:        func() (time.Duration, bool) { return time.Hour, true },
+		SyncAge: func() (time.Duration, bool) { return time.Hour, true },
+		ForwardQueue: func() (metrics.ForwardQueue, bool) {
+			return metrics.ForwardQueue{Waiting: 5, Dead: 1, Oldest: 90 * time.Second}, true
+		},
 		DamagedRecords: func() (int, bool) { return 3, true },
 		Evictions:      func() uint64 { return 8 },
 		SetsDropped:    func() uint64 { return 9 },

@@ -33,6 +33,10 @@ type Sources struct {
 	// store, false if it does not respond.
 	DamagedRecords func() (n int, known bool)
 
+	// ForwardQueue returns the size of the queue of events, false if the store
+	// does not respond.
+	ForwardQueue func() (q ForwardQueue, known bool)
+
 	// Evictions and SetsDropped are counters of the token cache since the start
 	// of the process.
 	Evictions   func() uint64
@@ -139,6 +143,7 @@ func newGaugeCollector() *gaugeCollector {
 		read: func(g *Sources) []float64 { return count(g.SetsDropped) },
 	}, "Tokens that the cache did not accept under load; they are read from the store.")
 	addOwnCalls(add)
+	addForward(add)
 	add(&reading{
 		name: "wxproxy_clock_skew_seconds", kind: prometheus.GaugeValue,
 		labels: clockNames,

@@ -22,6 +22,8 @@ func TestMissingSources(t *testing.T) {
 			"wxproxy_verify_ticket_age_seconds NaN",
 			"wxproxy_component_token_expiry_seconds NaN",
 			`wxproxy_accounts{state="active"} NaN`,
+			`wxproxy_forward_queue{state="waiting"} NaN`,
+			"wxproxy_forward_oldest_seconds NaN",
 			`wxproxy_accounts{state="revoked"} NaN`,
 			`wxproxy_accounts{state="failing"} NaN`,
 			"wxproxy_cache_evictions_total 0",

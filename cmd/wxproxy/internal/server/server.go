@@ -161,6 +161,7 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 		},
 		SyncAge:        stats.ComparisonAge,
 		DamagedRecords: stats.DamagedRecords,
+		ForwardQueue:   s.forwardQueue,
 		Evictions:      stats.Evictions,
 		SetsDropped:    stats.SetsDropped,
 

@@ -14,7 +14,6 @@ import (
 	"wxproxy/internal/returnticket"
 	"wxproxy/proxy"
 	"wxproxy/tokens"
-	"wxproxy/tokens/store"
 	"wxproxy/wechat"
 )
 
@@ -62,12 +61,11 @@ func (s *Server) callbackConfig(cfg config.Config, c components) callback.Config
 			AppIDs: f.AppIDs, Events: f.Events, URL: f.URL,
 		})
 	}
-	var queue store.Queue // nil: in memory
-	if q, ok := store.As[store.Queuer](s.store); ok {
-		queue = q.Queue()
-	}
 	return callback.Config{
-		Queue:          queue,
+		Queue:          s.queue(),
+		QueueLimits:    s.queueLimits(),
+		StoreAhead:     s.storeAhead,
+		Delivered:      s.metrics.Delivered,
 		ComponentAppID: cfg.Component.AppID,
 		Crypts:         c.crypts,
 		Apps:           c.apps,
