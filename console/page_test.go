@@ -95,8 +95,12 @@ func TestPageMatchesItsScript(t *testing.T) {
 	for _, name := range all(`\badd\("([a-z]+)"`, code) {
 		used = append(used, "x_"+name)
 	}
-	used = append(used, "r_route", "r_table", "r_default", "r_", "c_component", "c_authorizer",
-		"c_app", "c_secret", "c_none", "c_refused", "active", "revoked", "failing")
+	for _, name := range all(`\bfield\("([a-z]+)"`, code) {
+		used = append(used, "v_"+name)
+	}
+	used = append(used, all(`\bbutton\("([a-z]+)"`, code)...)
+	used = append(used, "waiting", "dead", "r_route", "r_table", "r_default", "r_", "c_component", "c_authorizer",
+		"c_app", "c_secret", "c_none", "c_refused", "active", "revoked", "failing", "forgotten")
 	for _, name := range used {
 		if !slices.Contains(names, name) {
 			t.Errorf("text %q: got none", name)

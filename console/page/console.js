@@ -11,6 +11,10 @@ const words = {
     name: "Name", type: "Type", state: "State", token: "Token expires", authorized: "Authorized", actions: "Actions", refresh: "Renew", forget: "Forget", refreshed: "{} has a new token", wasForgotten: "{} was forgotten", anyState: "any state",
     empty: "No accounts.", previous: "Previous", next: "Next", ago: "{} ago", in: "in {}", over: "expired {} ago", none: "none", cancel: "Cancel",
     forgetTitle: "Forget this account?", forgetText: "This deletes its refresh token here, and its requests get 410 until it authorizes again or you renew it. Nothing changes at WeChat.",
+    events: "Events", event: "Event", queued: "{} waiting", queueNote: "{dead} dead, the oldest waits {oldest}", queueNone: "{dead} dead", service: "Service", waiting: "waiting", dead: "dead", tries: "Tries", pushed: "Pushed", nextTry: "Next try", nextIn: "in {}", now: "now",
+    view: "View", retry: "Retry", drop: "Drop", retryAll: "Retry all dead", noEvents: "No events.", document: "Document", confidential: "What users wrote is confidential.", close: "Close", unreadable: "The stored event cannot be read.", retried: "{} tried again now", dropped: "{} dropped",
+    dropTitle: "Drop this event?", dropText: "The service never gets it.", retryTitle: "Retry all dead events?", retryText: "They are delivered again, in their old order. A service can get an event twice.", allServices: "all services",
+    v_id: "Event", v_kind: "Kind", v_account: "Account", v_user: "User", v_pushed: "Pushed", v_type: "Type", v_delivery: "Delivery",
     explain: "Explain a request", explainHint: "what wxproxy would do with it, without doing it", explainDo: "Explain", method: "Method", path: "Path", caller: "Caller", optional: "optional",
     active: "active", revoked: "revoked", failing: "failing", forgotten: "forgotten", unreachable: "wxproxy does not respond.",
     x_call: "Request", x_answer: "Response", x_credential: "Credential", x_parameter: "Parameter", x_adds: "Also injected", x_removes: "Removed", x_twin: "Forwarded to", x_rule: "Rule", x_account: "Account",
@@ -26,6 +30,10 @@ const words = {
     name: "名称", type: "类型", state: "状态", token: "令牌过期", authorized: "授权时间", actions: "操作", refresh: "刷新", forget: "移除", refreshed: "{} 已换新令牌", wasForgotten: "{} 已移除", anyState: "全部状态",
     empty: "没有账号。", previous: "上一页", next: "下一页", ago: "{}前", in: "{}后过期", over: "已过期 {}", none: "无", cancel: "取消",
     forgetTitle: "移除此账号？", forgetText: "本地的 refresh token 会被删除；在其重新授权或您手动刷新之前，对它的调用一律返回 410。微信侧不变。",
+    events: "事件", event: "事件", queued: "{} 条等待", queueNote: "{dead} 条失效，最早的已等待 {oldest}", queueNone: "{dead} 条失效", service: "服务", waiting: "等待投递", dead: "失效", tries: "尝试次数", pushed: "推送时间", nextTry: "下次尝试", nextIn: "{}后", now: "即刻",
+    view: "查看", retry: "重试", drop: "丢弃", retryAll: "重试全部失效事件", noEvents: "没有事件。", document: "内容", confidential: "用户所写的内容属于机密。", close: "关闭", unreadable: "无法读取已存储的事件。", retried: "{} 条立即重试", dropped: "{} 条已丢弃",
+    dropTitle: "丢弃此事件？", dropText: "该服务将不会再收到它。", retryTitle: "重试全部失效事件？", retryText: "将按原有顺序重新投递；服务可能重复收到同一事件。", allServices: "全部服务",
+    v_id: "事件", v_kind: "种类", v_account: "账号", v_user: "用户", v_pushed: "推送时间", v_type: "类型", v_delivery: "投递",
     explain: "解释一次调用", explainHint: "wxproxy 会如何处理；不会真正调用", explainDo: "解释", method: "方法", path: "路径", caller: "调用方", optional: "可选",
     active: "正常", revoked: "已取消授权", failing: "异常", forgotten: "已移除", unreachable: "wxproxy 没有应答。",
     x_call: "调用", x_answer: "应答", x_credential: "凭据", x_parameter: "参数", x_adds: "另外加入", x_removes: "去除", x_twin: "转发到", x_rule: "规则", x_account: "账号",
@@ -38,7 +46,7 @@ const zhTypes = { "official account": "公众号", "subscription account": "订�
 
 const $ = (id) => document.getElementById(id);
 let language = (navigator.language || "en").startsWith("zh") ? "zh" : "en";
-let lastStatus = null, lastList = null, lastExplanation = null;
+let lastStatus = null, lastList = null, lastEvents = null, lastExplanation = null;
 let offset = 0, search = "", state = "";
 const limit = 20;
 
@@ -119,6 +127,9 @@ function showStatus() {
   }
   put("counts", say("counts", s.accounts.active), "value" + (s.accounts.failing ? " warn" : ""));
   put("counts-note", say("countsNote", [s.accounts.failing, s.accounts.revoked, s.accounts.forgotten]));
+  const q = s.events;
+  put("queue", q ? say("queued", q.waiting) : "–", "value" + (q && (q.dead || q.oldest > 600) ? " warn" : ""));
+  put("queue-note", !q ? "" : q.oldest === null ? say("queueNone", q) : say("queueNote", { dead: q.dead, oldest: span(q.oldest) }));
   put("uptime", span(s.uptime));
   put("store", say("store", s.store) + " · " + s.go_version);
 }
@@ -150,7 +161,8 @@ function row(a) {
   forget.disabled = a.kind !== "authorizer" || a.state === "forgotten";
   renew.onclick = () => act(renew, () => ask("/api/accounts/" + a.appid + "/refresh", "POST"), say("refreshed", a.appid));
   forget.onclick = async () => {
-    if (await agreed(a)) act(forget, () => ask("/api/accounts/" + a.appid, "DELETE"), say("wasForgotten", a.appid));
+    const subject = a.name ? a.appid + "  " + a.name : a.appid;
+    if (await agreed(say("forgetTitle"), subject, say("forgetText"), say("forget"))) act(forget, () => ask("/api/accounts/" + a.appid, "DELETE"), say("wasForgotten", a.appid));
   };
   actions.append(renew, forget);
   tr.append(actions);
@@ -158,20 +170,22 @@ function row(a) {
 }
 
 // agreed asks for confirmation in a dialog. Closing the dialog means no.
-function agreed(a) {
+function agreed(title, subject, text, yes) {
   const dialog = $("ask");
-  put("ask-account", a.name ? a.appid + "  " + a.name : a.appid);
+  put("ask-title", title); put("ask-subject", subject); put("ask-text", text); put("ask-yes", yes);
+  dialog.setAttribute("aria-label", title);
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
 }
 
 // act runs an operation with its button disabled, shows the result, and reloads.
+// done is a text, or a function of the response that returns one.
 async function act(button, what, done) {
   button.disabled = true;
   try {
-    await what();
-    toast(done);
+    const answer = await what();
+    toast(typeof done === "string" ? done : done(answer));
   } catch (e) {
     toast(e.message, true);
   }
@@ -179,14 +193,19 @@ async function act(button, what, done) {
   update();
 }
 
+// fill replaces the rows of a table and keeps the keyboard focus.
+function fill(id, rows) {
+  const focused = document.activeElement?.dataset.key;
+  $(id).replaceChildren(...rows);
+  if (focused) document.querySelector(`[data-key="${focused}"]`)?.focus();
+}
+
 // showList fills the table from lastList.
 function showList() {
   const l = lastList;
   if (!l) return;
   put("total", say(search || state ? "found" : "total", l.total));
-  const focused = document.activeElement?.dataset.key;
-  $("rows").replaceChildren(...l.accounts.map(row));
-  if (focused) document.querySelector(`[data-key="${focused}"]`)?.focus(); // keep the keyboard focus
+  fill("rows", l.accounts.map(row));
   $("empty").hidden = l.accounts.length > 0;
   $("pages").hidden = l.total <= limit;
   put("range", l.accounts.length ? `${l.offset + 1}–${l.offset + l.accounts.length} / ${l.total}` : "");
@@ -209,10 +228,112 @@ async function list() {
   showList();
 }
 
-// update reloads status and list.
+// pathOf returns the path of an event, with its service as a query.
+const pathOf = (e, verb = "") => "/api/events/" + encodeURIComponent(e.id) + verb + "?" + new URLSearchParams({ service: e.service });
+
+// nextOf says when an event is tried next.
+function nextOf(e) {
+  if (!e.next) return "–";
+  return since(e.next) > -1 ? say("now") : say("nextIn", span(since(e.next)));
+}
+
+// eventRow creates the table row of an event for a service.
+function eventRow(e) {
+  const tr = make("tr"), short = e.id.length > 14 ? e.id.slice(0, 12) + "…" : e.id;
+  const id = make("td", short, "mono");
+  id.title = e.id;
+  const state = make("td");
+  state.append(make("span", say(e.state), "pill " + e.state));
+  if (e.error) state.append(make("span", e.error, "why"));
+  tr.append(id, make("td", e.service), make("td", e.appid, "mono"), state, make("td", e.attempts), make("td", say("ago", span(since(e.created)))), make("td", nextOf(e)));
+  const actions = make("td", undefined, "actions");
+  const button = (name, className, what) => {
+    const b = make("button", say(name), className);
+    b.type = "button";
+    b.dataset.key = `${e.id}-${e.service}-${name}`;
+    b.setAttribute("aria-label", `${say(name)}: ${short} ${e.service}`);
+    b.onclick = () => what(b);
+    actions.append(b);
+  };
+  button("view", "", () => view(e));
+  button("retry", "", (b) => act(b, () => ask(pathOf(e, "/retry"), "POST"), (answer) => say("retried", answer.retried)));
+  button("drop", "danger", async (b) => {
+    if (await agreed(say("dropTitle"), e.id + "  " + e.service, say("dropText"), say("drop"))) act(b, () => ask(pathOf(e), "DELETE"), (answer) => say("dropped", answer.dropped));
+  });
+  tr.append(actions);
+  return tr;
+}
+
+// visible replaces characters that are not seen, or that change the direction of
+// text, by their escapes.
+const visible = (text) => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
+
+// view shows an event with its document, which a user may have written.
+async function view(e) {
+  let got;
+  try {
+    got = await ask(pathOf(e));
+  } catch (error) {
+    toast(error.message, true);
+    return;
+  }
+  const dl = $("view-fields");
+  dl.replaceChildren();
+  const field = (name, text, mono) => { if (text) dl.append(make("dt", say("v_" + name)), make("dd", text, mono ? "mono" : "")); };
+  field("id", got.id, true);
+  field("kind", got.kind && visible(got.kind));
+  field("account", got.appid, true);
+  field("user", got.openid && visible(got.openid), true);
+  field("pushed", `${got.created} (${say("ago", span(since(got.created)))})`);
+  field("type", got.content_type);
+  for (const d of got.deliveries) field("delivery", `${d.service}: ${say(d.state)}, ${say("tries")}: ${d.attempts}${d.error ? ", " + d.error : ""}`);
+  put("document", got.document === null ? say("unreadable") : visible(got.document));
+  $("document").scrollTop = 0;
+  $("view").showModal();
+}
+
+// showEvents fills the table of events from lastEvents.
+function showEvents() {
+  const l = lastEvents;
+  if (!l) return;
+  $("events-trouble").hidden = !l.trouble;
+  if (l.trouble) {
+    put("events-trouble", l.trouble);
+    return;
+  }
+  put("events-total", say(eventService || eventState ? "found" : "total", l.total));
+  fill("event-rows", l.events.map(eventRow));
+  $("events-empty").hidden = l.events.length > 0;
+  $("event-pages").hidden = l.total <= limit;
+  put("events-range", l.events.length ? `${l.offset + 1}–${l.offset + l.events.length} / ${l.total}` : "");
+  $("events-previous").disabled = l.offset === 0;
+  $("events-next").disabled = l.offset + l.events.length >= l.total;
+}
+
+// events reloads the table of events. A queue that does not respond shows there,
+// and not in the place of the accounts.
+let eventOffset = 0, eventService = "", eventState = "", askedEvents = 0;
+async function events() {
+  const mine = ++askedEvents;
+  let got;
+  try {
+    got = await ask("/api/events?" + new URLSearchParams({ offset: eventOffset, limit, state: eventState, service: eventService }));
+  } catch (e) {
+    got = { trouble: e.message };
+  }
+  if (mine !== askedEvents) return;
+  if (got.events && !got.events.length && eventOffset > 0) { // the last event of the page was delivered
+    eventOffset = Math.max(0, Math.min(eventOffset - limit, Math.floor((got.total - 1) / limit) * limit));
+    return events();
+  }
+  lastEvents = got;
+  showEvents();
+}
+
+// update reloads status and lists.
 async function update() {
   try {
-    const [status] = await Promise.all([ask("/api/status"), list()]);
+    const [status] = await Promise.all([ask("/api/status"), list(), events()]);
     lastStatus = status;
     showStatus();
     $("trouble").hidden = true;
@@ -286,6 +407,25 @@ $("search").oninput = () => {
   }, 200);
 };
 $("search").onsubmit = (event) => event.preventDefault();
+let filtering = 0;
+$("event-filter").oninput = () => {
+  clearTimeout(filtering);
+  filtering = setTimeout(() => {
+    const form = $("event-filter");
+    if (!form.checkValidity()) return;
+    eventService = form.service.value.trim();
+    eventState = form.state.value;
+    eventOffset = 0;
+    events();
+  }, 200);
+};
+$("event-filter").onsubmit = (event) => event.preventDefault();
+$("events-previous").onclick = () => { eventOffset = Math.max(0, eventOffset - limit); events(); };
+$("events-next").onclick = () => { eventOffset += limit; events(); };
+$("retry-all").onclick = async () => {
+  const query = new URLSearchParams({ state: "dead", service: eventService });
+  if (await agreed(say("retryTitle"), eventService || say("allServices"), say("retryText"), say("retry"))) act($("retry-all"), () => ask("/api/events/retry?" + query, "POST"), (answer) => say("retried", answer.retried));
+};
 $("previous").onclick = () => { offset = Math.max(0, offset - limit); update(); };
 $("next").onclick = () => { offset += limit; update(); };
 
@@ -299,10 +439,11 @@ function translate() {
   for (const e of document.querySelectorAll("[data-t-hint]")) e.placeholder = say(e.dataset.tHint);
   showStatus();
   showList();
+  showEvents();
   showExplanation();
 }
 $("language").onclick = () => { language = language === "zh" ? "en" : "zh"; translate(); };
 
 translate();
 update();
-setInterval(() => { if (!document.hidden && !$("ask").open) update(); }, 10000);
+setInterval(() => { if (!document.hidden && !document.querySelector("dialog[open]")) update(); }, 10000);
