@@ -29,7 +29,7 @@ type eventHandler struct {
 func (h *eventHandler) handle(ctx context.Context, p verifiedPush) outcome {
 	e, err := p.doc.Event()
 	if err != nil {
-		return *failure(http.StatusBadRequest, "", resultBadMessage, err)
+		return p.misdirected(err)
 	}
 	if e.AppID != p.settings.component {
 		return *failure(http.StatusForbidden, "", resultWrongAppID, errInnerAppID)

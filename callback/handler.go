@@ -158,12 +158,15 @@ func (h *Handler) route(w *recovery.ResponseWriter, r *http.Request) {
 	case path == healthPath && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		_, _ = w.Write([]byte("ok"))
 	case path == healthPath:
+		h.noteWrongAddress(r, rightAddress(path))
 		failMethod(w, "GET, HEAD")
 	case path == eventsPath, account != "":
 		h.routePush(w, r, account)
 	case path == pages.AuthorizePath, path == pages.AuthorizedPath:
+		h.noteWrongAddress(r, rightAddress(path))
 		h.pages.ServeHTTP(w, r)
 	default:
+		h.noteWrongAddress(r, rightAddress(r.URL.Path))
 		fail(w, http.StatusNotFound)
 	}
 }
@@ -177,9 +180,10 @@ func (h *Handler) routePush(w *recovery.ResponseWriter, r *http.Request, account
 	case isOwn && isURLCheck(r):
 		h.serveURLCheck(w, r, app)
 	case !s.acceptsPushes() && !isOwn, account == "" && h.events == nil:
-		h.log.Warn("push rejected, no component is configured")
+		h.noteWrongAddress(r, wrongAddress{"unconfigured", unconfiguredHint})
 		fail(w, http.StatusNotFound)
 	case r.Method != http.MethodPost:
+		h.noteWrongAddress(r, wrongAddress{"method", methodHint})
 		failMethod(w, "POST")
 	case account == "":
 		h.servePush(w, r, pushKind{"", eventOther, h.eventTimeout, h.events.handle})

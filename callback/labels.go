@@ -65,6 +65,9 @@ const (
 	// The push is not well-formed, or the connection ended early.
 	resultBadMessage = "bad_message"
 	resultTooLarge   = "too_large"
+	// The push was sent to a path that is none of wxproxy's, with another method
+	// than POST, or to the path of the other kind of pushes.
+	resultWrongAddress = "wrong_address"
 	// The push could not be stored; WeChat repeats it.
 	resultStore = "store"
 	// The queue of a service is full; WeChat repeats the push.
@@ -80,7 +83,7 @@ const (
 var Results = []string{
 	resultOK, resultStale, resultIgnored, resultReplayed, resultUnclaimed,
 	resultWrongTime, resultWrongAccount, resultBadSignature,
-	resultUndecryptable, resultWrongAppID, resultBadMessage, resultTooLarge, resultStore,
+	resultUndecryptable, resultWrongAppID, resultBadMessage, resultTooLarge, resultWrongAddress, resultStore,
 	resultQueueFull, resultUndelivered, resultBadReply,
 }
 

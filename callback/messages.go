@@ -46,7 +46,7 @@ func (h *messageHandler) handle(ctx context.Context, account string, p verifiedP
 	}
 	m, err := p.doc.Message()
 	if err != nil {
-		return *failure(http.StatusBadRequest, "", resultBadMessage, err)
+		return p.misdirected(err)
 	}
 	if !h.addressed(ctx, account, p, m.ToUserName) {
 		return *failure(http.StatusForbidden, eventMessage, resultWrongAccount, errOtherAccount)

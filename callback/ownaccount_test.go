@@ -241,8 +241,6 @@ func TestOwnAccountRejections(t *testing.T) {
 			400, "bad_message", "twice"},
 		"plain, XML behind JSON": {false, body(ownDoc(true) + ownDoc(false)),
 			400, "bad_message", ""},
-		"plain, authorization event": {false, body(authorizedDoc("authorized")),
-			400, "bad_message", ""},
 		"encrypted, no key": {false, safe(same), 400, "undecryptable", "no message_key"},
 		"encrypted, Encrypt twice": {true, safe(func(p *ownPush) {
 			p.body = strings.Replace(p.body, "{", `{"Encrypt":"QUJD",`, 1)

@@ -116,7 +116,8 @@ func respond(w http.ResponseWriter, out outcome) {
 func (h *Handler) report(r *http.Request, out outcome) {
 	h.observe(out.event, out.result)
 	suppressed := 0
-	if out.result == resultWrongTime || out.result == resultWrongAccount {
+	switch out.result {
+	case resultWrongTime, resultWrongAccount, resultWrongAddress:
 		var ok bool
 		if suppressed, ok = h.rejections.allow(out.result); !ok {
 			return

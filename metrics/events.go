@@ -79,8 +79,8 @@ func (m *Metrics) KeyRejected(listener string) {
 // Event counts a push from WeChat. event is its InfoType, message for a push on
 // an account's own address, or other. result is ok, stale, ignored, replayed,
 // unclaimed, wrong_time, wrong_account, bad_signature, undecryptable,
-// wrong_appid, bad_message, too_large, store, queue_full, undelivered or
-// bad_reply.
+// wrong_appid, bad_message, too_large, wrong_address, store, queue_full,
+// undelivered or bad_reply.
 func (m *Metrics) Event(event, result string) {
 	m.events.WithLabelValues(oneOf(knownEvents, event), oneOf(eventResults, result)).Inc()
 }

@@ -115,8 +115,8 @@ var (
 	eventResults = []string{
 		"ok", "stale", "ignored", "replayed", "unclaimed",
 		"wrong_time", "wrong_account", "bad_signature", "undecryptable",
-		"wrong_appid", "bad_message", "too_large", "store", "queue_full",
-		"undelivered", "bad_reply",
+		"wrong_appid", "bad_message", "too_large", "wrong_address",
+		"store", "queue_full", "undelivered", "bad_reply",
 	}
 
 	// listeners are those on which a key is needed.
