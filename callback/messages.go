@@ -103,9 +103,10 @@ func (h *messageHandler) addressed(
 }
 
 // isHandled reports whether anything happens because of the message. Others are
-// answered with success, and need not be claimed.
+// answered with success, and need not be claimed, except in plain mode: with
+// the signature of such a push another message could be sent.
 func (h *messageHandler) isHandled(account string, p verifiedPush, m wechat.Message) bool {
-	return isChecker(account) ||
+	return isChecker(account) || p.body != "" ||
 		firstMatch(p.settings.forwards, account, m.MsgType, eventName(m)) > 0
 }
 

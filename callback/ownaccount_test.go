@@ -343,6 +343,16 @@ func TestCapturedPlainSignature(t *testing.T) {
 	another := start(t, c)
 	another.wantResponse(another.sendOwn(ownAccount, forged), 200)
 	another.wantCounted("message replayed")
+
+	// A signature is used up by a push that no rule matches, too.
+	p = newOwnPush("plain", ownToken, nil, ownDoc(false), time.Now().Add(-time.Second))
+	forged = p
+	p.body = strings.ReplaceAll(p.body, "text", "voice")
+	c.Forwards[0].Events = []string{"text"}
+	w.handler.Reconfigure(c)
+	w.wantResponse(w.sendOwn(ownAccount, p), 200)
+	another.wantResponse(another.sendOwn(ownAccount, forged), 200)
+	another.wantCounted("message replayed", "message replayed")
 	if n := len(s.deliveries()); n != 1 {
 		t.Errorf("got %d deliveries, want 1", n)
 	}

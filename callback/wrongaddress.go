@@ -13,7 +13,8 @@ import (
 // maxLogPath is the maximum length, in characters, of a wrong path in the log.
 const maxLogPath = 128
 
-// Hints for an operator who has entered an address at WeChat.
+// Hints for the operator that has entered an address at WeChat. They are
+// constants, so that nothing of a request gets into them.
 const (
 	bothAddresses = "authorization events (授权事件接收URL) belong at " + eventsPath +
 		", messages and events (消息与事件接收URL) at /$APPID$/events, " +
