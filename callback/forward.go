@@ -1,6 +1,9 @@
 package callback
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"strings"
 	"time"
@@ -11,7 +14,9 @@ import (
 // Forward is a rule of the operator: which pushes of which accounts are sent to
 // which service, and how. The zero value matches nothing.
 type Forward struct {
-	// Name names the service in the queue, in the log and in metrics.
+	// Name names the service in the queue and in the log; default:
+	// [DefaultName]. Rules of the same name are one service, which gets one
+	// copy of a push, with URL, Keep, Secret and Token of the first.
 	Name string
 	// Mode is how messages are sent; "" is ModeReply. Authorization events are
 	// always queued.
@@ -69,10 +74,18 @@ func firstMatch(forwards []Forward, account string, names ...string) int {
 	})
 }
 
-// cloneForwards returns a deep copy.
+// DefaultName returns the name of a rule without a name. Rules with the same
+// URL share it, and it stays the same when other rules change.
+func DefaultName(url string) string {
+	sum := sha256.Sum256([]byte(url))
+	return "forward-" + hex.EncodeToString(sum[:4])
+}
+
+// cloneForwards returns a deep copy, in which each rule has a name.
 func cloneForwards(forwards []Forward) []Forward {
 	out := slices.Clone(forwards)
 	for i, f := range out {
+		out[i].Name = cmp.Or(f.Name, DefaultName(f.URL))
 		out[i].AppIDs, out[i].Events = slices.Clone(f.AppIDs), slices.Clone(f.Events)
 	}
 	return out

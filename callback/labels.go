@@ -39,6 +39,13 @@ var Events = []string{
 	eventMessage, eventOther,
 }
 
+// InfoTypes returns the known types of authorization events.
+func InfoTypes() []string {
+	return slices.DeleteFunc(slices.Clone(Events), func(event string) bool {
+		return event == eventMessage || event == eventOther
+	})
+}
+
 // Result labels: how a push was handled.
 const (
 	resultOK = "ok"

@@ -77,7 +77,8 @@ func TestImports(t *testing.T) {
 
 		"wxproxy/conformance": {},
 
-		"wxproxy/cmd/wxproxy/internal/config": {"wxproxy/cmd/wxproxy/internal/suggest",
+		"wxproxy/cmd/wxproxy/internal/config": {"wxproxy/callback",
+			"wxproxy/cmd/wxproxy/internal/suggest",
 			"wxproxy/internal/hostname", "wxproxy/proxy", "wxproxy/tokens/store/redis",
 			"wxproxy/wechat"},
 		"wxproxy/cmd/wxproxy/internal/suggest":   {},
