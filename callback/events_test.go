@@ -331,7 +331,8 @@ func TestReconfigureReplacesComponentAndKeys(t *testing.T) {
 
 	w.handler.Reconfigure(callback.Config{})
 	w.wantResponse(w.send(seal(oldCrypt, ticketDoc())), http.StatusNotFound)
-	w.wantCounted("other wrong_appid", "component_verify_ticket ok")
+	w.wantCounted(
+		"other wrong_appid", "component_verify_ticket ok", "other wrong_address")
 }
 
 // For the race detector: each push is verified with one set of settings.

@@ -135,10 +135,10 @@ func hasSuffixFold(s, suffix string) bool {
 // it.
 func (p verifiedPush) misdirected(err error) outcome {
 	if e, isEvent := p.doc.Event(); isEvent == nil && e.InfoType != "" {
-		return *failure(http.StatusBadRequest, eventOther, resultWrongAddress, errEventAtMessages)
+		return *failure(http.StatusBadRequest, "", resultWrongAddress, errEventAtMessages)
 	}
 	if m, isMessage := p.doc.Message(); isMessage == nil && m.MsgType != "" {
-		return *failure(http.StatusBadRequest, eventOther, resultWrongAddress, errMessageAtEvents)
+		return *failure(http.StatusBadRequest, "", resultWrongAddress, errMessageAtEvents)
 	}
 	return *failure(http.StatusBadRequest, "", resultBadMessage, err)
 }

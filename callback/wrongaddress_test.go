@@ -134,16 +134,15 @@ func TestPushOfTheOtherKind(t *testing.T) {
 	}
 	event := eventDoc(component, "unauthorized", "<AuthorizerAppid>"+account+"</AuthorizerAppid>")
 	for name, tc := range map[string]struct {
-		path  string
-		crypt *wechat.Crypt
-		doc   string
-		log   string
+		path, event string
+		crypt       *wechat.Crypt
+		doc, log    string
 	}{
-		"message": {"component", nil, textDoc("hello"), "/$APPID$/events"},
-		"event":   {account, nil, event, "/component/events"},
-		"event at an own account": {ownAccount, app.Crypt, event,
+		"message": {"component", "other", nil, textDoc("hello"), "/$APPID$/events"},
+		"event":   {account, "message", nil, event, "/component/events"},
+		"event at an own account": {ownAccount, "message", app.Crypt, event,
 			"/component/events"},
-		"JSON at an own account": {ownAccount, app.Crypt,
+		"JSON at an own account": {ownAccount, "message", app.Crypt,
 			`{"AppId":"` + component + `","InfoType":"unauthorized"}`, "/component/events"},
 	} {
 		w := start(t, c)
@@ -152,7 +151,7 @@ func TestPushOfTheOtherKind(t *testing.T) {
 		}
 		p := newOwnPush("safe", ownToken, tc.crypt, tc.doc, time.Now())
 		w.wantResponse(w.sendOwn(tc.path, p), 400)
-		w.wantCounted("other wrong_address")
+		w.wantCounted(tc.event + " wrong_address")
 		w.wantLogged("push rejected", tc.log)
 		w.wantStored()
 		if n := len(s.deliveries()); n != 0 {
