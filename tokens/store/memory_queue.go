@@ -41,6 +41,7 @@ type laneState struct {
 	due     time.Time // end of the pause, or of the lease
 	triedAt time.Time // when a try failed last
 	lease   string    // "" if no process has taken the lane
+	taken   QueueKey  // what the process has taken
 }
 
 // isDue reports whether the lane can be taken. An end that is further ahead
@@ -71,6 +72,7 @@ func (q *memoryQueue) begin(ctx context.Context) error {
 // now returns the time in milliseconds.
 func (q *memoryQueue) now() time.Time { return q.clock().Truncate(time.Millisecond) }
 
+// Add implements [Queue]. Each call looks at all keys that are known.
 func (q *memoryQueue) Add(
 	ctx context.Context, known time.Duration, entries ...QueueEntry,
 ) (added int, err error) {
@@ -142,6 +144,7 @@ func (q *memoryQueue) first(l lane) *memoryEntry {
 	return first
 }
 
+// Take implements [Queue]. It sorts all lanes in every call.
 func (q *memoryQueue) Take(
 	ctx context.Context, want map[string]int, lease time.Duration,
 ) ([]TakenEntry, error) {
@@ -164,7 +167,8 @@ func (q *memoryQueue) Take(
 			delete(q.lanes, l)
 			continue
 		}
-		s.lease, s.due = rand.Text(), now.Add(min(lease, MaxQueuePause))
+		s.lease, s.taken = rand.Text(), e.QueueKey
+		s.due = now.Add(min(lease, MaxQueuePause))
 		left[l.service]--
 		t := TakenEntry{e.QueueEntry, s.lease}
 		t.Payload = bytes.Clone(e.Payload)
@@ -173,6 +177,8 @@ func (q *memoryQueue) Take(
 	return taken, nil
 }
 
+// Settle implements [Queue]. A reservation is in force until the lane is taken
+// again, whatever the time is.
 func (q *memoryQueue) Settle(ctx context.Context, t TakenEntry, o QueueOutcome) error {
 	if err := q.begin(ctx); err != nil {
 		return err
@@ -188,7 +194,7 @@ func (q *memoryQueue) Settle(ctx context.Context, t TakenEntry, o QueueOutcome) 
 		return nil
 	}
 	s.lease, s.due = "", now
-	if e != nil {
+	if e != nil && !e.Dead {
 		e.Attempts++
 		e.Error = o.Error
 		e.Dead = o.Result == QueueDead
@@ -207,6 +213,7 @@ func (q *memoryQueue) removeEmpty(l lane) {
 	}
 }
 
+// Wake implements [Queue]. A lane that is taken stays so.
 func (q *memoryQueue) Wake(ctx context.Context, service string) error {
 	if err := q.begin(ctx); err != nil {
 		return err
@@ -220,6 +227,7 @@ func (q *memoryQueue) Wake(ctx context.Context, service string) error {
 	return nil
 }
 
+// Sizes implements [Queue]. It counts all entries in every call.
 func (q *memoryQueue) Sizes(ctx context.Context) (map[string]QueueSize, error) {
 	if err := q.begin(ctx); err != nil {
 		return nil, err
@@ -242,6 +250,7 @@ func (q *memoryQueue) Sizes(ctx context.Context) (map[string]QueueSize, error) {
 	return sizes, nil
 }
 
+// List implements [Queue]. It sorts all entries in every call.
 func (q *memoryQueue) List(
 	ctx context.Context, f QueueFilter, offset, limit int,
 ) (total int, entries []QueueEntry, err error) {
@@ -251,7 +260,7 @@ func (q *memoryQueue) List(
 	defer q.mu.Unlock()
 	var all []*memoryEntry
 	for _, e := range q.entries {
-		if f.matches(&e.QueueEntry) {
+		if f.Matches(&e.QueueEntry) {
 			all = append(all, e)
 		}
 	}
@@ -288,6 +297,7 @@ func (q *memoryQueue) describe(e *memoryEntry, payload bool) QueueEntry {
 	return c
 }
 
+// Find implements [Queue]. It looks at all entries.
 func (q *memoryQueue) Find(ctx context.Context, id string) ([]QueueEntry, error) {
 	if err := q.begin(ctx); err != nil {
 		return nil, err
@@ -338,13 +348,14 @@ func (q *memoryQueue) Expire(ctx context.Context, key QueueKey, reason string) e
 	if e == nil {
 		return ErrNotFound
 	}
-	if s := q.lanes[l]; !e.Dead && (s.lease == "" || !s.due.After(q.now()) || q.first(l) != e) {
-		e.Dead, e.Error = true, reason[:min(len(reason), maxQueueError)]
+	if s := q.lanes[l]; !e.Dead && (s.lease == "" || !s.due.After(q.now()) || s.taken != key) {
+		e.Dead, e.Error = true, QueueOutcome{Error: reason}.Cut().Error
 		q.removeEmpty(l)
 	}
 	return nil
 }
 
+// Drop implements [Queue]. The key stays known.
 func (q *memoryQueue) Drop(ctx context.Context, key QueueKey) error {
 	if err := q.begin(ctx); err != nil {
 		return err
@@ -358,6 +369,8 @@ func (q *memoryQueue) Drop(ctx context.Context, key QueueKey) error {
 	return nil
 }
 
+// Scan implements [Queue]. It yields a copy of the queue as it was at the
+// beginning, and holds no lock meanwhile.
 func (q *memoryQueue) Scan(ctx context.Context, yield func(QueueEntry) bool) error {
 	if err := q.begin(ctx); err != nil {
 		return err
@@ -378,6 +391,7 @@ func (q *memoryQueue) Scan(ctx context.Context, yield func(QueueEntry) bool) err
 	return nil
 }
 
+// Restore implements [Queue].
 func (q *memoryQueue) Restore(ctx context.Context, entries ...QueueEntry) error {
 	if err := q.begin(ctx); err != nil {
 		return err
@@ -395,6 +409,7 @@ func (q *memoryQueue) Restore(ctx context.Context, entries ...QueueEntry) error 
 	return nil
 }
 
+// Replace implements [Queue].
 func (q *memoryQueue) Replace(ctx context.Context, key QueueKey, old, payload []byte) error {
 	if err := q.begin(ctx); err != nil {
 		return err

@@ -65,7 +65,7 @@ type Queue interface {
 	// If the lease has passed and the lane was taken again meanwhile, a
 	// delivered entry is still removed. All other outcomes then change nothing,
 	// the new reservation stays, and there is no error. An entry that was
-	// dropped meanwhile is no error either.
+	// dropped or expired meanwhile is no error either, and stays so.
 	Settle(ctx context.Context, t TakenEntry, o QueueOutcome) error
 
 	// Wake makes the lanes of a service due that wait after a failed try.
@@ -265,8 +265,8 @@ const (
 	DeadEntries
 )
 
-// matches reports whether f selects an entry.
-func (f QueueFilter) matches(e *QueueEntry) bool {
+// Matches reports whether f selects an entry.
+func (f QueueFilter) Matches(e *QueueEntry) bool {
 	return (f.State == AnyQueueState || e.Dead == (f.State == DeadEntries)) &&
 		(f.Service == "" || f.Service == e.Service) && (f.AppID == "" || f.AppID == e.AppID)
 }

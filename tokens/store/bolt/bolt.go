@@ -71,6 +71,7 @@ type Store struct {
 	path     string
 	session  atomic.Pointer[session] // replaced when the file is opened again
 	locks    *store.KeyLocks
+	queue    queue
 	recovery recovery
 	closed   atomic.Bool // set when Close has waited for the updates in flight
 	close    func() error
@@ -97,6 +98,7 @@ func newStore(db *guardedDB, accept func(ctx context.Context, s store.Store) err
 	if faultFile != "" {
 		s.disk = fileFault
 	}
+	s.queue.s = s
 	s.recovery.init(s, accept)
 	s.begin(db)
 	s.close = sync.OnceValue(func() error {
@@ -351,8 +353,12 @@ func (s *Store) view(read func(*bbolt.Bucket) error) error {
 
 // viewTx calls read in a short transaction.
 func (s *Store) viewTx(read func(*bbolt.Tx) error) error {
-	db := s.session.Load().db
-	return s.convertError(db.access(func() error { return db.bolt.View(read) }))
+	return s.viewIn(s.session.Load(), read)
+}
+
+// viewIn is viewTx in a certain session.
+func (s *Store) viewIn(n *session, read func(*bbolt.Tx) error) error {
+	return s.convertError(n.db.access(func() error { return n.db.bolt.View(read) }))
 }
 
 // errReopening is returned while the file is closed in order to open it again.

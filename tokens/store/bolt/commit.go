@@ -17,6 +17,9 @@ type pendingWrite struct {
 	// apply makes the change. If it returns an error, the whole commit fails,
 	// with the changes of others.
 	apply func(*bbolt.Tx) error
+	// after is called with the result of the commit, in the order of the
+	// writes; nil if there is nothing to do. It must not wait for a commit.
+	after func(error)
 	done  chan error // buffered, so that the committer never blocks
 }
 
@@ -133,6 +136,9 @@ func (c *committer) run() {
 		}
 		err := c.save(group)
 		for i, w := range group {
+			if w.after != nil {
+				w.after(err)
+			}
 			w.done <- err
 			group[i] = nil
 		}

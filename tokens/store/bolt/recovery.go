@@ -19,8 +19,8 @@ import (
 //   - a commit failed with EIO
 //   - the mapped file could not be read, was truncated, or holds an invalid page
 //   - the path names another file than the open one
-//   - the path names no file: after removedPatience, the content of the open one
-//     is written to a new one
+//   - the path names no file: after removedPatience, the content of the open
+//     one is written to a new one
 //
 // A file is opened again only if it passes the same verification as in [Open].
 // A damaged file stays unusable, and all errors say why. If another file is put
@@ -234,6 +234,7 @@ func (r *recovery) check(db *guardedDB) error {
 		return nil
 	}
 	s := &Store{path: db.path, locks: store.NewKeyLocks(), now: clock.Now}
+	s.queue.s = s
 	s.begin(db)
 	defer s.session.Load().commits.stop()
 	return r.accept(r.ctx, s)

@@ -168,7 +168,7 @@ func (v *verifier) freelist(id uint64) ([]uint64, error) {
 	return free, nil
 }
 
-// bucket visits the entries of the root: the buckets meta and records, and
+// bucket visits the entries of the root: the buckets of this package, and
 // others that this version does not use.
 func (v *verifier) bucket(name, value []byte, isBucket bool, depth int) error {
 	if !isBucket {
@@ -180,6 +180,10 @@ func (v *verifier) bucket(name, value []byte, isBucket bool, depth int) error {
 		visit = v.metaEntry
 	case bytes.Equal(name, recordsBucket):
 		v.hasRecords = true
+		visit = v.recordEntry
+	case bytes.Equal(name, queueEntriesBucket), bytes.Equal(name, queuePayloadsBucket),
+		bytes.Equal(name, queueIDsBucket), bytes.Equal(name, claimsBucket),
+		bytes.Equal(name, claimEndsBucket):
 		visit = v.recordEntry
 	}
 	if len(value) < bucketHeader {
@@ -203,11 +207,12 @@ func (v *verifier) metaEntry(key, value []byte, _ bool, _ int) error {
 	return nil
 }
 
-// recordEntry visits a record. Its checksum is verified when it is read: one
-// damaged record must not keep the others from being used.
+// recordEntry visits a record, a claim, or a part of the queue. Its checksum is
+// verified when it is read: a damaged one must not keep the others from being
+// used.
 func (v *verifier) recordEntry(key, _ []byte, isBucket bool, _ int) error {
 	if isBucket {
-		return corrupt("%q is a bucket, not a record", key)
+		return corrupt("%q is a bucket, not an entry of one", key)
 	}
 	return nil
 }

@@ -47,6 +47,7 @@ func RunQueue(t *testing.T, open func(t *testing.T) store.Store) {
 		{"find", queueFind},
 		{"revive a dead entry", reviveDead},
 		{"revive a waiting entry", reviveWaiting},
+		{"expire", queueExpire},
 		{"drop", queueDrop},
 		{"scan and restore", scanAndRestore},
 		{"replace", queueReplace},
@@ -59,6 +60,7 @@ func RunQueue(t *testing.T, open func(t *testing.T) store.Store) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			// See Run.
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			s := open(t)
@@ -76,6 +78,7 @@ type queueSuite struct {
 	ctx   context.Context
 }
 
+// newQueueSuite returns the queue of s, as wxproxy finds it.
 func newQueueSuite(ctx context.Context, t *testing.T, s store.Store) queueSuite {
 	t.Helper()
 	q, ok := store.As[store.Queuer](s)
@@ -92,7 +95,8 @@ var pushed = time.UnixMilli(1_700_000_000_123)
 // lease is longer than any test takes between Take and Settle.
 const lease = store.MaxQueuePause
 
-// entry returns the entry of an event. Each has a payload of its own. Of the
+// entry returns the entry that Add is given for an event. Each has a payload of
+// its own. Of the
 // entries of a test, one with a greater id was pushed later.
 func entry(service, appid, id string) store.QueueEntry {
 	k := store.QueueKey{Service: service, AppID: appid, ID: id}
@@ -182,6 +186,7 @@ func (s queueSuite) pause() {
 	}
 }
 
+// ids returns the entries as text, in the order in which they were taken.
 func ids(taken []store.TakenEntry) []string {
 	var ids []string
 	for _, t := range taken {
@@ -281,6 +286,7 @@ func addIsIdempotent(s queueSuite) {
 		s.settle(t, store.QueueDead, 0)
 		s.addSome(known, 0, other)
 		s.deliver(service, "2", "3")
+		// Whether it is known or not, an entry that was dropped is gone.
 		s.noError("drop", s.Drop(s.ctx, t.QueueKey))
 	}
 	s.wantEmpty()
@@ -324,6 +330,7 @@ func keysAreKnownAfterDelivery(s queueSuite) {
 	}
 }
 
+// noError reports an error of what. The test continues.
 func (s queueSuite) noError(what string, err error) {
 	s.Helper()
 	if err != nil {

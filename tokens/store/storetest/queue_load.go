@@ -151,6 +151,7 @@ func (d *deliveries) take(s queueSuite) {
 	}
 }
 
+// begin notes that a lane is taken, and by which entry.
 func (d *deliveries) begin(t store.TakenEntry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -164,6 +165,8 @@ func (d *deliveries) begin(t store.TakenEntry) {
 	}
 }
 
+// end notes the result of a try. It must be called before Settle: afterwards
+// the lane can be taken again.
 func (d *deliveries) end(t store.TakenEntry, result store.QueueResult) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -212,6 +215,7 @@ func (s queueSuite) operations(ctx context.Context) map[string]error {
 		"settle":  s.Settle(ctx, taken, store.QueueOutcome{Result: store.QueueDelivered}),
 		"wake":    s.Wake(ctx, "orders"),
 		"revive":  s.Revive(ctx, e.QueueKey),
+		"expire":  s.Expire(ctx, e.QueueKey, "late"),
 		"drop":    s.Drop(ctx, e.QueueKey),
 		"scan":    s.Scan(ctx, func(store.QueueEntry) bool { return true }),
 		"restore": s.Restore(ctx, e),
@@ -232,7 +236,8 @@ func canceledQueueContext(s queueSuite) {
 	s.addIDs("orders", "a", "1")
 }
 
-// closedQueueRejects: each method returns ErrClosed.
+// closedQueueRejects: each method returns ErrClosed, also those that need
+// nothing of the database.
 func closedQueueRejects(s queueSuite) {
 	s.addIDs("orders", "a", "1")
 	s.noError("close", s.store.Close())

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"wxproxy/tokens/store"
@@ -61,6 +62,8 @@ func queueList(s queueSuite) {
 		s.add(e)
 		all = append(all, e)
 	}
+	// Of each service the first entry of one lane is dead, and its second entry
+	// is the first waiting one.
 	firsts := map[store.QueueKey]bool{}
 	for _, service := range []string{"orders", "audit"} {
 		taken := s.take(service, 10, lease)
@@ -200,6 +203,61 @@ func reviveWaiting(s queueSuite) {
 	}
 }
 
+// queueExpire: a waiting entry × the first one × of a paused lane, whose pause
+// stays × one that is being delivered × one whose lease has passed × a dead one
+// × one that does not exist.
+func queueExpire(s queueSuite) {
+	key := func(id string) store.QueueKey { return entry("orders", "a", id).QueueKey }
+	expire := func(id string) {
+		s.Helper()
+		s.noError("expire", s.Expire(s.ctx, key(id), "too old "+strings.Repeat("账", 100)))
+	}
+	wantDead := func(id string, dead bool, attempts int) {
+		s.Helper()
+		got := s.found(key(id))
+		if got.Dead != dead || got.Attempts != attempts || dead && (!got.Next.IsZero() ||
+			!strings.HasPrefix(got.Error, "too old ") || len(got.Error) > 200) {
+			s.Errorf("entry %s: got %+v, want dead %v, %d attempts", id, got, dead, attempts)
+		}
+	}
+	s.addIDs("orders", "a", "1", "2", "3", "4")
+	expire("1")
+	wantDead("1", true, 0)
+	s.settle(s.takeOne("orders", "2"), store.QueueFailed, store.MaxQueuePause)
+	expire("2")
+	wantDead("2", true, 1)
+	s.takeNone("orders")
+	s.noError("wake", s.Wake(s.ctx, "orders"))
+	t := s.takeOne("orders", "3")
+	expire("3")
+	expire("4")
+	wantDead("3", false, 0)
+	wantDead("4", true, 0)
+	s.noError("revive", s.Revive(s.ctx, key("1")))
+	s.settle(t, store.QueueDelivered, 0)
+	s.deliver("orders", "1")
+	s.takeNone("orders")
+
+	s.addIDs("orders", "a", "5")
+	late := s.take("orders", 1, time.Millisecond)[0]
+	s.nextMillisecond()
+	expire("5")
+	wantDead("5", true, 0)
+	s.settle(late, store.QueueFailed, 0)
+	wantDead("5", true, 0)
+	s.takeNone("orders")
+	s.settle(late, store.QueueDelivered, 0)
+	for _, id := range []string{"3", "5"} {
+		err := s.Expire(s.ctx, key(id), "too old")
+		if !errors.Is(err, store.ErrNotFound) {
+			s.Errorf("expire %s: got error %v, want ErrNotFound", id, err)
+		}
+	}
+	s.noError("expire", s.Expire(s.ctx, key("4"), "other"))
+	wantDead("4", true, 0)
+	s.deliver("orders")
+}
+
 // queueDrop: the first entry of a lane × a later one × a dead one × one that
 // does not exist.
 func queueDrop(s queueSuite) {
@@ -273,6 +331,7 @@ func scanAndRestore(s queueSuite) {
 	if err != nil || sizes["orders"].Waiting != 30 || sizes["audit"].Waiting != 30 {
 		s.Errorf("sizes: got %v, error %v, want 30 waiting for each service", sizes, err)
 	}
+	// No lane of this service is reserved any more.
 	s.deliversInOrder(before, "orders", "b")
 	for _, e := range before {
 		if e.Service == "audit" {

@@ -180,7 +180,8 @@ func formerOwnerSettles(s queueSuite) {
 	s.settle(t, store.QueueDelivered, 0)
 	s.wantEmpty()
 
-	// The last entry of a lane.
+	// The last entry of a lane: its reservation outlives it, so that an event
+	// which arrives then does not overtake the one that is being delivered.
 	s.addIDs("audit", "a", "1")
 	former, owner = s.formerOwner("audit", "1")
 	s.settle(former, store.QueueDelivered, 0)
@@ -321,6 +322,7 @@ func wakeEndsPauses(s queueSuite) {
 			s.settle(t, store.QueueFailed, store.MaxQueuePause)
 		}
 	}
+	// A service without entries is no error.
 	s.noError("wake", s.Wake(s.ctx, "none"))
 	s.takeNone("orders")
 	s.noError("wake", s.Wake(s.ctx, "orders"))
