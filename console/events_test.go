@@ -87,14 +87,7 @@ func (e *fakeEvents) RetryAll(ctx context.Context, f store.QueueFilter) (n int, 
 	if err := e.err(); err != nil {
 		return 0, err
 	}
-	_, entries, err := e.store.List(ctx, f, 0, 1000)
-	for _, entry := range entries {
-		if err := e.store.Revive(ctx, entry.QueueKey); err != nil {
-			return n, err
-		}
-		n++
-	}
-	return n, err
+	return e.Queue.RetryAll(ctx, f)
 }
 
 // add adds an event for services.

@@ -208,8 +208,18 @@ func TestEventsRetryAndDrop(t *testing.T) {
 	e.want("events list", ran{out: "ID  SERVICE  APPID  STATE  TRIES  PUSHED  NEXT\n"})
 }
 
-// The flags of retry --all become the query.
+// The flags of retry --all become the query. Without --state it is about dead
+// events only.
 func TestEventsRetryAll(t *testing.T) {
+	e := newFilledEvents(t)
+	e.kill("orders", "timeout")
+	e.want("events retry --all --state dead --service nothing",
+		ran{out: "0 deliveries are tried again now\n"})
+	e.want("events retry --all --service crm", ran{out: "1 delivery is tried again now\n"})
+	e.want("events retry --all --json", ran{out: `{"retried":1}` + "\n"})
+	e.want("events retry --all", ran{out: "0 deliveries are tried again now\n"})
+	e.want("events retry --all --state waiting --service orders",
+		ran{out: "3 deliveries are tried again now\n"})
 	a := newAdminTest(t, nil)
 	var asked string
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

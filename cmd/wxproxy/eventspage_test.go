@@ -76,7 +76,12 @@ func TestEventsPanel(t *testing.T) {
 		t.Errorf("dead entries after a retry: got %d, want 0", n)
 	}
 	filter("")
-	p.until(rows(3))
+	p.until(rows(3) + " && document.querySelector('#queue').textContent === '3 waiting'")
+	e.kill("crm", "HTTP 500")
+	p.click("#retry-all")
+	p.until("document.querySelector('#ask').open")
+	p.click("#ask-yes")
+	proctest.Eventually(t, func() bool { return dead() == 0 })
 
 	p = b.tab("zh-CN", 390, 844, true)
 	p.open(e.url + "/")
