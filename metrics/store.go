@@ -8,8 +8,11 @@ import (
 
 // Values of labels of the store's metrics.
 var (
-	storeOperations = []string{"load", "update", "list", "claim", "unclaim", "ping"}
-	storeResults    = []string{"ok", "failed", "lost", "damaged", "canceled"}
+	storeOperations = []string{
+		"load", "update", "list", "claim", "unclaim", "ping",
+		"queue_add", "queue_take", "queue_settle", "queue",
+	}
+	storeResults = []string{"ok", "failed", "lost", "damaged", "canceled"}
 )
 
 // registerStore registers the metrics of the store.
@@ -33,7 +36,8 @@ func (m *Metrics) registerStore() {
 }
 
 // StoreOperation counts an operation of the store. operation is load, update,
-// list, claim, unclaim or ping. result is ok, failed, lost, damaged or
+// list, claim, unclaim, ping, queue_add, queue_take, queue_settle, or queue for
+// the others of the queue. result is ok, failed, lost, damaged or
 // canceled. took is negative if it is unknown; it is not recorded then.
 func (m *Metrics) StoreOperation(operation, result string, took time.Duration) {
 	operation = oneOf(storeOperations, operation)

@@ -22,8 +22,9 @@ type Partitioned interface {
 // MonitorOptions configures [Monitor]. The zero value is valid.
 type MonitorOptions struct {
 	// Observe is called after each operation: load, update, list, claim,
-	// unclaim or ping. result is one of [Results]. took is the time that the
-	// store took, negative if it is unknown. Observe may be nil.
+	// unclaim, ping, queue_add, queue_take, queue_settle, or queue for the
+	// others of the queue. result is one of [Results]. took is the time that
+	// the store took, negative if it is unknown. Observe may be nil.
 	//
 	// The time of an update is that of saving: from the return of its function
 	// until the record is durable. The function itself may wait for WeChat, and
@@ -128,7 +129,7 @@ func (m *Monitored) Writable(key string) error {
 func IsDatabaseError(err error) bool {
 	for _, other := range []error{
 		nil, ErrNotFound, ErrLost, ErrDamaged, ErrForeignKey, ErrCorrupt, ErrWrongKey, ErrEmptyKey,
-		ErrClosed, context.Canceled, context.DeadlineExceeded,
+		ErrQueueKey, ErrClosed, context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, other) {
 			return false
@@ -147,7 +148,8 @@ func resultOf(err error) string {
 	case errors.Is(err, ErrDamaged), errors.Is(err, ErrForeignKey),
 		errors.Is(err, ErrCorrupt), errors.Is(err, ErrWrongKey):
 		return ResultDamaged
-	case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrEmptyKey):
+	case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrEmptyKey),
+		errors.Is(err, ErrQueueKey):
 		return ResultOK
 	}
 	return ResultCanceled
@@ -212,7 +214,7 @@ func (m *Monitored) Claim(ctx context.Context, key string, until time.Time) (boo
 	began := time.Now()
 	first, err := m.inner.Claim(ctx, key, until)
 	m.o.Observe("claim", resultOf(err), time.Since(began))
-	m.claimFailed(err)
+	m.writeFailed(err)
 	return first, err
 }
 
@@ -221,7 +223,7 @@ func (m *Monitored) Unclaim(ctx context.Context, key string) error {
 	began := time.Now()
 	err := m.inner.Unclaim(ctx, key)
 	m.o.Observe("unclaim", resultOf(err), time.Since(began))
-	m.claimFailed(err)
+	m.writeFailed(err)
 	return err
 }
 
@@ -265,9 +267,9 @@ func (m *Monitored) pingPartition(ctx context.Context, partition int) (err error
 // Close implements [Store]. It ends the pings.
 func (m *Monitored) Close() error { return m.close() }
 
-// claimFailed is failed for a claim, whose partition is unknown: the names of
-// claims are hashed below.
-func (m *Monitored) claimFailed(err error) {
+// writeFailed is failed for a write whose partition is unknown: the names of
+// claims are hashed below, and entries of the queue may be in several.
+func (m *Monitored) writeFailed(err error) {
 	if m.parts != nil {
 		m.suspect(err)
 	} else if IsDatabaseError(err) {

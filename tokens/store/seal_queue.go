@@ -117,6 +117,7 @@ func (q *sealedQueue) reject(ctx context.Context, t TakenEntry, openErr error) e
 	return q.Settle(ctx, t, o)
 }
 
+// Find implements [Queue]. A Payload that cannot be opened is nil.
 func (q *sealedQueue) Find(ctx context.Context, id string) ([]QueueEntry, error) {
 	entries, err := q.Queue.Find(ctx, id)
 	for i := range entries {
@@ -125,10 +126,12 @@ func (q *sealedQueue) Find(ctx context.Context, id string) ([]QueueEntry, error)
 	return entries, err
 }
 
+// Scan implements [Queue]. A Payload that cannot be opened is nil.
 func (q *sealedQueue) Scan(ctx context.Context, yield func(QueueEntry) bool) error {
 	return q.Queue.Scan(ctx, func(e QueueEntry) bool { return yield(q.opened(e)) })
 }
 
+// Restore implements [Queue].
 func (q *sealedQueue) Restore(ctx context.Context, entries ...QueueEntry) error {
 	entries, err := q.sealed(ctx, entries)
 	if err != nil {
@@ -137,6 +140,7 @@ func (q *sealedQueue) Restore(ctx context.Context, entries ...QueueEntry) error 
 	return q.Queue.Restore(ctx, entries...)
 }
 
+// Replace implements [Queue]. old and payload are plain text.
 func (q *sealedQueue) Replace(ctx context.Context, key QueueKey, old, payload []byte) error {
 	if err := q.s.prepare(ctx); err != nil {
 		return err

@@ -117,6 +117,7 @@ func everywhere(args ...any) []call {
 	return calls
 }
 
+// Add implements [store.Queue]. All is in one script.
 func (q *queue) Add(
 	ctx context.Context, known time.Duration, entries ...store.QueueEntry,
 ) (added int, err error) {
@@ -141,6 +142,7 @@ func (q *queue) Add(
 	return added, q.s.convertError(ctx, err)
 }
 
+// Settle implements [store.Queue].
 func (q *queue) Settle(ctx context.Context, t store.TakenEntry, o store.QueueOutcome) error {
 	o = o.Cut()
 	_, err := q.runKey(ctx, settleScript, t.QueueKey,
@@ -151,6 +153,8 @@ func (q *queue) Settle(ctx context.Context, t store.TakenEntry, o store.QueueOut
 // wakeBatch is how many lanes one script wakes at most.
 const wakeBatch = 1000
 
+// Wake implements [store.Queue]. Each script wakes a batch, so that it does not
+// block Redis for long.
 func (q *queue) Wake(ctx context.Context, service string) error {
 	if err := q.s.usable(ctx); err != nil {
 		return err
@@ -174,14 +178,17 @@ func (q *queue) Wake(ctx context.Context, service string) error {
 	return nil
 }
 
+// Revive implements [store.Queue].
 func (q *queue) Revive(ctx context.Context, key store.QueueKey) error {
 	return found(q.runKey(ctx, reviveScript, key))
 }
 
+// Expire implements [store.Queue].
 func (q *queue) Expire(ctx context.Context, key store.QueueKey, reason string) error {
 	return found(q.runKey(ctx, expireScript, key, store.QueueOutcome{Error: reason}.Cut().Error))
 }
 
+// Drop implements [store.Queue].
 func (q *queue) Drop(ctx context.Context, key store.QueueKey) error {
 	return found(q.runKey(ctx, dropScript, key, rand.Text()[:16]))
 }
@@ -194,6 +201,7 @@ func found(n int, err error) error {
 	return err
 }
 
+// Replace implements [store.Queue].
 func (q *queue) Replace(ctx context.Context, key store.QueueKey, old, payload []byte) error {
 	_, err := q.runKey(ctx, replaceScript, key, old, payload)
 	return err

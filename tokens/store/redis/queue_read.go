@@ -53,6 +53,7 @@ func oldest(score string) time.Time {
 	return time.UnixMilli(number([]any{score}, 0))
 }
 
+// Sizes implements [store.Queue]. It sends one pipeline.
 func (q *queue) Sizes(ctx context.Context) (map[string]store.QueueSize, error) {
 	parts, err := q.sizes(ctx, everywhere())
 	if err != nil {
@@ -87,6 +88,8 @@ func (q *queue) rebuild(bucket int) {
 	}
 }
 
+// Find implements [store.Queue]. The bucket is not known from the id, so it
+// asks all of them, in one pipeline.
 func (q *queue) Find(ctx context.Context, id string) ([]store.QueueEntry, error) {
 	if err := q.s.usable(ctx); err != nil {
 		return nil, err
@@ -139,6 +142,8 @@ func (q *queue) read(
 	return looked, entries, nil
 }
 
+// List implements [store.Queue]. It reads the sets of all services page by page
+// and merges them.
 func (q *queue) List(
 	ctx context.Context, f store.QueueFilter, offset, limit int,
 ) (total int, entries []store.QueueEntry, err error) {

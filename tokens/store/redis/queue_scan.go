@@ -124,6 +124,7 @@ const (
 	restoreBatchSize = 1 << 20
 )
 
+// Restore implements [store.Queue]. It sends batches, and is not atomic.
 func (q *queue) Restore(ctx context.Context, entries ...store.QueueEntry) error {
 	if err := q.s.usable(ctx); err != nil {
 		return err
