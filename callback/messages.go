@@ -154,7 +154,7 @@ func (h *messageHandler) reply(
 	}
 	d := delivery{
 		url: p.settings.forwards[n-1].URL, account: account,
-		id: newDeliveryID(), doc: p.doc.Bytes(), contentType: p.doc.ContentType(),
+		id: newDeliveryID(), doc: p.doc.WellFormed(), contentType: p.doc.ContentType(),
 	}
 	if isOpenID(m.FromUserName) {
 		d.openid = m.FromUserName

@@ -28,7 +28,7 @@ func IsJSON(doc []byte) bool {
 // the object have the names of the elements of a document in XML. The error is
 // [ErrMalformed].
 //
-// [Document.Bytes] returns valid JSON. Only what JSON does not allow is
+// [Document.WellFormed] returns valid JSON. Only what JSON does not allow is
 // replaced: control characters inside strings, which are escaped, and invalid
 // UTF-8.
 func ParseJSONDocument(doc []byte) (*Document, error) {
@@ -36,7 +36,7 @@ func ParseJSONDocument(doc []byte) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Document{raw: valid, valid: valid, fields: fields, isJSON: true}, nil
+	return &Document{raw: doc, wellFormed: valid, fields: fields, isJSON: true}, nil
 }
 
 // IsJSON reports whether the document is JSON, not XML.

@@ -56,8 +56,8 @@ func TestJSONDocument(t *testing.T) {
 		if err != nil || got != tc.want {
 			t.Errorf("%s: got %s %v, want %s", name, got, err, tc.want)
 		}
-		if want := cmp.Or(tc.bytes, tc.doc); string(d.Bytes()) != want {
-			t.Errorf("%s: got document %q", name, d.Bytes())
+		if want := cmp.Or(tc.bytes, tc.doc); string(d.WellFormed()) != want {
+			t.Errorf("%s: got document %q", name, d.WellFormed())
 		}
 		if !d.IsJSON() || d.ContentType() != "application/json" {
 			t.Errorf("%s: got type %q", name, d.ContentType())
@@ -173,10 +173,10 @@ func FuzzJSONDocument(f *testing.F) {
 			return
 		}
 		var other map[string]any
-		if err := json.Unmarshal(d.Bytes(), &other); err != nil || len(d.Bytes()) > PushLimit {
-			t.Fatalf("got %d bytes that are no JSON (%v)", len(d.Bytes()), err)
+		if err := json.Unmarshal(d.WellFormed(), &other); err != nil || len(d.WellFormed()) > PushLimit {
+			t.Fatalf("got %d bytes that are no JSON (%v)", len(d.WellFormed()), err)
 		}
-		again, err := ParseJSONDocument(d.Bytes())
+		again, err := ParseJSONDocument(d.WellFormed())
 		if err != nil {
 			t.Fatalf("got %v for a document that was read", err)
 		}

@@ -67,14 +67,20 @@ func TestMaskCodes(t *testing.T) {
 	f("<xml><auth_code/><auth_code></auth_code></xml>", "<xml><auth_code/><auth_code></auth_code></xml>")
 	f("<xml><auth_code>a<auth_code>b</auth_code>c</auth_code></xml>", "<xml><auth_code>***</auth_code></xml>")
 	f("<xml><list><n:auth_code>b</n:auth_code></list></xml>",
-		"<xml><list><n:auth_code>***</n:auth_code></list></xml>")
+		"<xml><list><n_auth_code>***</n_auth_code></list></xml>")
 	f("<xml><AuthorizationCodeExpiredTime>1</AuthorizationCodeExpiredTime><code>c</code></xml>",
 		"<xml><AuthorizationCodeExpiredTime>1</AuthorizationCodeExpiredTime><code>c</code></xml>")
 	f("<xml><msg>see queryauthcode@@@1!</msg></xml>", "<xml><msg>see ***!</msg></xml>")
 	f(`<?xml version="1.0" encoding="GBK"?><xml>`+"\x01\xff<auth_code>\x02\xfe</auth_code>\xff</xml>",
-		`<?xml version="1.0" encoding="GBK"?><xml>`+" �<auth_code>***</auth_code>�</xml>")
-	for _, bad := range []string{"<xml><auth_code>a</xml>", "<xml><auth_code>a",
-		"<xml>&nothing;</xml>", "<xml><auth_code>&nothing;</auth_code></xml>"} {
+		"<xml><auth_code>***</auth_code></xml>")
+	f("<xml><a>&nothing;</a><auth_code>&nothing;</auth_code></xml>",
+		"<xml><a>&amp;nothing;</a><auth_code>***</auth_code></xml>")
+	// A text that swallows a code, by pretending to end somewhere behind it.
+	f("<xml><msg><![CDATA[a]]></msg><auth_code>b</auth_code><info><name><![CDATA[]]></msg>"+
+		"<info><name><![CDATA[c]]></name></info></xml>",
+		"<xml><msg>a]]&gt;&lt;/msg&gt;***auth_code&gt;&lt;info&gt;&lt;name&gt;&lt;![CDATA[</msg>"+
+			"<info><name><![CDATA[c]]></name></info></xml>")
+	for _, bad := range []string{"<xml><auth_code>a</xml>", "<xml><auth_code>a"} {
 		if _, err := wechat.ParseDocument([]byte(bad)); !errors.Is(err, wechat.ErrMalformed) {
 			t.Errorf("%q: got error %v, want ErrMalformed", bad, err)
 		}

@@ -40,7 +40,7 @@ func ParseEnvelope(body []byte) (Envelope, error) {
 		return Envelope{}, fmt.Errorf("%w: too many elements", ErrMalformed)
 	}
 	r := documentReader{names: []string{"AppId", "ToUserName", "Encrypt"}}
-	if err := r.read(body); err != nil {
+	if err := r.read(validXML(body)); err != nil {
 		return Envelope{}, err
 	}
 	f, err := fieldTexts(r.fields, r.names...)
@@ -64,7 +64,7 @@ const InfoFastRegister = "notify_third_fasteregister"
 type Event struct {
 	AppID      string    // the component's
 	CreateTime time.Time // whole seconds; zero if absent or 0
-	InfoType   string    // never ""; may be one that WeChat added later
+	InfoType   string    // may be one that WeChat added later; "" in a list of results
 
 	Ticket Secret // of component_verify_ticket
 
@@ -80,45 +80,69 @@ type Event struct {
 	Msg      string // WeChat's explanation of Status
 }
 
-// Event returns the document as an authorization event. The error is
-// [ErrMalformed].
+// Event returns the document as an authorization event. Of an InfoType that has
+// no meaning here, only InfoType and AppId have to be unambiguous: it can hold
+// the same names several times. The error is [ErrMalformed].
 func (d *Document) Event() (Event, error) {
-	f, err := d.text("AppId", "CreateTime", "InfoType", "ComponentVerifyTicket",
-		"AuthorizerAppid", "AuthorizationCode", "AuthorizationCodeExpiredTime",
-		"appid", "status", "auth_code", "msg", "MsgType", "FromUserName")
+	f, err := d.text("AppId", "InfoType", "MsgType", "FromUserName")
 	if err != nil {
 		return Event{}, err
 	}
 	if f["MsgType"] != "" || f["FromUserName"] != "" {
 		return Event{}, fmt.Errorf("%w: a message on the address for events", ErrMalformed)
 	}
-	if f["InfoType"] == "" {
+	if f["InfoType"] == "" && !d.isResultList() {
 		return Event{}, fmt.Errorf("%w: no InfoType", ErrMalformed)
 	}
-	e := Event{
-		AppID:             f["AppId"],
-		InfoType:          f["InfoType"],
-		Ticket:            NewSecret(f["ComponentVerifyTicket"]),
-		AuthorizerAppID:   f["AuthorizerAppid"],
-		AuthorizationCode: NewSecret(f["AuthorizationCode"]),
+	e := Event{AppID: f["AppId"], InfoType: f["InfoType"], CreateTime: d.CreateTime()}
+	names := eventFields[e.InfoType]
+	if names == nil {
+		return e, nil
+	}
+	if f, err = d.text(names...); err != nil {
+		return Event{}, err
 	}
 	if e.CreateTime, err = unixTime(f["CreateTime"]); err != nil {
 		return Event{}, fmt.Errorf("%w: invalid CreateTime", ErrMalformed)
 	}
+	e.Ticket = NewSecret(f["ComponentVerifyTicket"])
+	e.AuthorizerAppID = f["AuthorizerAppid"]
+	e.AuthorizationCode = NewSecret(f["AuthorizationCode"])
 	// The code is useful without its expiry, which only says when to stop
 	// trying.
-	e.AuthorizationCodeExpires, _ = unixTime(f["AuthorizationCodeExpiredTime"])
-	// Other types use the lower-case names with other meanings, and a status in
-	// words.
-	if e.InfoType == InfoFastRegister {
-		e.NewAppID, e.AuthCode, e.Msg = f["appid"], NewSecret(f["auth_code"]), f["msg"]
-		if s := f["status"]; s != "" {
-			if e.Status, err = strconv.Atoi(s); err != nil {
-				return Event{}, fmt.Errorf("%w: status is not a number", ErrMalformed)
-			}
+	e.AuthorizationCodeExpires, _ = unixTime(d.fields["AuthorizationCodeExpiredTime"].text)
+	if e.InfoType != InfoFastRegister {
+		return e, nil
+	}
+	e.NewAppID, e.AuthCode, e.Msg = f["appid"], NewSecret(f["auth_code"]), d.fields["msg"].text
+	if s := f["status"]; s != "" {
+		if e.Status, err = strconv.Atoi(s); err != nil {
+			return Event{}, fmt.Errorf("%w: status is not a number", ErrMalformed)
 		}
 	}
 	return e, nil
+}
+
+// eventFields are the fields of each InfoType that have to be unambiguous.
+// Other types use the lower-case names with other meanings, and a status in
+// words.
+var eventFields = map[string][]string{
+	"component_verify_ticket": {"CreateTime", "ComponentVerifyTicket"},
+	"authorized":              {"CreateTime", "AuthorizerAppid", "AuthorizationCode"},
+	"updateauthorized":        {"CreateTime", "AuthorizerAppid", "AuthorizationCode"},
+	"unauthorized":            {"CreateTime", "AuthorizerAppid"},
+	InfoFastRegister:          {"CreateTime", "appid", "status", "auth_code"},
+}
+
+// isResultList reports whether the document has neither an InfoType nor an
+// AppId, but other fields: WeChat's example of the results of a batch
+// (批量提交结果通知, order_path_apply_result_notify, below doc/oplatform/openApi)
+// is a list without both. Only the encryption says then for which component it
+// is.
+func (d *Document) isResultList() bool {
+	_, hasType := d.fields["InfoType"]
+	_, hasAppID := d.fields["AppId"]
+	return !hasType && !hasAppID && d.elements > 0
 }
 
 // CreateTime returns the time at which the event or message was made, in whole

@@ -187,6 +187,9 @@ func TestBadDocumentsAreRejected(t *testing.T) {
 			strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%s: ParseEnvelope got %+v, %v, want ErrMalformed that quotes nothing", name, envelope, err)
 		}
+		if name == "tags crossed" || name == "entity" {
+			continue // inside a field, which is text; see TestHostileTexts
+		}
 		event, err := parseEvent([]byte(in))
 		if !errors.Is(err, wechat.ErrMalformed) || event.InfoType != "" || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%s: event got %+v, %v, want ErrMalformed that quotes nothing", name, event, err)
@@ -263,7 +266,9 @@ func FuzzParsePush(f *testing.F) {
 			t.Errorf("ParseEnvelope: got both %+v and error %v", envelope, err)
 		}
 		event, eventErr := parseEvent(in)
-		if eventErr == nil && event.InfoType == "" || eventErr != nil && !errors.Is(eventErr, wechat.ErrMalformed) {
+		isNoEvent := event.InfoType == "" && event.AppID != ""
+		if eventErr == nil && isNoEvent ||
+			eventErr != nil && !errors.Is(eventErr, wechat.ErrMalformed) {
 			t.Errorf("event: got both %+v and error %v", event, eventErr)
 		}
 		if !bytes.Equal(in, before) {
