@@ -2,6 +2,7 @@ package wechat
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"time"
 )
@@ -72,25 +73,36 @@ func (c *Client) Authorizer(
 		"component_appid": component, "authorizer_appid": appid,
 	}, &a)
 	i := a.AuthorizerInfo
-	kind := "subscription account"
-	switch {
-	case i.MiniProgram != nil: // the documented sign of a mini program
-		kind = "mini program"
-	case i.Channels != nil:
-		kind = "Channels account"
-	case i.Store != nil:
-		kind = "shop"
-	case i.Service.ID == 2:
-		kind = "service account"
-	}
 	return Authorizer{
 		AppID:    appid,
 		Refresh:  NewSecret(a.AuthorizationInfo.AuthorizerRefreshToken),
 		Name:     strings.TrimSpace(Sanitize(i.NickName, nameLimit)),
-		Type:     kind,
+		Type:     a.accountType(),
 		UserName: strings.TrimSpace(i.UserName),
 		Date:     a.date,
 	}, err
+}
+
+// accountType returns the kind of the account that the response describes. Each
+// kind has its own object (api_getauthorizerinfo), promoters (带货助手) and
+// suppliers (供货商) included.
+func (a *answer) accountType() string {
+	i := a.AuthorizerInfo
+	for _, kind := range []struct {
+		sign json.RawMessage
+		name string
+	}{
+		{i.MiniProgram, "mini program"}, {i.Channels, "Channels account"}, {i.Store, "shop"},
+		{i.Talent, "promoter"}, {i.Supplier, "supplier"},
+	} {
+		if kind.sign != nil {
+			return kind.name
+		}
+	}
+	if i.Service.ID == 2 {
+		return "service account"
+	}
+	return "subscription account"
 }
 
 // nameLimit bounds the nickname of an account, in characters.

@@ -279,6 +279,8 @@ type answer struct {
 		MiniProgram json.RawMessage `json:"MiniProgramInfo"`
 		Channels    json.RawMessage `json:"channels_info"`
 		Store       json.RawMessage `json:"store_info"`
+		Talent      json.RawMessage `json:"talent_info"`
+		Supplier    json.RawMessage `json:"supplier_info"`
 	} `json:"authorizer_info"`
 	TotalCount *integer `json:"total_count"`
 	List       []struct {

@@ -183,3 +183,24 @@ func FuzzExpiry(f *testing.F) {
 		}
 	})
 }
+
+// Each kind of account is told by its own object, and official accounts by
+// their service type.
+func TestAccountTypes(t *testing.T) {
+	for info, want := range map[string]string{
+		`"MiniProgramInfo":{}`:         "mini program",
+		`"channels_info":{}`:           "Channels account",
+		`"store_info":{}`:              "shop",
+		`"talent_info":{}`:             "promoter",
+		`"supplier_info":{}`:           "supplier",
+		`"service_type_info":{"id":2}`: "service account",
+		`"service_type_info":{"id":0}`: "subscription account",
+		`"nick_name":""`:               "subscription account",
+	} {
+		c := respond(t, time.Now(), func() string { return `{"authorizer_info":{` + info + `}}` })
+		a, err := c.Authorizer(t.Context(), "wxcccccccccccccccc", wechat.Secret{}, "wxaaaaaaaaaaaaaaaa")
+		if err != nil || a.Type != want {
+			t.Errorf("%s: got type %q, error %v, want %q", info, a.Type, err, want)
+		}
+	}
+}

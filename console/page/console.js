@@ -42,7 +42,7 @@ const words = {
     c_component: "第三方平台令牌", c_authorizer: "授权方令牌", c_app: "自有账号令牌", c_secret: "自有账号 secret", c_none: "无", c_refused: "无：不转发",
   },
 };
-const zhTypes = { "official account": "公众号", "subscription account": "订阅号", "service account": "服务号", "Channels account": "视频号", "shop": "小店", "mini program": "小程序", "component": "第三方平台", "own account": "自有账号", "authorizer": "授权方", "app": "自有账号" };
+const zhTypes = { "official account": "公众号", "subscription account": "订阅号", "service account": "服务号", "Channels account": "视频号", "shop": "小店", "promoter": "带货助手", "supplier": "供货商", "mini program": "小程序", "component": "第三方平台", "own account": "自有账号", "authorizer": "授权方", "app": "自有账号" };
 
 const $ = (id) => document.getElementById(id);
 let language = (navigator.language || "en").startsWith("zh") ? "zh" : "en";
