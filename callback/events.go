@@ -31,7 +31,9 @@ func (h *eventHandler) handle(ctx context.Context, p verifiedPush) outcome {
 	if err != nil {
 		return p.misdirected(err)
 	}
-	if e.AppID != p.settings.component {
+	// A list of results can be without both; then the appid inside the
+	// encryption, which was verified, says for which component it is.
+	if e.AppID != p.settings.component && (e.AppID != "" || e.InfoType != "") {
 		return *failure(http.StatusForbidden, "", resultWrongAppID, errInnerAppID)
 	}
 	if e.InfoType != infoTicket {

@@ -42,6 +42,33 @@ func TestEventsAreStored(t *testing.T) {
 			"notify_icpfiling_verify_result ignored", "",
 		},
 		"unknown InfoType": {eventDoc(component, "brand_new"), "other ignored", ""},
+		"unknown InfoType, fields repeated": {
+			eventDoc(component, "brand_new", "<appid>a</appid><appid>b</appid>",
+				"<status>a</status><status/><CreateTime>b</CreateTime>"),
+			"other ignored", "",
+		},
+		"unknown InfoType, fields nested": {
+			eventDoc(component, "brand_new", "<auth_code><a>b</a></auth_code>",
+				"<list><appid>a</appid></list><list><appid>b</appid></list>"),
+			"other ignored", "",
+		},
+		"verification and filing": {
+			eventDoc(component, "notify_3rd_wxa_auth_and_icp",
+				"<procedure_id>1</procedure_id><procedure_status>9</procedure_status>"),
+			"notify_3rd_wxa_auth_and_icp ignored", "",
+		},
+		"results of a batch": {
+			"<xml><List><Appid>" + account + "</Appid><AuditId>1</AuditId></List>" +
+				"<List><Appid>" + otherAccount + "</Appid><RetCode>0</RetCode></List></xml>",
+			"other ignored", "",
+		},
+		"hostile name of a company": {
+			eventDoc(component, "notify_third_fasteregister",
+				"<status>0</status><msg>OK</msg><info><name><![CDATA["+
+					"]]></name></info><appid>"+otherAccount+"</appid><info><name><![CDATA["+
+					"]]></name></info>"+newAppID+newCode),
+			ok, "authorize " + account + " " + authCode + " 0 1512627534",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := start(t, callback.Config{})
@@ -212,7 +239,14 @@ func rejectedEvents(t *testing.T) map[string]rejectedPush {
 		},
 		"inner AppId in lower case": {doc(strings.ReplaceAll(ticketDoc(), "AppId", "appid")), 403, "other wrong_appid"},
 		"document not XML":          {doc(ticket), 400, "other bad_message"},
-		"no InfoType":               {doc("<xml><AppId>" + component + "</AppId></xml>"), 400, "other bad_message"},
+		"results without any":       {doc("<xml></xml>"), 400, "other bad_message"},
+		"results of a component": {
+			doc("<xml><AppId>" + component + "</AppId><List/></xml>"), 400, "other bad_message",
+		},
+		"results of another component": {
+			doc("<xml><AppId>" + foreign + "</AppId><List/></xml>"), 400, "other bad_message",
+		},
+		"no InfoType": {doc("<xml><AppId>" + component + "</AppId></xml>"), 400, "other bad_message"},
 		"bad CreateTime": {
 			doc(strings.Replace(ticketDoc(), "1512627534", "yesterday", 1)), 400, "other bad_message",
 		},

@@ -106,7 +106,7 @@ var (
 	knownEvents = append([]string{
 		"notify_third_fastregisterbetaapp", "notify_third_fastverifybetaapp",
 		"notify_icpfiling_verify_result", "notify_apply_icpfiling_result",
-		"notify_3rd_wxa_auth", "notify_3rd_wxa_wxverify",
+		"notify_3rd_wxa_auth", "notify_3rd_wxa_wxverify", "notify_3rd_wxa_auth_and_icp",
 		"order_path_apply_result_notify", "order_path_audit_result_notify",
 	}, commonEvents...)
 
