@@ -3,6 +3,7 @@ package bolt_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -96,4 +97,74 @@ func BenchmarkClaim(b *testing.B) {
 			all.Wait()
 		})
 	}
+}
+
+// benchEvent returns an event of one of 1,000 accounts with a payload of 700
+// bytes.
+func benchEvent(n int64) store.QueueEntry {
+	e := event(fmt.Sprintf("wx%016d", n%1000), fmt.Sprintf("%064x", n*7919))
+	e.Payload = make([]byte, 700)
+	return e
+}
+
+// BenchmarkQueueAdd adds events that are known for 20 minutes. B/event is how
+// much the file grows for each of them.
+func BenchmarkQueueAdd(b *testing.B) {
+	for _, callers := range []int{1, 16, 500} {
+		b.Run(fmt.Sprint("callers=", callers), func(b *testing.B) {
+			path := filepath.Join(b.TempDir(), "a.db")
+			s := open(b, path)
+			var i atomic.Int64
+			var all sync.WaitGroup
+			for range callers {
+				all.Go(func() {
+					for n := i.Add(1); n <= int64(b.N); n = i.Add(1) {
+						added, err := s.Queue().Add(b.Context(), 20*time.Minute, benchEvent(n))
+						if err != nil || added != 1 {
+							b.Errorf("got %d, error %v, want 1", added, err)
+						}
+					}
+				})
+			}
+			all.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+			if info, err := os.Stat(path); err == nil {
+				b.ReportMetric(float64(info.Size())/float64(b.N), "B/event")
+			}
+		})
+	}
+}
+
+// BenchmarkQueueDeliver takes and settles events of 1,000 accounts, in parts of
+// 100.
+func BenchmarkQueueDeliver(b *testing.B) {
+	s := open(b, filepath.Join(b.TempDir(), "a.db"))
+	for n := 0; n < b.N; n += 1000 {
+		var entries []store.QueueEntry
+		for k := n; k < min(n+1000, b.N); k++ {
+			entries = append(entries, benchEvent(int64(k)))
+		}
+		if err := s.Queue().Restore(b.Context(), entries...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ResetTimer()
+	want, o := map[string]int{"orders": 100}, store.QueueOutcome{Result: store.QueueDelivered}
+	for left := b.N; left > 0; {
+		taken, err := s.Queue().Take(b.Context(), want, store.MaxQueuePause)
+		if err != nil || len(taken) == 0 {
+			b.Fatalf("got %d, error %v, want events", len(taken), err)
+		}
+		var all sync.WaitGroup
+		for _, e := range taken {
+			all.Go(func() {
+				if err := s.Queue().Settle(b.Context(), e, o); err != nil {
+					b.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		left -= len(taken)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }

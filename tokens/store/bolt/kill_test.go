@@ -30,6 +30,10 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(compactEnv); path != "" {
 		compactUntilKilled(path)
 	}
+	if path := os.Getenv(heapEnv); path != "" {
+		printHeap(path)
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
