@@ -64,6 +64,11 @@ var routes = []route{
 		What: "Returns a code as the merchant's browser would bring it; pushes nothing."},
 	{Method: "POST", Path: "/sandbox/push-url", Params: []string{"url"}, serve: (*controlServer).setPushURL,
 		What: "Sets where pushes are sent: the base URL of a callback listener. Empty: nowhere."},
+	{Method: "POST", Path: "/sandbox/push", serve: (*controlServer).pushOwn,
+		Body: `{"appid":"wx0123456789abcdef","token":"","key":"","mode":"safe","document":"<xml>…</xml>"}`,
+		What: "Pushes a message to /APPID/events with an own account's token and key, and returns " +
+			`the response. mode: "safe", "compatible", "plain", or "check" for the check of the ` +
+			"URL. The document is XML or JSON."},
 	{Method: "GET", Path: "/sandbox/faults", serve: (*controlServer).listFaults,
 		What: "Lists the faults in force."},
 	{Method: "POST", Path: "/sandbox/faults", serve: (*controlServer).addFault,

@@ -110,16 +110,23 @@ type Recipient struct {
 // body, at most 1 MiB of it. It fails with ErrNoURL, or if the listener cannot
 // be reached within the timeout or responds with another status than 200.
 func (s *Sender) Send(ctx context.Context, path, xml string, to Recipient) ([]byte, error) {
+	query, body := s.seal(xml, to)
+	return s.do(ctx, http.MethodPost, path+"?"+query.Encode(), wechat.TypeXML, body)
+}
+
+// do sends a request to a path below the URL. It returns what Send returns.
+func (s *Sender) do(ctx context.Context, method, target, contentType, body string) ([]byte, error) {
 	base := s.URL()
 	if base == "" {
 		return nil, ErrNoURL
 	}
-	query, body := s.seal(xml, to)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+path+"?"+query.Encode(), strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, base+target, strings.NewReader(body))
 	if err != nil {
 		return nil, errors.New("sandbox: malformed push path")
 	}
-	req.Header.Set("Content-Type", "text/xml")
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
 	req.Header.Set("User-Agent", "Mozilla/4.0") // as seen in logs of users
 	resp, err := s.client.Do(req)
 	if err != nil {
