@@ -53,13 +53,14 @@ type Handler struct {
 	services *http.Client
 	outbox   *outbox
 	queue    *queue.Queue
+	now      func() time.Time
 }
 
 // New returns a Handler for c.
 func New(c Config) *Handler {
 	c = c.withDefaults()
 	h := &Handler{
-		log: c.Log, observe: c.Observe, rejections: newLogLimit(c.Now),
+		log: c.Log, observe: c.Observe, now: c.Now, rejections: newLogLimit(c.Now),
 		eventTimeout: c.Timeout, messageTimeout: c.MessageTimeout,
 		pages: pages.New(c.pages()), services: newServiceClient(),
 	}

@@ -122,13 +122,13 @@ var (
 	// listeners are those on which a key is needed.
 	listeners = []string{"proxy", "admin"}
 
-	// pageNames are the pages on which merchants authorize, and pageResults what
-	// they said.
+	// pageNames are the pages on which merchants authorize, and pageResults
+	// what they said.
 	pageNames   = []string{"authorize", "authorized"}
 	pageResults = []string{"ok", "robot", "invalid", "limited", "rejected", "failed"}
 
-	// knownErrcodes are those of WeChat's table of return codes (全局返回码) that
-	// concern tokens, authorization, limits and the form of requests. The
+	// knownErrcodes are those of WeChat's table of return codes (全局返回码)
+	// that concern tokens, authorization, limits and the form of requests. The
 	// business codes, more than a thousand, are "other".
 	knownErrcodes = []int{
 		-1, 40001, 40002, 40013, 40014, 40029, 40030, 40033, 40066, 40090, 40091, 40094,

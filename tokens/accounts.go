@@ -18,6 +18,7 @@ type accounts struct {
 	log   *slog.Logger
 	// forgetName deletes the original id of an account.
 	forgetName func(ctx context.Context, appid, userName string) error
+	changed    func(ctx context.Context, c Change) error // see [Config].Changed
 }
 
 // load returns the record of appid, or nil if there is none.
@@ -51,9 +52,10 @@ const (
 
 // adopt takes over what WeChat's list says about one account. asked is when
 // WeChat was asked; the zero time means now. What wxproxy learned after that is
-// newer than the list and stays.
+// newer than the list and stays. isNews is set if an account without a record
+// is one that wxproxy has not known before.
 func (a *accounts) adopt(
-	ctx context.Context, l wechat.Authorizer, asked time.Time,
+	ctx context.Context, l wechat.Authorizer, asked time.Time, isNews bool,
 ) (syncChange, error) {
 	created := int64(0)
 	if !l.Time.IsZero() {
@@ -64,10 +66,16 @@ func (a *accounts) adopt(
 		return syncUnchanged, err
 	}
 	did := syncUnchanged
-	err := a.change(ctx, l.AppID, func(acc *account) (*account, error) {
-		switch {
-		case acc.matchesListed(l, created, asked, a.now()):
+	err := a.update(ctx, l.AppID, func(ctx context.Context, acc *account) (*account, error) {
+		if acc.matchesListed(l, created, asked, a.now()) {
 			return nil, nil
+		}
+		if acc == nil && isNews || acc != nil && acc.IsRevoked {
+			if err := a.report(ctx, l.AppID, acc, true); err != nil {
+				return nil, err
+			}
+		}
+		switch {
 		case acc == nil:
 			did, acc = syncAdded, newAccount(Authorizer)
 			acc.reinstate(l.Refresh, created, l.Date, a.now())
@@ -141,13 +149,16 @@ func (a *accounts) markRevoked(ctx context.Context, appid string, created time.T
 //  2. merchant: authorize again; its push is recorded
 //  3. wxproxy:  record the revocation (must not happen)
 func (a *accounts) confirmRevoked(ctx context.Context, appid string, seen *account) error {
-	err := a.change(ctx, appid, func(acc *account) (*account, error) {
+	err := a.update(ctx, appid, func(ctx context.Context, acc *account) (*account, error) {
 		if acc == nil || acc.IsRevoked {
 			return nil, nil
 		}
 		if acc.AuthorizedAt != seen.AuthorizedAt || acc.SeenAt != seen.SeenAt ||
 			acc.IssuedAt != seen.IssuedAt {
 			return nil, nil
+		}
+		if err := a.report(ctx, appid, acc, false); err != nil {
+			return nil, err
 		}
 		acc.markFound(a.now())
 		a.log.Warn(msgConfirmedRevoked, "account", appid)

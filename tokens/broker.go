@@ -46,6 +46,12 @@ type Config struct {
 	Now                 func() time.Time // default: time.Now
 	Observer            Observer         // nil disables it
 	Log                 *slog.Logger     // nil disables it
+
+	// Changed is called with each change of an authorization that no push has
+	// announced, before the change is saved and while the account is locked.
+	// The change is saved only if the error is nil, and else found again later.
+	// It may be called with one change several times. nil disables it.
+	Changed func(ctx context.Context, c Change) error
 }
 
 // withDefaults returns c with its zero values replaced.
@@ -61,6 +67,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Changed == nil {
+		c.Changed = func(context.Context, Change) error { return nil }
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -203,6 +203,11 @@ func (r *renewer) renew(ctx context.Context, want tokenRequest) (Token, error) {
 		if !s.save {
 			return nil, nil
 		}
+		if errors.Is(s.err, ErrRevoked) {
+			if err := r.accounts.report(ctx, want.appid, from, false); err != nil {
+				return nil, err
+			}
+		}
 		return acc, nil
 	})
 	switch {

@@ -44,6 +44,8 @@ type revalidator struct {
 	renew func(ctx context.Context, appid string, stale wechat.Secret) error
 	// sync compares all accounts with WeChat's list.
 	sync func(ctx context.Context) error
+	// knowsAccounts reports whether an account without a record is news.
+	knowsAccounts func(ctx context.Context) (bool, error)
 
 	inFlight chan struct{} // a slot for each question in the background
 	asking   chan struct{} // a slot for each question about an unknown account
@@ -212,6 +214,9 @@ func (v *revalidator) ask(
 		now := v.now()
 		switch authorized = is; {
 		case is:
+			if err := v.accounts.report(ctx, appid, acc, true); err != nil {
+				return nil, err
+			}
 			if acc == nil {
 				acc = newAccount(Authorizer)
 			}
@@ -292,7 +297,10 @@ func (v *revalidator) discoverOnce(ctx context.Context, appid string) error {
 		return v.unanswered(err)
 	case authorized:
 		v.log.Info("unknown account found at WeChat", "account", appid)
-		_, err = v.accounts.adopt(ctx, answer, time.Time{})
+		isNews, err := v.knowsAccounts(ctx)
+		if err == nil {
+			_, err = v.accounts.adopt(ctx, answer, time.Time{}, isNews)
+		}
 		return err
 	}
 	v.mu.Lock()

@@ -183,6 +183,7 @@ func (s *syncer) run(ctx context.Context, confirm bool) (r SyncResult, err error
 	err = s.change(ctx, func(rec *syncRecord) bool {
 		s.begin(rec, c.began)
 		c.walk.begin(rec.Offset)
+		c.areNews = s.isBaseline(rec)
 		return true
 	})
 	if err != nil {
@@ -214,8 +215,11 @@ func (s *syncer) run(ctx context.Context, confirm bool) (r SyncResult, err error
 // comparison is one passage through WeChat's list and the records.
 type comparison struct {
 	*syncer
-	began    time.Time
-	confirm  bool
+	began   time.Time
+	confirm bool
+	// areNews is set if accounts without a record are ones that wxproxy has not
+	// known before; see isBaseline.
+	areNews  bool
 	progress func()     // is called after each step
 	listed   *appidSet  // what this passage has read
 	result   SyncResult // so far
@@ -330,7 +334,7 @@ func (c *comparison) adoptAll(
 	g.SetLimit(syncWriters)
 	for i, l := range page {
 		g.Go(func() (err error) {
-			changes[i], err = c.accounts.adopt(ctx, l, asked)
+			changes[i], err = c.accounts.adopt(ctx, l, asked, c.areNews)
 			return err
 		})
 	}

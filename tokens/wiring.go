@@ -14,7 +14,9 @@ import (
 // parts that are only used through a function.
 func connect(b *Broker, c Config) {
 	client, secrets := b.client.Load, b.secrets.Load
-	b.accounts = &accounts{store: b.store, cache: b.cache, now: b.now, log: b.log}
+	b.accounts = &accounts{
+		store: b.store, cache: b.cache, now: b.now, log: b.log, changed: c.Changed,
+	}
 	b.component = &componentAPI{
 		appid: b.Component, client: client, tokens: b, rejected: b.governor.RejectedToken,
 	}
@@ -121,6 +123,9 @@ func connectExchange(b *Broker) {
 	b.revalidator.sync = func(ctx context.Context) error {
 		_, err := b.syncer.sync(ctx, "due", SyncOptions{})
 		return err
+	}
+	b.revalidator.knowsAccounts = func(ctx context.Context) (bool, error) {
+		return b.syncer.knowsAccounts(ctx)
 	}
 	b.renewer.recheck = b.revalidator.recheck
 	b.syncer = &syncer{

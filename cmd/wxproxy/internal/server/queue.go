@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"time"
 
 	"wxproxy/callback/queue"
@@ -42,4 +43,15 @@ func (s *Server) forwardQueue() (size metrics.ForwardQueue, known bool) {
 		size.Oldest = clock.Now().Sub(t.Oldest)
 	}
 	return size, known
+}
+
+// accountChanged queues an event for a change that no push has announced. The
+// broker runs before there is a queue, so accountChanged waits for it.
+func (s *Server) accountChanged(ctx context.Context, c tokens.Change) error {
+	select {
+	case <-s.opened:
+		return s.callback.AccountChanged(ctx, c)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

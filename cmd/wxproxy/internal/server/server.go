@@ -45,6 +45,7 @@ type Server struct {
 
 	proxy    *proxy.Proxy
 	callback *callback.Handler
+	opened   chan struct{} // closed: callback is set
 	console  *console.Handler
 
 	tls                            *tls.Config // of the proxy listener; nil: plain HTTP
@@ -81,7 +82,8 @@ type Options struct {
 // that a busy port or a store in use is reported before anything is served.
 // After an error nothing stays open. Call Run to serve.
 func Open(ctx context.Context, cfg config.Config, o Options) (_ *Server, err error) {
-	s := &Server{log: o.Log, version: o.Version, cfg: cfg, watch: o.Watch}
+	s := &Server{log: o.Log, version: o.Version, cfg: cfg, watch: o.Watch,
+		opened: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			s.release()
@@ -99,6 +101,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Server, err err
 		return nil, fmt.Errorf("[proxy] and [[caller]]: %w", err)
 	}
 	s.callback = callback.New(s.callbackConfig(cfg, c))
+	close(s.opened)
 	s.console = console.New(s.consoleConfig(cfg))
 	s.callbackServer = callback.NewServer(s.callback, s.log)
 	s.consoleServer = console.NewServer(s.console, s.log)
@@ -140,6 +143,7 @@ func (s *Server) openBroker(ctx context.Context, cfg config.Config, c components
 		Now:         clock.Now,
 		OwnCalls:    cfg.Tokens.OwnCalls,
 		Observer:    s.metrics,
+		Changed:     s.accountChanged,
 		Log:         s.log,
 	})
 	if err != nil {
