@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 		}
 		runHolder(url, d)
 	}
+	if url := os.Getenv(takerEnv); url != "" {
+		runTaker(url)
+	}
 	// These tests wait for leases and processes more than they compute.
 	flag.Parse()
 	flag.Set("test.parallel", "8")

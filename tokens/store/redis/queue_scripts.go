@@ -452,20 +452,27 @@ return 1
 // oldest is "" if there is none. whole is 0 if a part of the bucket was lost,
 // and no process rebuilds it.
 var sizesScript = newQueueScript(`
+-- isKnown reports whether something is known of a member of a set.
+local function isKnown(service, m)
+  local appid, id = string.match(m or '', '^([^/]*)/[^/]*/(.*)$')
+  return not m or read(id)[service .. '/' .. appid] ~= nil
+end
+
 local all = redis.call('HGETALL', sizes)
 local reply, waiting, dead, whole = {1}, 0, 0, true
 for i = 1, #all, 2 do
   local service = all[i]
   local w = redis.call('ZCARD', p .. 'waiting:' .. service)
   local d = redis.call('ZCARD', p .. 'dead:' .. service)
-  local oldest = redis.call('ZRANGE', p .. 'waiting:' .. service, 0, 0, 'WITHSCORES')[2] or ''
-  whole = whole and (w == 0 or redis.call('EXISTS', p .. 'due:' .. service) == 1)
+  local oldest = redis.call('ZRANGE', p .. 'waiting:' .. service, 0, 0, 'WITHSCORES')
+  local buried = redis.call('ZRANGE', p .. 'dead:' .. service, 0, 0)
+  whole = whole and (w == 0 or redis.call('EXISTS', p .. 'due:' .. service) == 1) and
+    isKnown(service, oldest[1]) and isKnown(service, buried[1])
   waiting, dead = waiting + w, dead + d
-  reply[#reply + 1] = {service, w, d, tonumber(all[i + 1]), oldest}
+  reply[#reply + 1] = {service, w, d, tonumber(all[i + 1]), oldest[2] or ''}
 end
-local n = redis.call('HLEN', items)
-whole = whole and waiting == redis.call('ZCARD', order) and waiting + dead == n and
-  (n > 0) == (redis.call('EXISTS', events) == 1)
+whole = whole and waiting == redis.call('ZCARD', order) and
+  waiting + dead == redis.call('HLEN', items)
 if not whole and redis.call('EXISTS', p .. 'rebuilding') == 0 then
   reply[1] = 0
 end

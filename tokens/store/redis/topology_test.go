@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -55,7 +56,7 @@ sentinel failover-timeout main 6000
 
 // TestSentinel kills the master of a replica and three sentinels. The store
 // continues with the replica, and watchers learn that every record may have
-// changed.
+// changed. The queue has its entries, also one that was taken.
 func TestSentinel(t *testing.T) {
 	t.Parallel()
 	auth := []string{"--requirepass", password, "--masterauth", password}
@@ -83,6 +84,9 @@ func TestSentinel(t *testing.T) {
 	put(t, s, "a", "before")
 	n.waitFor(t, "a")
 	before := n.resets()
+	addEvents(t, s.Queue(), event("a", "1"), event("a", "2"), event("b", "3"))
+	takeEvents(t, s.Queue(), 1, time.Second)
+	master.do(in, "WAIT 1 0")
 	eventually(t, "the replica has the record", func() bool {
 		return strings.Contains(replica.do(in, "INFO keyspace"), "db1")
 	})
@@ -95,6 +99,9 @@ func TestSentinel(t *testing.T) {
 	want(t, s, "b", "after")
 	n.waitForReset(t, before)
 	n.waitForChangeOf(t, s, "c")
+	if got := deliverAll(t, s.Queue()); !slices.Equal(got, []string{"1", "2", "3"}) {
+		t.Errorf("delivered after the failover: got %v, want 1, 2 and 3", got)
+	}
 }
 
 // startCluster starts three nodes that share the slots. The node timeout keeps
