@@ -56,7 +56,7 @@ the token expires. wxproxy then fetches a new one with the next request.`,
 	cmd.Flags().StringVar(&query, "q", "", "list only accounts whose appid or name contains `TEXT`")
 	cmd.Flags().StringVar(&state, "state", "",
 		"list only accounts in `STATE`: active, failing, revoked or forgotten")
-	list.addFlags(cmd)
+	list.addFlags(cmd, 0)
 	return cmd
 }
 

@@ -15,8 +15,9 @@ import (
 	"wxproxy/cmd/wxproxy/internal/table"
 )
 
-// listPage is how many items a list requests at a time.
-const listPage = 500
+// listPage is how many items a list requests at a time: as many as there are in
+// one response.
+const listPage = 1000
 
 // listing is one run of a command that lists what the admin listener returns in
 // pages.
@@ -34,9 +35,9 @@ type listing struct {
 	row    func(item json.RawMessage) ([]string, error)
 }
 
-// addFlags adds --limit and those of the client to cmd.
-func (l *listing) addFlags(cmd *cobra.Command) {
-	cmd.Flags().IntVar(&l.limit, "limit", 0, "list at most `N` "+l.member+"; 0 lists all")
+// addFlags adds --limit, with a default, and those of the client to cmd.
+func (l *listing) addFlags(cmd *cobra.Command, limit int) {
+	cmd.Flags().IntVar(&l.limit, "limit", limit, "list at most `N` "+l.member+"; 0 lists all")
 	l.admin.addFlags(cmd)
 }
 

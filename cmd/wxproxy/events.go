@@ -132,7 +132,8 @@ is "-" for dead events, and for those that come after others of their account.`,
 	}
 	cmd.Flags().StringVar(&state, "state", "", "list only events in `STATE`: waiting or dead")
 	selected.addFlags(cmd)
-	list.addFlags(cmd)
+	// Later pages of a long queue cost a database more than the first.
+	list.addFlags(cmd, listPage)
 	return cmd
 }
 

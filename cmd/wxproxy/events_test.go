@@ -123,15 +123,19 @@ func TestEventsList(t *testing.T) {
 	}
 }
 
-// Hundreds of entries are listed page by page, each once.
+// A long queue is listed page by page, each entry once, but only its first page
+// without --limit.
 func TestEventsListPages(t *testing.T) {
 	e := newEventsTest(t)
 	for i := range 1203 {
 		e.add(fmt.Sprintf("e%04d", i), plainAccount, "<xml/>", "orders")
 	}
-	got := e.run("events", "list")
-	if n := strings.Count(got.out, "\n"); got.code != 0 || n != 1204 {
-		t.Errorf("events list: got %d lines, want 1204", n)
+	for args, want := range map[string]int{"": 1001, "--limit 0": 1204, "--limit 1100": 1101} {
+		got := e.run(append([]string{"events", "list"}, strings.Fields(args)...)...)
+		if n := strings.Count(got.out, "\n"); got.code != 0 || n != want ||
+			(got.errors == "") != (want == 1204) {
+			t.Errorf("events list %s: got %d lines, %q, want %d", args, n, got.errors, want)
+		}
 	}
 }
 
