@@ -199,7 +199,13 @@ func TestPushIsHandledOnce(t *testing.T) {
 	s := newService(t, respondWith(200, passive))
 	path := filepath.Join(t.TempDir(), "a.db")
 	file := openBolt(t, path)
-	first, second := start(t, claiming(file, s)), start(t, claiming(file, s))
+	queue := store.NewMemory().(store.Queuer).Queue() // that the processes share
+	process := func(claims store.Store) *env {
+		c := claiming(claims, s)
+		c.Queue = queue
+		return start(t, c)
+	}
+	first, second := process(file), process(file)
 	message := sealMessage(first.crypt, textDoc("hello"))
 	event := seal(first.crypt, unauthorizedDoc())
 
@@ -217,17 +223,13 @@ func TestPushIsHandledOnce(t *testing.T) {
 	if err := file.Close(); err != nil {
 		t.Fatal(err)
 	}
-	restarted := start(t, claiming(openBolt(t, path), s))
+	restarted := process(openBolt(t, path))
 	for _, others := range []int{20_000, 0} {
 		restarted.wantResponse(restarted.sendTo(account, message), 200)
 		restarted.wantResponse(restarted.send(event), 200)
 		pushOthers(t, restarted, others)
 	}
-	for _, w := range []*env{first, second, restarted} {
-		if err := w.handler.Close(t.Context()); err != nil { // delivers events
-			t.Fatal(err)
-		}
-	}
+	eventually(t, "all is delivered", func() bool { return first.waiting() == 0 })
 	counts := map[string]int{}
 	for _, d := range s.deliveries() {
 		for _, name := range []string{"hello", "unauthorized"} {

@@ -48,36 +48,64 @@ type releaseChecker struct {
 	log      *slog.Logger
 }
 
-// reply returns the reply to a message of the test; isCheck reports whether m
-// is one. The two texts are answered here even if a rule matches them. Events
-// of the test are answered here unless a rule matches that names the account:
-// a rule for all accounts was not written for the test.
-func (c *releaseChecker) reply(
-	account string, p verifiedPush, m wechat.Message,
-) (r messageReply, isCheck bool, err error) {
+// canExchange reports whether codes can be answered.
+func (c *releaseChecker) canExchange(s *settings) bool {
+	return c.exchange != nil && s.sendText != nil
+}
+
+// checkerStep is a step of the test.
+type checkerStep int
+
+const (
+	noCheck    checkerStep = iota // the message does not belong to the test
+	checkText                     // a text is echoed
+	checkCode                     // a code is exchanged and sent back
+	checkEvent                    // an event is named
+)
+
+// checkerStepOf returns the step to which a message belongs. The two texts
+// belong to the test even if a rule matches them. Events do unless a rule
+// replies to them that names the account: a rule for all accounts was not
+// written for the test.
+func checkerStepOf(s *settings, account string, m wechat.Message, canExchange bool) checkerStep {
 	if !isChecker(account) {
-		return r, false, nil
+		return noCheck
 	}
-	namesAccount := func(f Forward) bool {
-		return slices.Contains(f.AppIDs, account) && f.matches(account, m.MsgType, m.Event)
+	replies := func(f Forward) bool {
+		return f.Mode != ModeQueue &&
+			slices.Contains(f.AppIDs, account) && f.matches(account, m.MsgType, m.Event)
 	}
-	r = messageReply{result: resultOK, note: "release checker"}
 	code, asksForCode := strings.CutPrefix(m.Content, checkerCodePrefix)
-	canAnswer := c.exchange != nil && p.settings.sendText != nil
 	switch {
 	case m.MsgType == "text" && m.Content == checkerText:
-		r.xml = textReply(m, checkerText+"_callback")
-	case m.MsgType == "text" && asksForCode && wechat.IsAuthCode(code) && canAnswer:
-		r.empty = true
-		if !c.outbox.add(c.codeJob(account, p.settings, m.FromUserName, wechat.NewSecret(code))) {
-			return r, true, errOutboxFull
-		}
-	case m.MsgType == "event" && m.Event != "" && !slices.ContainsFunc(p.settings.forwards, namesAccount):
-		r.xml = textReply(m, m.Event+"from_callback")
-	default:
-		return messageReply{}, false, nil
+		return checkText
+	case m.MsgType == "text" && asksForCode && wechat.IsAuthCode(code) && canExchange:
+		return checkCode
+	case m.MsgType == "event" && m.Event != "" && !slices.ContainsFunc(s.forwards, replies):
+		return checkEvent
 	}
-	return r, true, nil
+	return noCheck
+}
+
+// reply returns the reply to a message that belongs to a step of the test. An
+// error means that WeChat must repeat the message.
+func (c *releaseChecker) reply(
+	step checkerStep, account string, s *settings, m wechat.Message,
+) (messageReply, error) {
+	r := messageReply{result: resultOK, note: "release checker"}
+	switch step {
+	case checkText:
+		r.xml = textReply(m, checkerText+"_callback")
+	case checkCode:
+		r.empty = true
+		code := wechat.NewSecret(strings.TrimPrefix(m.Content, checkerCodePrefix))
+		if !c.outbox.add(c.codeJob(account, s, m.FromUserName, code)) {
+			return r, errOutboxFull
+		}
+	case checkEvent:
+		r.xml = textReply(m, m.Event+"from_callback")
+	}
+	return r, nil
 }
 
 // codeJob returns a job that exchanges the code and sends it back in a message,

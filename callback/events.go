@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"wxproxy/callback/queue"
 	"wxproxy/tokens"
 	"wxproxy/wechat"
 )
@@ -14,15 +15,15 @@ import (
 // eventHandler handles the pushes on the path of authorization events
 // (授权事件接收URL).
 type eventHandler struct {
-	accounts  Accounts
-	replays   *replayGuard
-	claims    *claimer
-	now       func() time.Time
-	forwarder *eventForwarder
-	log       *slog.Logger
+	accounts Accounts
+	replays  *replayGuard
+	claims   *claimer
+	copies   *copier
+	now      func() time.Time
+	log      *slog.Logger
 }
 
-// handle stores an event and then forwards it in the background.
+// handle stores an event and then queues copies for services.
 //
 // Tickets are taken at any age, so that a wrong clock does not stop the
 // platform. They count only if they are newer than the stored one.
@@ -42,22 +43,17 @@ func (h *eventHandler) handle(ctx context.Context, p verifiedPush) outcome {
 		}
 	}
 	e.CreateTime = p.createTime(e)
-	out := h.store(ctx, p, e)
-	// An event that is older than what is known would mislead a service.
-	if out.status == http.StatusOK && (out.result == resultOK || out.result == resultIgnored) {
-		out.done = func(bool) { h.forwarder.forward(p, e) }
-	}
-	return out
+	return h.store(ctx, p, e)
 }
 
-// store runs the action of an event, unless this process has handled the same
-// push before.
+// store runs the action of an event and queues copies, unless this process has
+// handled the same push before.
 //
-// The push is claimed after the action: the action of a process that was killed
-// must be repeated. Repeating one that succeeded changes nothing, because
-// events are ordered by CreateTime wherever they are stored, and a code can be
-// exchanged only once. So a push that another process has handled is stored
-// again and not forwarded again.
+// The push is claimed last: what a killed process did not do must be done by
+// the one that gets WeChat's repeat. Repeating the action changes nothing,
+// because events are ordered by CreateTime wherever they are stored, and a code
+// can be exchanged only once. A copy is queued once. So the claim only tells
+// repeats from others.
 func (h *eventHandler) store(ctx context.Context, p verifiedPush, e wechat.Event) outcome {
 	event := eventLabel(e.InfoType)
 	action, err := h.action(e)
@@ -81,9 +77,35 @@ func (h *eventHandler) store(ctx context.Context, p verifiedPush, e wechat.Event
 	default:
 		return *failure(http.StatusInternalServerError, event, resultStore, err)
 	}
+	if failed := h.queue(ctx, p, e, result); failed != nil {
+		return *failed
+	}
 	stored = true
 	if e.InfoType != infoTicket && result != resultStale && !h.claims.claim(ctx, event, p) {
 		result = resultReplayed
 	}
 	return outcome{status: http.StatusOK, event: event, result: result}
+}
+
+// queue queues copies of an event for services, without codes: each works once,
+// and wxproxy needs it. result says what the action did: an event that is older
+// than what is known would mislead a service.
+func (h *eventHandler) queue(
+	ctx context.Context, p verifiedPush, e wechat.Event, result string,
+) *outcome {
+	if result == resultStale {
+		return nil
+	}
+	account := p.doc.Account()
+	if !wechat.IsAppID(account) {
+		account = p.settings.component // the event is about the platform itself
+	}
+	services := p.settings.eventFanOut(account, e.InfoType)
+	if len(services) == 0 {
+		return nil
+	}
+	return h.copies.add(ctx, p, queue.Event{
+		ID: documentIDOf(account, p.doc.Bytes()).String(), AppID: account,
+		Kind: eventLabel(e.InfoType), Document: p.doc.MaskCodes(e),
+	}, services)
 }

@@ -66,14 +66,6 @@ func (f Forward) matches(account string, names ...string) bool {
 	})
 }
 
-// firstMatch returns the number of the first rule that matches, counted from 1
-// as in the configuration, or 0 if none does.
-func firstMatch(forwards []Forward, account string, names ...string) int {
-	return 1 + slices.IndexFunc(forwards, func(f Forward) bool {
-		return f.matches(account, names...)
-	})
-}
-
 // DefaultName returns the name of a rule without a name. Rules with the same
 // URL share it, and it stays the same when other rules change.
 func DefaultName(url string) string {

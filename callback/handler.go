@@ -65,34 +65,34 @@ func New(c Config) *Handler {
 		pages: pages.New(c.pages()), services: newServiceClient(),
 	}
 	h.outbox = newOutbox(func(cause any) { logPanic(c.Log, "background job", cause) })
+	h.Reconfigure(c)
+	if c.Queue == nil {
+		c.Queue = store.NewMemory().(store.Queuer).Queue()
+	}
+	// It delivers from now on, with the settings above.
+	h.queue = queue.New(queue.Config{
+		Store: c.Queue, Deliver: h.deliver, Service: h.service,
+		Limits: c.QueueLimits, StoreAhead: c.StoreAhead, Observe: c.Delivered, Log: c.Log,
+	})
+
 	// Events and messages share the guard: a push is a repeat on either path.
 	replays := newReplayGuard(c.Now)
 	claims := &claimer{
 		claims: c.Claims, timeout: c.ClaimTimeout, now: c.Now, observe: c.Observe, log: c.Log,
 	}
+	copies := &copier{queue: h.queue, now: c.Now}
 	if c.Accounts != nil {
 		h.events = &eventHandler{
-			accounts: c.Accounts, replays: replays, claims: claims, now: c.Now, log: c.Log,
-			forwarder: &eventForwarder{
-				services: h.services, outbox: h.outbox, observe: c.Observe, log: c.Log,
-			},
+			accounts: c.Accounts, replays: replays, claims: claims, copies: copies,
+			now: c.Now, log: c.Log,
 		}
 	}
 	h.messages = &messageHandler{
-		replays: replays, claims: claims, now: c.Now,
+		replays: replays, claims: claims, copies: copies, now: c.Now,
 		isFor: c.IsFor, isAnothers: c.IsAnothers,
 		services: h.services, log: c.Log,
 		checker: &releaseChecker{exchange: c.ExchangeCode, outbox: h.outbox, log: c.Log},
 	}
-	h.Reconfigure(c)
-	if c.Queue == nil {
-		c.Queue = store.NewMemory().(store.Queuer).Queue()
-	}
-	// Last: it delivers from now on.
-	h.queue = queue.New(queue.Config{
-		Store: c.Queue, Deliver: h.deliver, Service: h.service,
-		Limits: c.QueueLimits, StoreAhead: c.StoreAhead, Observe: c.Delivered, Log: c.Log,
-	})
 	return h
 }
 

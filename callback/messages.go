@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"wxproxy/callback/queue"
 	"wxproxy/wechat"
 )
 
@@ -17,6 +18,7 @@ import (
 type messageHandler struct {
 	replays *replayGuard
 	claims  *claimer
+	copies  *copier
 	isFor   func(ctx context.Context, appid, userName string) (bool, error) // nil: all are
 	// isAnothers is asked in its place about an own account; nil: none is.
 	isAnothers func(ctx context.Context, appid, userName string) (bool, error)
@@ -37,9 +39,14 @@ type messageReply struct {
 	err    error  // for the log: a service accepted the message, but its reply is invalid
 }
 
-// handle gets the reply to a message. It first makes sure that the push is
-// fresh, that it was made for this account, and that it was not handled before,
-// in this order: a copy that is rejected must not use up the push.
+// handle queues copies of a message and gets the reply to it. It first makes
+// sure that the push is fresh, that it was made for this account, and that it
+// was not handled before, in this order: a copy that is rejected must not use
+// up the push.
+//
+// Copies are queued before the push is claimed. If the process is killed
+// between the two, WeChat repeats the push, and the process that gets it goes
+// on.
 func (h *messageHandler) handle(ctx context.Context, account string, p verifiedPush) outcome {
 	if rejected := p.checkTime(h.now(), eventMessage); rejected != nil {
 		return *rejected
@@ -62,7 +69,16 @@ func (h *messageHandler) handle(ctx context.Context, account string, p verifiedP
 		}
 		end(handled, answered)
 	}()
-	if h.isHandled(account, p, m) {
+	msg := message{Message: m, account: account, id: documentIDOf(account, p.doc.Bytes()),
+		to: p.settings.messageFanOut(account, m, h.checker.canExchange(p.settings))}
+	// The signature of a plain push does not cover the body, so another message
+	// could be queued with it. Such a push is claimed first, and always.
+	if !p.isPlain() {
+		if failed := h.copy(ctx, p, msg); failed != nil {
+			return *failed
+		}
+	}
+	if msg.to.isAnswered() || p.isPlain() {
 		if !h.claims.claim(ctx, eventMessage, p) {
 			// Another process has handled it, or this one before a restart.
 			handled = true
@@ -70,9 +86,22 @@ func (h *messageHandler) handle(ctx context.Context, account string, p verifiedP
 		}
 		claimed = true
 	}
-	out := h.answer(ctx, account, p, m)
+	if p.isPlain() {
+		if failed := h.copy(ctx, p, msg); failed != nil {
+			return *failed
+		}
+	}
+	out := h.answer(ctx, p, msg)
 	handled, answered = out.status == http.StatusOK, out.reply
 	return out
+}
+
+// copy queues copies of a message.
+func (h *messageHandler) copy(ctx context.Context, p verifiedPush, m message) *outcome {
+	return h.copies.add(ctx, p, queue.Event{
+		ID: m.id.String(), AppID: m.account, OpenID: senderOf(m.Message), Kind: eventMessage,
+		Document: p.doc.WellFormed(), ContentType: p.doc.ContentType(),
+	}, m.to.copies)
 }
 
 // addressed reports whether a message to userName may be for the account in
@@ -102,30 +131,38 @@ func (h *messageHandler) addressed(
 	return ok
 }
 
-// isHandled reports whether anything happens because of the message. Others are
-// answered with success, and need not be claimed, except in plain mode: with
-// the signature of such a push another message could be sent.
-func (h *messageHandler) isHandled(account string, p verifiedPush, m wechat.Message) bool {
-	return isChecker(account) || p.body != "" ||
-		firstMatch(p.settings.forwards, account, m.MsgType, eventName(m)) > 0
+// message is a message that is being answered.
+type message struct {
+	wechat.Message
+	account string
+	id      documentID
+	to      fanOut
 }
 
-// answer gets the reply to a message that was not handled before, or that of
-// the same message in another push.
-func (h *messageHandler) answer(
-	ctx context.Context, account string, p verifiedPush, m wechat.Message,
-) outcome {
-	key := replyKeyOf(account, p.doc.Bytes())
-	answer, settle, err := h.replies.do(ctx, key, func() (messageReply, error) {
-		return h.reply(ctx, account, p, m)
+// answer gets the response to a message that was not handled before.
+func (h *messageHandler) answer(ctx context.Context, p verifiedPush, m message) outcome {
+	switch {
+	case m.to.check == noCheck && m.to.answering == 0 && len(m.to.copies) == 0:
+		return outcome{status: http.StatusOK, event: eventMessage, result: resultIgnored}
+	case !m.to.isAnswered():
+		return outcome{status: http.StatusOK, event: eventMessage, result: resultOK}
+	case m.to.check == noCheck && p.settings.forwards[m.to.answering-1].Mode == ModeRaw:
+		return h.answerRaw(ctx, p, m)
+	}
+	return h.answerReply(ctx, p, m)
+}
+
+// answerReply gets the reply to a message, or that to the same message in
+// another push.
+func (h *messageHandler) answerReply(ctx context.Context, p verifiedPush, m message) outcome {
+	answer, settle, err := h.replies.do(ctx, m.id, func() (messageReply, error) {
+		return h.reply(ctx, p, m)
 	})
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = errors.New("timeout waiting for the reply to the same message")
 		}
-		out := failure(http.StatusInternalServerError, eventMessage, resultUndelivered, err)
-		out.note = answer.note
-		return *out
+		return undelivered(err, answer.note)
 	}
 	out := outcome{
 		status: http.StatusOK, event: eventMessage,
@@ -140,27 +177,29 @@ func (h *messageHandler) answer(
 	return out
 }
 
-// reply gets the reply of the release checker's rules, or of the service of the
-// first rule that matches. An error means that WeChat must repeat the message.
+// undelivered returns the outcome of a message that WeChat repeats, because the
+// service has not accepted it.
+func undelivered(err error, note string) outcome {
+	out := failure(http.StatusInternalServerError, eventMessage, resultUndelivered, err)
+	out.note = note
+	return *out
+}
+
+// reply gets the reply of the release checker's rules, or of the service. An
+// error means that WeChat must repeat the message.
 func (h *messageHandler) reply(
-	ctx context.Context, account string, p verifiedPush, m wechat.Message,
+	ctx context.Context, p verifiedPush, m message,
 ) (messageReply, error) {
-	if r, isCheck, err := h.checker.reply(account, p, m); isCheck {
-		return r, err
+	if m.to.check != noCheck {
+		return h.checker.reply(m.to.check, m.account, p.settings, m.Message)
 	}
-	n := firstMatch(p.settings.forwards, account, m.MsgType, eventName(m))
-	if n == 0 {
-		return messageReply{result: resultIgnored}, nil
+	d, note := m.delivery(p.settings)
+	d.body, d.contentType = p.doc.WellFormed(), p.doc.ContentType()
+	body, err := h.ask(ctx, d)
+	var xml []byte
+	if err == nil {
+		xml, err = parseServiceReply(body, p.doc.IsJSON())
 	}
-	d := delivery{
-		url: p.settings.forwards[n-1].URL, account: account,
-		id: newDeliveryID(), doc: p.doc.WellFormed(), contentType: p.doc.ContentType(),
-	}
-	if isOpenID(m.FromUserName) {
-		d.openid = m.FromUserName
-	}
-	note := fmt.Sprintf("forward[%d] as %s", n, d.id)
-	xml, err := send(ctx, h.services, d)
 	switch {
 	case err == nil:
 		return messageReply{xml: xml, result: resultOK, note: note}, nil
@@ -170,6 +209,35 @@ func (h *messageHandler) reply(
 		return messageReply{result: resultBadReply, note: note, err: err}, nil
 	}
 	return messageReply{note: note}, err
+}
+
+// ask sends a message to the service that replies, and returns the body of its
+// response.
+func (h *messageHandler) ask(ctx context.Context, d delivery) ([]byte, error) {
+	resp, err := post(ctx, h.services, d)
+	if err != nil {
+		return nil, err
+	}
+	return readServiceResponse(resp)
+}
+
+// delivery returns the request to the service that replies, without a body, and
+// what names it in the log.
+func (m message) delivery(s *settings) (d delivery, note string) {
+	rule := &s.forwards[m.to.answering-1]
+	d = delivery{
+		rule: rule, id: newDeliveryID(), event: m.id.String(), attempt: 1,
+		account: m.account, openid: senderOf(m.Message),
+	}
+	return d, fmt.Sprintf("forward[%d] %s as %s", m.to.answering, rule.Name, d.id)
+}
+
+// senderOf returns the openid of the sender of a message, or "".
+func senderOf(m wechat.Message) string {
+	if !isOpenID(m.FromUserName) {
+		return ""
+	}
+	return m.FromUserName
 }
 
 // eventName returns the second name by which rules match an event: its Event.

@@ -1,8 +1,6 @@
 package callback
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"encoding/xml"
 	"strconv"
 	"strings"
@@ -17,10 +15,7 @@ func (p verifiedPush) reply(doc []byte) *reply {
 	if p.crypt == nil {
 		return &reply{string(doc), replyType(wechat.IsJSON(doc))}
 	}
-	var random [8]byte
-	rand.Read(random[:])                                // never fails
-	number := binary.BigEndian.Uint64(random[:]) % 1e10 // ten digits, like WeChat's
-	timestamp, nonce := strconv.FormatInt(time.Now().Unix(), 10), strconv.FormatUint(number, 10)
+	timestamp, nonce := strconv.FormatInt(time.Now().Unix(), 10), newNonce()
 	encrypted := p.crypt.Encrypt(doc)
 	signature := p.crypt.Signature(timestamp, nonce, encrypted)
 	if p.doc.IsJSON() {

@@ -2,7 +2,6 @@ package callback
 
 import (
 	"context"
-	"crypto/sha256"
 	"sync"
 	"time"
 )
@@ -32,12 +31,9 @@ const (
 // The zero value is an empty cache. It is safe for concurrent use.
 type replyCache struct {
 	mu      sync.Mutex
-	entries map[replyKey]*replyEntry
+	entries map[documentID]*replyEntry
 	kept    []keptReply // oldest first
 }
-
-// replyKey identifies a message of an account.
-type replyKey [sha256.Size]byte
 
 // replyEntry is a message that is being handled, or its undelivered reply.
 type replyEntry struct {
@@ -52,24 +48,16 @@ type replyEntry struct {
 
 // keptReply is an entry that waits for a repeat.
 type keptReply struct {
-	key   replyKey
+	key   documentID
 	entry *replyEntry
 	since time.Time
-}
-
-// replyKeyOf returns the key of a message.
-func replyKeyOf(account string, doc []byte) replyKey {
-	h := sha256.New()
-	h.Write([]byte(account + "\x00"))
-	h.Write(doc)
-	return replyKey(h.Sum(nil))
 }
 
 // do returns the reply to a message: from f, or from another call of do with
 // the same key. If it returns no error, the caller must call settle once, with
 // whether the reply was delivered. ctx limits only the wait for another call.
 func (c *replyCache) do(
-	ctx context.Context, key replyKey, f func() (messageReply, error),
+	ctx context.Context, key documentID, f func() (messageReply, error),
 ) (reply messageReply, settle func(delivered bool), err error) {
 	for {
 		c.mu.Lock()
@@ -78,7 +66,7 @@ func (c *replyCache) do(
 		if e == nil {
 			e = &replyEntry{done: make(chan struct{}), settled: make(chan struct{}), err: errInternal}
 			if c.entries == nil {
-				c.entries = make(map[replyKey]*replyEntry)
+				c.entries = make(map[documentID]*replyEntry)
 			}
 			c.entries[key] = e
 			c.mu.Unlock()
@@ -105,7 +93,7 @@ func (c *replyCache) do(
 }
 
 // run calls f and removes the entry if f fails or panics.
-func (c *replyCache) run(key replyKey, e *replyEntry, f func() (messageReply, error)) {
+func (c *replyCache) run(key documentID, e *replyEntry, f func() (messageReply, error)) {
 	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -119,7 +107,7 @@ func (c *replyCache) run(key replyKey, e *replyEntry, f func() (messageReply, er
 }
 
 // settle forgets a reply that was delivered, and keeps one that was not.
-func (c *replyCache) settle(key replyKey, e *replyEntry, delivered bool) {
+func (c *replyCache) settle(key documentID, e *replyEntry, delivered bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !e.isSettled {

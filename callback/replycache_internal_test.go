@@ -15,7 +15,7 @@ import (
 // for it.
 func isNew(t *testing.T, c *replyCache, doc string, delivered bool) (asked bool) {
 	t.Helper()
-	_, settle, err := c.do(t.Context(), replyKeyOf("wx", []byte(doc)), func() (messageReply, error) {
+	_, settle, err := c.do(t.Context(), documentIDOf("wx", []byte(doc)), func() (messageReply, error) {
 		asked = true
 		return messageReply{}, nil
 	})
@@ -56,7 +56,7 @@ func TestReplyCacheIsBounded(t *testing.T) {
 		t.Error("the oldest replies were not evicted first")
 	}
 	large := messageReply{xml: make([]byte, maxReplySize+1)}
-	_, settle, _ := c.do(t.Context(), replyKeyOf("wx", nil), func() (messageReply, error) { return large, nil })
+	_, settle, _ := c.do(t.Context(), documentIDOf("wx", nil), func() (messageReply, error) { return large, nil })
 	settle(false)
 	if !isNew(t, &c, "", true) {
 		t.Errorf("a reply of %d bytes was kept, want at most %d", len(large.xml), maxReplySize)
@@ -72,7 +72,7 @@ func TestFailureIsRetriedByOneWaiter(t *testing.T) {
 		var requests sync.WaitGroup
 		for range 10 {
 			requests.Go(func() {
-				_, settle, err := c.do(t.Context(), replyKeyOf("wx", nil), func() (messageReply, error) {
+				_, settle, err := c.do(t.Context(), documentIDOf("wx", nil), func() (messageReply, error) {
 					n := calls.Add(1)
 					time.Sleep(time.Second)
 					if n == 1 {
@@ -101,7 +101,7 @@ func TestFailureIsRetriedByOneWaiter(t *testing.T) {
 func TestWaitForReplyEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c replyCache
-		key := replyKeyOf("wx", nil)
+		key := documentIDOf("wx", nil)
 		_, settle, _ := c.do(t.Context(), key, func() (messageReply, error) { return messageReply{}, nil })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

@@ -1,10 +1,7 @@
 package callback
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -12,11 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"wxproxy/callback/queue"
-	"wxproxy/wechat"
 )
 
 // newServiceClient returns the HTTP client for the services. They belong to the
@@ -41,71 +36,40 @@ func newServiceClient() *http.Client {
 	}
 }
 
-// delivery is one push that is sent to a service.
-type delivery struct {
-	url     string
-	account string
-	openid  string // of the sender of a message; "" if it is no openid
-	id      string // names the delivery in the X-Request-Id header and in the log
-	doc     []byte
-	// contentType of doc; "": text/xml. The reply to JSON may be JSON, too.
-	contentType string
-}
-
-// newDeliveryID returns a random name for a delivery.
-func newDeliveryID() string { return strings.ToLower(rand.Text()) }
-
-// send posts a document to a service and returns its reply, nil if it wants
-// none.
-//
-// If [isBadReply] reports true for the error, the service accepted the push;
-// other errors mean that it must be sent again. Errors quote neither the
-// address, which can hold a key, nor the response.
-func send(ctx context.Context, client *http.Client, d delivery) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, bytes.NewReader(d.doc))
-	if err != nil {
-		return nil, errors.New("invalid address of the service") // err quotes it
-	}
-	req.Header.Set("Content-Type", cmp.Or(d.contentType, wechat.TypeXML))
-	req.Header.Set("User-Agent", "wxproxy")
-	req.Header.Set("X-WX-APPID", d.account)
-	req.Header.Set("X-Request-Id", d.id)
-	if d.openid != "" {
-		req.Header.Set("X-WX-OPENID", d.openid)
-	}
-	// This header has no value and is not sent. It tells net/http that it can
-	// repeat the request if the service has closed an idle connection. Services
-	// see repeats anyway, because WeChat makes some.
-	req.Header["X-Idempotency-Key"] = nil
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("reaching the service: %w", sanitizeError(err))
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return nil, fmt.Errorf("service responded with HTTP %d", resp.StatusCode)
-	}
-	body, err := readServiceResponse(resp)
+// post delivers a push to a service and returns the response, whose status is
+// 2xx and whose body the caller must read or close. Errors mean that the
+// service has not accepted the push. They quote neither the address, which can
+// hold a key, nor the response. [queue.Unavailable] marks those that concern
+// the service as a whole.
+func post(ctx context.Context, client *http.Client, d delivery) (*http.Response, error) {
+	req, err := d.request(ctx, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	return parseServiceReply(body, d.contentType == wechat.TypeJSON)
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, queue.Unavailable(fmt.Errorf("reaching the service: %w", sanitizeError(err)))
+	}
+	if resp.StatusCode >= 200 && resp.StatusCode <= 299 {
+		return resp, nil
+	}
+	discard(resp)
+	err = fmt.Errorf("service responded with HTTP %d", resp.StatusCode)
+	switch resp.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		err = queue.Unavailable(err)
+	}
+	return nil, err
 }
 
-// deliver sends an event from the queue to its service.
-func (h *Handler) deliver(ctx context.Context, d queue.Delivery) error {
-	f := h.settings.Load().service(d.Service)
-	if f == nil {
-		return errors.New("service is not configured")
+// discard closes a response whose body does not matter. It reads a short body,
+// so that the connection can be used again, and does not wait for others.
+func discard(resp *http.Response) {
+	const short = 4 << 10
+	if resp.ContentLength >= 0 && resp.ContentLength <= short {
+		_, _ = io.CopyN(io.Discard, resp.Body, short)
 	}
-	_, err := send(ctx, h.services, delivery{
-		url: f.URL, account: d.AppID, openid: d.OpenID, id: newDeliveryID(), doc: d.Document,
-		contentType: d.ContentType,
-	})
-	if isBadReply(err) {
-		err = nil // an event needs no reply
-	}
-	return err
+	_ = resp.Body.Close()
 }
 
 // sanitizeError returns an error of net/http without the address, which can

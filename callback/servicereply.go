@@ -35,8 +35,9 @@ func isBadReply(err error) bool {
 		errors.Is(err, errReplyNoXML) || errors.Is(err, errReplySealed)
 }
 
-// readServiceResponse reads the body of a service's response.
+// readServiceResponse reads the body of a service's response and closes it.
 func readServiceResponse(resp *http.Response) ([]byte, error) {
+	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxServiceReply+1))
 	switch {
 	case err != nil:

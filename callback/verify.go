@@ -31,6 +31,10 @@ type verifiedPush struct {
 	doc       *wechat.Document
 }
 
+// isPlain reports whether the push came in plain mode, in which the signature
+// does not cover the body.
+func (p verifiedPush) isPlain() bool { return p.body != "" }
+
 // verify decides whether a push is from WeChat and for this component, or for
 // the account in the path. account is "" on the path of events. It changes
 // nothing.
