@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 
 	"wxproxy/wechat"
@@ -41,10 +40,6 @@ func (v *validator) hasApp(appid string) bool {
 	return slices.ContainsFunc(v.cfg.Apps, func(a App) bool { return a.AppID == appid })
 }
 
-// messageTokenForm is the form of a message token (doc/oplatform/developers/
-// dev/push): WeChat's page accepts no other.
-var messageTokenForm = regexp.MustCompile(`^[A-Za-z0-9]{3,32}$`)
-
 // checkMessageKeys checks the keys with which WeChat signs and encrypts the pushes
 // of an own account.
 func checkMessageKeys(v *validator, block string, a App) {
@@ -53,7 +48,7 @@ func checkMessageKeys(v *validator, block string, a App) {
 	case a.MessageToken.IsEmpty() && !a.MessageKey.IsEmpty():
 		v.empty(token, "message_key needs it: copy the token (令牌) from the page with the URL "+
 			"of the account at mp.weixin.qq.com, or remove message_key")
-	case !a.MessageToken.IsEmpty() && !messageTokenForm.MatchString(a.MessageToken.Reveal()):
+	case !a.MessageToken.IsEmpty() && !tokenForm.MatchString(a.MessageToken.Reveal()):
 		v.fault(token, "is not a token, which has 3 to 32 letters and digits; copy it again")
 	}
 	v.messageKey(block+".message_key", a.MessageKey)

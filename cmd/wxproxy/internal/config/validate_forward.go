@@ -90,6 +90,29 @@ func (b forwardBlock) checkToken() {
 		b.fault(key, `is not used with mode = "raw", which passes WeChat's own signature on; remove it`)
 	case !tokenForm.MatchString(b.Token.Reveal()):
 		b.fault(key, "is not a token; write 3 to 32 letters and digits, the same as in the service")
+	default:
+		b.checkTokenIsItsOwn(key)
+	}
+}
+
+// checkTokenIsItsOwn warns if WeChat signs pushes with the token of the block.
+// The service, which has the token, could then sign pushes. In plain mode that
+// is all it takes to make one. With a key, the responses to signed pushes tell
+// which ciphertexts are padded correctly.
+func (b forwardBlock) checkTokenIsItsOwn(key string) {
+	same := func(s wechat.Secret) bool { return s.Reveal() == b.Token.Reveal() }
+	owner := ""
+	if same(b.cfg.Component.MessageToken) {
+		owner = "component.message_token"
+	}
+	for i, a := range b.cfg.Apps {
+		if same(a.MessageToken) {
+			owner = fmt.Sprintf("app[%d].message_token", i+1)
+		}
+	}
+	if owner != "" {
+		b.warn(key, "is the same as %s, so the service can sign pushes as WeChat does; "+
+			"write another token, here and in the service", owner)
 	}
 }
 
