@@ -33,6 +33,11 @@ const (
 	hiddenKey  = "Admin_Key_That_Operators_Know_0192837465"
 	appSecret  = "5ec2e7a11d0c0ffee5ec2e7b22d1d1ff"
 	appAccount = "wx00000000000000ff"
+
+	// Of a service, whose events stay in the queue.
+	serviceSecret = "Service_Secret_That_Signs_Deliveries_5647382910"
+	serviceToken  = "ServiceTokenOfPlain0918273645"
+	servicePath   = "/hook/PathThatIsASecret1029384756"
 )
 
 var storeKey = base64.StdEncoding.EncodeToString([]byte("a store key is 32 bytes long, OK"))
@@ -150,7 +155,10 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 	w.adminExtra, w.storeExtra = fmt.Sprintf("key = %q", hiddenKey), fmt.Sprintf("key = %q", storeKey)
 	w.blocks = block("hostile", hostileKey, "") +
 		block("narrow", narrowKey, fmt.Sprintf("appids = [%q]\npaths = [\"/cgi-bin/user/*\"]", accountB)) +
-		fmt.Sprintf("\n[[app]]\nappid = %q\nappsecret = %q\n", appAccount, appSecret)
+		fmt.Sprintf("\n[[app]]\nappid = %q\nappsecret = %q\n", appAccount, appSecret) +
+		fmt.Sprintf("\n[[forward]]\nname = \"shop\"\nmode = \"queue\"\nevents = [\"*\"]\n"+
+			"secret = %q\ntoken = %q\nurl = \"http://127.0.0.1:1%s\"\n",
+			serviceSecret, serviceToken, servicePath)
 	w.start()
 	ask := func(key, method, path, body string) (int, string) {
 		header := "X-A: b"
@@ -280,7 +288,15 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 	}
 
 	// Operators, with and without the key.
-	for _, path := range []string{"/", "/console.js", "/console.css", "/metrics", "/healthz", "/readyz",
+	_, queued := w.exchange(w.admin, "GET /api/events HTTP/1.1\r\nHost: "+w.admin+
+		"\r\nAuthorization: Bearer "+hiddenKey+"\r\n\r\n")
+	id := regexp.MustCompile(`"id":"([0-9a-z]+)"`).FindStringSubmatch(queued)
+	if id == nil {
+		t.Fatalf("events: got %s, want some", queued)
+	}
+	for _, path := range []string{"/api/events", "/api/events?state=waiting&service=shop&limit=1",
+		"/api/events/" + id[1], "/api/events/" + id[1] + "/retry", "/api/events/retry?state=dead",
+		"/", "/console.js", "/console.css", "/metrics", "/healthz", "/readyz",
 		"/api/status", "/api/accounts", "/api/accounts?limit=1&q=a", "/api/accounts/" + accountA,
 		"/api/accounts/" + sandbox.DefaultComponentAppID,
 		"/api/accounts/" + appAccount, "/api/accounts/x", "/api/accounts/" + accountB + "/refresh",
@@ -314,7 +330,9 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 	}
 	for _, args := range [][]string{{"accounts", "list"}, {"accounts", "list", "--json"},
 		{"accounts", "show", accountA}, {"accounts", "show", appAccount, "--json"},
-		{"accounts", "refresh", accountA}, {"accounts", "sync"},
+		{"accounts", "refresh", accountA}, {"accounts", "sync"}, {"events", "list"},
+		{"events", "list", "--json"}, {"events", "show", id[1]}, {"events", "retry", id[1]},
+		{"events", "retry", "--all"}, {"events", "drop", id[1], "--json"},
 		{"explain", accountA, "GET", "/cgi-bin/user/info?access_token=x"}, {"accounts", "list", "--key", "wrong"}} {
 		cmd := proctest.Command(t, append(append([]string{}, args...), "--admin", "http://"+w.admin)...)
 		cmd.Env = append(os.Environ(), adminKeyVariable+"="+hiddenKey)
@@ -342,7 +360,9 @@ func nothingLeaves(t *testing.T, format string, end syscall.Signal) {
 		}
 	}
 	for kind, secret := range map[string]string{"caller's key": hostileKey, "narrow caller's key": narrowKey,
-		"admin key": hiddenKey, "store key": storeKey, "app secret": appSecret} {
+		"admin key": hiddenKey, "store key": storeKey, "app secret": appSecret,
+		"secret of a service": serviceSecret, "token of a service": serviceToken,
+		"address of a service": servicePath} {
 		s.add(kind, secret)
 	}
 	for _, found := range s.in(answers) {

@@ -2,10 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"wxproxy/internal/proctest"
@@ -30,11 +34,13 @@ func TestOperatorCommands(t *testing.T) {
 		t.Helper()
 		code, out := w.operate(args...)
 		if code != want || !strings.Contains(out, words) {
-			t.Errorf("wxproxy %v: got exit code %d and\n%s\nwant %d and %q", args, code, out, want, words)
+			t.Errorf("wxproxy %v: got exit code %d and\n%s\nwant %d and %q", args, code, out, want,
+				words)
 		}
 		return out
 	}
-	if status, page := w.get(w.admin, "/"); status != http.StatusOK || !strings.Contains(page, "/console.js") {
+	if status, page := w.get(w.admin, "/"); status != http.StatusOK || !strings.Contains(page,
+		"/console.js") {
 		t.Errorf("GET /: got %d %s, want the page", status, page)
 	}
 	if status, answer := w.get(w.admin, "/api/status"); status != http.StatusOK ||
@@ -49,7 +55,8 @@ func TestOperatorCommands(t *testing.T) {
 	}
 	w.call("/"+accountA+userInfo, "")
 	did(0, "the token of the authorizer "+accountA, "explain", accountA, "GET", userInfo)
-	did(0, "the component's token", "explain", "-", "POST", "/cgi-bin/component/api_create_preauthcode")
+	did(0, "the component's token", "explain", "-", "POST",
+		"/cgi-bin/component/api_create_preauthcode")
 	did(0, "403", "explain", accountA, "POST", "/cgi-bin/clear_quota/v2", "--caller", "orders")
 
 	did(0, accountA+" is forgotten", "accounts", "forget", "--yes", accountA)
@@ -72,7 +79,8 @@ func TestOperatorCommands(t *testing.T) {
 	// An import keeps the refresh tokens that wxproxy has.
 	file := filepath.Join(w.dir, "tokens.csv")
 	if err := os.WriteFile(file, []byte("appid,refresh_token\n"+accountA+
-		",refreshtoken@@@elsewhere\nwx0000000000000000,refreshtoken@@@elsewhere\n"), 0o600); err != nil {
+		",refreshtoken@@@elsewhere\nwx0000000000000000,refreshtoken@@@elsewhere\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	did(0, "1 added, 1 kept as they were, 0 not imported", "accounts", "import", file)
@@ -80,5 +88,69 @@ func TestOperatorCommands(t *testing.T) {
 	w.call("/"+accountA+userInfo, "")
 	if strings.Contains(w.seen.String()+w.out.String(), "elsewhere") {
 		t.Error("an imported refresh token was printed or logged")
+	}
+}
+
+// An operator finds out why a service gets no events, reads one, and has it
+// delivered: with the commands and the API of a running wxproxy × a message ×
+// an authorization event × before and after a killed process. Neither the log
+// nor the list has the user's text, and no document a code.
+func TestOperatorRepairsAService(t *testing.T) {
+	w := newTestEnv(t, sandbox.Config{})
+	var works atomic.Bool
+	var got proctest.Output
+	service := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if !works.Load() {
+			rw.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		io.Copy(&got, r.Body)
+	}))
+	defer service.Close()
+	w.callbackExtra = "[[forward]]\nname = \"orders\"\nmode = \"queue\"\nevents = [\"text\", " +
+		"\"authorized\"]\nurl = \"" + service.URL + "\""
+	w.start().authorized(accountA)
+	const words = "the words of a user"
+	message := messageDoc("text", "<Content>"+words+"</Content><MsgId>7</MsgId>")
+	if _, err := w.wx.PushXML(t.Context(), "/"+accountA+"/events", message); err != nil {
+		t.Fatal(err)
+	}
+	var list struct {
+		Events []struct{ ID, Service, AppID, State, Error string }
+	}
+	listed := func() int {
+		_, text := w.get(w.admin, "/api/events?service=orders")
+		list.Events = nil
+		if err := json.Unmarshal([]byte(text), &list); err != nil || strings.Contains(text, words) {
+			t.Fatalf("list: got %s, %v, want events without the text", text, err)
+		}
+		return len(list.Events)
+	}
+	proctest.Eventually(t, func() bool { return listed() == 2 && list.Events[0].Error != "" })
+	w.end(syscall.SIGKILL)
+	w.start()
+	proctest.Eventually(t, func() bool { return listed() == 2 && list.Events[0].Error != "" })
+	shown := ""
+	for _, e := range list.Events {
+		code, out := w.operate("events", "show", e.ID)
+		if code != 0 || !strings.Contains(out, "orders") {
+			t.Errorf("events show: got exit code %d and\n%s", code, out)
+		}
+		shown += out
+	}
+	if !strings.Contains(shown, words) || !strings.Contains(shown, "<AuthorizationCode>***<") ||
+		strings.Contains(w.out.String(), words) {
+		t.Errorf(
+			"documents and log: got\n%s\n%s\nwant the text and a masked code in documents only",
+			shown, w.out.String())
+	}
+	works.Store(true)
+	if code, out := w.operate("events", "retry", "--all", "--state", "waiting"); code != 0 {
+		t.Errorf("events retry: got exit code %d and %s", code, out)
+	}
+	proctest.Eventually(t, func() bool { return listed() == 0 })
+	if text := got.String(); !strings.Contains(text, words) || !strings.Contains(text,
+		"authorized") {
+		t.Errorf("deliveries after the repair: got %s, want both documents", text)
 	}
 }
