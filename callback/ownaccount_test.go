@@ -529,3 +529,43 @@ func TestURLCheck(t *testing.T) {
 		t.Errorf("%s was not rejected with 405", methods[i])
 	}
 }
+
+// TestOwnAccountRawAndQueue: in mode raw a service gets an own account's push
+// and its query as they are, and WeChat the service's response; in mode queue
+// it gets the document later. Mode plain, compatible, safe × XML, JSON.
+func TestOwnAccountRawAndQueue(t *testing.T) {
+	raw := newService(t, respondWith(200, "<xml><Encrypt>by the service</Encrypt></xml>"))
+	queued := newService(t, nil)
+	for _, mode := range []string{"plain", "compatible", "safe"} {
+		for _, isJSON := range []bool{false, true} {
+			app := ownApp(t, mode != "plain")
+			rule := forwardAll(raw.URL)
+			rule.Mode = callback.ModeRaw
+			later := forwardAll(queued.URL)
+			later.Name, later.Mode = "later", callback.ModeQueue
+			w := start(t, callback.Config{
+				Apps: []callback.App{app}, Forwards: []callback.Forward{rule, later},
+			})
+			before := len(queued.deliveries())
+			doc := ownDoc(isJSON)
+			p := newOwnPush(mode, ownToken, app.Crypt, doc, time.Now())
+			r := w.sendOwn(ownAccount, p)
+			if r.status != 200 || !strings.Contains(r.body, "by the service") {
+				t.Errorf("%s: got response %d %q, want the service's", mode, r.status, r.body)
+			}
+			seen := raw.deliveries()
+			last := seen[len(seen)-1]
+			if last.body != p.body || !strings.HasSuffix(last.path, "?"+p.query.Encode()) {
+				t.Errorf("%s: got raw delivery %s %q, want %q", mode, last.path, last.body, p.body)
+			}
+			isQueued := func() bool { return len(queued.deliveries()) > before }
+			eventually(t, "the queued copy", isQueued)
+			copied := queued.deliveries()[before]
+			wantType := map[bool]string{false: wechat.TypeXML, true: wechat.TypeJSON}[isJSON]
+			if copied.body != doc || copied.header.Get("Content-Type") != wantType {
+				t.Errorf("%s: got copy %q of type %s, want %q as %s",
+					mode, copied.body, copied.header.Get("Content-Type"), doc, wantType)
+			}
+		}
+	}
+}
