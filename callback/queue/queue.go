@@ -38,13 +38,23 @@ const (
 	// slots is how many tries of one service a process has in flight. They
 	// bound the memory: waiting events are in the store only.
 	slots = 64
-	// tryTimeout bounds a try, and lease is the time for which its lane is
-	// reserved. Settling it has the rest.
+	// tryTimeout bounds a try. Settling it has the rest of the lease.
 	tryTimeout = 10 * time.Second
-	lease      = 30 * time.Second
 	// storeTimeout bounds one operation of the store.
 	storeTimeout = 5 * time.Second
 )
+
+// leaseTime is how long the lane of a try is reserved, as a duration. Only
+// tests link another value.
+var leaseTime = "30s"
+
+var lease = func() time.Duration {
+	d, err := time.ParseDuration(leaseTime)
+	if err != nil {
+		panic("BUG: queue: invalid lease: " + err.Error())
+	}
+	return d
+}()
 
 // Event is what services are to get. It is stored as JSON.
 type Event struct {

@@ -5,12 +5,17 @@ package main
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"wxproxy/internal/proctest"
 	"wxproxy/sandbox"
@@ -127,4 +132,156 @@ func TestUnpushedChangesReachServices(t *testing.T) {
 			t.Errorf("events with %s: got %+v, want one of %s from a comparison", text, all, accountA)
 		}
 	}
+}
+
+// killTest pushes messages of several accounts to wxproxy while that is killed.
+// Like WeChat it repeats a push until that is answered with success.
+type killTest struct {
+	t       *testing.T
+	client  http.Client
+	targets []string // addresses of callback listeners
+	stop    atomic.Bool
+	all     sync.WaitGroup
+	sent    []int // messages of each account
+}
+
+// killAccounts is how many accounts have messages.
+const killAccounts = 6
+
+func killAccount(n int) string { return fmt.Sprintf("wx%016x", 0xabc0+n) }
+
+// begin starts to push.
+func (k *killTest) begin() {
+	k.client.Timeout = proctest.Patience
+	k.sent = make([]int, killAccounts)
+	for a := range killAccounts {
+		k.all.Go(func() {
+			for i := 0; !k.stop.Load(); i++ {
+				doc := messageTo("gh_"+killAccount(a), fmt.Sprintf("#%d#", i))
+				k.push(a+i, killAccount(a), record(k.t, doc, time.Now()))
+				k.sent[a]++
+			}
+		})
+	}
+}
+
+// push sends a push until it is answered with success.
+func (k *killTest) push(n int, appid string, p recordedPush) {
+	for ; !k.t.Failed(); n++ {
+		url := "http://" + k.targets[n%len(k.targets)] + "/" + appid + "/events?" + p.query
+		resp, err := k.client.Post(url, "text/xml", strings.NewReader(p.body))
+		if err == nil {
+			b, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err == nil && resp.StatusCode == 200 && string(b) == "success" {
+				return
+			}
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+// check stops pushing and waits until the service has every message that was
+// answered with success. Each account's must have arrived in their order, and
+// all copies of one under the same id.
+func (k *killTest) check(service *eventSink) {
+	t := k.t
+	t.Helper()
+	k.stop.Store(true)
+	k.all.Wait()
+	total, copies := 0, 0
+	for a, n := range k.sent {
+		total += n
+		proctest.Eventually(t, func() bool {
+			return k.distinct(service, a) == n
+		})
+		next, ids := 0, map[int]string{}
+		for _, d := range service.accepted("gh_" + killAccount(a)) {
+			i := number(d.doc)
+			switch id, isCopy := ids[i]; {
+			case isCopy && id != d.event:
+				t.Errorf("copies of message %d: got ids %s and %s, want one", i, id, d.event)
+			case isCopy:
+				copies++
+			case i != next || d.event == "" || d.appid != killAccount(a):
+				t.Errorf("account %d: got message %d (%+v), want message %d", a, i, d, next)
+			}
+			ids[i] = d.event
+			next = max(next, i+1)
+		}
+	}
+	t.Logf("%d messages, %d of them delivered again", total, copies)
+}
+
+// distinct returns how many messages of an account the service has.
+func (k *killTest) distinct(service *eventSink, a int) int {
+	seen := map[int]bool{}
+	for _, d := range service.accepted("gh_" + killAccount(a)) {
+		seen[number(d.doc)] = true
+	}
+	return len(seen)
+}
+
+// number returns the number of a message.
+func number(doc string) (n int) {
+	_, rest, _ := strings.Cut(doc, "#")
+	fmt.Sscanf(rest, "%d", &n)
+	return n
+}
+
+// killRounds is how often the tests below kill wxproxy.
+func killRounds(usual int) int {
+	if n, err := strconv.Atoi(os.Getenv("WXPROXY_ROUNDS")); err == nil {
+		return n
+	}
+	return usual
+}
+
+// TestKillLosesNoEvent: kill -9 at 50 random points of 0–60 ms while 6 accounts
+// push messages for a queue, each until it is answered with success × file
+// store. WXPROXY_ROUNDS sets how many.
+func TestKillLosesNoEvent(t *testing.T) {
+	service := newEventSink(t)
+	w := newTestEnv(t, sandbox.Config{})
+	w.callbackExtra = fmt.Sprintf("[[forward]]\nname = \"a\"\nmode = \"queue\"\nurl = %q", service.URL)
+	w.start()
+	k := &killTest{t: t, targets: []string{w.callback}}
+	k.begin()
+	for range killRounds(50) {
+		<-time.After(time.Duration(rand.IntN(60)) * time.Millisecond)
+		w.end(syscall.SIGKILL)
+		w.start()
+	}
+	k.check(service)
+	if code := w.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code: got %d, want 0", code)
+	}
+}
+
+// TestKilledReplicaLosesNoEvent: kill -9 of one of two replicas on one Redis at
+// 6 random points of 0–300 ms, as in TestKillLosesNoEvent.
+func TestKilledReplicaLosesNoEvent(t *testing.T) {
+	service := newEventSink(t)
+	f := newFleet(t, 2, sandbox.Config{})
+	k := &killTest{t: t}
+	for _, r := range f.replicas {
+		r.kill()
+		file, err := os.OpenFile(r.config, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(file, "[[forward]]\nname = \"a\"\nmode = \"queue\"\nurl = %q\n", service.URL)
+		file.Close()
+		r.linked = "wxproxy/callback/queue.leaseTime=11s"
+		r.start()
+		k.targets = append(k.targets, r.callback)
+	}
+	k.begin()
+	for i := range killRounds(6) {
+		<-time.After(time.Duration(rand.IntN(300)) * time.Millisecond)
+		r := f.replicas[i%2]
+		r.kill()
+		r.start()
+	}
+	k.check(service)
 }
