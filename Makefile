@@ -56,15 +56,15 @@ deploy: ## check the files of deploy/ with the libraries of docker compose and K
 NODE_SDKS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard conformance/*/package-lock.json))
 GO_SDKS   := $(filter-out conformance/scenario,$(patsubst %/go.mod,%,$(wildcard conformance/*/go.mod)))
 
-conformance: node $(NODE_SDKS) ## run unmodified SDKs against wxproxy and the sandbox; installs them
+conformance: runtimes $(NODE_SDKS) ## run unmodified SDKs and example services against wxproxy; installs them
 	for sdk in $(GO_SDKS); do (cd $$sdk && go mod download && go vet ./...) || exit 1; done
 	WXPROXY_CONFORMANCE=1 go test -count=1 -v ./conformance
 
-.PHONY: node
-node:
-	bash .ci/tools.sh node
+.PHONY: runtimes
+runtimes:
+	bash .ci/tools.sh runtimes
 
-conformance/%/node_modules/.package-lock.json: conformance/%/package-lock.json conformance/%/package.json | node
+conformance/%/node_modules/.package-lock.json: conformance/%/package-lock.json conformance/%/package.json | runtimes
 	cd conformance/$* && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
 

@@ -5,8 +5,8 @@
 # HAProxy into .tools/ without installing or starting them. Running it again keeps
 # what is there.
 #
-# With the argument "node" it installs Node.js and npm instead, for the SDKs of
-# `make conformance`. WXPROXY_TOOLS names another directory than .tools, for the
+# With the argument "runtimes" it installs Node.js, npm, Python, PHP and Java
+# instead, for the SDKs and services of `make conformance`. WXPROXY_TOOLS names another directory than .tools, for the
 # tests as well.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -29,12 +29,17 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 log=$work/log
 
-if [ "${1:-}" = node ]; then
-  if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
-    [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt install -y --no-install-recommends nodejs npm ||
-      { cat "$log" >&2; fail "the SDKs for Node need nodejs and npm: install them"; }
+if [ "${1:-}" = runtimes ]; then
+  needed=$(for pair in node:nodejs npm:npm python3:python3 php:php-cli javac:default-jdk-headless; do
+    command -v "${pair%:*}" >/dev/null || echo "${pair#*:}"
+  done)
+  php -m 2>/dev/null | grep -q SimpleXML || needed="$needed php-xml"
+  if [ -n "$needed" ]; then
+    [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt install -y --no-install-recommends $needed ||
+      { cat "$log" >&2; fail "make conformance needs" $needed": install them"; }
   fi
-  echo "tools.sh: node $(node --version), npm $(npm --version 2>/dev/null)"
+  echo "tools.sh: node $(node --version), npm $(npm --version 2>/dev/null), $(python3 --version)," \
+    "$(php --version | head -n 1 | cut -d' ' -f1-2), java $(javac --version)"
   exit
 fi
 

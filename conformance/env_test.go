@@ -45,8 +45,9 @@ type env struct {
 }
 
 // newEnv starts WeChat and wxproxy. The accounts have authorized the component.
-// If own, wxproxy has their app secrets instead.
-func newEnv(t *testing.T, own bool) *env {
+// If own, wxproxy has their app secrets instead. blocks are added to its
+// configuration.
+func newEnv(t *testing.T, own bool, blocks ...string) *env {
 	t.Helper()
 	path, err := proctest.Binary()
 	if err != nil {
@@ -97,7 +98,7 @@ level = "debug"
 name = "orders"
 key_sha256 = "%x"
 %s`, sandbox.DefaultComponentAppID, sandbox.DefaultComponentSecret, sandbox.DefaultMessageToken, sandbox.DefaultEncodingAESKey,
-		w.proxy, w.wxURL, w.callback, w.admin, sha256.Sum256([]byte(callerKey)), apps)
+		w.proxy, w.wxURL, w.callback, w.admin, sha256.Sum256([]byte(callerKey)), apps+strings.Join(blocks, ""))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -198,44 +197,5 @@ func TestReleaseChecker(t *testing.T) {
 	}
 	if v := w.wx.Violations(); len(v) > 0 {
 		t.Errorf("violations of WeChat's protocol: got %q, want none", v)
-	}
-}
-
-// The service in docs/messages.md works unchanged.
-func TestDocumentedService(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("no python3")
-	}
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "messages.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, program, _ := strings.Cut(string(text), "```python\n")
-	program, _, _ = strings.Cut(program, "```")
-	addr := proctest.FreeAddr(t)
-	host, port, _ := strings.Cut(addr, ":")
-	cmd := exec.Command(python, "-c", strings.Replace(program, `("127.0.0.1", 9000)`,
-		fmt.Sprintf("(%q, %s)", host, port), 1))
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { cmd.Process.Kill(); cmd.Wait() }()
-	w := newTestEnv(t, sandbox.Config{})
-	w.callbackExtra = fmt.Sprintf("[[forward]]\nurl = \"http://%s/wechat\"", addr)
-	w.start()
-	var answer []byte
-	proctest.Eventually(t, func() bool { // until the service listens
-		answer, err = w.wx.PushXML(context.Background(), "/"+accountA+"/events",
-			messageDoc("text", "<Content>a &lt; 你好</Content>"))
-		return err == nil
-	})
-	if got := unsealed(t, answer); !strings.Contains(got, "<Content>a &lt; 你好</Content>") ||
-		!strings.Contains(got, "<ToUserName>"+fromUser+"</ToUserName>") {
-		t.Errorf("reply of the documented service: got %s", got)
-	}
-	if answer, err = w.wx.PushXML(context.Background(), "/"+accountA+"/events",
-		messageDoc("image", "")); err != nil || string(answer) != "success" {
-		t.Errorf("reply to an image: got %s, %v, want success", answer, err)
 	}
 }
