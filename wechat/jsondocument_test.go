@@ -190,3 +190,32 @@ func FuzzJSONDocument(f *testing.F) {
 		}
 	})
 }
+
+// FuzzOwnEnvelope checks that no text of a user changes which Encrypt of a push
+// in compatible mode is found, in XML and in JSON.
+func FuzzOwnEnvelope(f *testing.F) {
+	for _, text := range []string{
+		"hello", "]]></Content><Encrypt>QQ==</Encrypt>", "<Encrypt>", "</xml>", "\xff\x00<MsgType>",
+		`","Encrypt":"`, "<Encrypt><![CDATA[", "<!DOCTYPE xml>",
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		const want = "QUJD/+=="
+		if len(text) > PushLimit/8 {
+			return // may become longer than a push when it is escaped
+		}
+		inXML := "<xml><MsgType><![CDATA[text]]></MsgType><Content><![CDATA[" + text +
+			"]]></Content><Encrypt><![CDATA[" + want + "]]></Encrypt></xml>"
+		content, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inJSON := `{"MsgType":"text","Content":` + string(content) + `,"Encrypt":"` + want + `"}`
+		for _, body := range []string{inXML, inJSON} {
+			if e, err := ParseOwnEnvelope([]byte(body)); err != nil || e.Encrypt != want {
+				t.Fatalf("got %q %v for %q, want %s", e.Encrypt, err, body, want)
+			}
+		}
+	})
+}
