@@ -148,6 +148,51 @@ func TestForward(t *testing.T) {
 	}
 }
 
+// A copy waits while its service is down, and a reload that changes address and
+// mode of the service, and adds others, delivers it: nothing depends on the
+// block as it was when the message arrived. A raw service gets the push as
+// WeChat sent it.
+func TestForwardModesAreReloaded(t *testing.T) {
+	down, back, raw := newInbox(t, "success"), newInbox(t, "success"), newInbox(t, "as it is")
+	down.Close()
+	w := newTestEnv(t, sandbox.Config{})
+	w.callbackExtra = fmt.Sprintf("[[forward]]\nname = \"orders\"\nmode = \"queue\"\n"+
+		"secret = \"signingSecret\"\nurl = %q", down.URL)
+	w.start()
+	ctx := context.Background()
+	hello := messageDoc("text", "<Content>hello</Content><MsgId>1</MsgId>")
+	answer, err := w.wx.PushXML(ctx, "/"+accountA+"/events", hello)
+	if err != nil || string(answer) != "success" {
+		t.Fatalf("push while the service is down: got %s, %v, want success", answer, err)
+	}
+	path := filepath.Join(w.dir, "config.toml")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.NewReplacer(down.URL, back.URL, `"queue"`, `"reply"`).Replace(string(old))
+	changed += fmt.Sprintf("\n[[forward]]\nmode = \"raw\"\nappids = [%q]\nurl = %q\n",
+		accountB, raw.URL)
+	changed = strings.Replace(changed, "[[forward]]\nname",
+		fmt.Sprintf("[[forward]]\nappids = [%q]\nname", accountA), 1)
+	w.file("config.toml", changed)
+	w.signal(syscall.SIGHUP)
+	proctest.Eventually(t, func() bool { return back.has(accountA + " " + hello) })
+	helloB := strings.Replace(hello, "gh_1", "gh_2", 1)
+	answer, err = w.wx.PushXML(ctx, "/"+accountB+"/events", helloB)
+	if err != nil || string(answer) != "as it is" || !raw.has("<Encrypt>") || raw.has("hello") {
+		t.Errorf("raw: got reply %s, %v and request %q, want the encrypted push",
+			answer, err, raw.seen)
+	}
+	if code := w.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code: got %d, want 0", code)
+	}
+	out := w.out.String()
+	if strings.Contains(out, "hello") || strings.Contains(out, "signingSecret") {
+		t.Error("the log contains the text of a message, or a secret")
+	}
+}
+
 // wxproxy passes WeChat's release check without any service behind it.
 func TestReleaseChecker(t *testing.T) {
 	const send = "/cgi-bin/message/custom/send"
