@@ -12,7 +12,8 @@ import (
 type Exporter interface {
 	// Export calls yield with each record as it is stored, encrypted, in the
 	// byte order of the keys. That includes the check record of [Seal], so that
-	// a store with these records is sealed with the same key.
+	// a store with these records is sealed with the same key. Entries of the
+	// queue are among the records, see [ParseExported].
 	//
 	// It returns how many records it left out because they cannot be opened.
 	// Damaged records that were moved away are left out, too, and not counted.
@@ -30,8 +31,31 @@ func (s *sealedStore) Export(
 	if err != nil {
 		return 0, err
 	}
+	// The keys of the entries are between those of records.
+	damaged, err = s.exportRecords(ctx, "", exportedPrefix, begun, yield)
+	if q := queueOf(s.inner); err == nil && q != nil {
+		var lost int
+		lost, err = s.exportQueue(ctx, q, yield)
+		damaged += lost
+	}
+	if err != nil {
+		return damaged, err
+	}
+	lost, err := s.exportRecords(ctx, afterExported, "", begun, yield)
+	return damaged + lost, err
+}
+
+// exportRecords exports the records whose keys are greater than after and less
+// than end; "" means no end.
+func (s *sealedStore) exportRecords(
+	ctx context.Context, after, end string, begun sealState,
+	yield func(key string, sealed []byte) error,
+) (damaged int, err error) {
 	var yieldErr error
-	err = s.inner.List(ctx, "", "", func(key string, sealed []byte) bool {
+	err = s.inner.List(ctx, "", after, func(key string, sealed []byte) bool {
+		if end != "" && key >= end {
+			return false
+		}
 		if strings.HasPrefix(key, DamagedPrefix) {
 			return true
 		}
@@ -78,19 +102,25 @@ func NewOpener(key []byte, previous ...[]byte) (*Opener, error) {
 	return &Opener{r}, nil
 }
 
-// Check returns nil if the record key opens. It returns [ErrWrongKey] for a
-// check record that another key has sealed, and otherwise an error about the
-// record.
+// Check returns nil if the record key of an export opens. It returns
+// [ErrWrongKey] for a check record that another key has sealed, and otherwise
+// an error about the record.
 func (o *Opener) Check(key string, sealed []byte) error {
 	if key == checkKey {
 		return verifyCheck(o.ring, sealed)
 	}
-	_, _, err := o.ring.open(key, sealed)
+	e, isEntry, err := ParseExported(key, sealed)
+	if isEntry {
+		key, sealed = e.String(), e.Payload
+	}
+	if err == nil {
+		_, _, err = o.ring.open(key, sealed)
+	}
 	return err
 }
 
 // CheckEmpty returns [ErrNotEmpty] if s, which is not sealed, holds a record
-// besides that of [Seal].
+// besides that of [Seal], or its queue an entry.
 func CheckEmpty(ctx context.Context, s Store) error {
 	found := ""
 	err := s.List(ctx, "", "", func(key string, _ []byte) bool {
@@ -101,6 +131,12 @@ func CheckEmpty(ctx context.Context, s Store) error {
 	})
 	if err == nil && found != "" {
 		err = fmt.Errorf("%w: it holds records such as %q", ErrNotEmpty, found)
+	}
+	if q := queueOf(s); err == nil && q != nil {
+		sizes, sizesErr := q.Sizes(ctx)
+		if err = sizesErr; err == nil && len(sizes) > 0 {
+			err = fmt.Errorf("%w: its queue holds events", ErrNotEmpty)
+		}
 	}
 	return err
 }

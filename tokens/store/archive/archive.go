@@ -1,5 +1,6 @@
 // Package archive is the format of an export: the records of a sealed store in
-// one file, still encrypted.
+// one file, still encrypted. Events of its queue are among the records, under
+// names of their own.
 //
 // A file is
 //
@@ -39,7 +40,7 @@ const (
 
 	maxHeader = 4096    // bytes
 	maxKey    = 4096    // bytes
-	maxRecord = 1 << 20 // bytes; records of a store have less than 64 KiB
+	maxRecord = 4 << 20 // bytes; events of the queue have up to 2 MiB, records 64 KiB
 )
 
 // ErrInvalid reports that a file is no export, or is damaged or truncated.

@@ -264,6 +264,19 @@ func (q *queue) Restore(ctx context.Context, entries ...store.QueueEntry) error 
 	}, func(s *queueState) { s.addAll(fresh, q.s.now()) })
 }
 
+// importEntry appends an entry that was exported to its lane.
+func importEntry(tx *bbolt.Tx, e store.QueueEntry) error {
+	b, err := writeQueue(tx)
+	if err != nil {
+		return err
+	}
+	if _, exists := b.find(e.QueueKey); exists {
+		return nil
+	}
+	n, payload := restored(e)
+	return b.add(&n, payload)
+}
+
 // restored returns what Restore stores of an entry.
 func restored(e store.QueueEntry) (n queued, payload []byte) {
 	payload = e.Payload

@@ -47,7 +47,8 @@ func Compact(ctx context.Context, path string) (before, after int64, err error) 
 }
 
 // Import makes the file path hold the records that fill puts, as they are, and
-// nothing else. Their keys must ascend. The file appears, or is replaced, in one
+// nothing else. Entries of the queue are among them, see [store.ParseExported].
+// The keys must ascend. The file appears, or is replaced, in one
 // step when fill has returned nil.
 //
 // A file that holds records is replaced only if replace is true; otherwise the
@@ -141,7 +142,8 @@ func writeFile(ctx context.Context, name string, write func(*bbolt.DB) error) er
 	return verifyFile(ctx, name)
 }
 
-// importRecords writes the records that fill puts into db, which is empty.
+// importRecords writes the records and the entries of the queue that fill puts
+// into db, which is empty.
 func importRecords(
 	db *bbolt.DB, fill func(put func(key string, record []byte) error) error,
 ) error {
@@ -165,6 +167,13 @@ func importRecords(
 			size = 0
 		}
 		size += len(key) + len(record)
+		e, isEntry, err := store.ParseExported(key, record)
+		switch {
+		case err != nil:
+			return err
+		case isEntry:
+			return importEntry(tx, e)
+		}
 		b := tx.Bucket(recordsBucket)
 		b.FillPercent = 0.9 // the keys ascend, so pages need not be split
 		return b.Put([]byte(key), encodeValue([]byte(key), record))

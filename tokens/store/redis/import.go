@@ -29,7 +29,8 @@ var errUnfinished = errors.New("an import into it was interrupted: " +
 	`run "wxproxy store import --force" again`)
 
 // Import makes the Redis at url hold the records that fill puts, as they are,
-// and no others. Claims stay: they are no records.
+// and no others. Entries of the queue are among them, see
+// [store.ParseExported]. Claims stay: they are no records.
 //
 // A Redis that holds records is changed only if replace is true; otherwise the
 // error is [store.ErrNotEmpty]. The error is [store.ErrInUse] while other
@@ -126,7 +127,7 @@ func (s *Store) checkUnused(ctx context.Context, c *goredis.Client) error {
 	return nil
 }
 
-// clear deletes all records.
+// clear deletes all records, and the queue.
 func (s *Store) clear(ctx context.Context) error {
 	for i := range s.buckets {
 		b := &s.buckets[i]
@@ -135,10 +136,10 @@ func (s *Store) clear(ctx context.Context) error {
 			return s.convertError(ctx, err)
 		}
 	}
-	return nil
+	return s.queue.clear(ctx)
 }
 
-// replaceRecords deletes all records and saves those that fill puts.
+// replaceRecords deletes all records, and the queue, and saves what fill puts.
 func (s *Store) replaceRecords(
 	ctx context.Context, fill func(put func(key string, record []byte) error) error,
 ) error {
@@ -148,9 +149,14 @@ func (s *Store) replaceRecords(
 	var (
 		records [bucketCount][]any
 		names   [bucketCount][]goredis.Z
+		entries []store.QueueEntry
 		n, size int
 	)
 	flush := func() error {
+		if err := s.queue.Restore(ctx, entries...); err != nil {
+			return err
+		}
+		entries = nil
 		_, err := s.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
 			for i := range s.buckets {
 				if len(names[i]) > 0 {
@@ -165,9 +171,17 @@ func (s *Store) replaceRecords(
 		return s.convertError(ctx, err)
 	}
 	err := fill(func(key string, record []byte) error {
-		i := bucketOf(key)
-		records[i] = append(records[i], key, string(record))
-		names[i] = append(names[i], goredis.Z{Member: key})
+		e, isEntry, err := store.ParseExported(key, record)
+		switch {
+		case err != nil:
+			return err
+		case isEntry:
+			entries = append(entries, e)
+		default:
+			i := bucketOf(key)
+			records[i] = append(records[i], key, string(record))
+			names[i] = append(names[i], goredis.Z{Member: key})
+		}
 		n, size = n+1, size+len(key)+len(record)
 		if n < importBatch && size < importBatchSize {
 			return nil

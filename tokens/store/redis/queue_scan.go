@@ -168,3 +168,21 @@ func (q *queue) Restore(ctx context.Context, entries ...store.QueueEntry) error 
 	}
 	return nil
 }
+
+// clear deletes the queue. Which keys are known stays, like claims.
+func (q *queue) clear(ctx context.Context) error {
+	for _, p := range q.prefixes {
+		services, err := q.s.client.HKeys(ctx, p+"sizes").Result()
+		if err != nil {
+			return q.s.convertError(ctx, err)
+		}
+		keys := []string{p + "items", p + "events", p + "order", p + "lanes", p + "sizes"}
+		for _, service := range services {
+			keys = append(keys, p+"waiting:"+service, p+"dead:"+service, p+"due:"+service)
+		}
+		if err := q.s.client.Unlink(ctx, keys...).Err(); err != nil {
+			return q.s.convertError(ctx, err)
+		}
+	}
+	return nil
+}
