@@ -1,7 +1,9 @@
 package redis
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -52,6 +54,41 @@ func (s *entrySet) add(page []goredis.Z) {
 		}
 		s.at++
 	}
+}
+
+// newLaneSet returns the waiting entries of one lane, all in one page: the
+// other entries of a service, of which there may be a million, are not read.
+func newLaneSet(
+	ctx context.Context, q *queue, s serviceSize, appid string,
+) (*entrySet, error) {
+	p, lane := q.prefixes[s.bucket], s.service+"/"+appid+"/"
+	set := &entrySet{service: s.service, done: true}
+	for low, more := "["+lane, true; more; {
+		names, err := q.s.client.ZRangeByLex(ctx, p+"order", &goredis.ZRangeBy{
+			Min: low, Max: upperBound(lane), Count: setPage,
+		}).Result()
+		if err != nil {
+			return nil, q.s.convertError(ctx, err)
+		}
+		if len(names) == 0 {
+			break
+		}
+		more, low = len(names) == setPage, "("+names[len(names)-1]
+		for i := range names {
+			names[i] = strings.TrimPrefix(names[i], s.service+"/")
+		}
+		created, err := q.s.client.ZMScore(ctx, p+"waiting:"+s.service, names...).Result()
+		if err != nil {
+			return nil, q.s.convertError(ctx, err)
+		}
+		for i, score := range created {
+			set.page = append(set.page, goredis.Z{Score: score, Member: names[i]})
+		}
+	}
+	slices.SortStableFunc(set.page, func(a, b goredis.Z) int {
+		return cmp.Compare(a.Score, b.Score)
+	})
+	return set, nil
 }
 
 // merge merges sets.

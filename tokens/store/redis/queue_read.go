@@ -161,9 +161,16 @@ func (q *queue) List(
 		}
 		var sets []*entrySet
 		for _, s := range sizes {
-			if f.Service == "" || f.Service == s.service {
-				sets = append(sets, newEntrySet(q, s, dead))
+			if f.Service != "" && f.Service != s.service {
+				continue
 			}
+			set := newEntrySet(q, s, dead)
+			if f.AppID != "" && !dead {
+				if set, err = newLaneSet(ctx, q, s, f.AppID); err != nil {
+					return 0, nil, err
+				}
+			}
+			sets = append(sets, set)
 		}
 		m := merge{q: q, sets: sets, appid: f.AppID}
 		n, names, err := m.names(ctx, max(0, offset-total), limit-len(entries))

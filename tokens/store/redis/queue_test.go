@@ -156,3 +156,56 @@ func TestQueueKeysInRedis(t *testing.T) {
 		t.Errorf("format: got %s, want 2", format)
 	}
 }
+
+// TestQueueListPages lists 3,000 entries of 2 services and 3 accounts, waiting
+// × dead, that were pushed in another order than they are in, some of them at
+// the same time. Pages of 700, of all × one service × one account, have each
+// entry once, waiting ones first, and the oldest first.
+func TestQueueListPages(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	q := open(t, r.url(), patient).Queue()
+	var all []store.QueueEntry
+	for i := range 3000 {
+		e := event([]string{"a", "b", "c"}[i%3], fmt.Sprint(i))
+		e.Service = []string{"orders", "audit"}[i%2]
+		e.Created = e.Created.Add(time.Duration(i*7919%1000) * time.Second)
+		e.Dead = i%5 == 0
+		all = append(all, e)
+	}
+	if err := q.Restore(t.Context(), all...); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []store.QueueFilter{
+		{}, {Service: "audit"}, {AppID: "a"}, {Service: "orders", AppID: "c"},
+		{AppID: "b", State: store.DeadEntries}, {State: store.WaitingEntries},
+	} {
+		want := 0
+		for _, e := range all {
+			if (f.Service == "" || f.Service == e.Service) && (f.AppID == "" || f.AppID == e.AppID) &&
+				(f.State == store.AnyQueueState || e.Dead == (f.State == store.DeadEntries)) {
+				want++
+			}
+		}
+		seen := map[store.QueueKey]bool{}
+		var last store.QueueEntry
+		for offset := 0; ; offset += 700 {
+			total, page, err := q.List(t.Context(), f, offset, 700)
+			if err != nil || total != want {
+				t.Fatalf("%+v: got %d in total, error %v, want %d", f, total, err, want)
+			}
+			for _, e := range page {
+				if last.Dead && !e.Dead || last.Dead == e.Dead && e.Created.Before(last.Created) {
+					t.Fatalf("%+v: got %v after %v, want the oldest first", f, e, last)
+				}
+				seen[e.QueueKey], last = true, e
+			}
+			if len(page) < 700 {
+				break
+			}
+		}
+		if len(seen) != want {
+			t.Errorf("%+v: got %d entries, want %d", f, len(seen), want)
+		}
+	}
+}
