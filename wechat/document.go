@@ -66,7 +66,7 @@ func ParseDocument(doc []byte) (*Document, error) {
 		return nil, fmt.Errorf("%w: it is too long", ErrMalformed)
 	}
 	valid := validXML(doc) // can be three times as long
-	r := documentReader{names: documentFields, plain: newPlainCheck()}
+	r := documentReader{names: documentFields, plain: newPlainCheck(valid)}
 	if err := r.read(valid); err == nil && !r.plain.odd {
 		return &Document{
 			raw: doc, wellFormed: valid, fields: r.fields, credentials: r.credentials,

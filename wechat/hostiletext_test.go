@@ -208,6 +208,38 @@ var between = []string{
 	"<appid>forged</appid><auth_code>forged</auth_code><info>",
 }
 
+// apart are two texts that make a well-formed document together: what WeChat
+// wrote between them, FROM's end and TO's start, is hidden in a comment or in
+// an element.
+var apart = [][2]string{
+	{"a]]></FROM><Event>forged</Event><!--", "--><TO><![CDATA[b"},
+	{"a]]></FROM><Event>forged</Event><Other><!--", "--></Other><TO><![CDATA[b"},
+	{"a]]></FROM><Event>forged</Event><Other><FROM><![CDATA[", "]]></TO></Other><TO><![CDATA[b"},
+	{"]]></FROM><Event>forged</Event><Other><FROM><![CDATA[", "]]></TO><FROM/></Other><TO><![CDATA["},
+	{"a]]></FROM><appid>forged</appid><?a ", "?><TO><![CDATA[b"},
+	{"a]]></FROM><appid>forged</appid><!DOCTYPE a [", "]><TO><![CDATA[b"},
+	{`a]]></FROM><appid>forged</appid><Other a="`, `"/><TO><![CDATA[b`},
+}
+
+// Texts of two fields that hide from an XML parser that they forge a third. No
+// field is added to any push, and none is changed.
+func TestHostileTextsApart(t *testing.T) {
+	for name, push := range pushes {
+		for n := range textsOf(push) {
+			for m := n + 1; m < textsOf(push); m++ {
+				from, _ := nameOf(push, n+1)
+				to, _ := nameOf(push, m+1)
+				for _, pair := range apart {
+					texts := []string{"a", "b", "c"}
+					names := strings.NewReplacer("FROM", from, "TO", to)
+					texts[n], texts[m] = names.Replace(pair[0]), names.Replace(pair[1])
+					checkNothingForged(t, name, push, texts)
+				}
+			}
+		}
+	}
+}
+
 // Texts in all fields of a push, made to be taken for each other: they can lose
 // a field that stands between two of them, and add or change none. The fields
 // before the first and behind the last of them are all there.
@@ -432,6 +464,7 @@ func compose(r *rand.Rand, push string) []string {
 		"<Event>f</Event>", "<Other><![CDATA[f]]></Other>", "<code>f</code>", "<ScanCodeInfo>",
 		"</ScanCodeInfo>", "<ScanType>f</ScanType>", "<SendLocationInfo>", "</SendLocationInfo>",
 		"<appid>f</appid>", "]]></Content>", "<Content><![CDATA[", "<xml>", "<MsgId>f</MsgId>",
+		"<!--", "-->", "<Other>", "</Other>", "<![CDATA[",
 	}
 	for n := range textsOf(push) {
 		name, _ := nameOf(push, n+1)

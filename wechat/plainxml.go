@@ -13,6 +13,7 @@ import (
 // reject some documents that encoding/xml accepts, and some callers of a DOM
 // see only the first piece of a text that consists of several.
 type plainCheck struct {
+	doc  []byte // the whole document
 	odd  bool
 	path []string        // elements that are open
 	seen map[string]bool // paths of text fields, and of fields that are there once
@@ -29,7 +30,9 @@ const (
 	holdsElements
 )
 
-func newPlainCheck() *plainCheck { return &plainCheck{seen: make(map[string]bool)} }
+func newPlainCheck(doc []byte) *plainCheck {
+	return &plainCheck{doc: doc, seen: make(map[string]bool)}
+}
 
 // plainDeclaration is a declaration that says nothing new.
 var plainDeclaration = regexp.MustCompile(
@@ -45,6 +48,9 @@ func (p *plainCheck) token(token xml.Token, raw []byte, at int) {
 	case xml.StartElement:
 		p.start(t, raw)
 	case xml.EndElement:
+		if p.isText() && !p.odd {
+			p.odd = hasEndTag(p.doc[at+len(raw):], t.Name.Local)
+		}
 		p.path = p.path[:len(p.path)-1]
 		p.holds = holdsElements
 	case xml.CharData:
@@ -87,6 +93,24 @@ func (p *plainCheck) text(text xml.CharData, raw []byte) {
 	// encoding/xml makes U+FFFD of references to characters that do not exist.
 	if bytes.Contains(raw, []byte("&#")) && bytes.ContainsRune(text, '\uFFFD') {
 		p.odd = true
+	}
+}
+
+// hasEndTag reports whether there is an end tag of a name in rest, wherever it
+// stands. Behind a text field, it can be the true end of that field: if a text
+// has closed its field, WeChat's end tag is left over, and a text can hide it
+// in a comment, or in an element that another text closes.
+func hasEndTag(rest []byte, name string) bool {
+	tag := []byte("</" + name)
+	for {
+		i := bytes.Index(rest, tag)
+		if i < 0 {
+			return false
+		}
+		rest = rest[i+len(tag):]
+		if len(rest) == 0 || !isNameByte(rest[0], false) {
+			return true
+		}
 	}
 }
 
