@@ -285,3 +285,48 @@ func TestKilledReplicaLosesNoEvent(t *testing.T) {
 	}
 	k.check(service)
 }
+
+// TestManyPushesAtOnce: messages of 100 accounts over 400 connections × 10,000
+// for a queue on a file store, 4,000 on Redis. Each is answered with success
+// and arrives once. With -v it says how many a second were accepted.
+func TestManyPushesAtOnce(t *testing.T) {
+	const accounts, connections = 100, 400
+	for kind, pushes := range map[string]int{"file": 10_000, "Redis": 4000} {
+		t.Run(kind, func(t *testing.T) {
+			service := newEventSink(t)
+			block := fmt.Sprintf("[[forward]]\nname = \"a\"\nmode = \"queue\"\nurl = %q", service.URL)
+			w := newTestEnv(t, sandbox.Config{})
+			if kind == "Redis" {
+				w.store = onRedis(startRedis(t), "k")
+			}
+			w.callbackExtra, w.format = block, "json"
+			w.start()
+			var recorded []recordedPush
+			for i := range pushes {
+				doc := messageTo("gh_"+killAccount(i%accounts), fmt.Sprintf("#%d#", i/accounts))
+				recorded = append(recorded, record(t, doc, time.Now()))
+			}
+			k := &killTest{t: t, targets: []string{w.callback}}
+			k.client.Transport = &http.Transport{
+				MaxConnsPerHost: connections, MaxIdleConnsPerHost: connections,
+			}
+			began := time.Now()
+			for i, p := range recorded {
+				k.all.Go(func() { k.push(0, killAccount(i%accounts), p) })
+			}
+			k.all.Wait()
+			in := time.Since(began)
+			proctest.Eventually(t, func() bool { return len(service.accepted("")) >= pushes })
+			t.Logf("%.0f events a second accepted, %.0f delivered",
+				float64(pushes)/in.Seconds(), float64(pushes)/time.Since(began).Seconds())
+			w.end(syscall.SIGTERM)
+			seen := map[string]bool{}
+			for _, d := range service.accepted("") {
+				seen[d.event] = true
+			}
+			if n := len(service.accepted("")); n != pushes || len(seen) != pushes {
+				t.Errorf("service: got %d deliveries of %d events, want %d", n, len(seen), pushes)
+			}
+		})
+	}
+}
