@@ -92,8 +92,9 @@ type Config struct {
 	// ComponentAppID and its Log are replaced by those of this Config.
 	Pages pages.Config
 
-	// Forwards decide which service gets which messages and events: the first
-	// one that matches. What none matches is answered with success.
+	// Forwards decide which services get which messages and events: the first
+	// that matches and is not ModeQueue replies, and all others of ModeQueue get
+	// a copy. What none matches is answered with success.
 	Forwards []Forward
 	// Queue keeps what services get later; nil: it is kept in memory.
 	Queue store.Queue
@@ -123,8 +124,8 @@ type Config struct {
 	// service's reply; default: 4.5s.
 	MessageTimeout time.Duration
 
-	// Observe is called once for each push, and once more for an event that no
-	// service accepted, with values of [Events] and [Results]; nil disables it.
+	// Observe is called once for each push, with values of [Events] and
+	// [Results]; nil disables it.
 	Observe func(event, result string)
 	// Log receives the log; nil disables it.
 	Log *slog.Logger
