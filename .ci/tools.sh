@@ -6,8 +6,8 @@
 # what is there.
 #
 # With the argument "runtimes" it installs Node.js, npm, Python, PHP and Java
-# instead, for the SDKs and services of `make conformance`. WXPROXY_TOOLS names another directory than .tools, for the
-# tests as well.
+# instead, for the SDKs and services of `make conformance`. WXPROXY_TOOLS names
+# another directory than .tools, for the tests as well.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools=${WXPROXY_TOOLS:-$PWD/.tools}
