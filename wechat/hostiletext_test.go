@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"wxproxy/wechat"
 )
@@ -503,3 +504,24 @@ func FuzzHostileTexts(f *testing.F) {
 
 // pushNames returns the names of pushes in a fixed order.
 func pushNames() []string { return slices.Sorted(maps.Keys(pushes)) }
+
+// A text of 60,000 comments that do not end costs about as much as one of as
+// many other characters. Compared is the fastest of three runs each.
+func TestCommentsThatDoNotEnd(t *testing.T) {
+	fastest := func(text string) time.Duration {
+		text = strings.Repeat("]]></Title>"+text, 60_000)
+		doc, _ := fill(pushes["link"], text, "b", "c")
+		best := time.Hour
+		for range 3 {
+			start := time.Now()
+			if _, err := wechat.ParseDocument([]byte(doc)); err != nil {
+				t.Fatalf("text %.50q: %v", text, err)
+			}
+			best = min(best, time.Since(start))
+		}
+		return best
+	}
+	if got, other := fastest("<!--"), fastest("<!aa"); got > 6*other {
+		t.Errorf("got %v with comments, %v with other characters", got, other)
+	}
+}

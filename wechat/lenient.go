@@ -37,6 +37,10 @@ type lenientScanner struct {
 	once map[string]occurrences
 	// banned are fields of the root that stand elsewhere in the document.
 	banned map[string]bool
+	// lastEnds are the offsets of the last "-->" and "?>", as far as they were
+	// needed. Without them, each comment that does not end would cost the
+	// reading of all that follows.
+	lastEnds map[string]int
 	// budget is how many bytes may still be scanned. A text can hold many end
 	// tags, each of which has to be looked at.
 	budget int
@@ -308,11 +312,27 @@ func isNameByte(b byte, first bool) bool {
 func (l *lenientScanner) skipComment(at int) (after int, ok bool) {
 	for start, end := range map[string]string{"<!--": "-->", "<?": "?>"} {
 		if strings.HasPrefix(l.s[at:], start) {
-			i := strings.Index(l.s[at+len(start):], end)
-			return at + len(start) + i + len(end), i >= 0
+			if at += len(start); l.lastEnd(end) < at {
+				return at, false
+			}
+			return at + strings.Index(l.s[at:], end) + len(end), true
 		}
 	}
 	return at, false
+}
+
+// lastEnd returns the offset of the last end of a comment or a processing
+// instruction, and -1 if there is none.
+func (l *lenientScanner) lastEnd(end string) int {
+	at, known := l.lastEnds[end]
+	if !known {
+		if l.lastEnds == nil {
+			l.lastEnds = make(map[string]int, 2)
+		}
+		at = strings.LastIndex(l.s, end)
+		l.lastEnds[end] = at
+	}
+	return at
 }
 
 // isRest reports whether s can stand behind the root.
