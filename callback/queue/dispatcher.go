@@ -61,7 +61,10 @@ func (q *Queue) wanted(now time.Time, isTick bool) map[string]int {
 			s.isDue = false
 			continue // another process may have it
 		}
+		// A new event sets isDue and triesAll again, also before take has the
+		// answer of the store.
 		want[name], s.isDue = n, false
+		s.isBatch, s.health.triesAll = s.health.triesAll, false
 	}
 	return want
 }
@@ -79,12 +82,16 @@ func (q *Queue) take(want map[string]int) {
 	defer q.mu.Unlock()
 	if err != nil {
 		for name := range want {
-			q.service(name).isDue = true
+			s := q.service(name)
+			s.isDue, s.health.triesAll = true, s.isBatch || s.health.triesAll
 		}
 	}
 	for _, e := range entries {
 		s := q.service(e.Service)
 		s.inFlight++
+		if want[e.Service]--; want[e.Service] == 0 && s.isBatch { // more may be due
+			s.isDue, s.health.triesAll = true, true
+		}
 		q.running.Go(func() { q.try(s, e) })
 	}
 }
@@ -108,7 +115,7 @@ func (q *Queue) wakeLanes(now time.Time) {
 		s := q.service(name)
 		s.isDue = true
 		if err != nil {
-			s.health.mustWake, s.health.wasDown = true, true
+			s.health.mustWake, s.health.wakePause = true, 0
 		}
 		q.mu.Unlock()
 	}
@@ -121,8 +128,9 @@ func (q *Queue) idleFor(now, tickAt time.Time) time.Duration {
 	until := tickAt
 	for _, s := range q.services {
 		h := &s.health
-		if h.isDown && s.isDue && s.inFlight == 0 && h.probeAt.Before(until) {
-			until = h.probeAt
+		canTry := h.triesAll && s.inFlight < slots || s.inFlight+s.slow == 0
+		if h.isDown && s.isDue && canTry && h.nextTry().Before(until) {
+			until = h.nextTry()
 		}
 		if !h.isDown && !s.nextAt.IsZero() && s.nextAt.Before(until) {
 			until = s.nextAt

@@ -13,9 +13,14 @@ const (
 	// maxProbePause is the longest pause between two tries of a service that is
 	// down. It is shorter than that of a lane, because it is one try for all.
 	maxProbePause = 10 * time.Second
-	// wakePause is the least time between two Wakes of a service that was not
-	// down.
-	wakePause = 10 * time.Second
+	// wakePause is the least time between two Wakes of a service. It doubles up
+	// to maxWakePause while the service often fails again: it may be
+	// unavailable for some accounts only, whose pauses must stay.
+	wakePause    = 10 * time.Second
+	maxWakePause = 10 * time.Minute
+	// batchPause is the least time between two batches of tries of a service
+	// that is down.
+	batchPause = 100 * time.Millisecond
 	// logPause is the least time between two lines that a service fails, and
 	// how long none of its tries may have failed until it counts as recovered,
 	// if it never failed as a whole.
@@ -28,7 +33,8 @@ const (
 //
 // A service that is down gets one try at a time, of whatever lane is due. The
 // first that it answers, if only with an error of that event, is the end of
-// that.
+// that. But when it begins to be down, and after each new event, all lanes that
+// are due get one try: it may be unavailable for some accounts only.
 type health struct {
 	// lanes are accounts whose tries have found the service unavailable since
 	// it last answered; downLanes at most.
@@ -38,10 +44,13 @@ type health struct {
 	// one failed, and probePause the pause that it got.
 	probeAt, lastProbe time.Time
 	probePause         time.Duration
+	// triesAll: while isDown, all lanes that are due get a try.
+	triesAll bool
 
-	mustWake bool // lanes of the service wait although it has answered
-	wasDown  bool // wake without regard to wokenAt
-	wokenAt  time.Time
+	mustWake   bool // lanes of the service wait although it has answered
+	wokenAt    time.Time
+	wakePause  time.Duration // since wokenAt; 0: none
+	answeredAt time.Time     // last
 
 	isFailing          bool // and was logged as such
 	failedAt, loggedAt time.Time
@@ -59,12 +68,14 @@ const (
 	recovered
 )
 
-// failed notes that a try of an account failed.
-func (h *health) failed(now time.Time, appid string, unavailable bool) healthChange {
-	if unavailable {
+// failed notes that a try of an account failed, which began at began. If the
+// service has answered others since, it is not unavailable as a whole.
+func (h *health) failed(now, began time.Time, appid string, unavailable bool) healthChange {
+	switch {
+	case !unavailable:
+		h.answered(now)
+	case h.isDown || !began.Before(h.answeredAt):
 		h.unavailable(now, appid)
-	} else {
-		h.answered()
 	}
 	h.failedAt = now
 	h.failures++
@@ -89,7 +100,7 @@ func (h *health) unavailable(now time.Time, appid string) {
 	case !h.isDown && len(h.lanes) < downLanes:
 		return
 	case !h.isDown:
-		h.isDown, h.probePause = true, store.MinQueuePause
+		h.isDown, h.triesAll, h.probePause = true, true, store.MinQueuePause
 	case !now.Before(h.probeAt): // others began before it was down
 		h.probePause = min(2*h.probePause, maxProbePause)
 	}
@@ -97,18 +108,17 @@ func (h *health) unavailable(now time.Time, appid string) {
 }
 
 // answered notes that the service can be reached.
-func (h *health) answered() {
+func (h *health) answered(now time.Time) {
 	if len(h.lanes) > 0 {
 		h.mustWake = true
 	}
-	h.wasDown = h.wasDown || h.isDown
-	h.isDown = false
+	h.isDown, h.answeredAt = false, now
 	clear(h.lanes)
 }
 
 // succeeded notes that the service has accepted an event.
 func (h *health) succeeded(now time.Time) healthChange {
-	h.answered()
+	h.answered(now)
 	if !h.isFailing || !h.isUnavailable && now.Sub(h.failedAt) < logPause {
 		return unchanged
 	}
@@ -116,26 +126,24 @@ func (h *health) succeeded(now time.Time) healthChange {
 	return recovered
 }
 
-// hasten notes a new event, which a service that is down is to be tried with at
-// once: it may be back.
-func (h *health) hasten(now time.Time) {
-	if soon := h.lastProbe.Add(store.MinQueuePause); h.isDown && h.probeAt.After(soon) {
-		h.probeAt = later(now, soon)
+// nextTry returns when a service that is down is tried next, at the earliest.
+func (h *health) nextTry() time.Time {
+	if h.triesAll {
+		return h.lastProbe.Add(batchPause)
 	}
+	return h.probeAt
 }
 
 // takeWake reports whether the lanes of the service are to be woken now.
 func (h *health) takeWake(now time.Time) bool {
-	if !h.mustWake || !h.wasDown && now.Sub(h.wokenAt) < wakePause {
+	since := now.Sub(h.wokenAt)
+	if !h.mustWake || since < h.wakePause {
 		return false
 	}
-	h.mustWake, h.wasDown, h.wokenAt = false, false, now
-	return true
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
+	next := wakePause
+	if since < 4*h.wakePause {
+		next = min(2*h.wakePause, maxWakePause)
 	}
-	return b
+	h.mustWake, h.wokenAt, h.wakePause = false, now, next
+	return true
 }

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"wxproxy/internal/clock"
 	"wxproxy/tokens/store"
 )
 
@@ -36,8 +35,12 @@ const (
 	// maxPayload is the maximum size of a stored event; see [store.QueueEntry].
 	maxPayload = 2 << 20
 	// slots is how many tries of one service a process has in flight. They
-	// bound the memory: waiting events are in the store only.
-	slots = 64
+	// bound the memory: waiting events are in the store only. A repeated try
+	// that takes longer than slowAfter moves to one of slowSlots: a service may
+	// hang for some accounts only.
+	slots     = 64
+	slowSlots = 128
+	slowAfter = 2 * time.Second
 	// tryTimeout bounds a try. Settling it has the rest of the lease.
 	tryTimeout = 10 * time.Second
 	// storeTimeout bounds one operation of the store.
@@ -249,15 +252,13 @@ func (q *Queue) reserve(services []string, size int) (names []string, isFull boo
 func (q *Queue) confirm(names []string, size, added int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	now := clock.Now()
 	for _, name := range names {
 		s := q.service(name)
 		if added < len(names) {
 			s.count(-1, -size)
 		}
 		if added > 0 {
-			s.isDue = true
-			s.health.hasten(now)
+			s.isDue, s.health.triesAll = true, true
 		}
 	}
 	if added > 0 {

@@ -12,10 +12,12 @@ import (
 type service struct {
 	name     string
 	inFlight int // tries that hold a slot
+	slow     int // tries that hold one of slowSlots
 	// settling is how many tries hold no slot any more, although the store has
 	// not accepted their outcome.
 	settling int
 	isDue    bool      // there may be something to take
+	isBatch  bool      // health.triesAll, when the store was asked last
 	nextAt   time.Time // when the next pause that this process knows of ends; or zero
 
 	size    store.QueueSize // when the store was asked last
@@ -64,10 +66,15 @@ func (s *service) wants(now time.Time) int {
 	if s.settling >= slots {
 		return 0 // the store accepts no outcomes: do not deliver the same again
 	}
-	if !s.health.isDown {
+	h := &s.health
+	switch {
+	case !h.isDown:
 		return slots - s.inFlight
-	}
-	if s.inFlight > 0 || now.Before(s.health.probeAt) {
+	case now.Before(h.nextTry()):
+		return 0
+	case h.triesAll:
+		return slots - s.inFlight
+	case s.inFlight+s.slow > 0:
 		return 0
 	}
 	return 1
@@ -97,7 +104,7 @@ func (q *Queue) setSizes(sizes map[string]store.QueueSize, now time.Time) {
 		s.since.bytes -= s.pending.bytes
 		s.pending = change{}
 		if s.size == (store.QueueSize{}) && s.since == (change{}) && !s.isDue &&
-			s.inFlight+s.settling == 0 {
+			s.inFlight+s.slow+s.settling == 0 {
 			delete(q.services, name)
 		}
 	}

@@ -26,13 +26,18 @@ var errPanic = errors.New(textPanic)
 func (q *Queue) try(s *service, t store.TakenEntry) {
 	began := clock.Now()
 	outcome, isDelivered := q.delivered(t.QueueKey)
+	held := &s.inFlight // nil: no slot any more
 	if !isDelivered {
+		if t.Attempts > 0 {
+			defer time.AfterFunc(slowAfter, func() { q.makeSlow(s, &held) }).Stop()
+		}
 		outcome = q.attempt(s, t)
 	}
 	t.Payload = nil // the store may take long
 	q.mu.Lock()
 	s.isDue = true
-	s.inFlight--
+	*held--
+	held = nil
 	s.settling++
 	q.settling[t.QueueKey] = outcome
 	q.mu.Unlock()
@@ -42,6 +47,19 @@ func (q *Queue) try(s *service, t store.TakenEntry) {
 	s.settling--
 	delete(q.settling, t.QueueKey)
 	q.mu.Unlock()
+	q.wake()
+}
+
+// makeSlow moves a try that takes long to one of slowSlots, if one is free.
+func (q *Queue) makeSlow(s *service, held **int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if *held == nil || s.slow >= slowSlots {
+		return
+	}
+	s.inFlight--
+	s.slow++
+	*held, s.isDue = &s.slow, true
 	q.wake()
 }
 
@@ -65,10 +83,11 @@ func (q *Queue) attempt(s *service, t store.TakenEntry) store.QueueOutcome {
 	if json.Unmarshal(t.Payload, &d.Event) != nil || d.AppID != t.AppID || d.ID != t.ID {
 		return q.kill(t, "", textUnreadable)
 	}
+	began := clock.Now()
 	err := q.deliver(d)
 	now := clock.Now()
 	pause := pauseAfter(d.Attempt)
-	q.note(s, t, err, now, pause)
+	q.note(s, t, err, began, now, pause)
 	switch {
 	case err == nil:
 		q.c.Observe(resultOK)
@@ -101,7 +120,7 @@ func (q *Queue) deliver(d Delivery) (err error) {
 
 // note notes for the service how a try ended.
 func (q *Queue) note(
-	s *service, t store.TakenEntry, err error, now time.Time, pause time.Duration,
+	s *service, t store.TakenEntry, err error, began, now time.Time, pause time.Duration,
 ) {
 	if q.ctx.Err() != nil {
 		return // a try that Close has canceled says nothing about the service
@@ -118,7 +137,7 @@ func (q *Queue) note(
 		return
 	}
 	_, isUnavailable := errors.AsType[unavailableError](err)
-	if h.failed(now, t.AppID, isUnavailable) == beganToFail {
+	if h.failed(now, began, t.AppID, isUnavailable) == beganToFail {
 		q.c.Log.Warn("service did not accept an event, trying again", "service", s.name,
 			"account", t.AppID, "id", t.ID, "error", err)
 	}
