@@ -498,12 +498,14 @@ func TestNamesOfTheReleaseCheckerAreKnown(t *testing.T) {
 	}
 }
 
-// BenchmarkMessages measures whole messages, with a service that answers at
-// once: store of the claims × senders at the same time.
+// BenchmarkMessages measures whole messages, with a service that answers after
+// 5 ms: store of the claims, with and without a queued copy × senders at once.
 func BenchmarkMessages(b *testing.B) {
-	service := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	service := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		<-time.After(5 * time.Millisecond)
+	}))
 	b.Cleanup(service.Close)
-	for _, kind := range []string{"none", "memory", "file"} {
+	for _, kind := range []string{"none", "memory", "file", "file and copies"} {
 		for _, senders := range []int{1, 64, 500} {
 			b.Run(fmt.Sprintf("claims=%s/senders=%d", kind, senders), func(b *testing.B) {
 				benchmarkMessages(b, service.URL, kind, senders)
@@ -521,13 +523,18 @@ func benchmarkMessages(b *testing.B, service, kind string, senders int) {
 	switch kind {
 	case "memory":
 		c.Claims = store.NewMemory()
-	case "file":
+	case "file", "file and copies":
 		s, err := bolt.OpenFile(b.Context(), filepath.Join(b.TempDir(), "a.db"), nil)
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { _ = s.Close() })
 		c.Claims = s
+		if kind == "file and copies" {
+			q, _ := store.As[store.Queuer](s)
+			c.Queue = q.Queue()
+			c.Forwards = append(c.Forwards, withMode(forwardAll(service), callback.ModeQueue))
+		}
 	}
 	h := callback.New(c)
 	var next atomic.Int64

@@ -44,9 +44,9 @@ type messageReply struct {
 // was not handled before, in this order: a copy that is rejected must not use
 // up the push.
 //
-// Copies are queued before the push is claimed. If the process is killed
-// between the two, WeChat repeats the push, and the process that gets it goes
-// on.
+// No push is accepted before its copies are durable, not even a repeat of one
+// that was handled by another process: that one may have been killed after it
+// had claimed the push. Queueing a copy again changes nothing.
 func (h *messageHandler) handle(ctx context.Context, account string, p verifiedPush) outcome {
 	if rejected := p.checkTime(h.now(), eventMessage); rejected != nil {
 		return *rejected
@@ -71,29 +71,65 @@ func (h *messageHandler) handle(ctx context.Context, account string, p verifiedP
 	}()
 	msg := message{Message: m, account: account, id: documentIDOf(account, p.doc.Bytes()),
 		to: p.settings.messageFanOut(account, m, h.checker.canExchange(p.settings))}
-	// The signature of a plain push does not cover the body, so another message
-	// could be queued with it. Such a push is claimed first, and always.
-	if !p.isPlain() {
-		if failed := h.copy(ctx, p, msg); failed != nil {
-			return *failed
-		}
-	}
 	if msg.to.isAnswered() || p.isPlain() {
-		if !h.claims.claim(ctx, eventMessage, p) {
+		claimed = h.claims.claim(ctx, eventMessage, p)
+		if !claimed {
 			// Another process has handled it, or this one before a restart.
+			if failed := h.copyReplayed(ctx, p, msg); failed != nil {
+				return *failed
+			}
 			handled = true
 			return outcome{status: http.StatusOK, event: eventMessage, result: resultReplayed}
 		}
-		claimed = true
 	}
-	if p.isPlain() {
-		if failed := h.copy(ctx, p, msg); failed != nil {
-			return *failed
-		}
-	}
+	copied := h.startCopy(ctx, p, msg)
 	out := h.answer(ctx, p, msg)
+	if failed := copied(); failed != nil && out.status == http.StatusOK {
+		if out.done != nil {
+			out.done(false) // the reply is kept for WeChat's repeat
+		}
+		return *failed
+	}
 	handled, answered = out.status == http.StatusOK, out.reply
 	return out
+}
+
+// copyReplayed queues copies of a message that was claimed before: the process
+// that claimed it may have been killed before it could.
+//
+// The signature of a plain push does not cover the body, so another message
+// could be queued with it. Of such a push nothing is queued again.
+func (h *messageHandler) copyReplayed(
+	ctx context.Context, p verifiedPush, m message,
+) *outcome {
+	if p.isPlain() {
+		return nil
+	}
+	return h.copy(ctx, p, m)
+}
+
+// startCopy begins to queue copies of a message, while the service that replies
+// is asked. The returned function waits until they are durable, and returns
+// why they are not; it must be called before the push is accepted.
+func (h *messageHandler) startCopy(
+	ctx context.Context, p verifiedPush, m message,
+) (copied func() *outcome) {
+	if len(m.to.copies) == 0 || !m.to.isAnswered() {
+		failed := h.copy(ctx, p, m)
+		return func() *outcome { return failed }
+	}
+	done := make(chan *outcome, 1)
+	go func() {
+		failed := failure(http.StatusInternalServerError, eventMessage, resultStore, errInternal)
+		defer func() {
+			if cause := recover(); cause != nil {
+				logPanic(h.log, "copies of a message", cause)
+			}
+			done <- failed
+		}()
+		failed = h.copy(ctx, p, m)
+	}()
+	return func() *outcome { return <-done }
 }
 
 // copy queues copies of a message.

@@ -114,10 +114,11 @@ func (q *faultyQueue) Add(
 	return q.Queue.Add(ctx, known, entries...)
 }
 
-// A push whose copy cannot be queued gets 500, reaches no service, and uses up
-// nothing: message, event × store fails, queue is full. WeChat's repeat is
-// handled once, and what was queued is queued once, also if another process
-// handles the repeat, or WeChat encrypts it anew.
+// A push whose copy cannot be queued gets 500, and uses up nothing: message,
+// event × store fails, queue is full. The service that replies is asked once,
+// and its reply kept for WeChat's repeat. The repeat is handled once, and what
+// was queued is queued once, also if another process handles the repeat, or
+// WeChat encrypts it anew.
 func TestCopyIsQueuedBeforeSuccess(t *testing.T) {
 	memory := store.NewMemory()
 	q := &faultyQueue{Queue: memory.(store.Queuer).Queue()}
@@ -138,7 +139,8 @@ func TestCopyIsQueuedBeforeSuccess(t *testing.T) {
 		w.wantResponse(w.sendTo(account, message), 500)
 		w.wantResponse(w.send(event), 500)
 	}
-	answering.wantDeliveries(t, 0)
+	answering.wantDeliveries(t, 1)
+	copied.wantDeliveries(t, 0)
 	w.wantCounted("message store", "unauthorized store",
 		"message queue_full", "unauthorized queue_full")
 	q.set(nil)

@@ -345,7 +345,7 @@ func TestCapturedPlainSignature(t *testing.T) {
 	another.wantCounted("message replayed")
 
 	// A signature is used up by a push that no rule matches, too.
-	p = newOwnPush("plain", ownToken, nil, ownDoc(false), time.Now().Add(-time.Second))
+	p = newOwnPush("plain", ownToken, nil, ownDoc(false), time.Now().Add(-time.Minute))
 	forged = p
 	p.body = strings.ReplaceAll(p.body, "text", "voice")
 	c.Forwards[0].Events = []string{"text"}
@@ -379,7 +379,7 @@ func TestAccountWithTwoKeys(t *testing.T) {
 		if got != reply {
 			t.Errorf("%s: got reply %q to the component's push", mode, got)
 		}
-		own = newOwnPush(mode, ownToken, app.Crypt, ownDoc(false), time.Now().Add(-time.Second))
+		own = newOwnPush(mode, ownToken, app.Crypt, ownDoc(false), time.Now().Add(-time.Minute))
 		status := map[string]int{"safe": 403, "plain": 400}[mode]
 		w.wantResponse(w.sendOwn(account, own), status)
 		w.wantResponse(w.request(http.MethodPost, "/component/events?"+own.query.Encode(),
