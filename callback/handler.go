@@ -40,8 +40,9 @@ type Handler struct {
 	log      *slog.Logger
 	observe  func(event, result string)
 	settings atomic.Pointer[settings]
-	// rejections bounds the log of pushes that WeChat has signed and that are
-	// rejected all the same: with a wrong clock these are all of them.
+	// rejections bounds the log of rejected pushes, for each result label: of
+	// those that WeChat has not signed, and of those that it has. With a wrong
+	// clock the latter are all of them.
 	rejections *logLimit
 
 	events         *eventHandler // nil: no events are accepted

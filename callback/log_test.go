@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"wxproxy/callback"
 	"wxproxy/wechat"
@@ -67,5 +68,40 @@ func TestRejectedPushIsLogged(t *testing.T) {
 		fmt.Sprintf("query_bytes=%d", len(s.query())), wechat.ErrSignature.Error())
 	if log := w.logged(); strings.Contains(log, s.nonce) || strings.Contains(log, s.signature) {
 		t.Errorf("got the query in the log:\n%s", log)
+	}
+}
+
+// TestRejectedPushesDoNotFillTheLog: 100 requests of each kind that needs no
+// key leave ten lines for each result. Kinds: a wrong signature × the path of
+// events, of a message, of an own account; no query; no XML; a body that says
+// that it is too long; a check of the URL that is wrong, or malformed.
+func TestRejectedPushesDoNotFillTheLog(t *testing.T) {
+	own := callback.App{AppID: ownAccount, Token: wechat.NewSecret("token")}
+	now := time.Now()
+	w := start(t, callback.Config{
+		Apps: []callback.App{own}, Now: func() time.Time { return now },
+	})
+	const signed = "?timestamp=1715943329&nonce=1&signature=a"
+	const body = "<xml><Encrypt>aaaa</Encrypt></xml>"
+	for range 100 {
+		w.request("POST", "/component/events"+signed+"&msg_signature=a", strings.NewReader(body))
+		w.request("POST", "/wx1111111111111111/events"+signed+"&msg_signature=a",
+			strings.NewReader(body))
+		w.request("POST", "/"+ownAccount+"/events"+signed, strings.NewReader(body))
+		w.request("POST", "/component/events", strings.NewReader(body))
+		w.request("POST", "/component/events"+signed+"&msg_signature=a", strings.NewReader("a"))
+		w.request("GET", "/"+ownAccount+"/events"+signed+"&echostr=1", nil)
+		w.request("GET", "/"+ownAccount+"/events?echostr=1", nil)
+		w.raw(w.dial(), "POST", "POST /component/events"+signed+"&msg_signature=a HTTP/1.1\r\n"+
+			"Host: a\r\nContent-Length: 2000000\r\n\r\n")
+	}
+	log := w.logged()
+	for _, result := range []string{"bad_signature", "bad_message", "too_large"} {
+		if n := strings.Count(log, "result="+result+" "); n != 10 {
+			t.Errorf("got %d lines with %s, want 10", n, result)
+		}
+	}
+	if n := len(w.counted()); n != 800 {
+		t.Errorf("got %d pushes counted, want 800", n)
 	}
 }

@@ -116,8 +116,8 @@ func respond(w http.ResponseWriter, out outcome) {
 func (h *Handler) report(r *http.Request, out outcome) {
 	h.observe(out.event, out.result)
 	suppressed := 0
-	switch out.result {
-	case resultWrongTime, resultWrongAccount, resultWrongAddress:
+	if out.status >= 400 && out.status < 500 {
+		// Most of them need no key: any client on the internet can send them.
 		var ok bool
 		if suppressed, ok = h.rejections.allow(out.result); !ok {
 			return
