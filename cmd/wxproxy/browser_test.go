@@ -56,7 +56,7 @@ func TestMerchantsAuthorize(t *testing.T) {
 		// The hash in the policy allows the style sheet, and nothing is wider
 		// than the screen.
 		p.until("getComputedStyle(document.querySelector('h1')).marginTop === '0px' && " +
-			"document.documentElement.scrollWidth <= innerWidth")
+			"document.documentElement.scrollWidth <= screen.width")
 		p.picture("authorize-" + name)
 		p.click(link)
 		consent(p, appid)

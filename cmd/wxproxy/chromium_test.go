@@ -92,6 +92,8 @@ func (b *browser) tab(language string, width, height int64, isPhone bool) *tab {
 	p.do(
 		command(emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
 			Width: width, Height: height, DeviceScaleFactor: 1, Mobile: isPhone,
+			// On a phone innerWidth grows with the content.
+			ScreenWidth: width, ScreenHeight: height,
 		}),
 		command(network.Enable, network.EnableParams{}),
 		command(network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{

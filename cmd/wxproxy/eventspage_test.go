@@ -48,7 +48,7 @@ func TestEventsPanel(t *testing.T) {
 		}
 		p.until("!('hacked' in window) && " +
 			"!document.querySelector('#view img, #view script, #view svg')")
-		p.until("document.querySelector('#view').getBoundingClientRect().right <= innerWidth")
+		p.until("document.querySelector('#view').getBoundingClientRect().right <= screen.width")
 	}
 	noNameless := `[...document.querySelectorAll('button')].every(
 		(b) => b.ariaLabel || b.textContent || b.id === 'ask-yes')`
@@ -88,7 +88,7 @@ func TestEventsPanel(t *testing.T) {
 	p.click("#language")
 	p.until(rows(3) + " && " +
 		"document.querySelector('#event-rows').textContent.includes('等待投递') && " +
-		"document.documentElement.scrollWidth <= innerWidth && " + noNameless)
+		"document.documentElement.scrollWidth <= screen.width && " + noNameless)
 	p.eval("document.querySelector('#events-title').scrollIntoView()")
 	p.picture("events-phone-zh")
 	p.eval(`document.querySelector('` + button("aaa1-orders-view") + `').scrollIntoView()`)
