@@ -39,10 +39,14 @@ func (m *Metrics) registerEvents() {
 	for _, event := range commonEvents {
 		m.events.WithLabelValues(event, "ok")
 	}
-	// Alerts use increase(), which needs the zero: users wait for the reply to
-	// an undelivered message, and rejected pushes can be an attack. A push is
-	// rejected before its event is known, so its event is "other".
+	// Alerts use increase(), which needs the zero: a queue can be full, users
+	// wait for the reply to an undelivered message, and rejected pushes can be
+	// an attack. A push is rejected before its event is known, so its event is
+	// "other".
 	m.events.WithLabelValues("message", "undelivered")
+	for _, event := range knownEvents {
+		m.events.WithLabelValues(event, "queue_full")
+	}
 	for _, result := range eventResults {
 		m.events.WithLabelValues(other, result)
 	}

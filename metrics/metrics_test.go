@@ -170,6 +170,8 @@ func TestNewProcessShowsZeros(t *testing.T) {
 		`wxproxy_wechat_errors_total{errcode="other"} 0`,
 		`wxproxy_callback_events_total{event="component_verify_ticket",result="ok"} 0`,
 		`wxproxy_callback_events_total{event="message",result="ok"} 0`,
+		`wxproxy_callback_events_total{event="message",result="queue_full"} 0`,
+		`wxproxy_callback_events_total{event="notify_3rd_wxa_auth",result="queue_full"} 0`,
 		`wxproxy_callback_events_total{event="other",result="bad_signature"} 0`,
 		`wxproxy_page_requests_total{page="authorize",result="limited"} 0`,
 		`wxproxy_store_operations_total{operation="update",result="failed"} 0`,
