@@ -46,8 +46,9 @@ func (b forwardBlock) check() {
 		b.fault(b.key+".url", `%s: %s`, problem, example)
 	} else {
 		b.checkQuery(u)
-		b.checkName()
+		b.checkURLIsItsOwn()
 	}
+	b.checkName()
 	b.checkReachable()
 }
 
@@ -134,18 +135,35 @@ func (b forwardBlock) checkQuery(u *url.URL) {
 	}
 }
 
-// checkName checks the name. Explicit names are unique. Blocks without a name
-// and with the same URL are one service, and must agree about it.
+// checkName checks the name, which is unique.
 func (b forwardBlock) checkName() {
-	if b.Name != "" && !nameForm.MatchString(b.Name) {
+	if b.Name == "" {
+		return
+	}
+	if !nameForm.MatchString(b.Name) {
 		b.fault(b.key+".name", "is not a valid name; write up to 64 letters, digits and . _ -")
+		return
+	}
+	for i, earlier := range b.cfg.Forwards[:b.index] {
+		if earlier.serviceName() == b.Name {
+			b.fault(b.key+".name", "is the same as in forward[%d]; "+
+				"give each service a different name", i+1)
+			return
+		}
+	}
+}
+
+// checkURLIsItsOwn checks a block without a name. Those with the same URL are
+// one service, and must agree about it.
+func (b forwardBlock) checkURLIsItsOwn() {
+	if b.Name != "" {
 		return
 	}
 	for i, earlier := range b.cfg.Forwards[:b.index] {
 		switch {
 		case earlier.serviceName() != b.serviceName():
 			continue
-		case b.Name != "" || earlier.Name != "":
+		case earlier.Name != "":
 			b.fault(b.key+".name", "is the same as in forward[%d]; "+
 				"give each service a different name", i+1)
 		case !b.agreesWith(earlier):
