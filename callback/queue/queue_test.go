@@ -469,6 +469,30 @@ func TestDeadEventsAreBounded(t *testing.T) {
 	})
 }
 
+// The events of 300 accounts that die at once leave ten lines, and the next one
+// to die says how many were left out.
+func TestDeadEventsDoNotFloodTheLog(t *testing.T) {
+	run(t, nil, func(t *testing.T, e *env) {
+		e.configure("a", time.Second)
+		e.to.set(func(context.Context, queue.Delivery) error { return errRejected })
+		for n := range 300 {
+			e.add(event(account(n), 0), "a")
+		}
+		wait(30 * time.Second)
+		if n := e.total(store.DeadEntries, "a"); n != 300 || e.observed("dead") != 300 ||
+			e.log.count("event is dead") != 10 {
+			t.Errorf("got %d dead events, counted %d, %d lines, want 300, 300 and 10",
+				n, e.observed("dead"), e.log.count("event is dead"))
+		}
+		wait(time.Minute)
+		e.add(event(account(0), 1), "a")
+		wait(30 * time.Second)
+		if n := e.log.count("not_logged=290"); n != 1 {
+			t.Errorf("lines about 290 events that were not logged: got %d, want 1", n)
+		}
+	})
+}
+
 // TestRetryAll: 2,500 dead events of 5 accounts and 2 services, 3 that wait ×
 // filter {one service and dead, one account, all}.
 func TestRetryAll(t *testing.T) {

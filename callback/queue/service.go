@@ -24,6 +24,28 @@ type service struct {
 	since   change          // since then
 	pending change          // the part of since that an answer of the store may include
 	health  health
+
+	deadSince              time.Time // when the minute of deadLogged began
+	deadLogged, deadHidden int       // dead events that were logged, and not logged
+}
+
+// maxDeadLines is how many dead events of a service are logged in a logPause.
+const maxDeadLines = 10
+
+// logsDead reports whether a dead event is to be logged, and how many were not
+// logged since the last one that was: events that arrived together die
+// together. q.mu must be held.
+func (s *service) logsDead(now time.Time) (hidden int, ok bool) {
+	if age := now.Sub(s.deadSince); age >= logPause || age < 0 {
+		s.deadSince, s.deadLogged = now, 0
+	}
+	if s.deadLogged == maxDeadLines {
+		s.deadHidden++
+		return 0, false
+	}
+	s.deadLogged++
+	hidden, s.deadHidden = s.deadHidden, 0
+	return hidden, true
 }
 
 // change is what was added to a queue, less what was removed.

@@ -81,7 +81,7 @@ func (q *Queue) attempt(s *service, t store.TakenEntry) store.QueueOutcome {
 	}
 	d := Delivery{Service: t.Service, Attempt: t.Attempts + 1}
 	if json.Unmarshal(t.Payload, &d.Event) != nil || d.AppID != t.AppID || d.ID != t.ID {
-		return q.kill(t, "", textUnreadable)
+		return q.kill(s, t, "", textUnreadable)
 	}
 	began := clock.Now()
 	err := q.deliver(d)
@@ -98,7 +98,7 @@ func (q *Queue) attempt(s *service, t store.TakenEntry) store.QueueOutcome {
 		q.c.Observe(resultFailed)
 		return failedOutcome(0, err.Error())
 	case now.Add(q.c.StoreAhead()).Sub(t.Since) >= keep:
-		return q.kill(t, d.Kind, err.Error())
+		return q.kill(s, t, d.Kind, err.Error())
 	}
 	q.c.Observe(resultFailed)
 	return failedOutcome(pause, err.Error())
@@ -147,10 +147,18 @@ func (q *Queue) note(
 }
 
 // kill logs and counts a dead entry, and returns its outcome.
-func (q *Queue) kill(t store.TakenEntry, kind, reason string) store.QueueOutcome {
+func (q *Queue) kill(
+	s *service, t store.TakenEntry, kind, reason string,
+) store.QueueOutcome {
 	q.c.Observe(resultDead)
-	q.c.Log.Error("event is dead, no service accepted it", "event", kind, "id", t.ID,
-		"account", t.AppID, "service", t.Service, "attempts", t.Attempts+1, "error", reason)
+	q.mu.Lock()
+	hidden, isLogged := s.logsDead(clock.Now())
+	q.mu.Unlock()
+	if isLogged {
+		q.c.Log.Error("event is dead, its service did not accept it", "event", kind,
+			"id", t.ID, "account", t.AppID, "service", t.Service,
+			"attempts", t.Attempts+1, "error", reason, "not_logged", hidden)
+	}
 	return store.QueueOutcome{Result: store.QueueDead, Error: shorten(reason)}
 }
 
