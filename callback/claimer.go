@@ -76,6 +76,33 @@ func (c *claimer) unclaim(ctx context.Context, p verifiedPush) {
 	}
 }
 
+// copiedKey returns the second key of a push in plain mode.
+func copiedKey(signature string) string { return claimKey(signature) + "/copied" }
+
+// claimCopies remembers that the copies of a push in plain mode are queued, and
+// reports whether that was not known yet. A process can be killed between claim
+// and the queueing of copies. The repeat then finds the claim alone, and queues
+// them. With both the signature is used up, for every body.
+//
+// For other pushes, and for accounts without copies, it does nothing.
+func (c *claimer) claimCopies(
+	ctx context.Context, p verifiedPush, account string,
+) (first bool, err error) {
+	if c.claims == nil || !p.isPlain() || !p.settings.queuesFor(account) {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.storeTime())
+	defer cancel()
+	return c.claims.Claim(ctx, copiedKey(p.signature), p.acceptableUntil())
+}
+
+// unclaimCopies undoes claimCopies. ctx may have ended.
+func (c *claimer) unclaimCopies(ctx context.Context, p verifiedPush) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.storeTime())
+	defer cancel()
+	_ = c.claims.Unclaim(ctx, copiedKey(p.signature))
+}
+
 // addUnsure lets the repeat of a push pass whose claim the store may have.
 func (c *claimer) addUnsure(p verifiedPush) {
 	c.mu.Lock()

@@ -47,6 +47,15 @@ func (s *settings) messageFanOut(account string, m wechat.Message, canExchange b
 	return to
 }
 
+// queuesFor reports whether copies of an account's messages are queued for any
+// service.
+func (s *settings) queuesFor(account string) bool {
+	return slices.ContainsFunc(s.forwards, func(f Forward) bool {
+		return f.Mode == ModeQueue &&
+			(slices.Contains(f.AppIDs, matchAll) || slices.Contains(f.AppIDs, account))
+	})
+}
+
 // eventFanOut returns the services that get an authorization event: those of
 // all rules that match. A service of ModeRaw expects encrypted pushes, and gets
 // none.

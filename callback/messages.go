@@ -98,14 +98,26 @@ func (h *messageHandler) handle(ctx context.Context, account string, p verifiedP
 // that claimed it may have been killed before it could.
 //
 // The signature of a plain push does not cover the body, so another message
-// could be queued with it. Of such a push nothing is queued again.
+// could be queued with it. Its copies are only queued if the process that
+// claimed it has queued none.
 func (h *messageHandler) copyReplayed(
 	ctx context.Context, p verifiedPush, m message,
 ) *outcome {
-	if p.isPlain() {
+	if !p.isPlain() {
+		return h.copy(ctx, p, m)
+	}
+	first, err := h.claims.claimCopies(ctx, p, m.account)
+	if err != nil {
+		return failure(http.StatusInternalServerError, eventMessage, resultStore, err)
+	}
+	if !first {
 		return nil
 	}
-	return h.copy(ctx, p, m)
+	failed := h.copy(ctx, p, m)
+	if failed != nil {
+		h.claims.unclaimCopies(ctx, p)
+	}
+	return failed
 }
 
 // startCopy begins to queue copies of a message, while the service that replies
@@ -134,10 +146,16 @@ func (h *messageHandler) startCopy(
 
 // copy queues copies of a message.
 func (h *messageHandler) copy(ctx context.Context, p verifiedPush, m message) *outcome {
-	return h.copies.add(ctx, p, queue.Event{
+	failed := h.copies.add(ctx, p, queue.Event{
 		ID: m.id.String(), AppID: m.account, OpenID: senderOf(m.Message), Kind: eventMessage,
 		Document: p.doc.WellFormed(), ContentType: p.doc.ContentType(),
 	}, m.to.copies)
+	if failed == nil {
+		// If this fails, a repeat queues the same copies again, which changes
+		// nothing.
+		_, _ = h.claims.claimCopies(ctx, p, m.account)
+	}
+	return failed
 }
 
 // addressed reports whether a message to userName may be for the account in

@@ -358,6 +358,44 @@ func TestCapturedPlainSignature(t *testing.T) {
 	}
 }
 
+// TestPlainPushAfterAKill: a process that was killed after it had claimed a
+// push in plain mode, and before it queued the copy, loses nothing: WeChat's
+// repeat queues it, once. After that, or after a push that was not interrupted,
+// its signature queues no other body, in no process.
+func TestPlainPushAfterAKill(t *testing.T) {
+	for _, killed := range []bool{true, false} {
+		s, memory := newService(t, nil), store.NewMemory()
+		c := callback.Config{
+			Apps: []callback.App{ownApp(t, false)}, Claims: memory,
+			Queue: memory.(store.Queuer).Queue(), ClaimTimeout: 2 * time.Minute,
+			Forwards: []callback.Forward{withMode(forwardAll(s.URL), callback.ModeQueue)},
+		}
+		p := newOwnPush("plain", ownToken, nil, ownDoc(false), time.Now())
+		if killed {
+			_, err := memory.Claim(t.Context(), "push/"+p.query.Get("signature"),
+				time.Now().Add(time.Hour))
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		forged := p
+		forged.body = strings.Replace(p.body, "hi", "forged", 1)
+		for _, next := range []ownPush{p, forged, p, forged} {
+			w := start(t, c) // another process
+			w.wantResponse(w.sendOwn(ownAccount, next), 200)
+		}
+		eventually(t, "the queue is empty", func() bool {
+			waiting := 0
+			err := c.Queue.Scan(t.Context(), func(store.QueueEntry) bool { waiting++; return true })
+			return err == nil && waiting == 0
+		})
+		s.wantDeliveries(t, 1)
+		if d := s.deliveries(); len(d) > 0 && d[0].body != p.body {
+			t.Errorf("killed %v: got %q queued, want %q", killed, d[0].body, p.body)
+		}
+	}
+}
+
 // TestAccountWithTwoKeys: an own account that is authorized to the component,
 // too, gets both kinds of pushes on its path, and each is answered with the key
 // of the push. A push with the own key is accepted on no other path. The own
