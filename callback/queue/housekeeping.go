@@ -98,6 +98,7 @@ func (k housekeeper) dropOldest(ctx context.Context, name string) {
 // get one try at a time.
 func (k housekeeper) sweep(ctx context.Context, now time.Time) {
 	now = now.Add(k.c.StoreAhead())
+	k.reportOrphans()
 	k.q.mu.Lock()
 	oldest, isDown := map[string]time.Time{}, map[string]bool{}
 	for name, s := range k.q.services {
@@ -118,6 +119,26 @@ func (k housekeeper) sweep(ctx context.Context, now time.Time) {
 		if now.Sub(created) >= keep {
 			k.expire(ctx, name, now.Add(-keep), reason)
 		}
+	}
+}
+
+// reportOrphans logs once that events wait for a service that no rule names: it
+// may have another name now, or only in this process.
+func (k housekeeper) reportOrphans() {
+	waiting := map[string]int{}
+	k.q.mu.Lock()
+	for name, s := range k.q.services {
+		_, isConfigured := k.c.Service(name)
+		isOrphan := !isConfigured && s.size.Waiting > 0
+		if isOrphan && !s.isOrphan {
+			waiting[name] = s.size.Waiting
+		}
+		s.isOrphan = isOrphan
+	}
+	k.q.mu.Unlock()
+	for name, n := range waiting {
+		k.c.Log.Warn("events wait for a service that is not configured",
+			"service", name, "events", n)
 	}
 }
 

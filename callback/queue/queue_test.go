@@ -398,6 +398,9 @@ func TestUnconfiguredService(t *testing.T) {
 			t.Errorf("after 71 h: got %d tries more and %d events that wait, want 0 and 3",
 				len(e.to.tries)-tries, e.total(store.WaitingEntries, ""))
 		}
+		if n := e.log.count("events wait for a service that is not configured"); n != 3 {
+			t.Errorf("lines about services that are not configured: got %d, want 3", n)
+		}
 		e.to.set(nil)
 		e.configure("a", queue.DefaultKeep)
 		wait(3 * time.Second)

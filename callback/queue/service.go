@@ -24,6 +24,9 @@ type service struct {
 	since   change          // since then
 	pending change          // the part of since that an answer of the store may include
 	health  health
+	// isOrphan says that no rule named it at the last sweep, although entries
+	// waited for it.
+	isOrphan bool
 
 	deadSince              time.Time // when the minute of deadLogged began
 	deadLogged, deadHidden int       // dead events that were logged, and not logged
