@@ -89,8 +89,9 @@ func (q *Queue) take(want map[string]int) {
 	for _, e := range entries {
 		s := q.service(e.Service)
 		s.inFlight++
-		if want[e.Service]--; want[e.Service] == 0 && s.isBatch { // more may be due
-			s.isDue, s.health.triesAll = true, true
+		s.batchLeft--
+		if want[e.Service]--; want[e.Service] == 0 && s.isBatch && s.batchLeft > 0 {
+			s.isDue, s.health.triesAll = true, true // more may be due
 		}
 		q.running.Go(func() { q.try(s, e) })
 	}

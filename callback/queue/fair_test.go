@@ -83,3 +83,32 @@ func testUnavailable(
 		}
 	})
 }
+
+// TestDownServiceIsIdle: a service that cannot be reached, which takes a second
+// to find out × 4,500 accounts. Each has some tries within 10 minutes. In the
+// next 10 there is one try at a time, 10 s after the last.
+func TestDownServiceIsIdle(t *testing.T) {
+	run(t, nil, func(t *testing.T, e *env) {
+		tries := 0
+		e.to.set(func(context.Context, queue.Delivery) error {
+			<-time.After(time.Second)
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			tries++
+			return errGone
+		})
+		const accounts = 4_500
+		for n := range accounts {
+			e.add(event(account(n), 0), "a")
+		}
+		for _, limits := range [][2]int{{accounts, 4 * accounts}, {45, 61}} {
+			wait(10 * time.Minute)
+			e.mu.Lock()
+			if tries < limits[0] || tries > limits[1] {
+				t.Errorf("tries in 10 minutes: got %d, want %d to %d", tries, limits[0], limits[1])
+			}
+			tries = 0
+			e.mu.Unlock()
+		}
+	})
+}

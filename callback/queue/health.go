@@ -100,7 +100,7 @@ func (h *health) unavailable(now time.Time, appid string) {
 	case !h.isDown && len(h.lanes) < downLanes:
 		return
 	case !h.isDown:
-		h.isDown, h.triesAll, h.probePause = true, true, store.MinQueuePause
+		h.isDown, h.probePause = true, store.MinQueuePause
 	case !now.Before(h.probeAt): // others began before it was down
 		h.probePause = min(2*h.probePause, maxProbePause)
 	}

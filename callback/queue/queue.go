@@ -258,7 +258,7 @@ func (q *Queue) confirm(names []string, size, added int) {
 			s.count(-1, -size)
 		}
 		if added > 0 {
-			s.isDue, s.health.triesAll = true, true
+			s.tryAll()
 		}
 	}
 	if added > 0 {

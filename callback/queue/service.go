@@ -16,9 +16,12 @@ type service struct {
 	// settling is how many tries hold no slot any more, although the store has
 	// not accepted their outcome.
 	settling int
-	isDue    bool      // there may be something to take
-	isBatch  bool      // health.triesAll, when the store was asked last
-	nextAt   time.Time // when the next pause that this process knows of ends; or zero
+	isDue    bool // there may be something to take
+	isBatch  bool // health.triesAll, when the store was asked last
+	// batchLeft is how many tries there are at most until all lanes have had
+	// one that were due when triesAll was set.
+	batchLeft int
+	nextAt    time.Time // when the next pause that this process knows of ends; or zero
 
 	size    store.QueueSize // when the store was asked last
 	since   change          // since then
@@ -84,6 +87,12 @@ func (s *service) count(n, bytes int) {
 // hasEntries reports whether entries may be waiting.
 func (s *service) hasEntries() bool {
 	return s.isDue || s.size.Waiting > 0 || s.since.entries > 0
+}
+
+// tryAll lets each lane that is due have a try, if the service is down.
+func (s *service) tryAll() {
+	s.isDue, s.health.triesAll = true, true
+	s.batchLeft = s.size.Waiting + max(s.since.entries, 0) + slots
 }
 
 // wants returns how many entries the service can be given at the time now.

@@ -137,9 +137,13 @@ func (q *Queue) note(
 		return
 	}
 	_, isUnavailable := errors.AsType[unavailableError](err)
+	wasDown := h.isDown
 	if h.failed(now, began, t.AppID, isUnavailable) == beganToFail {
 		q.c.Log.Warn("service did not accept an event, trying again", "service", s.name,
 			"account", t.AppID, "id", t.ID, "error", err)
+	}
+	if h.isDown && !wasDown {
+		s.tryAll()
 	}
 	if next := now.Add(pause); s.nextAt.IsZero() || next.Before(s.nextAt) {
 		s.nextAt = next
