@@ -511,6 +511,9 @@ func TestURLCheck(t *testing.T) {
 		"now":  {ownAccount, check(now, echo), 200},
 		"old":  {ownAccount, check("1714036504", echo), 200},
 		"word": {ownAccount, check(now, "a_B-9"), 200},
+		// Base64, and what a browser must not take for a page; see wantHeaders.
+		"base64": {ownAccount, check(now, "A+/9=="), 200},
+		"markup": {ownAccount, check(now, "<script>alert(1)</script>"), 200},
 		"wrong signature": {
 			ownAccount, set(check(now, echo), "signature", strings.Repeat("0", 40)), 403,
 		},
@@ -524,7 +527,6 @@ func TestURLCheck(t *testing.T) {
 		"two echostrs":     {ownAccount, check(now, echo, echo), 400},
 		"long echostr":     {ownAccount, check(now, strings.Repeat("1", 129)), 400},
 		"huge echostr":     {ownAccount, check(now, strings.Repeat("1", 4000)), 400},
-		"markup":           {ownAccount, check(now, "<script>alert(1)</script>"), 400},
 		"line break":       {ownAccount, check(now, "1\r\n1"), 400},
 		"no ASCII":         {ownAccount, check(now, "你好"), 400},
 		"without echostr":  {ownAccount, check(now), 405},

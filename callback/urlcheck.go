@@ -27,8 +27,8 @@ func isURLCheck(r *http.Request) bool {
 // answered at any age and any number of times: an operator can save the URL
 // even if a clock is wrong.
 //
-// What is echoed is not signed. It consists of letters, digits, "-" and "_", so
-// that it means nothing to a browser.
+// What is echoed is not signed. It is answered as text, and the headers forbid
+// a browser to take it for anything else, such as a page.
 func (h *Handler) serveURLCheck(w *recovery.ResponseWriter, r *http.Request, app App) {
 	out := outcome{status: http.StatusOK, event: eventMessage, result: resultOK, note: "URL check"}
 	query, echo, err := readURLCheck(r.URL.RawQuery)
@@ -54,8 +54,14 @@ func readURLCheck(raw string) (p rawPush, echo string, err error) {
 	if err != nil || len(query["echostr"]) != 1 || p.plainSignature == "" {
 		return p, "", errEcho
 	}
-	if echo = query.Get("echostr"); len(echo) > maxEcho || !isWord(echo) {
+	if echo = query.Get("echostr"); !isEcho(echo) {
 		return p, "", errEcho
 	}
 	return p, echo, nil
+}
+
+// isEcho reports whether s has only printable ASCII, and not too much of it.
+func isEcho(s string) bool {
+	isOther := func(r rune) bool { return r < ' ' || r > '~' }
+	return s != "" && len(s) <= maxEcho && !strings.ContainsFunc(s, isOther)
 }
