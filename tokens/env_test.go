@@ -1,7 +1,6 @@
 package tokens_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -78,10 +77,7 @@ func newAuthorized(
 // waitForComparison waits until the first comparison is done.
 func waitForComparison(t *testing.T, s store.Store) {
 	t.Helper()
-	eventually(t, "the first comparison is done", func() bool {
-		raw, _ := s.Load(t.Context(), "sync/"+component)
-		return bytes.Contains(raw, []byte(`"done"`)) && !bytes.Contains(raw, []byte(`"incomplete"`))
-	})
+	eventually(t, "the first comparison is done", func() bool { return isCompared(t, s) })
 }
 
 // ticketsPut counts the tickets of all tests.

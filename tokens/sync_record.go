@@ -132,12 +132,14 @@ func (s *syncer) claim(ctx context.Context) (claimed bool) {
 	if !s.ready(ctx) {
 		return false // the next ticket wakes the loop
 	}
-	now, data := s.now(), s.data.known()
 	// Nearly always nothing is due, which takes no lock to find out.
 	rec, err := loadRecord[syncRecord](ctx, s.store, syncKey(s.component.appid()))
 	if err != nil {
 		return false
 	}
+	// What is known is read after the record. A record that another process has
+	// written since would differ from it, as if the store had lost records.
+	now, data := s.now(), s.data.known()
 	if rec != nil {
 		isAlive := s.isAlive(rec, now)
 		if !rec.due(now, data) {
@@ -149,7 +151,7 @@ func (s *syncer) claim(ctx context.Context) (claimed bool) {
 		}
 	}
 	err = s.change(ctx, func(rec *syncRecord) bool {
-		claimed = rec.due(now, data) && !s.isAlive(rec, now)
+		claimed = rec.due(now, s.data.known()) && !s.isAlive(rec, now)
 		return claimed && s.begin(rec, now)
 	})
 	return claimed && err == nil
