@@ -63,13 +63,6 @@ func (s *eventSink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// setFail replaces fail.
-func (s *eventSink) setFail(fail func(received) bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fail = fail
-}
-
 // accepted returns the deliveries whose document contains text and that were
 // accepted, in their order.
 func (s *eventSink) accepted(text string) (all []received) {

@@ -48,16 +48,6 @@ func takeEvents(t testing.TB, s *bolt.Store) []store.TakenEntry {
 	return taken
 }
 
-// takeEvent fails unless exactly one entry is due: that of id.
-func takeEvent(t testing.TB, s *bolt.Store, id string) store.TakenEntry {
-	t.Helper()
-	taken := takeEvents(t, s)
-	if len(taken) != 1 || taken[0].ID != id {
-		t.Fatalf("take: got %v, want event %s", taken, id)
-	}
-	return taken[0]
-}
-
 func settle(t testing.TB, s *bolt.Store, e store.TakenEntry, o store.QueueOutcome) {
 	t.Helper()
 	if err := s.Queue().Settle(t.Context(), e, o); err != nil {
