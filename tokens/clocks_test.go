@@ -45,11 +45,12 @@ func TestFailureWithWrongClockIsForgotten(t *testing.T) {
 					healthy := newBroker(t, s, client, right.use)
 					wrong := newAuthorized(t, s, client, c.use)
 					mustToken(t, wrong, appid)
+					// Before the tokens expire: they are renewed early, too.
+					f.fail(endpoint, 40125)
+					f.down.Store(down)
 					right.advance(3 * time.Hour) // all tokens have expired
 					c.advance(3*time.Hour + ahead)
 					putTicket(t, wrong)
-					f.fail(endpoint, 40125)
-					f.down.Store(down)
 					wantTokenError(t, wrong, appid, tokens.ErrUnavailable)
 					f.handle(endpoint, nil)
 					f.down.Store(false)
