@@ -245,9 +245,13 @@ func TestUnreachableIsOneReplicasMatter(t *testing.T) {
 	s := store.NewMemory()
 	healthy := newAuthorized(t, s, client, c.use)
 	mustToken(t, healthy, ownAccount)
+	// It is away for a while: it would renew the tokens without being asked.
+	if err := healthy.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	lost := newBroker(t, s, brokenClient, c.use)
 	c.advance(3 * time.Hour) // all tokens have expired
-	putTicket(t, healthy)
+	putTicket(t, lost)
 	for range 20 {
 		for _, appid := range []string{accountA, ownAccount, component} {
 			wantTokenError(t, lost, appid, tokens.ErrUnavailable)
@@ -263,6 +267,7 @@ func TestUnreachableIsOneReplicasMatter(t *testing.T) {
 	if err != nil || a.State != tokens.Failing || a.Failures == 0 || a.RetryAt.IsZero() {
 		t.Errorf("own account of the lost replica: got %+v, %v, want a failing one", a, err)
 	}
+	healthy = newBroker(t, s, client, c.use)
 	for _, appid := range []string{accountA, ownAccount, component} {
 		if a, err := healthy.Account(t.Context(), appid); err != nil || a.State != tokens.Active {
 			t.Errorf("%s of the healthy replica: got %+v, %v, want an active one", appid, a, err)
