@@ -170,7 +170,7 @@ func TestWriterRejects(t *testing.T) {
 		t.Error(err)
 	}
 	for key, size := range map[string]int{
-		"a": 1, "b": 1, "": 1, "c": 1<<20 + 1, strings.Repeat("d", 4097): 1,
+		"a": 1, "b": 1, "": 1, "c": 4<<20 + 1, strings.Repeat("d", 4097): 1,
 	} {
 		if err := w.Put(key, make([]byte, size)); err == nil {
 			t.Errorf("Put(%.20q, %d bytes): got no error", key, size)
