@@ -42,6 +42,8 @@ unit: ## run the tests in random order, with the race detector
 	bash .ci/tools.sh
 	# cmd/wxproxy mostly waits, so that two other packages can run beside it.
 	go test -race -shuffle=on -p 3 -timeout 20m ./...
+	# Tests of one goroutine with much to compute, without the race detector.
+	go test ./internal/redact
 	# Once more with the sockets of other systems: what goes through sockets.
 	WXPROXY_PLAIN_SOCKETS=1 go test -shuffle=on ./proxy/...
 	WXPROXY_PLAIN_SOCKETS=1 go test -run 'Connection|Bod|Curl|Edge|Demo|Large' ./cmd/wxproxy
