@@ -116,7 +116,11 @@ func (r *renewer) loadOrRenew(ctx context.Context, want tokenRequest) (Token, er
 		if err := r.paused(ctx, want); err != nil {
 			return Token{}, err
 		}
-		return r.renew(ctx, want)
+		t, err := r.renew(ctx, want)
+		if !errors.Is(err, ErrUnknownAccount) {
+			return t, err
+		}
+		// The store has lost the record while this call waited for its lock.
 	case d.action == useStored:
 		return r.cacheAccount(want, acc, epoch), nil
 	case !errors.Is(d.err, ErrUnknownAccount):

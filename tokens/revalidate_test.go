@@ -369,3 +369,57 @@ func TestUnansweredQuestionIsNoAnswer(t *testing.T) {
 		})
 	}
 }
+
+// updateWatch is a store that says when an update is about to wait for the lock
+// of an account.
+type updateWatch struct {
+	store.Store
+	updates chan string
+}
+
+func (w *updateWatch) Update(ctx context.Context, key string, fn store.UpdateFunc) error {
+	select {
+	case w.updates <- key:
+	default:
+	}
+	return w.Store.Update(ctx, key, fn)
+}
+
+// The store loses the record of an account while a call waits for its lock, to
+// renew the token. WeChat says that the account is authorized, so it gets a
+// token, and not the answer that it is unknown.
+func TestRecordLostWhileWaitingForItsLock(t *testing.T) {
+	f, client := newFakeWeChat(t)
+	var c clock
+	s := &updateWatch{Store: store.NewMemory(), updates: make(chan string, 1000)}
+	b := newAuthorized(t, s, client, func(cfg *tokens.Config) { c.use(cfg) })
+	f.list(map[string]authorizer{accountA: {"held", 1}})
+	stale := mustToken(t, b, accountA)
+	key := "account/" + accountA
+	locked, lose, lost := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		lost <- s.Store.Update(t.Context(), key, func(context.Context, []byte) ([]byte, error) {
+			close(locked)
+			<-lose
+			return nil, nil
+		})
+	}()
+	<-locked
+	for len(s.updates) > 0 {
+		<-s.updates
+	}
+	renewed := make(chan error, 1)
+	go func() { renewed <- errorOf(b.Renew(t.Context(), accountA, stale.Value)) }()
+	for k := range s.updates {
+		if k == key {
+			break
+		}
+	}
+	close(lose)
+	if err := <-lost; err != nil {
+		t.Fatal(err)
+	}
+	if err := <-renewed; err != nil {
+		t.Errorf("Renew: got error %v, want a token", err)
+	}
+}
