@@ -247,7 +247,9 @@ func TestCompletion(t *testing.T) {
 	}
 	// The last line tells the shell whether to complete file names.
 	const noFiles = ":4\n" // cobra.ShellCompDirectiveNoFileComp
-	for args, want := range map[string]bool{"accounts show ": true, "events drop ": true, "key ": true, "accounts import ": false} {
+	for args, want := range map[string]bool{
+		"accounts show ": true, "events drop ": true, "key ": true, "accounts import ": false,
+	} {
 		got := runArgs(t.Context(), append([]string{"__complete"}, strings.Split(args, " ")...)...)
 		if strings.HasSuffix(got.out, noFiles) != want {
 			t.Errorf("completion of %q: got %q, want no file names: %v", args, got.out, want)
