@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"wxproxy/internal/clock"
@@ -27,30 +28,34 @@ type housekeeper struct {
 	c Config
 }
 
-// run works until the queue is closed.
+// run works until the queue is closed. It sweeps beside reading the sizes: a
+// sweep of many entries takes minutes, and with old sizes the limits would not
+// hold.
 func (k housekeeper) run() {
 	ctx, cancel := context.WithCancel(k.q.ctx)
-	defer cancel()
-	go func() { // a long sweep must not delay Close
-		select {
-		case <-k.q.closing:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	ticker := time.NewTicker(sizePause)
+	var others sync.WaitGroup
+	others.Go(func() { // a long sweep must not delay Close
+		<-k.q.closing
+		cancel()
+	})
+	others.Go(func() {
+		k.repeat(sweepPause, func() { k.sweep(ctx, clock.Now()) })
+	})
+	k.readSizes(ctx)
+	k.repeat(sizePause, func() { k.readSizes(ctx) })
+	others.Wait()
+}
+
+// repeat calls do after each pause, until the queue is closed.
+func (k housekeeper) repeat(pause time.Duration, do func()) {
+	ticker := time.NewTicker(pause)
 	defer ticker.Stop()
-	sweepAt := clock.Now().Add(sweepPause)
 	for {
-		k.readSizes(ctx)
-		if now := clock.Now(); !now.Before(sweepAt) {
-			sweepAt = now.Add(sweepPause)
-			k.sweep(ctx, now)
-		}
 		select {
 		case <-k.q.closing:
 			return
 		case <-ticker.C:
+			do()
 		}
 	}
 }

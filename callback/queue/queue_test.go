@@ -418,6 +418,46 @@ func TestUnconfiguredService(t *testing.T) {
 	})
 }
 
+// slowExpiry is a queue in which it takes a minute to make an entry dead.
+type slowExpiry struct{ store.Queue }
+
+func (q slowExpiry) Expire(ctx context.Context, key store.QueueKey, reason string) error {
+	select {
+	case <-time.After(time.Minute):
+		return q.Queue.Expire(ctx, key, reason)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// TestSizesDuringASweep: a sweep of 30 events takes half an hour. The sizes are
+// known all the time, and include what was added meanwhile. Close does not wait
+// for the sweep.
+func TestSizesDuringASweep(t *testing.T) {
+	slow := func(c *queue.Config) { c.Store = slowExpiry{c.Store} }
+	run(t, slow, func(t *testing.T, e *env) {
+		e.configure("a", 0)
+		for n := range 30 {
+			e.add(event(account(n), 0), "a")
+		}
+		wait(queue.DefaultKeep + 10*time.Minute)
+		dead := e.total(store.DeadEntries, "a")
+		if dead == 0 || dead == 30 {
+			t.Fatalf("got %d dead events, want a sweep that has begun and not ended", dead)
+		}
+		e.add(event(account(30), 0), "a")
+		wait(2 * time.Second)
+		if got, known := e.Totals(); !known || got.Waiting+got.Dead != 31 {
+			t.Errorf("totals during a sweep: got %+v, known %v, want 31 events", got, known)
+		}
+		began := time.Now()
+		e.end()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("Close: took %v during a sweep, want less than a second", took)
+		}
+	})
+}
+
 // TestDownServiceLosesOldEvents: keep 10 minutes × 50 accounts × a service that
 // is down for 12. The events are dead after that, although few were tried.
 func TestDownServiceLosesOldEvents(t *testing.T) {
